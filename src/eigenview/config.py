@@ -1,0 +1,221 @@
+"""Every option of a run: frozen keyword-only dataclasses, free of torch so that help is quick.
+
+The sentence below each field is its help text on the command line. Values are checked when a config is made; an error
+names the field, the value and what is allowed.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass, field
+from typing import Any, Generic, Literal, TypeVar
+
+from eigenview.errors import UserError, check
+
+ObjectiveConfig = TypeVar("ObjectiveConfig")
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoOptions:
+    """Stands where a method's own options go until the method is known."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """Heads on top of the encoder, and the target network."""
+
+    stem: Literal["auto", "small", "standard"] = "auto"
+    """First layers of a timm or torchvision ResNet: small = 3x3 stride 1 without max-pooling, for images up to 64 px;
+    standard = as published. auto takes small up to 64 px."""
+    projector_hidden: int = 512
+    """Width of the projector's hidden layers."""
+    projector_width: int = 512
+    """Width D of the embedding."""
+    projector_layers: int = 2
+    """Linear layers of the projector; 0 for no projector."""
+    projector_last_norm: bool = False
+    """Batch norm after the projector's last layer too (as SimCLR and SimSiam)."""
+    predictor_hidden: int = 512
+    """Width of the predictor's hidden layer, for methods with a learned predictor."""
+    target_momentum: float = 0.99
+    """Fraction of the target network kept at each step, at the start (tau)."""
+    target_momentum_end: float = 1.0
+    """The same at the end of training; cosine between."""
+
+    def __post_init__(self) -> None:
+        check(self.projector_hidden >= 1, "network.projector_hidden", self.projector_hidden, "1 or more")
+        check(self.projector_width >= 2, "network.projector_width", self.projector_width, "2 or more")
+        check(0 <= self.projector_layers <= 6, "network.projector_layers", self.projector_layers, "0 to 6")
+        check(self.predictor_hidden >= 1, "network.predictor_hidden", self.predictor_hidden, "1 or more")
+        for name in ("target_momentum", "target_momentum_end"):
+            check(0 <= getattr(self, name) <= 1, f"network.{name}", getattr(self, name), "between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """Optimiser and schedule. The learning rate is given per 256 samples of global batch."""
+
+    name: Literal["adamw", "sgd", "lars", "lars-clip"] = "adamw"
+    """lars: as VICReg and Barlow Twins publish it; lars-clip: as solo-learn (trust ratio clipped by the rate)."""
+    lr_per_256: float = 2e-3
+    """Peak learning rate at a global batch of 256; scaled with the batch as `batch_scaling` says."""
+    batch_scaling: Literal["linear", "sqrt", "none"] = "linear"
+    """How the learning rate follows the global batch: linear is usual for SGD and LARS, sqrt for Adam."""
+    weight_decay: float = 1e-4
+    """Decay of weight matrices; biases and norms are never decayed."""
+    momentum: float = 0.9
+    """Momentum of sgd and lars."""
+    trust_coefficient: float = 0.001
+    """eta of LARS."""
+    warmup_epochs: float = 1.0
+    """Epochs of linear warm-up from 0, at most half of the run."""
+    final_fraction: float = 0.0
+    """Learning rate at the end of the cosine, as a fraction of the peak."""
+
+    def __post_init__(self) -> None:
+        check(self.lr_per_256 > 0, "optim.lr_per_256", self.lr_per_256, "above 0")
+        check(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "0 or more")
+        check(0 <= self.momentum < 1, "optim.momentum", self.momentum, "0 up to below 1")
+        check(self.trust_coefficient > 0, "optim.trust_coefficient", self.trust_coefficient, "above 0")
+        check(self.warmup_epochs >= 0, "optim.warmup_epochs", self.warmup_epochs, "0 or more")
+        check(0 <= self.final_fraction <= 1, "optim.final_fraction", self.final_fraction, "between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoaderConfig:
+    """How images reach the device."""
+
+    workers: int = 2
+    """Processes that decode images when the set is too large to be cached."""
+    cache_gb: float = 4.0
+    """Sets up to this size, decoded and resized, are cached once as a memory-mapped uint8 array; 0 never caches."""
+    strict: bool = False
+    """Make the first unreadable image an error instead of skipping and listing it."""
+
+    def __post_init__(self) -> None:
+        check(self.workers >= 0, "loader.workers", self.workers, "0 or more")
+        check(self.cache_gb >= 0, "loader.cache_gb", self.cache_gb, "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitorConfig:
+    """Diagnostics on a fixed held-out batch, checkpoints and logging during training."""
+
+    images: int = 512
+    """Images in the fixed held-out batch."""
+    every_epochs: float = 1.0
+    """Epochs between two diagnoses."""
+    checkpoint_minutes: float = 2.0
+    """Longest time between two checkpoints; one is also written after each epoch."""
+    log_every_steps: int = 10
+    """Steps between two rows of metrics.jsonl."""
+    stop_on_collapse: bool = False
+    """End the run with exit code 3 once the verdict is a collapse in two diagnoses running."""
+
+    def __post_init__(self) -> None:
+        check(self.images >= 8, "monitor.images", self.images, "8 or more")
+        check(self.every_epochs > 0, "monitor.every_epochs", self.every_epochs, "above 0")
+        check(self.checkpoint_minutes > 0, "monitor.checkpoint_minutes", self.checkpoint_minutes, "above 0")
+        check(self.log_every_steps >= 1, "monitor.log_every_steps", self.log_every_steps, "1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeConfig:
+    """Probes on frozen features of the last checkpoint."""
+
+    knn_k: int = 20
+    """Neighbours of the k-NN vote."""
+    knn_temperature: float = 0.07
+    """Temperature of the k-NN vote's weights exp(cosine / temperature)."""
+    labels_per_class: int = 10
+    """Labels per class of the few-label probe."""
+    few_label_draws: int = 5
+    """Random draws of those labels; the mean is reported."""
+
+    def __post_init__(self) -> None:
+        check(self.knn_k >= 1, "probe.knn_k", self.knn_k, "1 or more")
+        check(self.knn_temperature > 0, "probe.knn_temperature", self.knn_temperature, "above 0")
+        check(self.labels_per_class >= 1, "probe.labels_per_class", self.labels_per_class, "1 or more")
+        check(self.few_label_draws >= 1, "probe.few_label_draws", self.few_label_draws, "1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(Generic[ObjectiveConfig]):
+    """One pretraining run. Everyday options are at the top level, everything else below a dotted name."""
+
+    data: str = "digits"
+    """digits (built in), a folder of images, a .npy/.npz uint8 array, or a torchvision data set as it lies on disk."""
+    probe_data: str | None = None
+    """Labelled images for the probes: a folder with train/ and test/, or one set that is split. Default: --data."""
+    method: str = "vicreg"
+    """The objective: eigenview list objectives."""
+    epochs: int = 40
+    """Passes over the training images."""
+    batch_size: int = 256
+    """Images per step over all devices together."""
+    views: int = 2
+    """Augmented views of each image, V."""
+    encoder: str = "conv-small"
+    """conv-tiny, conv-small, conv-medium, or timm:NAME, torchvision:NAME."""
+    size: int | None = None
+    """Side in pixels of the views; default: chosen from the data, with the reason printed."""
+    seed: int = 0
+    """Seed of everything random."""
+    devices: int = 1
+    """Processes (GPUs, or CPU processes) on this machine."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Precision of the network; objectives always compute in float32 or better."""
+    augmentation: str = "auto"
+    """Preset: eigenview list augmentations. auto: digits for digits, else the method's own."""
+    objective: ObjectiveConfig = field(default_factory=NoOptions)  # type: ignore[assignment]
+    """Options of the method."""
+    network: NetworkConfig = NetworkConfig()
+    optim: OptimConfig = OptimConfig()
+    loader: LoaderConfig = LoaderConfig()
+    monitor: MonitorConfig = MonitorConfig()
+    probe: ProbeConfig = ProbeConfig()
+
+    def __post_init__(self) -> None:
+        check(self.epochs >= 1, "--epochs", self.epochs, "1 or more")
+        check(self.batch_size >= 2, "--batch-size", self.batch_size, "2 or more")
+        check(self.views >= 2, "--views", self.views, "2 or more: joint embedding compares views of one image")
+        check(self.size is None or self.size >= 8, "--size", self.size, "8 or more")
+        check(self.devices >= 1, "--devices", self.devices, "1 or more")
+        check(self.seed >= 0, "--seed", self.seed, "0 or more")
+        if self.batch_size % self.devices:
+            raise UserError(
+                f"--batch-size {self.batch_size} does not divide among --devices {self.devices}; "
+                f"take a multiple of {self.devices}."
+            )
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """A config as plain JSON-ready values."""
+    return dataclasses.asdict(config)
+
+
+def changed_fields(config: Any, default: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted names and values of the fields in which `config` differs from `default`."""
+    changed: dict[str, Any] = {}
+    for f in dataclasses.fields(config):
+        ours, theirs = getattr(config, f.name), getattr(default, f.name, None)
+        if dataclasses.is_dataclass(ours) and type(ours) is type(theirs):
+            changed |= changed_fields(ours, theirs, f"{prefix}{f.name}.")
+        elif ours != theirs:
+            changed[prefix + f.name] = dataclasses.asdict(ours) if dataclasses.is_dataclass(ours) else ours  # type: ignore[arg-type]
+    return changed
+
+
+def from_dict(values: dict[str, Any], objective_type: type) -> RunConfig[Any]:
+    """The RunConfig written by `to_dict`; an unknown field is an error naming it (a file of another version)."""
+
+    def build(cls: type, given: dict[str, Any], where: str) -> Any:
+        known = {f.name for f in dataclasses.fields(cls)}
+        for name in given:
+            check(name in known, f"{where}{name}", given[name], f"fields {', '.join(sorted(known))}")
+        return cls(**given)
+
+    parts = {"network": NetworkConfig, "optim": OptimConfig, "loader": LoaderConfig, "monitor": MonitorConfig}
+    parts |= {"probe": ProbeConfig, "objective": objective_type}
+    made = {n: build(parts[n], v, f"{n}.") if n in parts else v for n, v in values.items()}
+    return build(RunConfig, made, "")

@@ -1,0 +1,26 @@
+"""Errors a user can act on. The command line prints them in one line and exits with code 2."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UserError(ValueError):
+    """Something the user gave is wrong: the message says what came, what is allowed and the way out."""
+
+
+class NonFiniteError(RuntimeError):
+    """A loss term stopped being finite during training: the message names the term, the step and the likely cause."""
+
+
+def check(ok: bool, field: str, value: object, allowed: str, way_out: str = "") -> None:
+    """Refuse `value` of `field` unless `ok`: one line with the received value, the allowed ones and a way out."""
+    if not ok:
+        raise UserError(f"{field} is {value!r}; allowed: {allowed}." + (f" {way_out}" if way_out else ""))
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """`Did you mean X?` for a mistyped name, or an empty string where nothing is near."""
+    close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f"Did you mean {close[0]}?" if close else ""

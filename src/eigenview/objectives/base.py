@@ -1,0 +1,42 @@
+"""What every objective is: named, weighted terms of a global batch, from a module whose forward changes nothing."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from eigenview.views import Views
+
+
+class Objective(nn.Module):
+    """Interface of all objectives.
+
+    `forward(views)` returns `{term name: weighted scalar}`; the loss is their sum (`total`) and the names are the log
+    keys. It computes in float32 or better whatever comes in, and never changes state. State (buffers) moves only in
+    `update(views)`, once per training step, without gradient, before `forward`.
+
+    An objective sees global-batch tensors and knows nothing of processes: on several, gather the fields it `reads`
+    with `eigenview.distributed.gather_views` first (our engine does), and average gradients as DDP does.
+    """
+
+    reads: ClassVar[frozenset[str]] = frozenset({"z"})
+    """The fields of Views it needs, of: h, z, p (asks for a learned predictor), z_target (asks for a target network)."""
+
+    def update(self, views: Views) -> None:
+        """Move buffers from this batch (no gradient). Objectives without state do nothing."""
+
+    def forward(self, views: Views) -> dict[str, Tensor]:
+        """The weighted terms of one global batch."""
+        raise TypeError(f"{type(self).__name__} defines no forward.")
+
+
+def total(terms: dict[str, Tensor]) -> Tensor:
+    """The loss: the sum of the weighted terms."""
+    return torch.stack(list(terms.values())).sum()
+
+
+def promote(x: Tensor) -> Tensor:
+    """float32 for half precision, unchanged for float32 and float64: the dtype in which every objective computes."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x

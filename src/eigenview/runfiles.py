@@ -1,0 +1,164 @@
+"""The run directory: names, atomic writes, reading back. Free of torch; the report reads nothing else.
+
+    config.json         RunConfig as JSON (config.to_dict)
+    environment.json    {"eigenview", "python", "torch", "platform", "device", "threads", "commit", "command": [...],
+                         "started": ISO time}
+    metrics.jsonl       a row each monitor.log_every_steps steps: {"step", "epoch" (float), "seconds", "lr", "loss",
+                         "terms": {name: weighted value}, "images_per_second", "target_momentum" (or null)}
+    diagnostics.jsonl   a row each diagnosis: {"step", "epoch", "h": {measure: value}, "z": {measure: value},
+                         "verdict": label so far}; measures of diagnostics/measures.py, non-finite ones as null
+    spectra.npz         "step" (T), "h" (T, H), "z" (T, D): eigenvalues of the covariance, descending
+    gallery.npz         "originals" uint8 (K, 3, S, S), "views" uint8 (V, K, 3, S, S) as the network saw them;
+                         "queries" uint8 (Q, 3, S, S), "neighbours" uint8 (Q, R, 3, S, S), "cosines" float32 (Q, R)
+                         nearest neighbours by cosine of h; optional "query_labels" (Q,), "neighbour_labels" (Q, R)
+    probes.json         {"protocols": {column: sentence}, "columns": [...], "rows": [{"features": name,
+                         column: percent or null, ...}], "note": text or null, "class_names": [...]}
+    summary.json        {"verdict", "since_epoch", "reason", "remedies": [...], "notes": [...], "method", "seed",
+                         "epochs", "data", "images", "encoder", "parameters", "knn", "linear", "linear_few",
+                         "baselines": {name: {"knn", "linear", "linear_few"}}, "quality": {measure: value},
+                         "seconds", "images_per_second", "finished": bool}; missing numbers are null
+    skipped.csv         path,reason of each unreadable image
+    checkpoints/last.ckpt, encoder.safetensors, encoder.json, report.html
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eigenview.errors import UserError
+
+CONFIG, ENVIRONMENT, SUMMARY, PROBES = "config.json", "environment.json", "summary.json", "probes.json"
+METRICS, DIAGNOSTICS = "metrics.jsonl", "diagnostics.jsonl"
+SPECTRA, GALLERY, SKIPPED, REPORT = "spectra.npz", "gallery.npz", "skipped.csv", "report.html"
+CHECKPOINT = Path("checkpoints") / "last.ckpt"
+ENCODER, ENCODER_CARD = "encoder.safetensors", "encoder.json"
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all: a temporary neighbour, flushed to disk, renamed over the target."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    try:
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o644)
+        os.replace(temporary, path)
+    except OSError as error:
+        Path(temporary).unlink(missing_ok=True)
+        raise UserError(f"{path} cannot be written: {error.strerror}. Free space or choose another --out.") from error
+
+
+def finite(value: Any) -> Any:
+    """The same JSON-ready structure with non-finite numbers as None (JSON has no NaN) and NumPy scalars as Python's."""
+    if isinstance(value, dict):
+        return {str(k): finite(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [finite(v) for v in value]
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_json(path: Path, value: Any) -> None:
+    """JSON, indented, atomically; non-finite numbers become null."""
+    write_bytes(path, (json.dumps(finite(value), indent=2, allow_nan=False) + "\n").encode())
+
+
+def read_json(path: Path) -> Any:
+    """A JSON file of a run; a missing or damaged one is an error naming it."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: {path.parent} is not a finished eigenview run.") from None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} is damaged: {error}.") from error
+
+
+def append_row(path: Path, row: dict[str, Any]) -> None:
+    """One line of JSON at the end of a .jsonl file."""
+    try:
+        with path.open("a") as file:
+            file.write(json.dumps(finite(row), allow_nan=False) + "\n")
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}. Free space or choose another --out.") from error
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """All complete rows; a last line cut off by a kill is dropped. A missing file has no rows."""
+    if not path.exists():
+        return []
+    rows: list[dict[str, Any]] = []
+    for line in path.read_text().splitlines():
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            break
+    return rows
+
+
+def keep_rows(path: Path, last_step: int) -> None:
+    """Drop rows after `last_step`: a resumed run writes them again."""
+    if path.exists():
+        kept = [row for row in read_rows(path) if row["step"] <= last_step]
+        write_bytes(path, "".join(json.dumps(row) + "\n" for row in kept).encode())
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray]) -> None:
+    """A compressed .npz, atomically."""
+    buffer = io.BytesIO()
+    np.savez_compressed(buffer, **arrays)  # type: ignore[arg-type]
+    write_bytes(path, buffer.getvalue())
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """The arrays of a .npz, never unpickling; empty for a missing file."""
+    if not path.exists():
+        return {}
+    with np.load(path, allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
+
+
+def write_table(path: Path, header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> None:
+    """A CSV file, atomically."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer)
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_bytes(path, buffer.getvalue().encode())
+
+
+def next_run_dir(root: Path, data: str, method: str) -> Path:
+    """runs/<data>-<method>-<n> with the first free n."""
+    stem = f"{Path(data.rstrip('/')).name or 'data'}-{method}"
+    n = 1
+    while (root / f"{stem}-{n}").exists():
+        n += 1
+    return root / f"{stem}-{n}"
+
+
+def claim(directory: Path) -> None:
+    """Refuse a directory that already holds something that is not ours to overwrite; create it otherwise."""
+    if directory.exists() and not directory.is_dir():
+        raise UserError(f"--out {directory} is a file; give a directory.")
+    if directory.exists() and any(directory.iterdir()):
+        what = "another run" if (directory / CONFIG).exists() else "other files"
+        hint = "Continue it with --resume, or choose" if what == "another run" else "Choose"
+        raise UserError(f"--out {directory} already holds {what}. {hint} another --out.")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"--out {directory} cannot be created: {error.strerror}.") from error
