@@ -1,24 +1,24 @@
 """The run directory: names, atomic writes, reading back. Free of torch; the report reads nothing else.
 
-    config.json         RunConfig as JSON (config.to_dict)
-    environment.json    {"eigenview", "python", "torch", "platform", "device", "threads", "commit", "command": [...],
-                         "started": ISO time}
-    metrics.jsonl       a row each monitor.log_every_steps steps: {"step", "epoch" (float), "seconds", "lr", "loss",
-                         "terms": {name: weighted value}, "images_per_second", "target_momentum" (or null)}
-    diagnostics.jsonl   a row each diagnosis: {"step", "epoch", "h": {measure: value}, "z": {measure: value},
-                         "verdict": label so far}; measures of diagnostics/measures.py, non-finite ones as null
-    spectra.npz         "step" (T), "h" (T, H), "z" (T, D): eigenvalues of the covariance, descending
-    gallery.npz         "originals" uint8 (K, 3, S, S), "views" uint8 (V, K, 3, S, S) as the network saw them;
-                         "queries" uint8 (Q, 3, S, S), "neighbours" uint8 (Q, R, 3, S, S), "cosines" float32 (Q, R)
-                         nearest neighbours by cosine of h; optional "query_labels" (Q,), "neighbour_labels" (Q, R)
-    probes.json         {"protocols": {column: sentence}, "columns": [...], "rows": [{"features": name,
-                         column: percent or null, ...}], "note": text or null, "class_names": [...]}
-    summary.json        {"verdict", "since_epoch", "reason", "remedies": [...], "notes": [...], "method", "seed",
-                         "epochs", "data", "images", "encoder", "parameters", "knn", "linear", "linear_few",
-                         "baselines": {name: {"knn", "linear", "linear_few"}}, "quality": {measure: value},
-                         "seconds", "images_per_second", "finished": bool}; missing numbers are null
-    skipped.csv         path,reason of each unreadable image
-    checkpoints/last.ckpt, encoder.safetensors, encoder.json, report.html
+config.json         RunConfig as JSON (config.to_dict)
+environment.json    {"eigenview", "python", "torch", "platform", "device", "threads", "commit", "command": [...],
+                     "started": ISO time}
+metrics.jsonl       a row each monitor.log_every_steps steps: {"step", "epoch" (float), "seconds", "lr", "loss",
+                     "terms": {name: weighted value}, "images_per_second", "target_momentum" (or null)}
+diagnostics.jsonl   a row each diagnosis: {"step", "epoch", "h": {measure: value}, "z": {measure: value},
+                     "verdict": label so far}; measures of diagnostics/measures.py, non-finite ones as null
+spectra.npz         "step" (T), "h" (T, H), "z" (T, D): eigenvalues of the covariance, descending
+gallery.npz         "originals" uint8 (K, 3, S, S), "views" uint8 (V, K, 3, S, S) as the network saw them;
+                     "queries" uint8 (Q, 3, S, S), "neighbours" uint8 (Q, R, 3, S, S), "cosines" float32 (Q, R)
+                     nearest neighbours by cosine of h; optional "query_labels" (Q,), "neighbour_labels" (Q, R)
+probes.json         {"protocols": {column: sentence}, "columns": [...], "rows": [{"features": name,
+                     column: percent or null, ...}], "note": text or null, "class_names": [...]}
+summary.json        {"verdict", "since_epoch", "reason", "remedies": [...], "notes": [...], "method", "seed",
+                     "epochs", "data", "images", "encoder", "parameters", "knn", "linear", "linear_few",
+                     "baselines": {name: {"knn", "linear", "linear_few"}}, "quality": {measure: value},
+                     "seconds", "images_per_second", "finished": bool}; missing numbers are null
+skipped.csv         path,reason of each unreadable image
+checkpoints/last.ckpt, encoder.safetensors, encoder.json, report.html
 """
 
 from __future__ import annotations
