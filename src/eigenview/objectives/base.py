@@ -22,7 +22,7 @@ class Objective(nn.Module):
     """
 
     reads: ClassVar[frozenset[str]] = frozenset({"z"})
-    """The fields of Views it needs, of h, z, p (asks for a learned predictor) and z_target (asks for a target network)."""
+    """The fields of Views it needs: h, z, p (asks for a learned predictor), z_target (asks for a target network)."""
 
     def update(self, views: Views) -> None:
         """Move buffers from this batch (no gradient). Objectives without state do nothing."""
