@@ -7,6 +7,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
+from eigenview.errors import check
 from eigenview.views import Views
 
 
@@ -40,3 +41,13 @@ def total(terms: dict[str, Tensor]) -> Tensor:
 def promote(x: Tensor) -> Tensor:
     """float32 for half precision, unchanged for float32 and float64: the dtype in which every objective computes."""
     return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
+def without_autocast(x: Tensor) -> torch.autocast:
+    """Context in which no autocast lowers the precision of matrix products, on the device of `x`."""
+    return torch.autocast(x.device.type, enabled=False)
+
+
+def require_samples(x: Tensor, least: int) -> None:
+    """Refuse a batch (V N D) with too few samples for the statistics an objective takes of it."""
+    check(x.shape[1] >= least, "samples in the batch", x.shape[1], f"{least} or more", "Use a larger batch.")

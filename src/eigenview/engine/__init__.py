@@ -1,0 +1,1 @@
+"""Training on Lightning: one module for every method, optimisers, schedules, callbacks. Read train.py first."""

@@ -1,0 +1,124 @@
+"""Optimisers: AdamW and SGD from torch (fused where it can be), and LARS in its two published variants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from eigenview.config import OptimConfig
+from eigenview.errors import UserError, check
+
+
+class LARS(Optimizer):
+    """SGD with momentum whose step on each weight matrix is proportional to that matrix's own norm.
+
+    Definition, for a parameter w with gradient g, weight decay wd and momentum m:
+        official  g <- g + wd w;  q = eta |w| / |g|  (1 where either norm is 0)
+        solo      q = eta |w| / (|g| + wd |w| + 1e-8), with `clip` at most 1 once divided by the learning rate;
+                  g <- g + wd w  (where either norm is 0, q = 1 and there is no decay)
+        both      v <- m v + q g;  w <- w - lr v
+    Parameters of one axis or none (biases, norms) take q = 1 and no decay in both.
+
+    The variants differ in where the decay enters the ratio, and in the clipping, which keeps the first steps of a
+    warm-up from being larger than plain SGD's.
+
+    Reference: You, Gitman, Ginsburg 2017, arXiv 1708.03888; official: facebookresearch/vicreg, main_vicreg.py, commit
+    4e12602; solo: vturrisi/solo-learn, commit 9187ea3.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Tensor] | Iterable[dict[str, Any]],
+        *,
+        lr: float,
+        momentum: float = 0.9,
+        weight_decay: float = 0.0,
+        trust_coefficient: float = 0.001,
+        variant: Literal["official", "solo"] = "official",
+        clip: bool = False,
+    ) -> None:
+        check(lr >= 0, "lr", lr, "0 or more")
+        check(variant in ("official", "solo"), "variant", variant, "official, solo")
+        check(not clip or variant == "solo", "clip", clip, "only with variant='solo'")
+        defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
+        super().__init__(params, defaults | {"trust_coefficient": trust_coefficient, "variant": variant, "clip": clip})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        """One step on every parameter that has a gradient."""
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        for group in self.param_groups:
+            scaled = _official if group["variant"] == "official" else _solo
+            for parameter in group["params"]:
+                if parameter.grad is None:
+                    continue
+                direction = parameter.grad if parameter.ndim <= 1 else scaled(parameter, parameter.grad, group)
+                state = self.state[parameter]
+                if "momentum_buffer" not in state:
+                    state["momentum_buffer"] = torch.zeros_like(parameter)
+                velocity = state["momentum_buffer"].mul_(group["momentum"]).add_(direction)
+                parameter.add_(velocity, alpha=-group["lr"])
+        return loss
+
+
+# Norms stay tensors and choices are torch.where: a comparison in Python would wait for the device at every parameter.
+def _official(w: Tensor, g: Tensor, group: dict[str, Any]) -> Tensor:
+    g = g.add(w, alpha=group["weight_decay"])
+    w_norm, g_norm = w.norm(), g.norm()
+    ratio = group["trust_coefficient"] * w_norm / g_norm
+    return g * torch.where((w_norm > 0) & (g_norm > 0), ratio, 1.0)
+
+
+def _solo(w: Tensor, g: Tensor, group: dict[str, Any]) -> Tensor:
+    w_norm, g_norm = w.norm(), g.norm()
+    ratio = group["trust_coefficient"] * w_norm / (g_norm + group["weight_decay"] * w_norm + 1e-8)
+    if group["clip"]:
+        ratio = (ratio / group["lr"]).clamp_max(1.0) if group["lr"] > 0 else torch.ones_like(ratio)
+    return torch.where((w_norm > 0) & (g_norm > 0), g.add(w, alpha=group["weight_decay"]) * ratio, g)
+
+
+def peak_learning_rate(config: OptimConfig, batch_size: int) -> float:
+    """`lr_per_256` scaled to the global batch: by batch/256, its square root, or not at all."""
+    ratio = batch_size / 256
+    return config.lr_per_256 * {"linear": ratio, "sqrt": ratio**0.5, "none": 1.0}[config.batch_scaling]
+
+
+def build_optimizer(config: OptimConfig, module: nn.Module, *, batch_size: int) -> Optimizer:
+    """The optimiser of all trainable parameters of `module`, at the peak learning rate for the global `batch_size`.
+
+    Two groups: weights of two axes or more, with weight decay; biases and norms, without (and without LARS's trust
+    ratio). The schedule sets each group's `lr` before every step.
+
+    Raises: UserError where nothing is trainable.
+    """
+    trainable = [p for p in module.parameters() if p.requires_grad]
+    if not trainable:
+        raise UserError("no parameter of the network is trainable; unfreeze some before training.")
+    groups = [
+        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
+        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+    groups = [group for group in groups if group["params"]]
+    lr = peak_learning_rate(config, batch_size)
+    # one pass over all parameters instead of one kernel each; torch has it for these devices
+    fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in trainable)
+    if config.name == "adamw":
+        return torch.optim.AdamW(groups, lr=lr, fused=fused)
+    if config.name == "sgd":
+        return torch.optim.SGD(groups, lr=lr, momentum=config.momentum, fused=fused)
+    clip = config.name == "lars-clip"
+    return LARS(
+        groups,
+        lr=lr,
+        momentum=config.momentum,
+        trust_coefficient=config.trust_coefficient,
+        variant="solo" if clip else "official",
+        clip=clip,
+    )

@@ -1,0 +1,77 @@
+"""Second moments of a batch and the energies built from them, through the smaller of two equal matrices.
+
+For centred rows Y (N D) the covariance Y^T Y / (N-1) is D x D and the Gram matrix Y Y^T / (N-1) is N x N; they share
+their non-zero eigenvalues, so their squared Frobenius norms are equal. With a wide embedding the Gram matrix is the
+cheap one. Off-diagonal energies subtract the diagonal's energy, which the feature variances give: no mask, no copy.
+
+Everything here computes in the dtype it is given; objectives promote half precision first.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def centred(z: Float[Tensor, "*views N D"]) -> Float[Tensor, "*views N D"]:
+    """Each feature minus its mean over the samples."""
+    return z - z.mean(dim=-2, keepdim=True)
+
+
+def variances(z: Float[Tensor, "*views N D"]) -> Float[Tensor, "*views D"]:
+    """Unbiased variance of each feature: sum of squared deviations over N - 1. Needs N >= 2."""
+    return centred(z).square().sum(dim=-2) / (z.shape[-2] - 1)
+
+
+def standard_deviations(z: Float[Tensor, "*views N D"], eps: float = 0.0) -> Float[Tensor, "*views D"]:
+    """sqrt(variance + eps) of each feature; with eps = 0 the gradient of a constant feature is not finite."""
+    return (variances(z) + eps).sqrt()
+
+
+def standardised(z: Float[Tensor, "*views N D"], eps: float = 1e-5) -> Float[Tensor, "*views N D"]:
+    """Features with mean 0 and variance 1: centred, over sqrt(biased variance + eps), as batch norm without affine.
+
+    Each leading index (view) has statistics of its own.
+    """
+    y = centred(z)
+    return y / (y.square().mean(dim=-2, keepdim=True) + eps).sqrt()
+
+
+def covariance_energy(z: Float[Tensor, "*views N D"]) -> Float[Tensor, "*views"]:
+    """||Cov(z)||_F^2, the sum of all squared entries of the unbiased covariance. O(min(N, D) N D) operations."""
+    y = centred(z) * (z.shape[-2] - 1) ** -0.5
+    samples, width = y.shape[-2:]
+    smaller = y @ y.mT if samples < width else y.mT @ y
+    return smaller.square().sum(dim=(-2, -1))
+
+
+def off_diagonal_energy(z: Float[Tensor, "*views N D"]) -> Float[Tensor, "*views"]:
+    """sum over i != j of Cov(z)_ij^2: `covariance_energy` less the squared variances.
+
+    A difference: for decorrelated features it can come out below zero by the rounding of the variances' energy
+    (relative 1e-7 in float32). It is not clamped, so that the gradient stays exact.
+    """
+    return covariance_energy(z) - variances(z).square().sum(dim=-1)
+
+
+def pair_diagonals(x: Float[Tensor, "V N D"]) -> Float[Tensor, "pairs D"]:
+    """Diagonals of the cross-moments x_a^T x_b / N of every unordered pair of views a < b."""
+    return torch.stack([(x[a] * x[b]).mean(dim=0) for a, b in combinations(range(x.shape[0]), 2)])
+
+
+def pair_energies(x: Float[Tensor, "V N D"]) -> Float[Tensor, " pairs"]:
+    """||x_a^T x_b / N||_F^2 of every unordered pair of views a < b; x is used as it is, standardise it first.
+
+    Uses ||A^T B||_F^2 = <A A^T, B B^T>: one Gram matrix per view serves all its pairs. Two N x N products replace one
+    D x D, forward and backward, hence the choice of Grams below 2 N = D.
+    """
+    views, samples, width = x.shape
+    pairs = list(combinations(range(views), 2))
+    x = x * samples**-0.5
+    if 2 * samples < width:
+        grams = x @ x.mT
+        return torch.stack([(grams[a] * grams[b]).sum() for a, b in pairs])
+    return torch.stack([(x[a].mT @ x[b]).square().sum() for a, b in pairs])

@@ -1,0 +1,130 @@
+"""Angles between embeddings: cosine, NT-Xent, alignment and uniformity, the weighted k-NN vote, correlations."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor
+
+from eigenview.errors import check
+from eigenview.functional.moments import centred
+
+SMALLEST_SQUARE = 1e-24
+"""A row shorter than 1e-12 has no direction: it becomes zero and receives no gradient."""
+
+
+def unit(x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
+    """Rows over their Euclidean length; a row shorter than 1e-12 gives zeros, with zero gradient."""
+    square = x.square().sum(dim=-1, keepdim=True)
+    # clamping alone would send 1e12 times the gradient back to a zero row
+    return x * torch.where(square > SMALLEST_SQUARE, square.clamp_min(SMALLEST_SQUARE).rsqrt(), 0.0)
+
+
+def cosine(a: Float[Tensor, "*batch D"], b: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch"]:
+    """Cosine of the angle between matching rows, in [-1, 1]; 0 where either is zero."""
+    return (unit(a) * unit(b)).sum(dim=-1)
+
+
+def nt_xent_terms(
+    z: Float[Tensor, "V N D"], temperature: float, positives: Literal["outside", "inside"] = "outside"
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """The two parts of NT-Xent: (alignment, logsumexp); their sum is the loss.
+
+    With S the cosines of all V N rows over the temperature, each row i has V - 1 positives (the same image in the other
+    views) and a denominator over the V N - 1 rows other than itself. logsumexp is the mean over rows of the log of
+    that denominator. alignment is minus the mean over rows of
+
+    * `outside`: the mean over positives of S_ij, which is the mean over ordered pairs of views of the two-view formula;
+    * `inside`: the log of the sum over positives of exp S_ij, which is content once one positive is near.
+
+    Both are the same number for V = 2.
+    """
+    u = unit(z)
+    rows = u.flatten(0, 1)
+    # the cosines of each image's own views, (V V N); the diagonal pairs a view with itself and is not a positive
+    own = torch.einsum("and,bnd->abn", u, u) / temperature
+    itself = torch.eye(z.shape[0], dtype=torch.bool, device=z.device)[:, :, None]
+    if positives == "outside":
+        pull = -own.masked_fill(itself, 0.0).sum(dim=1).mean() / (z.shape[0] - 1)
+    else:
+        pull = -own.masked_fill(itself, -torch.inf).logsumexp(dim=1).mean()
+    logits = (rows / temperature) @ rows.T
+    return pull, logits.fill_diagonal_(-torch.inf).logsumexp(dim=1).mean()
+
+
+def alignment(z: Float[Tensor, "V N D"]) -> Float[Tensor, ""]:
+    """Mean squared distance between unit embeddings of the same image, over samples and pairs of views; in [0, 4].
+
+    0: views agree. Independent directions: 2. Source: Wang and Isola 2020, arXiv 2005.10242, with exponent 2.
+    """
+    u = unit(z)
+    views = z.shape[0]
+    # the mean over pairs equals 2 / (V - 1) times the summed squared distance to the mean view
+    return (u - u.mean(dim=0)).square().sum(dim=(0, 2)).mean() * (2 / (views - 1))
+
+
+def uniformity(z: Float[Tensor, "N D"], t: float = 2.0) -> Float[Tensor, ""]:
+    """log of the mean over pairs of samples of exp(-t |u_i - u_j|^2), u unit rows; in [-4t, 0].
+
+    0: all samples in one point. Uniform on a sphere of high dimension: near -2t. Source: as `alignment`. N >= 2.
+    """
+    u = unit(z)
+    squares = u.square().sum(dim=1)
+    distances = (squares[:, None] + squares - 2 * u @ u.T).clamp_min(0.0)  # rounding can fall below zero
+    pairs = torch.tensor(len(u) * (len(u) - 1), dtype=u.dtype, device=u.device)
+    return (-t * distances).fill_diagonal_(-torch.inf).flatten().logsumexp(dim=0) - pairs.log()
+
+
+def knn_vote(
+    queries: Float[Tensor, "M D"],
+    bank: Float[Tensor, "N D"],
+    bank_labels: Int[Tensor, " N"],
+    num_classes: int,
+    k: int,
+    temperature: float,
+) -> Float[Tensor, "M C"]:
+    """Share of the vote of each class among the k bank rows nearest in angle, weighted by exp(cosine / temperature).
+
+    Rows sum to 1. Needs M x N memory: give queries in chunks. Source: Wu et al. 2018, arXiv 1805.01978, section 3.4.
+
+    Raises: UserError where k is not between 1 and the size of the bank.
+    """
+    check(1 <= k <= len(bank), "k", k, f"between 1 and the {len(bank)} rows of the bank")
+    similarity, neighbours = (unit(queries) @ unit(bank).T).topk(k, dim=1)
+    weights = (similarity / temperature).softmax(dim=1)
+    return weights.new_zeros(len(queries), num_classes).scatter_add(1, bank_labels[neighbours], weights)
+
+
+def correlation(z: Float[Tensor, "N D"]) -> Float[Tensor, "D D"]:
+    """Correlation matrix of the features; zeros in the row and column of a feature that does not vary.
+
+    A feature counts as not varying when its centred length is within rounding of zero next to its own magnitude.
+    """
+    y = centred(z)
+    length = y.square().sum(dim=0).sqrt()
+    rounding = 4 * torch.finfo(z.dtype).eps * z.square().sum(dim=0).sqrt()
+    y = torch.where(length > rounding, y / length.clamp_min(torch.finfo(z.dtype).tiny), 0.0)
+    return y.T @ y
+
+
+def off_diagonal_correlation(z: Float[Tensor, "N D"]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """(mean absolute value, root mean square) of the correlations between different features, both in [0, 1].
+
+    Features that do not vary count as uncorrelated, so look at the standard deviations beside these. D >= 2.
+    Independent features have a root mean square near 1 / sqrt(N - 1).
+    """
+    width = z.shape[1]
+    c = correlation(z)
+    c = c - c.diagonal().diag()
+    pairs = width * (width - 1)
+    return c.abs().sum() / pairs, (c.square().sum() / pairs).sqrt()
+
+
+def unit_standard_deviation(z: Float[Tensor, "N D"]) -> Float[Tensor, ""]:
+    """Unbiased standard deviation of the unit rows, averaged over features: 1/sqrt(D) at best, 0 in one point.
+
+    Source: the collapse measure of Chen and He 2021, arXiv 2011.10566, section 4.1. N >= 2.
+    """
+    return unit(z).std(dim=0).mean()

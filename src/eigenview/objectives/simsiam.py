@@ -1,0 +1,62 @@
+"""SimSiam: predict the other view's own embedding, held constant by a stop-gradient (Chen and He 2021)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import permutations
+from typing import ClassVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from eigenview.functional.similarity import cosine
+from eigenview.objectives.base import Objective, promote, without_autocast
+from eigenview.views import Views
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimSiamConfig:
+    """Options of SimSiam."""
+
+    stop_gradient: bool = True
+    """Hold the embedding constant when it is the thing predicted. Off, every image soon maps to one point."""
+
+
+def negative_cosine(p: Float[Tensor, "N D"], z: Float[Tensor, "N D"]) -> Float[Tensor, ""]:
+    """Minus the mean over samples of the cosine between prediction and embedding, in [-1, 1]."""
+    return -cosine(p, z).mean()
+
+
+class SimSiam(Objective):
+    """Minus the cosine between each view's prediction and every other view's embedding.
+
+    Definition
+        similarity = (1/2) n(p, sg z') + (1/2) n(p', sg z), n(p, z) = -(1/N) sum_i cos(p_i, z_i), sg the stop-gradient.
+
+    Normalisation
+        Mean over samples and directions: in [-1, 1], -1 where all agree (also after a collapse). Paper and code agree.
+        With more than two views it is the mean over ordered pairs of different views: the range stays.
+
+    Shapes
+        p and z (V N D) -> one scalar. z receives a gradient only with `stop_gradient=False`.
+
+    Raises
+        ValueError where p or z is missing from Views.
+
+    Reference
+        Chen and He 2021, arXiv 2011.10566, equations 1 to 4.
+    """
+
+    reads: ClassVar[frozenset[str]] = frozenset({"p", "z"})
+
+    def __init__(self, config: SimSiamConfig = SimSiamConfig()) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(self, views: Views) -> dict[str, Tensor]:
+        p, z = promote(views.read("p")), promote(views.read("z"))
+        z = z.detach() if self.config.stop_gradient else z
+        with without_autocast(p):
+            each = [negative_cosine(p[a], z[b]) for a, b in permutations(range(p.shape[0]), 2)]
+        return {"similarity": torch.stack(each).mean()}

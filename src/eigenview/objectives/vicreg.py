@@ -1,0 +1,104 @@
+"""VICReg: views agree, every dimension varies, no two dimensions repeat each other (Bardes et al. 2022)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from eigenview.errors import check
+from eigenview.functional.moments import off_diagonal_energy, standard_deviations
+from eigenview.objectives.base import Objective, promote, require_samples, without_autocast
+from eigenview.views import Views
+
+
+@dataclass(frozen=True, kw_only=True)
+class VICRegConfig:
+    """Options of VICReg. A weight of 0 removes its term, which is how its collapses are shown."""
+
+    invariance: float = 25.0
+    """Weight of the distance between views (lambda)."""
+    variance: float = 25.0
+    """Weight of the hinge on each dimension's standard deviation (mu); 0 invites complete collapse."""
+    covariance: float = 1.0
+    """Weight of the covariances between dimensions (nu); 0 invites dimensional collapse."""
+    gamma: float = 1.0
+    """Standard deviation above which a dimension is left alone."""
+    eps: float = 1e-4
+    """Added to the variance inside the square root, so that a constant dimension has a finite gradient."""
+    convention: Literal["code", "paper"] = "code"
+    """code: invariance averaged over dimensions, variance averaged over views, as in the authors' program, for which
+    25, 25, 1 were tuned; paper: invariance summed over dimensions, variance summed over views."""
+
+    def __post_init__(self) -> None:
+        for name, weight in (("invariance", self.invariance), ("variance", self.variance)):
+            check(weight >= 0, f"objective.{name}", weight, "0 or more")
+        check(self.covariance >= 0, "objective.covariance", self.covariance, "0 or more")
+        check(self.gamma > 0, "objective.gamma", self.gamma, "above 0")
+        check(self.eps > 0, "objective.eps", self.eps, "above 0")
+        check(self.convention in ("code", "paper"), "objective.convention", self.convention, "code, paper")
+
+
+def invariance(z: Float[Tensor, "V N D"]) -> Float[Tensor, ""]:
+    """Mean over pairs of views, samples and dimensions of the squared difference.
+
+    By sum over a < b |z_a - z_b|^2 = V sum_a |z_a - mean|^2, the mean over V (V - 1) / 2 pairs is 2 / (V - 1) times the
+    squared distance to the mean view: V subtractions instead of V (V - 1) / 2.
+    """
+    return (z - z.mean(dim=0)).square().sum(dim=0).mean() * (2 / (z.shape[0] - 1))
+
+
+def variance(z: Float[Tensor, "V N D"], gamma: float, eps: float) -> Float[Tensor, ""]:
+    """Mean over views and dimensions of max(0, gamma - sqrt(Var + eps)), Var with N - 1."""
+    return (gamma - standard_deviations(z, eps)).clamp_min(0.0).mean()
+
+
+def covariance(z: Float[Tensor, "V N D"]) -> Float[Tensor, ""]:
+    """Mean over views of (1/D) times the sum of squared off-diagonal covariances."""
+    return off_diagonal_energy(z).mean() / z.shape[-1]
+
+
+class VICReg(Objective):
+    """Variance, invariance and covariance of unnormalised embeddings.
+
+    Definition
+        invariance = lambda (1/(N D)) sum_i |z_i - z_i'|^2,
+        variance = mu (v(z) + v(z'))/2 with v(z) = (1/D) sum_j max(0, gamma - sqrt(Var(z_j) + eps)),
+        covariance = nu (c(z) + c(z')) with c(z) = (1/D) sum over i != j of Cov(z)_ij^2; the loss is their sum.
+
+    Normalisation
+        Var and Cov divide by N - 1, N the global batch. Default, the authors' code: invariance is a mean over samples
+        AND dimensions, the variance is averaged over the two views, the covariance is summed over them. The paper
+        (`convention="paper"`) sums the invariance over dimensions (D times ours) and the variance over views (twice
+        ours); solo-learn doubles only the variance, which is `variance=50` here. With more than two views invariance is
+        the mean over all pairs (computed as the distance to the mean view, which costs V and equals it), variance the
+        mean over views and covariance twice the mean over views: each regulariser speaks of one view's distribution, so
+        all terms keep their two-view size and the coefficients carry over.
+
+    Shapes
+        z (V N D) -> three scalars. variance lies in [0, mu gamma]; covariance may fall below 0 by rounding.
+
+    Raises
+        UserError for a negative weight, gamma or eps not above 0, or fewer than 2 samples (no variance).
+
+    Reference
+        Bardes, Ponce, LeCun 2022, arXiv 2105.04906, equations 1 to 6; code: facebookresearch/vicreg, main_vicreg.py,
+        commit 4e12602.
+    """
+
+    def __init__(self, config: VICRegConfig = VICRegConfig()) -> None:
+        super().__init__()
+        self.config = config
+
+    def forward(self, views: Views) -> dict[str, Tensor]:
+        z, c = promote(views.read("z")), self.config
+        require_samples(z, 2)
+        by_code = c.convention == "code"
+        with without_autocast(z):
+            return {
+                "invariance": c.invariance * (1 if by_code else z.shape[-1]) * invariance(z),
+                "variance": c.variance * (1 if by_code else 2) * variance(z, c.gamma, c.eps),
+                "covariance": c.covariance * 2 * covariance(z),
+            }
