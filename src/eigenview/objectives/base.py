@@ -44,7 +44,10 @@ def promote(x: Tensor) -> Tensor:
 
 
 def without_autocast(x: Tensor) -> torch.autocast:
-    """Context in which no autocast lowers the precision of matrix products, on the device of `x`."""
+    """Context in which no autocast lowers the precision of matrix products, on the device of `x`.
+
+    It covers the forward pass. Call `backward()` outside autocast, as torch asks: inside, its products are lowered too.
+    """
     return torch.autocast(x.device.type, enabled=False)
 
 

@@ -1,0 +1,76 @@
+"""Two-view losses as the papers' sums, in Python loops over float64 numbers: slow, obvious, with default options."""
+
+from __future__ import annotations
+
+import math
+from statistics import fmean, pvariance, variance
+
+from eigenview.views import Views
+
+Rows = list[list[float]]
+
+
+def dot(a: list[float], b: list[float]) -> float:
+    return math.fsum(x * y for x, y in zip(a, b, strict=True))
+
+
+def cos(a: list[float], b: list[float]) -> float:
+    return dot(a, b) / math.sqrt(dot(a, a) * dot(b, b))
+
+
+def columns(z: Rows) -> Rows:
+    return [list(column) for column in zip(*z, strict=True)]
+
+
+def covariance(a: list[float], b: list[float], divisor: int) -> float:
+    return math.fsum((x - fmean(a)) * (y - fmean(b)) for x, y in zip(a, b, strict=True)) / divisor
+
+
+def simclr(z1: Rows, z2: Rows) -> float:
+    rows, n, losses = z1 + z2, len(z1), []
+    for i in range(2 * n):
+        others = [math.exp(cos(rows[i], rows[k]) / 0.5) for k in range(2 * n) if k != i]
+        losses.append(-math.log(math.exp(cos(rows[i], rows[(i + n) % (2 * n)]) / 0.5) / sum(others)))
+    return fmean(losses)
+
+
+def vicreg(z1: Rows, z2: Rows) -> float:
+    n, d = len(z1), len(z1[0])
+    invariance = sum((z1[i][j] - z2[i][j]) ** 2 for i in range(n) for j in range(d)) / (n * d)
+    hinges, energies = [], []
+    for c in (columns(z1), columns(z2)):
+        hinges.append(fmean(max(0.0, 1 - math.sqrt(variance(f) + 1e-4)) for f in c))
+        energies.append(sum(covariance(c[i], c[j], n - 1) ** 2 for i in range(d) for j in range(d) if i != j) / d)
+    return 25 * invariance + 25 * fmean(hinges) + sum(energies)
+
+
+def barlow_twins(z1: Rows, z2: Rows) -> float:
+    c1, c2, loss = columns(z1), columns(z2), 0.0
+    for i, a in enumerate(c1):
+        for j, b in enumerate(c2):
+            c = covariance(a, b, len(a)) / math.sqrt((pvariance(a) + 1e-5) * (pvariance(b) + 1e-5))
+            loss += (c - 1) ** 2 if i == j else 0.0051 * c**2
+    return loss
+
+
+def byol(p1: Rows, p2: Rows, t1: Rows, t2: Rows) -> float:
+    return fmean(2 - 2 * cos(a, y) + 2 - 2 * cos(b, x) for a, b, x, y in zip(p1, p2, t1, t2, strict=True))
+
+
+def simsiam(p1: Rows, p2: Rows, z1: Rows, z2: Rows) -> float:
+    return -fmean((cos(a, y) + cos(b, x)) / 2 for a, b, x, y in zip(p1, p2, z1, z2, strict=True))
+
+
+NAIVE = {"simclr": simclr, "vicreg": vicreg, "barlow-twins": barlow_twins, "byol": byol, "simsiam": simsiam}
+
+
+def naive_loss(method: str, views: Views) -> float:
+    """The method's loss of the two views; a method without a naive version is a KeyError: write it."""
+    rows = {
+        "simclr": [views.z],
+        "vicreg": [views.z],
+        "barlow-twins": [views.z],
+        "byol": [views.p, views.z_target],
+        "simsiam": [views.p, views.z],
+    }[method]
+    return NAIVE[method](*(view for field in rows if field is not None for view in field.tolist()))

@@ -1,0 +1,51 @@
+"""One loss and gradient of a small network on any number of ranks, for the comparison of 1, 2 and 4 processes."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from eigenview import distributed
+from eigenview.objectives import objective_class
+from eigenview.objectives.base import total
+from eigenview.views import Views
+
+SAMPLES, INPUTS = 8, 6
+
+
+class Network(nn.Module):
+    """Encoder, projector and, where asked, predictor, without normalisation: ranks meet only in the objective."""
+
+    def __init__(self, width: int, predicts: bool) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Linear(INPUTS, 7), nn.Tanh(), nn.Linear(7, width))
+        # a predictor that no objective reads would be an unused parameter to DDP
+        self.predictor = nn.Sequential(nn.Linear(width, 5), nn.Tanh(), nn.Linear(5, width)) if predicts else None
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None]:
+        z = self.encoder(x)
+        return z, self.predictor(z) if self.predictor is not None else None
+
+
+def loss_and_gradients(method: str, num_views: int, width: int) -> tuple[float, dict[str, np.ndarray]]:
+    """The loss of the global batch and every parameter's gradient, as this rank sees them after DDP's average."""
+    generator = torch.Generator().manual_seed(11)
+    batch = torch.randn(1, SAMPLES, INPUTS, generator=generator, dtype=torch.float64)
+    x = batch + 0.3 * torch.randn(num_views, SAMPLES, INPUTS, generator=generator, dtype=torch.float64)
+    objective = objective_class(method)()
+    torch.manual_seed(5)
+    network = Network(width, "p" in objective.reads).double()
+    target = Network(width, False).double()
+
+    mine = SAMPLES // distributed.world_size()
+    x = x[:, distributed.rank() * mine : (distributed.rank() + 1) * mine]
+    trained = DistributedDataParallel(network) if distributed.is_initialized() else network
+    z, p = trained(x)
+    with torch.no_grad():
+        z_target = target(x)[0]
+    views = distributed.gather_views(Views(z=z, p=p, z_target=z_target), objective.reads)
+    loss = total(objective(views))
+    loss.backward()
+    return loss.item(), {n: p.grad.numpy() for n, p in network.named_parameters() if p.grad is not None}

@@ -1,0 +1,222 @@
+"""What every objective keeps to, tested on each entry of OBJECTIVES."""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import inspect
+import re
+import sys
+from itertools import pairwise
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from eigenview.objectives import OBJECTIVES, config_class, objective_class
+from eigenview.objectives.base import Objective, total
+from eigenview.views import FIELDS, Views
+from tests.contract.naive import naive_loss
+from tests.contract.step import loss_and_gradients
+from tests.process_pool import ProcessPool
+
+# (views, samples, width): more samples than dimensions, and so few that every Gram matrix is the smaller one
+SHAPES = [(2, 9, 4), (2, 4, 11), (3, 6, 5), (4, 3, 8)]
+
+
+@pytest.fixture(params=list(OBJECTIVES))
+def method(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def objective(method: str) -> Objective:
+    return objective_class(method)()
+
+
+def batch(shape: tuple[int, int, int], seed: int = 0, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+    """Correlated views with unequal scales and a mean, for every field."""
+    generator = torch.Generator().manual_seed(seed)
+    _, samples, width = shape
+    common = torch.randn(1, samples, width, generator=generator, dtype=torch.float64)
+    scale = torch.linspace(0.5, 1.5, width, dtype=torch.float64)
+    noise = {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name in FIELDS}
+    return {name: ((common + 0.4 * noise[name]) * scale + 0.2).to(dtype) for name in FIELDS}
+
+
+def loss_of(objective: Objective, fields: dict[str, Tensor]) -> Tensor:
+    return total(objective(Views(**fields)))
+
+
+def loss_and_grads(objective: Objective, fields: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor | None]]:
+    leaves = {name: value.clone().requires_grad_() for name, value in fields.items()}
+    loss = loss_of(objective, leaves)
+    grads = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+    return loss, dict(zip(leaves, grads, strict=True))
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_terms_are_finite_named_scalars(objective: Objective, shape: tuple[int, int, int]) -> None:
+    terms = objective(Views(**batch(shape)))
+    assert terms
+    for name, term in terms.items():
+        assert name.isidentifier()
+        assert term.shape == ()
+        assert term.isfinite()
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_gradient_reaches_every_online_view_and_no_target(objective: Objective, shape: tuple[int, int, int]) -> None:
+    _, grads = loss_and_grads(objective, batch(shape))
+    online = "p" if "p" in objective.reads else next(iter(objective.reads - {"z_target"}))
+    reached = grads[online]
+    assert reached is not None
+    assert reached.isfinite().all()
+    assert (reached.abs().amax(dim=(1, 2)) > 1e-6).all()
+    assert grads["z_target"] is None
+    assert all(grads[name] is None for name in set(FIELDS) - objective.reads)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_order_of_samples_and_of_views_is_irrelevant(objective: Objective, shape: tuple[int, int, int]) -> None:
+    fields = batch(shape)
+    order = torch.randperm(shape[1], generator=torch.Generator().manual_seed(3))
+    loss, grads = loss_and_grads(objective, fields)
+    shuffled, shuffled_grads = loss_and_grads(objective, {n: f[:, order].flip(0) for n, f in fields.items()})
+    torch.testing.assert_close(shuffled, loss, rtol=1e-12, atol=1e-13)
+    for name, gradient in grads.items():
+        if gradient is not None:
+            torch.testing.assert_close(shuffled_grads[name], gradient[:, order].flip(0), rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(2, 5, 3), (2, 3, 7), (3, 4, 3)])
+def test_gradient_equals_finite_differences(objective: Objective, shape: tuple[int, int, int]) -> None:
+    fields = batch(shape, seed=1)
+    online = "p" if "p" in objective.reads else "z"
+
+    def loss(x: Tensor) -> Tensor:
+        return loss_of(objective, fields | {online: x})
+
+    assert torch.autograd.gradcheck(loss, fields[online].requires_grad_(), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, -37.3], ids=["zeros", "ones", "far"])
+@pytest.mark.parametrize("shape", [(2, 8, 3), (3, 4, 12)])
+def test_collapsed_input_has_finite_loss_and_gradient(
+    objective: Objective, shape: tuple[int, int, int], value: float
+) -> None:
+    fields = {name: torch.full(shape, value) * torch.linspace(1, 2, shape[2]) for name in FIELDS}
+    loss, grads = loss_and_grads(objective, fields)
+    assert loss.isfinite()
+    for gradient in grads.values():
+        assert gradient is None or gradient.isfinite().all()
+
+
+def test_one_zero_row_does_not_explode(objective: Objective) -> None:
+    fields = {name: f.index_fill(1, torch.tensor([2]), 0.0).float() for name, f in batch((2, 6, 5)).items()}
+    loss, grads = loss_and_grads(objective, fields)
+    assert loss.isfinite()
+    for gradient in grads.values():
+        assert gradient is None or gradient.abs().max() < 1e3
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_promoted(objective: Objective, dtype: torch.dtype) -> None:
+    fields = batch((2, 8, 5), dtype=dtype)
+    ours = objective(Views(**fields))
+    exact = objective(Views(**{name: f.float() for name, f in fields.items()}))
+    for name, term in ours.items():
+        assert term.dtype == torch.float32
+        assert torch.equal(term, exact[name])
+
+
+@pytest.mark.parametrize("shape", [(2, 8, 5), (2, 4, 11)])
+def test_autocast_changes_nothing(objective: Objective, shape: tuple[int, int, int]) -> None:
+    fields = batch(shape, dtype=torch.float32)
+    plain, plain_grads = loss_and_grads(objective, fields)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        leaves = {name: value.clone().requires_grad_() for name, value in fields.items()}
+        cast = loss_of(objective, leaves)
+    assert torch.equal(cast, plain)
+    cast.backward()  # outside, as torch asks: autocast lowers the products of a backward pass run inside it
+    for name, gradient in plain_grads.items():
+        assert gradient is None or torch.equal(gradient, leaves[name].grad)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_forward_changes_no_state(objective: Objective, training: bool) -> None:
+    views = Views(**batch((2, 8, 5)))
+    objective.double().train(training)
+    objective.update(views)
+    before = {name: buffer.clone() for name, buffer in objective.state_dict().items()}
+    first, second = objective(views), objective(views)
+    after = objective.state_dict()
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_state_dict_restores_the_objective(method: str, objective: Objective) -> None:
+    views = Views(**batch((2, 8, 5)))
+    objective.double().update(views)
+    restored = objective_class(method)().double()
+    restored.load_state_dict(objective.state_dict(), strict=True)
+    assert torch.equal(total(restored(views)), total(objective(views)))
+
+
+@pytest.mark.parametrize("shape", [(2, 7, 4), (2, 4, 11)])
+def test_two_views_equal_the_naive_formula(method: str, objective: Objective, shape: tuple[int, int, int]) -> None:
+    views = Views(**batch(shape, seed=2))
+    assert total(objective(views)).item() == pytest.approx(naive_loss(method, views), rel=1e-12, abs=1e-12)
+
+
+@pytest.mark.parametrize("num_views", [3, 4])
+def test_more_views_keep_the_size_of_the_loss(objective: Objective, num_views: int) -> None:
+    """Exchangeable views: the loss of V of them is near the mean two-view loss (the negatives of NT-Xent grow)."""
+    fields = batch((num_views, 64, 8), seed=4)
+    pairs = [(a, b) for a in range(num_views) for b in range(num_views) if a < b]
+    two = np.mean([loss_of(objective, {n: f[[a, b]] for n, f in fields.items()}).item() for a, b in pairs])
+    growth = np.log((num_views * 64 - 1) / (2 * 64 - 1)) if "logsumexp" in objective(Views(**fields)) else 0.0
+    assert loss_of(objective, fields).item() - growth == pytest.approx(two, rel=0.02)
+
+
+@pytest.mark.ddp
+@pytest.mark.parametrize(("num_views", "width"), [(2, 20), (3, 5)])
+def test_processes_agree(processes: ProcessPool, method: str, num_views: int, width: int) -> None:
+    """1, 2 and 4 ranks with different images: the same loss and parameter gradients in float64."""
+    loss, grads = loss_and_gradients(method, num_views, width)
+    assert any(np.abs(g).max() > 1e-4 for g in grads.values())
+    for size in (2, 4):
+        for rank_loss, rank_grads in processes.run(size, loss_and_gradients, method, num_views, width):
+            assert rank_loss == pytest.approx(loss, rel=1e-10, abs=1e-10)
+            assert rank_grads.keys() == grads.keys()
+            for name, gradient in grads.items():
+                np.testing.assert_allclose(rank_grads[name], gradient, rtol=1e-10, atol=1e-10)
+
+
+def test_missing_field_is_named(objective: Objective) -> None:
+    fields: dict[str, Tensor | None] = dict(batch((2, 4, 3)))
+    for name in objective.reads:
+        with pytest.raises(ValueError, match=rf"Views\.{name}\b"):
+            objective(Views(**(fields | {name: None})))
+
+
+@pytest.mark.parametrize("section", ["Definition", "Normalisation", "Shapes", "Raises", "Reference"])
+def test_docstring_has_every_section(objective: Objective, section: str) -> None:
+    assert re.search(rf"^\s+{section}\n\s+\S", type(objective).__doc__ or "", re.MULTILINE)
+
+
+def test_every_option_has_a_default_and_a_sentence(method: str) -> None:
+    cls = config_class(method)
+    body = ast.parse(inspect.getsource(sys.modules[cls.__module__])).body
+    statements = next(node.body for node in body if isinstance(node, ast.ClassDef) and node.name == cls.__name__)
+    documented = {
+        field.target.id
+        for field, text in pairwise(statements)
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
+        if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
+    }
+    assert documented == {field.name for field in dataclasses.fields(cls)}
+    assert dataclasses.is_dataclass(cls())
+    assert dataclasses.replace(cls()) == cls()

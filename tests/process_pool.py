@@ -1,0 +1,81 @@
+"""A pool of CPU processes that run a function as the ranks of one gloo group.
+
+They are forked from a fresh server process, never from the one that runs the tests: as clean as spawned ones, and torch
+with what DDP imports (eight seconds) is loaded once instead of in each.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import traceback
+from collections.abc import Callable
+from datetime import timedelta
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+SECONDS = 120
+"""Longest wait for one answer; the first includes importing torch in every process."""
+
+
+def serve(connection: Connection) -> None:
+    """A worker: join the group it is told to, run the function, send the result or the traceback; until None comes."""
+    import torch
+    import torch.distributed as dist
+
+    torch.set_num_threads(1)
+    while (task := connection.recv()) is not None:
+        function, arguments, store, size, rank = task
+        try:
+            method, limit = f"file://{store}", timedelta(seconds=SECONDS / 2)
+            dist.init_process_group("gloo", init_method=method, world_size=size, rank=rank, timeout=limit)
+            try:
+                connection.send((function(*arguments), None))
+            finally:
+                dist.destroy_process_group()
+        except Exception:  # whatever went wrong belongs to the test that asked, which raises it
+            connection.send((None, traceback.format_exc()))
+    os._exit(0)  # torch takes seconds to shut an interpreter down, and nothing is left to save
+
+
+class ProcessPool:
+    """`run(size, function, *arguments)` calls a module-level function on `size` ranks and returns their results.
+
+    Arguments and results travel by pickle: numbers, strings and numpy arrays, not tensors.
+    """
+
+    def __init__(self, size: int, folder: Path) -> None:
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload(["torch", "torch.distributed", "torch._dynamo"])
+        self.folder, self.groups = folder, 0
+        self.connections: list[Connection] = []
+        self.workers: list[Any] = []
+        for _ in range(size):
+            ours, theirs = context.Pipe()
+            self.workers.append(context.Process(target=serve, args=(theirs,), daemon=True))
+            self.workers[-1].start()
+            self.connections.append(ours)
+
+    def __enter__(self) -> ProcessPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for connection in self.connections:
+            connection.send(None)
+        for worker in self.workers:
+            worker.join(10)
+
+    def run(self, size: int, function: Callable[..., Any], *arguments: Any) -> list[Any]:
+        self.groups += 1
+        members = self.connections[:size]
+        for rank, connection in enumerate(members):
+            connection.send((function, arguments, self.folder / f"group-{self.groups}", size, rank))
+        answers = []
+        for rank, connection in enumerate(members):
+            assert connection.poll(SECONDS), f"rank {rank} of {size} gave no answer in {SECONDS} s"
+            answers.append(connection.recv())
+        # every answer is taken before one is judged, or the next test would read what this one left
+        for rank, (_, error) in enumerate(answers):
+            assert error is None, f"rank {rank} of {size}:\n{error}"
+        return [result for result, _ in answers]
