@@ -1,0 +1,1 @@
+"""Networks: encoders by name, projector and predictor heads, the target network, and saving, loading, exporting."""

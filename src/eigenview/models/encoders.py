@@ -1,0 +1,172 @@
+"""Encoders by name: our small conv nets, and every suitable network of timm and torchvision, without weights."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from eigenview.errors import UserError, check, nearest
+from eigenview.models import libraries
+from eigenview.models.libraries import Library, Stem
+from eigenview.models.small import conv_medium, conv_small, conv_tiny
+
+
+@dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """One row of `eigenview list encoders`. None: depends on the size, or is known once the network is built."""
+
+    name: str
+    width: int | None
+    """Representation width H."""
+    parameters: int | None
+    minimum_size: int | None
+    """Side in pixels of the smallest images it takes."""
+    note: str
+
+
+# name -> how it is made, H, smallest image side that leaves at least one pixel at the end, for whom it is
+OWN: dict[str, tuple[Callable[[], nn.Module], int, int, str]] = {
+    "conv-tiny": (conv_tiny, 128, 4, "images of about 16 px; about a second an epoch of digits"),
+    "conv-small": (conv_small, 128, 9, "images of 16 to 64 px; about 50 s an epoch of CIFAR-10 on two CPU cores"),
+    "conv-medium": (
+        conv_medium,
+        256,
+        8,
+        "images of 24 to 96 px; about 2 minutes an epoch of CIFAR-10 on two CPU cores",
+    ),
+}
+
+
+def resolve(name: str) -> tuple[Library | None, str]:
+    """Library (None for our own) and model of an encoder name; an unknown one is an error with the nearest name.
+
+    A bare name of a library's model is torchvision's where torchvision has it, otherwise timm's.
+    """
+    if name in OWN:
+        return None, name
+    prefix, colon, model = name.partition(":")
+    if colon and prefix == "torchvision":
+        if model not in libraries.torchvision_names():
+            raise _unknown(name, [f"torchvision:{n}" for n in libraries.torchvision_names()])
+        return "torchvision", model
+    if colon and prefix == "timm":
+        if not libraries.is_timm_name(model):
+            raise _unknown(name, [f"timm:{n}" for n in libraries.timm_names()])
+        return "timm", model
+    if not colon and name in libraries.torchvision_names():
+        return "torchvision", name
+    if not colon and libraries.is_timm_name(name):
+        return "timm", name
+    raise _unknown(name, [*OWN, *libraries.torchvision_names(), *libraries.timm_names()])
+
+
+def canonical_name(name: str) -> str:
+    """The name with its library in front: resnet18 -> torchvision:resnet18."""
+    library, model = resolve(name)
+    return f"{library}:{model}" if library else model
+
+
+def build_encoder(name: str, *, size: int, stem: Stem = "auto") -> tuple[nn.Module, int]:
+    """A randomly initialised encoder, float (n 3 size size) -> (n H), and H.
+
+    **Names** - conv-tiny, conv-small, conv-medium; timm:NAME and torchvision:NAME, also bare (`resolve`). Nothing is
+    downloaded. timm networks are made with `num_classes=0` and, where their input size is fixed, with `img_size=size`;
+    of torchvision's the classifier is removed (`libraries.TORCHVISION_HEADS`).
+
+    **Stem** - small replaces a ResNet's 7x7 stride 2 convolution and max pool by one 3x3 stride 1 convolution, as usual
+    on CIFAR; auto does so up to 64 px. Other architectures have no small stem: auto is then as published.
+
+    **Initialisation** - the library's own. In particular the scale of the last batch norm in each residual block stays
+    at the library's default: 0 in timm's ResNets, 1 in torchvision's.
+
+    **Raises** - UserError for an unknown name, a size the network cannot take (tried with two images), a network that
+    gives no single feature vector, and a small stem where there is none.
+    """
+    library, model = resolve(name)
+    if library is None:
+        make, width, minimum, _ = OWN[model]
+        check(stem != "small", "network.stem", stem, f"auto or standard with {name}", "Only ResNets have a small stem.")
+        check(size >= minimum, "--size", size, f"{minimum} px or more with {name}")
+        return make(), width
+    _check_supported(library, model, stem)
+    try:
+        encoder = libraries.create(library, model, size)
+        small_stem = libraries.has_small_stem(library, model, size, stem)
+        for path, module in libraries.replacements(library, model, encoder, small_stem=small_stem).items():
+            encoder.set_submodule(path, module)
+        features = features_of_zeros(encoder, size)
+    except (RuntimeError, AssertionError, ValueError, TypeError, ZeroDivisionError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise UserError(
+            f"--size {size}: {library}:{model} cannot take images of {size} px ({reason}). Give another --size (it was "
+            f"published for {libraries.designed_size(library, model)} px), or --encoder conv-small (9 px or more)."
+        ) from error
+    return encoder, vector_width(features, f"{library}:{model}")
+
+
+def list_encoders(pattern: str = "") -> list[Encoder]:
+    """Our encoders, then a row for each library; with a pattern (timm:*vit_tiny*), every name it matches."""
+    with torch.device("meta"):  # counts parameters without allocating them
+        rows = [
+            Encoder(name=name, width=width, parameters=count_parameters(make()), minimum_size=minimum, note=note)
+            for name, (make, width, minimum, note) in OWN.items()
+        ]
+    ours = [n for n in libraries.torchvision_names() if libraries.torchvision_head(n) is not None]
+    names = {"torchvision": ours, "timm": libraries.timm_names()}
+    if pattern:
+        full = [f"{library}:{model}" for library, models in names.items() for model in models]
+        rows = [row for row in rows if fnmatch.fnmatchcase(row.name, pattern)]
+        return rows + [_library_row(name, "") for name in full if fnmatch.fnmatchcase(name, pattern)]
+    return rows + [
+        _library_row(f"{library}:NAME", f"{len(models)} architectures, such as {library}:{example}")
+        for (library, models), example in zip(names.items(), ("resnet18", "vit_small_patch16_224"), strict=True)
+    ]
+
+
+def count_parameters(network: nn.Module) -> int:
+    """Number of trainable values."""
+    return sum(p.numel() for p in network.parameters())
+
+
+def _library_row(name: str, note: str) -> Encoder:
+    return Encoder(name=name, width=None, parameters=None, minimum_size=None, note=note)
+
+
+def _unknown(name: str, known: list[str]) -> UserError:
+    hint = nearest(name, known)
+    return UserError(f"--encoder {name}: no such encoder. {hint + ' ' if hint else ''}(eigenview list encoders)")
+
+
+def _check_supported(library: Library, model: str, stem: Stem) -> None:
+    if library == "torchvision" and libraries.torchvision_head(model) is None:
+        known = ", ".join(libraries.TORCHVISION_HEADS)
+        raise UserError(
+            f"--encoder torchvision:{model}: its classifier cannot be removed; networks of torchvision that can be "
+            f"used begin with {known}. timm may have the same network (eigenview list encoders)."
+        )
+    if stem == "small" and not libraries.is_resnet(library, model):
+        raise UserError(
+            f"network.stem is 'small'; allowed: auto or standard with {library}:{model}. "
+            "Only ResNets have a small stem."
+        )
+
+
+def vector_width(features: Any, name: str) -> int:
+    """H of features (n H); a network that gives anything else is no encoder."""
+    if not isinstance(features, Tensor) or features.ndim != 2:
+        raise UserError(f"--encoder {name}: gives no single feature vector per image; choose another encoder.")
+    return features.shape[1]
+
+
+@torch.no_grad()
+def features_of_zeros(encoder: nn.Module, size: int) -> Any:
+    """Features of two black images, in evaluation mode so that no running statistic moves."""
+    encoder.eval()
+    features = encoder(torch.zeros(2, 3, size, size))
+    encoder.train()
+    return features

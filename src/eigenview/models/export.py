@@ -1,0 +1,194 @@
+"""A run's encoder for other libraries: plain timm or torchvision weights, ONNX, a hub folder.
+
+Saving and loading our own format is in `saved.py`, and offered from here too.
+
+Every export is a folder with the weights, and a README.md whose few lines of Python load them without eigenview.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import tempfile
+from pathlib import Path
+from typing import Any, Literal
+
+import safetensors.torch
+import torch
+
+from eigenview import runfiles
+from eigenview.errors import UserError, check
+from eigenview.models import libraries
+from eigenview.models.encoders import resolve
+from eigenview.models.libraries import Library
+from eigenview.models.saved import LoadedEncoder, load_encoder, save_encoder, state_tensors
+
+__all__ = ["FORMATS", "LoadedEncoder", "export", "load_encoder", "save_encoder"]
+
+Format = Literal["timm", "torchvision", "onnx", "hf"]
+FORMATS: tuple[Format, ...] = ("timm", "torchvision", "onnx", "hf")
+WEIGHTS, README = "model.safetensors", "README.md"
+
+
+def export(run: Path | str, format: Format, out: Path) -> Path:
+    """Write the encoder of `run` (anything `load_encoder` reads from disk) into the new folder `out`; gives `out`.
+
+    **Formats** - timm, torchvision: model.safetensors with the library's own parameter names, for an encoder of that
+    library. hf: the folder timm loads as local-dir:FOLDER or, uploaded, as hf-hub:OWNER/NAME; timm encoders with their
+    published stem. onnx: model.onnx for any encoder, batch size free; needs the packages onnx and onnxscript.
+
+    **Raises** - UserError if the format does not fit the encoder, a package is missing, or `out` holds files already.
+    """
+    check(format in FORMATS, "--format", format, ", ".join(FORMATS))
+    encoder = load_encoder(run)
+    if format == "onnx":
+        files = _onnx_files(encoder)
+    elif format == "hf":
+        files = _hub_files(encoder, _library_model(encoder, "timm", format))
+    else:
+        files = _library_files(encoder, format, _library_model(encoder, format, format))
+    _write_folder(out, files)
+    return out
+
+
+def _library_model(encoder: LoadedEncoder, needed: Library, format: Format) -> str:
+    """The encoder's name within the library that the format needs."""
+    library, model = resolve(encoder.name)
+    if library != needed:
+        theirs = f"--format {library}" if library else "eigenview.load_encoder (or --format onnx)"
+        raise UserError(f"--format {format}: this encoder is {encoder.name}, not one of {needed}'s; use {theirs}.")
+    return model
+
+
+def _has_small_stem(encoder: LoadedEncoder, library: Library, model: str) -> bool:
+    stem = encoder.card["stem"]
+    return libraries.has_small_stem(library, model, encoder.size, stem)
+
+
+def _weights(encoder: LoadedEncoder) -> bytes:
+    return safetensors.torch.save(state_tensors(encoder.network), metadata={"format": "pt"})
+
+
+def _library_files(encoder: LoadedEncoder, library: Library, model: str) -> dict[str, bytes]:
+    """Weights under the library's own names, and the code that puts them into the library's own class."""
+    given = libraries.arguments(library, model, encoder.size)
+    factory = {"timm": "timm.create_model", "torchvision": "torchvision.models.get_model"}[library]
+    call = ", ".join([f'"{model}"', *(f"{name}={value}" for name, value in given.items())])
+    code = [
+        f"import {library}",
+        "from safetensors.torch import load_file",
+        "from torch import nn",
+        "",
+        f"model = {factory}({call})",
+        *libraries.replacement_code(
+            library, model, encoder.network, small_stem=_has_small_stem(encoder, library, model)
+        ),
+        f'model.load_state_dict(load_file("{WEIGHTS}"))',
+        "model.eval()",
+    ]
+    if "nn." not in "".join(code[4:]):
+        code.remove("from torch import nn")
+    return {WEIGHTS: _weights(encoder), README: _readme(encoder, code)}
+
+
+def _hub_files(encoder: LoadedEncoder, model: str) -> dict[str, bytes]:
+    """timm's hub layout: config.json with architecture and preprocessing, beside the weights."""
+    if _has_small_stem(encoder, "timm", model):
+        raise UserError(
+            f"--format hf: {encoder.name} was trained at {encoder.size} px with the small stem, which timm's "
+            "configuration cannot describe. Use --format timm, or train with --network.stem standard."
+        )
+    given = libraries.arguments("timm", model, encoder.size)
+    config: dict[str, Any] = {
+        "architecture": model.split(".")[0],
+        "num_classes": 0,
+        "num_features": encoder.width,
+        "model_args": {name: value for name, value in given.items() if name != "num_classes"},
+        "pretrained_cfg": {
+            "input_size": [3, encoder.size, encoder.size],
+            "fixed_input_size": "img_size" in given,
+            "mean": list(encoder.mean),
+            "std": list(encoder.std),
+            "interpolation": "bilinear",
+            "crop_pct": 1.0,
+            "num_classes": 0,
+            "custom_load": False,
+        },
+    }
+    code = ["import timm", "", 'model = timm.create_model("local-dir:.", pretrained=True)', "model.eval()"]
+    readme = b"---\nlibrary_name: timm\n---\n" + _readme(encoder, code)
+    return {WEIGHTS: _weights(encoder), "config.json": (json.dumps(config, indent=2) + "\n").encode(), README: readme}
+
+
+def _onnx_files(encoder: LoadedEncoder) -> dict[str, bytes]:
+    """One ONNX graph, images (n 3 size size) to h (n H), for any n."""
+    missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"--format onnx needs the package {' and '.join(missing)}: pip install 'eigenview[onnx]', "
+            "or choose another --format."
+        )
+    example = torch.zeros(2, 3, encoder.size, encoder.size)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.onnx"
+        try:
+            torch.onnx.export(
+                encoder.network,
+                (example,),
+                path,
+                input_names=["images"],
+                output_names=["h"],
+                dynamic_shapes=({0: torch.export.Dim("n")},),
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            reason = str(error).strip().splitlines()[0]
+            raise UserError(f"--format onnx: PyTorch cannot convert {encoder.name} ({reason}).") from error
+        graph = path.read_bytes()
+    code = [
+        "import numpy as np",
+        "import onnxruntime",
+        "",
+        'session = onnxruntime.InferenceSession("model.onnx")',
+        f"images = np.zeros((1, 3, {encoder.size}, {encoder.size}), np.float32)",
+        '(h,) = session.run(["h"], {"images": images})',
+    ]
+    return {"model.onnx": graph, README: _readme(encoder, code)}
+
+
+def _readme(encoder: LoadedEncoder, code: list[str]) -> bytes:
+    """How to load it, what goes in and out, where it comes from."""
+    origin = ", ".join(f"{name} {value}" for name, value in encoder.card.get("run", {}).items())
+    method = encoder.card.get("method")
+    lines = [
+        f"# {encoder.name}" + (f", pretrained with {method}" if method else ""),
+        "",
+        "Load it, in this folder:",
+        "",
+        "```python",
+        *code,
+        "```",
+        "",
+        f"Input: float32 (n, 3, {encoder.size}, {encoder.size}), RGB between 0 and 1, minus mean {list(encoder.mean)}, "
+        f"divided by std {list(encoder.std)}.",
+        f"Output: features (n, {encoder.width}).",
+        "",
+        f"Written by eigenview {encoder.card.get('eigenview', '')}".rstrip() + (f" ({origin})." if origin else "."),
+        "",
+    ]
+    return "\n".join(lines).encode()
+
+
+def _write_folder(out: Path, files: dict[str, bytes]) -> None:
+    """All files or none: what was written before a failure is taken away again."""
+    runfiles.claim(out)
+    try:
+        for name, content in files.items():
+            runfiles.write_bytes(out / name, content)
+    except UserError:
+        for name in files:
+            (out / name).unlink(missing_ok=True)
+        out.rmdir()
+        raise

@@ -1,0 +1,135 @@
+"""What eigenview knows about timm and torchvision: which names exist, which arguments a size needs, and which modules
+are replaced so that a classifier becomes an encoder.
+
+Modules are replaced in place and the rest keeps the library's own parameter names, so that weights go back to the plain
+library class after the same replacements (`replacement_code` writes them down for an export).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from typing import Any, Literal
+
+import torchvision
+from torch import nn
+
+Library = Literal["timm", "torchvision"]
+Stem = Literal["auto", "small", "standard"]
+
+SMALL_STEM_UP_TO = 64  # px: stem "auto" keeps the full resolution up to here
+
+_global_average = functools.partial(nn.AdaptiveAvgPool2d, 1)
+
+# torchvision names beginning so -> what replaces the classifier. Where the library's classifier starts with hidden
+# layers (VGG, AlexNet, MobileNetV3), the encoder ends before them: H is the number of channels of the pooled trunk.
+TORCHVISION_HEADS: dict[str, dict[str, Callable[[], nn.Module]]] = {
+    "alexnet": {"avgpool": _global_average, "classifier": nn.Identity},
+    "convnext": {"classifier.2": nn.Identity},
+    "densenet": {"classifier": nn.Identity},
+    "efficientnet": {"classifier": nn.Identity},
+    "mnasnet": {"classifier": nn.Identity},
+    "mobilenet": {"classifier": nn.Identity},
+    "regnet": {"fc": nn.Identity},
+    "resnet": {"fc": nn.Identity},
+    "resnext": {"fc": nn.Identity},
+    "shufflenet": {"fc": nn.Identity},
+    "squeezenet": {"classifier": _global_average},
+    "swin": {"head": nn.Identity},
+    "vgg": {"avgpool": _global_average, "classifier": nn.Identity},
+    "vit": {"heads": nn.Identity},
+    "wide_resnet": {"fc": nn.Identity},
+}
+TORCHVISION_RESNETS = ("resnet", "resnext", "wide_resnet")
+
+
+def torchvision_names() -> list[str]:
+    """Image classifiers of torchvision."""
+    return torchvision.models.list_models(module=torchvision.models)
+
+
+def timm_names() -> list[str]:
+    """Architectures of timm, without pretraining tags."""
+    import timm  # half a second that runs with our own or torchvision's networks need not spend
+
+    return timm.list_models()
+
+
+def is_timm_name(model: str) -> bool:
+    """Whether timm has this architecture; a tag of pretrained weights (resnet18.a1_in1k) may follow it.
+
+    A source such as hf-hub:OWNER/NAME or local-dir:FOLDER is no name: those would fetch or read a stranger's files.
+    """
+    import timm
+
+    return timm.is_model(model)
+
+
+def torchvision_head(model: str) -> dict[str, Callable[[], nn.Module]] | None:
+    """What replaces the classifier, or None for a network whose head we do not know (several outputs, for example)."""
+    return next((head for prefix, head in TORCHVISION_HEADS.items() if model.startswith(prefix)), None)
+
+
+def is_resnet(library: Library, model: str) -> bool:
+    """Whether the network begins with the ResNet stem that can be made small."""
+    if library == "torchvision":
+        return model.startswith(TORCHVISION_RESNETS)
+    import timm
+
+    return model.split(".")[0] in timm.list_models(module="resnet")
+
+
+def has_small_stem(library: Library, model: str, size: int, stem: Stem) -> bool:
+    """Whether a network of this name and size is built with the small stem."""
+    return stem != "standard" and (stem == "small" or size <= SMALL_STEM_UP_TO) and is_resnet(library, model)
+
+
+def arguments(library: Library, model: str, size: int) -> dict[str, Any]:
+    """Keyword arguments with which the library's own factory makes the network for this size, without weights."""
+    if library == "torchvision":
+        return {"image_size": size} if model.startswith("vit") else {}
+    import timm
+
+    published = timm.get_pretrained_cfg(model)
+    fixed = published is not None and published.fixed_input_size
+    return {"num_classes": 0, "img_size": size} if fixed else {"num_classes": 0}
+
+
+def designed_size(library: Library, model: str) -> int:
+    """Side in pixels of the images the architecture was published for."""
+    if library == "torchvision":
+        return 224
+    import timm
+
+    published = timm.get_pretrained_cfg(model)
+    return published.input_size[-1] if published is not None else 224
+
+
+def create(library: Library, model: str, size: int) -> nn.Module:
+    """The plain network of the library for this size, randomly initialised; nothing is ever downloaded."""
+    given = arguments(library, model, size)
+    if library == "torchvision":
+        return torchvision.models.get_model(model, weights=None, **given)
+    import timm
+
+    return timm.create_model(model, pretrained=False, **given)
+
+
+def replacements(library: Library, model: str, network: nn.Module, *, small_stem: bool) -> dict[str, nn.Module]:
+    """Dotted name -> new module: the head of a torchvision network, and the small stem (3x3, stride 1, no pooling)."""
+    new: dict[str, nn.Module] = {}
+    if library == "torchvision":
+        new |= {path: make() for path, make in (torchvision_head(model) or {}).items()}
+    if small_stem:
+        norm = network.get_submodule("bn1")
+        assert isinstance(norm, nn.BatchNorm2d)
+        stem = nn.Conv2d(3, norm.num_features, 3, stride=1, padding=1, bias=False)
+        nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")  # as both libraries' ResNets
+        new |= {"conv1": stem, "maxpool": nn.Identity()}
+    return new
+
+
+def replacement_code(library: Library, model: str, encoder: nn.Module, *, small_stem: bool) -> list[str]:
+    """Lines of Python that do to the library's `model` what was done to `encoder`."""
+    paths = replacements(library, model, encoder, small_stem=small_stem)
+    return [f'model.set_submodule("{path}", nn.{encoder.get_submodule(path)!r})' for path in paths]

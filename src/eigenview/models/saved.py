@@ -1,0 +1,206 @@
+"""A trained encoder on disk: encoder.safetensors (weights) beside encoder.json (the card), and back.
+
+The card says how to build the network, how images are prepared for it and where it comes from:
+    {"format": 1, "encoder", "stem", "size", "source_size", "width", "mean", "std", "method", "run": {...},
+     "eigenview": version, "sha256": of the weights file}
+
+Nothing read here can run code: safetensors holds numbers only, and the card can only name networks that are installed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from eigenview import runfiles
+from eigenview.errors import UserError, check
+from eigenview.models.encoders import build_encoder, features_of_zeros, resolve, vector_width
+
+FORMAT = 1
+LARGEST_SIZE = 4096  # px: a damaged card must not ask for a terabyte when the network is tried out
+REQUIRED: dict[str, type] = {
+    "format": int,
+    "encoder": str,
+    "stem": str,
+    "size": int,
+    "width": int,
+    "mean": list,
+    "std": list,
+}
+
+
+class LoadedEncoder(nn.Module):
+    """A trained encoder with what it needs to know about its images; in evaluation mode when loaded.
+
+    **Shapes** - calling it takes float images (n 3 size size), normalised with mean and std, and gives h (n H).
+    `embed` takes uint8 images (n 3 S S) of any side S.
+    """
+
+    def __init__(self, network: nn.Module, card: dict[str, Any]) -> None:
+        super().__init__()
+        self.network = network
+        self.card = card
+        self.name: str = card["encoder"]
+        self.stem: str = card["stem"]
+        self.size: int = card["size"]
+        self.width: int = card["width"]
+        r, g, b = card["mean"]
+        self.mean: tuple[float, float, float] = (float(r), float(g), float(b))
+        r, g, b = card["std"]
+        self.std: tuple[float, float, float] = (float(r), float(g), float(b))
+        self.eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """h (n H) of normalised images (n 3 size size)."""
+        return self.network(images)
+
+    @torch.no_grad()
+    def embed(self, images: Tensor, batch_size: int = 256) -> Tensor:
+        """h (n H) of uint8 images (n 3 S S), float32, on the device of the images, which must be the network's.
+
+        Resizes to `size` and normalises as in training, without augmentation; evaluation mode, no gradient. Images are
+        taken `batch_size` at a time; progress over many calls is the caller's to show.
+        """
+        from eigenview.data.augment import prepare
+
+        check(batch_size >= 1, "batch_size", batch_size, "1 or more")
+        was_training = self.training
+        self.eval()
+        try:
+            parts = [self(prepare(part, self.size, self.mean, self.std)).float() for part in images.split(batch_size)]
+        finally:
+            self.train(was_training)
+        return torch.cat(parts)
+
+
+def state_tensors(network: nn.Module) -> dict[str, Tensor]:
+    """The state dict as safetensors wants it: on the CPU, contiguous, no two tensors sharing memory."""
+    return {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
+
+
+def save_encoder(directory: Path, encoder: nn.Module, card: dict[str, Any]) -> None:
+    """Write encoder.safetensors and encoder.json into a run directory, each whole or not at all.
+
+    `card` needs encoder, stem, size, width, mean, std (see the module's docstring). Format and the checksum that ties
+    the two files together are added here.
+    """
+    weights = safetensors.torch.save(state_tensors(encoder), metadata={"format": "pt"})
+    full = {**card, "format": FORMAT, "sha256": hashlib.sha256(weights).hexdigest()}
+    _check_card(full, "the encoder's card")
+    runfiles.write_bytes(directory / runfiles.ENCODER, weights)
+    runfiles.write_json(directory / runfiles.ENCODER_CARD, full)
+
+
+def load_encoder(source: Path | str, *, pretrained: bool = True) -> LoadedEncoder:
+    """The encoder of a run, or one of timm's.
+
+    **Source** - a run directory, an encoder.safetensors or encoder.json (each is found beside the other), or timm:NAME:
+    that network with the weights timm publishes, which timm looks for in its cache and then on the Hugging Face hub;
+    with `pretrained=False` randomly initialised.
+
+    **Raises** - UserError naming the file for anything missing, damaged, or not an encoder of eigenview.
+    """
+    if str(source).startswith("timm:"):
+        return _load_timm(str(source), pretrained)
+    weights_path, card_path = _find_files(Path(source))
+    card = runfiles.read_json(card_path)
+    _check_card(card, str(card_path))
+    weights = _read(weights_path)
+    with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away; the caller's random state is not
+        try:
+            network, width = build_encoder(card["encoder"], size=card["size"], stem=card["stem"])
+        except UserError as error:
+            raise UserError(f"{card_path} describes an encoder that cannot be built: {error}") from error
+    check(width == card["width"], f"{card_path}: width", card["width"], f"{width} with {card['encoder']}")
+    tensors = _parse(weights, weights_path)
+    _check_tensors(tensors, network.state_dict(), weights_path, card["encoder"])
+    if hashlib.sha256(weights).hexdigest() != card.get("sha256"):
+        raise UserError(
+            f"{weights_path} is damaged or not the file that {card_path.name} was written with: its SHA-256 differs "
+            "from the one there. Copy both files again from the run."
+        )
+    network.load_state_dict(tensors)
+    return LoadedEncoder(network, card)
+
+
+def _find_files(path: Path) -> tuple[Path, Path]:
+    """Weights and card belonging to a run directory or to either file."""
+    if path.is_dir():
+        return path / runfiles.ENCODER, path / runfiles.ENCODER_CARD
+    if path.suffix in (".safetensors", ".json") and path.exists():
+        return path.with_suffix(".safetensors"), path.with_suffix(".json")
+    what = "is not an encoder that can be loaded" if path.exists() else "does not exist"
+    raise UserError(f"{path} {what}. Give a run directory, its encoder.safetensors or encoder.json, or timm:NAME.")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+
+
+def _check_card(card: Any, where: str) -> None:
+    """Refuse a card that is not ours, before anything is built from it."""
+    if not isinstance(card, dict) or "encoder" not in card:
+        raise UserError(f"{where} does not describe an encoder of eigenview (no field 'encoder').")
+    check(card.get("format") == FORMAT, f"{where}: format", card.get("format"), f"{FORMAT}", "Update eigenview.")
+    for name, kind in REQUIRED.items():
+        check(type(card.get(name)) is kind, f"{where}: {name}", card.get(name), f"a value of type {kind.__name__}")
+    check(card["stem"] in ("auto", "small", "standard"), f"{where}: stem", card["stem"], "auto, small, standard")
+    check(1 <= card["size"] <= LARGEST_SIZE, f"{where}: size", card["size"], f"1 to {LARGEST_SIZE}")
+    for name in ("mean", "std"):
+        values = card[name]
+        good = len(values) == 3 and all(isinstance(v, float | int) and math.isfinite(v) for v in values)
+        check(good and (name == "mean" or min(values) > 0), f"{where}: {name}", values, "three numbers, std above 0")
+
+
+def _parse(weights: bytes, path: Path) -> dict[str, Tensor]:
+    try:
+        return safetensors.torch.load(weights)
+    except (safetensors.SafetensorError, KeyError) as error:
+        raise UserError(f"{path} is truncated, damaged or no safetensors file: {error}.") from error
+
+
+def _check_tensors(given: dict[str, Tensor], expected: dict[str, Tensor], path: Path, encoder: str) -> None:
+    """The same names, shapes and types as the network's, or the first difference."""
+    missing, foreign = [n for n in expected if n not in given], [n for n in given if n not in expected]
+    if missing or foreign:
+        first = f"{missing[0]} is missing" if missing else f"{foreign[0]} is not part of it"
+        raise UserError(f"{path} does not hold the weights of {encoder}: {first}.")
+    for name, tensor in expected.items():
+        ours, theirs = (tuple(tensor.shape), tensor.dtype), (tuple(given[name].shape), given[name].dtype)
+        if ours != theirs:
+            raise UserError(
+                f"{path} does not hold the weights of {encoder}: {name} is {theirs[1]} {theirs[0]}, "
+                f"expected {ours[1]} {ours[0]}."
+            )
+
+
+def _load_timm(name: str, pretrained: bool) -> LoadedEncoder:
+    """A network of timm with the size, mean and std timm gives for its weights."""
+    import timm
+    from timm.data.config import resolve_model_data_config
+
+    _, model = resolve(name)
+    try:
+        network = timm.create_model(model, pretrained=pretrained, num_classes=0)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise UserError(
+            f"{name}: its pretrained weights could not be loaded ({reason}). They are fetched once from the internet; "
+            "offline, give a run directory instead."
+        ) from error
+    images = resolve_model_data_config(network)
+    size = images["input_size"][-1]
+    card = {"format": FORMAT, "encoder": name, "stem": "standard", "size": size, "mean": list(images["mean"])}
+    width = vector_width(features_of_zeros(network, size), name)
+    card |= {"std": list(images["std"]), "width": width, "method": None, "run": {}}
+    return LoadedEncoder(network, card)
