@@ -36,11 +36,10 @@ def same_features(model: torch.nn.Module, run: Path) -> bool:
 @pytest.mark.parametrize(
     ("name", "size", "stem"),
     [
-        ("timm:resnet18", 32, "auto"),
+        ("timm:test_resnet", 32, "auto"),
         ("timm:test_vit", 32, "auto"),
         ("timm:mobilenetv3_small_050", 32, "auto"),
         ("torchvision:resnet18", 32, "auto"),
-        ("resnet18", 32, "standard"),
         pytest.param("torchvision:vit_b_32", 32, "auto", marks=pytest.mark.slow),  # 350 MB written and read twice
         pytest.param("torchvision:convnext_tiny", 32, "auto", marks=pytest.mark.slow),
         ("torchvision:squeezenet1_1", 64, "auto"),
@@ -76,7 +75,8 @@ def test_plain_torchvision_loads_its_own_keys(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "stem"), [("timm:mobilenetv3_small_050", "auto"), ("timm:test_vit", "auto"), ("timm:resnet18", "standard")]
+    ("name", "stem"),
+    [("timm:mobilenetv3_small_050", "auto"), ("timm:test_vit", "auto"), ("timm:test_resnet", "standard")],
 )
 def test_timm_reads_the_hub_folder(tmp_path, monkeypatch, name, stem):
     saved(tmp_path / "run", name, size=32, stem=stem)
@@ -96,7 +96,7 @@ def test_timm_reads_the_hub_folder(tmp_path, monkeypatch, name, stem):
         ("conv-tiny", "hf", r"use eigenview\.load_encoder"),
         ("torchvision:squeezenet1_1", "timm", "not one of timm's; use --format torchvision"),
         ("timm:mobilenetv3_small_050", "torchvision", "not one of torchvision's; use --format timm"),
-        ("timm:resnet18", "hf", "small stem.* Use --format timm"),
+        ("timm:test_resnet", "hf", "small stem.* Use --format timm"),
         ("conv-tiny", "coreml", "--format is 'coreml'; allowed: timm, torchvision, onnx, hf"),
     ],
 )

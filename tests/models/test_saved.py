@@ -57,9 +57,9 @@ def edit_weights(run: Path, change) -> None:
         ("conv-medium", 16, "auto"),
         ("timm:mobilenetv3_small_050", 32, "auto"),
         ("timm:test_vit", 32, "auto"),
-        ("timm:resnet18", 16, "auto"),
-        ("torchvision:resnet18", 32, "small"),
-        ("torchvision:resnet18", 32, "standard"),
+        ("timm:test_resnet", 16, "auto"),
+        ("torchvision:resnet18", 16, "small"),
+        ("torchvision:resnet18", 16, "standard"),
     ],
 )
 def test_round_trip_to_the_bit(tmp_path, name, size, stem):
