@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from jaxtyping import TypeCheckError
 from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
 
 from eigenview.functional import moments
 from tests.draws import random
@@ -19,6 +20,7 @@ def plain_energies(z: Tensor) -> tuple[Tensor, Tensor]:
     return c.square().sum(), c.masked_fill(torch.eye(len(c), dtype=torch.bool), 0).square().sum()
 
 
+@settings(max_examples=40)
 @given(samples=st.integers(2, 12), width=st.integers(1, 12), seed=st.integers(0, 10**6))
 def test_either_matrix_gives_the_energy_and_its_gradient(samples: int, width: int, seed: int) -> None:
     z = (random(samples, width, seed=seed) * 3 + 5).requires_grad_()
@@ -47,6 +49,19 @@ def test_pair_energies_equal_the_cross_moment(samples: int) -> None:
     torch.testing.assert_close(moments.pair_diagonals(x), torch.stack([c.diagonal() for c in crosses]))
     ours, theirs = (torch.autograd.grad(v.sum(), x)[0] for v in (moments.pair_energies(x), plain))
     torch.testing.assert_close(ours, theirs, rtol=1e-11, atol=1e-11)
+
+
+@pytest.mark.parametrize(("samples", "width"), [(4, 32), (32, 4)])
+def test_the_smaller_matrix_is_the_one_built(samples: int, width: int) -> None:
+    """Multiply-adds counted by torch: never those of the larger product."""
+    z, least = random(2, samples, width), min(samples, width)
+    with FlopCounterMode(display=False) as flops:
+        moments.covariance_energy(z)
+    assert flops.get_total_flops() == 2 * 2 * least * samples * width
+    with FlopCounterMode(display=False) as flops:
+        moments.pair_energies(z)
+    gram = 2 * samples < width  # two Gram matrices, or one cross-moment
+    assert flops.get_total_flops() == 2 * (2 if gram else 1) * least * samples * width
 
 
 def test_standardised_is_batch_norm_of_each_view() -> None:
