@@ -24,3 +24,15 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """`Did you mean X?` for a mistyped name, or an empty string where nothing is near."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"Did you mean {close[0]}?" if close else ""
+
+
+class Interrupted(Exception):
+    """The run was asked to stop (Ctrl-C or SIGTERM) and has saved a checkpoint at `step`."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"stopped at step {step}")
+        self.step = step
+
+
+class Collapsed(Exception):
+    """The run ended itself because of --monitor.stop-on-collapse."""

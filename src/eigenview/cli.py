@@ -1,0 +1,66 @@
+"""The command `eigenview`: verbs, errors in one line, exit codes.
+
+Exit codes: 0 done (whatever the verdict), 1 the run failed (diverged to non-finite numbers), 2 bad input,
+3 ended by --monitor.stop-on-collapse, 130 stopped by Ctrl-C or SIGTERM with a checkpoint to resume from.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+
+from eigenview.errors import UserError, nearest
+
+# verb -> what it is for; the functions of the same name are in commands.py, imported only when used
+VERBS = {
+    "pretrain": "images -> backbone, number and verdict",
+    "probe": "k-NN, linear and few-label accuracy of a run's encoder",
+    "embed": "representations of images -> a Parquet file",
+    "diagnose": "collapse verdict for a run, an embeddings file or a timm model",
+    "report": "one page for one run, or several side by side",
+    "experiment": "reproduce a published table or figure, or a study of ours",
+    "export": "the encoder for timm, torchvision, ONNX or a hub folder",
+    "list": "objectives, recipes, encoders, augmentations, datasets or experiments",
+}
+
+HELP = """usage: eigenview VERB [options]
+
+{verbs}
+
+eigenview VERB --help shows a verb's options. To start: eigenview pretrain
+"""
+
+
+def main() -> None:
+    """Run the command line; never shows a traceback for the user's own mistakes."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(args: list[str]) -> int:
+    """One command line; returns the exit code."""
+    if not args or args[0] in ("-h", "--help", "help"):
+        print(HELP.format(verbs="\n".join(f"  {verb:11} {text}" for verb, text in VERBS.items())))
+        return 0
+    if args[0] == "--version":
+        from eigenview import __version__
+
+        print(f"eigenview {__version__}")
+        return 0
+    try:
+        return _verb(args[0])(args[1:])
+    except UserError as error:
+        print(f"eigenview: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("eigenview: stopped.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        return 0
+
+
+def _verb(name: str) -> Callable[[list[str]], int]:
+    if name not in VERBS:
+        raise UserError(f"{name}: no such verb. {nearest(name, VERBS)} (eigenview --help)")
+    from eigenview import commands
+
+    return commands.COMMANDS[name]

@@ -1,0 +1,280 @@
+"""The verbs of the command line. Each parses its options with tyro and calls the library; torch is imported late."""
+
+from __future__ import annotations
+
+import sys
+import webbrowser
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+import tyro
+from rich.console import Console
+
+from eigenview import runfiles
+from eigenview.config import NoOptions, ProbeConfig, RunConfig
+from eigenview.errors import Interrupted, UserError, nearest
+
+T = TypeVar("T")
+Options = TypeVar("Options")
+FLAT = tyro.conf.arg(name="")
+
+
+def parse(kind: Any, args: list[str], verb: str, default: Any = None, description: str | None = None) -> Any:
+    """tyro with our conventions: hyphens, no subcommands, one page of help."""
+    config = (tyro.conf.FlagCreatePairsOff, tyro.conf.AvoidSubcommands)
+    keywords = {} if default is None else {"default": default}
+    return tyro.cli(kind, args=args, prog=f"eigenview {verb}", description=description, config=config, **keywords)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pretrain(Generic[Options]):
+    """Pretrain an encoder on images without labels."""
+
+    run: Annotated[RunConfig[Options], FLAT]
+    out: Path | None = None
+    """Run directory; default runs/<data>-<method>-<n>."""
+    resume: bool = False
+    """Continue the run in --out from its last checkpoint, with its own configuration."""
+    recipe: str | None = None
+    """Start from a recipe (eigenview list recipes) or MODULE:FUNCTION instead of the method's default."""
+
+
+def pretrain(args: list[str]) -> int:
+    """Images -> run directory."""
+    if {"-h", "--help"} & set(args) and not _value(args, "--method") and not _value(args, "--recipe"):
+        note = "Options of a method: eigenview pretrain --method NAME --help"
+        parse(Pretrain[NoOptions], args, "pretrain", Pretrain(run=RunConfig()), description=note)
+        return 0
+    if "--resume" in args:
+        return _resume(args)
+    recipe = _value(args, "--recipe")
+    from eigenview.recipes import default, load_recipe
+
+    base = load_recipe(recipe) if recipe else default(_value(args, "--method") or "vicreg", _data(args))
+    kind = Pretrain[type(base.objective)]  # type: ignore[misc]
+    given = parse(kind, args, "pretrain", Pretrain(run=base))
+    config: RunConfig[Any] = given.run
+    if config.method != base.method:
+        raise UserError(f"--recipe {recipe} is for {base.method}; leave --method out.")
+    directory = given.out or runfiles.next_run_dir(Path("runs"), config.data, config.method)
+    return _train(config, directory, resume=False)
+
+
+def _value(args: list[str], option: str) -> str | None:
+    """The value of an option that must be known before the others can be parsed."""
+    for k, arg in enumerate(args):
+        if arg == option and k + 1 < len(args):
+            return args[k + 1]
+        if arg.startswith(option + "="):
+            return arg.partition("=")[2]
+    return None
+
+
+def _data(args: list[str]) -> str:
+    """The positional DATA, when it comes first as the usage line shows it; digits otherwise."""
+    return args[0] if args and not args[0].startswith("-") else "digits"
+
+
+def _resume(args: list[str]) -> int:
+    from eigenview.run import read_config
+
+    out = _value(args, "--out")
+    if out is None:
+        raise UserError("--resume needs the run directory: eigenview pretrain --out RUN --resume")
+    config = read_config(Path(out))
+    kind = Pretrain[type(config.objective)]  # type: ignore[misc]
+    if parse(kind, args, "pretrain", Pretrain(run=config)).run != config:
+        raise UserError(f"a resumed run keeps its own configuration ({out}/config.json); leave the other options out.")
+    return _train(config, Path(out), resume=True)
+
+
+def _train(config: RunConfig[Any], directory: Path, *, resume: bool) -> int:
+    from eigenview.run import start
+
+    try:
+        summary = start(config, directory, resume=resume, console=Console(), command=["eigenview", *sys.argv[1:]])
+    except Interrupted as stop:
+        print(f"stopped at step {stop.step}; continue with: eigenview pretrain --out {directory} --resume")
+        return 130
+    if summary.get("finished", True):  # ranks other than the first return nothing
+        return 0
+    return 3 if "collapse" in summary["verdict"] else 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """k-NN, linear and few-label accuracy of a finished run's encoder, beside raw pixels."""
+
+    run: tyro.conf.Positional[Path]
+    """The run directory (or an encoder.safetensors)."""
+    data: str | None = None
+    """Labelled images: a folder with train/ and test/, or one set that is split. Default: the run's own."""
+    protocol: Literal["all", "knn", "linear", "linear-few"] = "all"
+    """Which accuracies."""
+    seed: int = 0
+    """Seed of splits and few-label draws."""
+    probe: Annotated[ProbeConfig, FLAT] = ProbeConfig()
+    out: Path | None = None
+    """Also write the table as JSON to this file."""
+
+
+def probe(args: list[str]) -> int:
+    """Accuracy of an encoder that exists already."""
+    given: Probe = parse(Probe, args, "probe")
+    from eigenview.encoder_uses import probe_encoder
+    from eigenview.probes.protocol import render_table
+
+    table = probe_encoder(given.run, given.data, given.protocol, given.probe, given.seed, Console(stderr=True))
+    Console().print(render_table(table))
+    if given.out is not None:
+        runfiles.write_json(given.out, table)
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Embed:
+    """Representations of images as a Parquet file: columns path (or index), label where there is one, h."""
+
+    run: tyro.conf.Positional[str]
+    """Run directory, encoder.safetensors, or timm:NAME."""
+    images: tyro.conf.Positional[str]
+    """Images, as for pretrain."""
+    out: Path = Path("embeddings.parquet")
+    """The file to write."""
+
+
+def embed(args: list[str]) -> int:
+    """Images -> embeddings.parquet."""
+    given: Embed = parse(Embed, args, "embed")
+    from eigenview.encoder_uses import embed_images
+
+    rows, width = embed_images(given.run, given.images, given.out, Console(stderr=True))
+    print(f"{given.out}: {rows:,} rows, {width} wide")
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnose:
+    """Collapse verdict for a run, an embeddings file (.npy, .npz, .parquet), or a timm model with images."""
+
+    what: tyro.conf.Positional[str]
+    """Run directory, embeddings file, or timm:NAME."""
+    data: str | None = None
+    """Images for a model; default for timm models: the built-in digits."""
+    column: str | None = None
+    """Array of a .npz or column of a .parquet; default: the only one that fits."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+
+def diagnose(args: list[str]) -> int:
+    """A verdict on anything, ours or not."""
+    given: Diagnose = parse(Diagnose, args, "diagnose")
+    from eigenview.encoder_uses import diagnose_anything, show_diagnosis
+
+    show_diagnosis(diagnose_anything(given.what, given.data, given.column, Console(stderr=True)), as_json=given.json)
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """One HTML page for one run, or several side by side."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run directories."""
+    out: Path | None = None
+    """The page; default RUN/report.html for one run, report.html for several."""
+    open: bool = False
+    """Open it in the browser."""
+
+
+def report(args: list[str]) -> int:
+    """Run directories -> report.html."""
+    given: Report = parse(Report, args, "report")
+    if not given.runs:
+        raise UserError("report needs a run directory: eigenview report RUN [RUN ...]")
+    from eigenview.report.page import write_report
+
+    out = given.out or (given.runs[0] / runfiles.REPORT if len(given.runs) == 1 else Path(runfiles.REPORT))
+    path = write_report(given.runs, out)
+    print(path)
+    if given.open:
+        webbrowser.open(path.resolve().as_uri())
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """The encoder of a run in another library's format."""
+
+    run: tyro.conf.Positional[Path]
+    """The run directory."""
+    format: Literal["timm", "torchvision", "onnx", "hf"] = "timm"
+    """timm, torchvision: weights under the library's own names; onnx: a graph; hf: a hub folder for timm."""
+    out: Path | None = None
+    """Folder to write; default RUN/export-FORMAT."""
+
+
+def export(args: list[str]) -> int:
+    """Run -> weights for others."""
+    given: Export = parse(Export, args, "export")
+    from eigenview.models.export import export as write
+
+    print(write(given.run, given.format, given.out or given.run / f"export-{given.format}"))
+    return 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """Reproduce a published table or figure, or a study of ours; resumable cell by cell."""
+
+    name: tyro.conf.Positional[str]
+    """eigenview list experiments"""
+    scale: Literal["tiny", "cpu", "gpu"] = "tiny"
+    """tiny: about a minute a run; cpu: up to ten minutes; gpu: the published settings."""
+    seeds: int = 1
+    """Seeds per cell."""
+    data: str | None = None
+    """Folder of CIFAR-10 images with train/ and test/; default: the environment variable CIFAR10."""
+    out: Path | None = None
+    """Result folder; default experiments/results/NAME/SCALE."""
+
+
+def experiment(args: list[str]) -> int:
+    """A study -> its result files."""
+    given: Experiment = parse(Experiment, args, "experiment")
+    from eigenview.experiment import run_experiment
+
+    run_experiment(given.name, given.scale, given.seeds, given.data, given.out, Console())
+    return 0
+
+
+LISTS = ("objectives", "recipes", "encoders", "augmentations", "datasets", "experiments")
+
+
+def list_(args: list[str]) -> int:
+    """What there is to choose from."""
+    if not args or args[0] in ("-h", "--help"):
+        print(f"usage: eigenview list {{{','.join(LISTS)}}}")
+        return 0
+    from eigenview.listing import rows
+
+    if args[0] not in LISTS:
+        raise UserError(f"list {args[0]}: no such list. {nearest(args[0], LISTS)} Lists: {', '.join(LISTS)}.")
+    for name, text in rows(args[0]):
+        print(f"{name:24} {text}")
+    return 0
+
+
+COMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "pretrain": pretrain,
+    "probe": probe,
+    "embed": embed,
+    "diagnose": diagnose,
+    "report": report,
+    "experiment": experiment,
+    "export": export,
+    "list": list_,
+}

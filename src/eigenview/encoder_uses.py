@@ -1,0 +1,206 @@
+"""What the command line does with an encoder that exists already: probe it, embed images, diagnose it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from eigenview import runfiles
+from eigenview.config import LoaderConfig, ProbeConfig
+from eigenview.errors import UserError
+
+# verdict measures in the order in which people read them, with what they mean
+SHOWN = {
+    "std": "mean standard deviation per dimension",
+    "std_l2": "the same of unit-length rows, times sqrt(width): 1 is isotropic",
+    "mean_to_spread": "length of the mean / distance to it",
+    "rankme": "RankMe",
+    "rankme_centred": "RankMe of centred rows",
+    "participation_ratio": "participation ratio of the covariance",
+    "alpha": "alpha-ReQ: decay of the spectrum",
+    "correlation": "mean |correlation| between dimensions",
+    "cosine_others": "mean cosine of two different images",
+    "uniformity": "uniformity",
+    "bias_ratio": "plug-in bias ratio, participation ratio / (n - 1)",
+}
+
+
+def probe_encoder(
+    run: Path, data: str | None, protocol: str, config: ProbeConfig, seed: int, console: Console
+) -> dict[str, Any]:
+    """The probe table of an encoder on labelled images, beside raw pixels."""
+    from eigenview.data.sources import load_probe_sets
+    from eigenview.models.export import load_encoder
+    from eigenview.probes.features import extract, raw_pixels
+    from eigenview.probes.protocol import probe_table
+    from eigenview.run import read_config
+
+    encoder = load_encoder(run)
+    spec = data
+    if spec is None:
+        settled = read_config(run if run.is_dir() else run.parent)
+        spec = settled.probe_data or settled.data
+    source = encoder.card.get("source_size", encoder.size)
+    sets = load_probe_sets(spec, size=encoder.size, source_size=source, loader=LoaderConfig(), seed=seed)
+    if sets is None:
+        raise UserError(f"--data {spec} has no labels: a probe needs class subfolders, or an array file with labels.")
+    train, test = sets
+    assert train.labels is not None
+    assert test.labels is not None
+    with console.status("features and probes"):
+        rows = {
+            "raw pixels": (raw_pixels(train), raw_pixels(test)),
+            "this encoder": (extract(encoder.embed, train), extract(encoder.embed, test)),
+        }
+        return probe_table(
+            rows, train.labels, test.labels, config, train.class_names, seed, columns=PROTOCOL_COLUMNS[protocol]
+        )
+
+
+PROTOCOL_COLUMNS = {
+    "all": ("knn", "linear", "linear_few"),
+    "knn": ("knn",),
+    "linear": ("linear",),
+    "linear-few": ("linear_few",),
+}
+
+
+def embed_images(model: str, images: str, out: Path, console: Console) -> tuple[int, int]:
+    """Write a Parquet file of representations; returns rows and width."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    from eigenview.data.images import printable
+    from eigenview.data.sources import load_images
+    from eigenview.models.export import load_encoder
+    from eigenview.probes.features import extract
+
+    if not out.parent.is_dir():
+        raise UserError(f"--out {out}: the folder {out.parent} does not exist. Create it, or choose another --out.")
+    encoder = load_encoder(model)
+    found = load_images(images, size=encoder.size, split="all", console=console)
+    h = extract(encoder.embed, found, progress=lambda part: track(part, "embedding", console=console))
+    columns: dict[str, Any] = {"index": pa.array(np.arange(len(found)))}
+    if found.paths:
+        columns["path"] = pa.array([printable(path) for path in found.paths])
+    if found.labels is not None:
+        columns["label"] = pa.array([found.class_names[k] for k in found.labels])
+    columns["h"] = pa.FixedSizeListArray.from_arrays(pa.array(h.reshape(-1)), h.shape[1])
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.table(columns), sink)
+    runfiles.write_bytes(out, sink.getvalue().to_pybytes())
+    return h.shape
+
+
+def diagnose_anything(what: str, data: str | None, column: str | None, console: Console) -> dict[str, Any]:
+    """Verdict and measures: of a finished run from its files, of an embeddings file, or of a model on images."""
+    path = Path(what)
+    if path.is_dir() and data is None:
+        summary = runfiles.read_json(path / runfiles.SUMMARY)
+        rows = runfiles.read_rows(path / runfiles.DIAGNOSTICS)
+        measures = rows[-1]["z"] if rows else {}
+        kept = {k: summary[k] for k in ("verdict", "since_epoch", "reason", "remedies", "notes")}
+        return {"what": what, "of": "embedding z, held-out batch", **kept, "measures": measures}
+    from eigenview.diagnostics.monitor import diagnose_embeddings
+
+    if path.suffix in (".npy", ".npz", ".parquet"):
+        x = read_embeddings(path, column)
+        of = f"{len(x):,} rows, {x.shape[1]} wide"
+    else:
+        x = _embed_with(what, data or "digits", console)
+        of = f"representation of {len(x):,} images of {data or 'digits'}, {x.shape[1]} wide"
+    import torch
+
+    measures, verdict = diagnose_embeddings(torch.from_numpy(x))
+    return {"what": what, "of": of, **_flat(verdict), "measures": measures}
+
+
+def _flat(verdict: Any) -> dict[str, Any]:
+    values = asdict(verdict)
+    return {"verdict": values.pop("label"), **values}
+
+
+def _embed_with(model: str, data: str, console: Console) -> np.ndarray:
+    from eigenview.data.sources import load_images
+    from eigenview.models.export import load_encoder
+    from eigenview.probes.features import extract
+
+    encoder = load_encoder(model)
+    images = load_images(data, size=encoder.size, split="all", console=console)
+    most = 2000  # enough for rank up to the widths in use, seconds on a CPU
+    chosen = np.sort(np.random.default_rng(0).permutation(len(images))[:most])
+    return extract(encoder.embed, images.take(chosen), progress=lambda p: track(p, "embedding", console=console))
+
+
+def read_embeddings(path: Path, column: str | None) -> np.ndarray:
+    """float32 (N, width) of an embeddings file; never unpickles.
+
+    Raises UserError for a missing, damaged or empty file, and where the array to take is not clear.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file. Give a .npy, .npz or .parquet of embeddings.")
+    try:
+        found = _arrays(path)
+    except (ValueError, OSError, EOFError) as error:
+        raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+    fitting = {k: v for k, v in found.items() if v.ndim == 2 and v.dtype.kind in "fiu"}
+    if column is not None and column not in fitting:
+        names = ", ".join(fitting) or "no numeric table"
+        raise UserError(f"--column {column}: {path} has {names}. Choose one of them.")
+    if column is None and len(fitting) != 1:
+        shapes = ", ".join(f"{k} {v.shape}" for k, v in found.items())
+        raise UserError(f"{path} holds {shapes}; one numeric (rows, width) table is needed. Name it with --column.")
+    x = np.asarray(fitting[column] if column is not None else next(iter(fitting.values())), dtype=np.float32)
+    if min(x.shape) < 2:
+        raise UserError(f"{path}: embeddings of shape {x.shape}; a verdict needs at least 2 rows and 2 columns.")
+    return x
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    if path.suffix == ".npy":
+        return {"array": np.load(path, allow_pickle=False)}
+    if path.suffix == ".npz":
+        return runfiles.read_arrays(path)
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except pa.ArrowException as error:
+        raise ValueError(str(error)) from error
+    lists, numbers = {}, {}
+    for name in table.column_names:
+        values = table[name].combine_chunks()
+        kind = values.type
+        if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+            widths = {len(v) for v in values}
+            if len(widths) == 1 and len(values):
+                lists[name] = np.asarray(values.flatten()).reshape(len(values), -1)
+        elif pa.types.is_floating(kind):
+            numbers[name] = np.asarray(values)
+    # one column of vectors, or a table whose float columns are the dimensions
+    return lists or ({"columns": np.stack(list(numbers.values()), axis=1)} if numbers else {})
+
+
+def show_diagnosis(result: dict[str, Any], *, as_json: bool) -> None:
+    """The verdict as a person reads it, or as JSON for scripts."""
+    if as_json:
+        print(json.dumps(runfiles.finite(result), indent=2))
+        return
+    console = Console()
+    colour = "green" if result["verdict"] == "healthy" else "red"
+    console.print(f"{'verdict':9} [bold {colour}]{result['verdict']}[/]: {result['reason']}", highlight=False)
+    for label, lines in (("try", result["remedies"]), ("note", result["notes"])):
+        for line in lines:
+            console.print(f"{label:9} {line}", highlight=False, markup=False)
+    console.print(f"{'of':9} {result['of']}", highlight=False, markup=False)
+    for name, text in SHOWN.items():
+        value = result["measures"].get(name)
+        if value is not None:
+            console.print(f"{value:12.4g}  {text}", highlight=False, markup=False)

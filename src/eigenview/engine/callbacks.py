@@ -1,0 +1,232 @@
+"""What happens around the training steps: the log, diagnoses, checkpoints, and leaving in good order."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import lightning.pytorch as L
+import numpy as np
+import torch
+from torch import Tensor
+
+from eigenview import runfiles
+from eigenview.diagnostics.monitor import diagnose
+from eigenview.diagnostics.verdict import Verdict, judge
+from eigenview.distributed import any_rank, rank, world_size
+from eigenview.engine.module import PretrainModule
+from eigenview.errors import Collapsed, Interrupted, UserError
+
+
+class Log(L.Callback):
+    """metrics.jsonl: one row each `every` steps, from rank 0; also the clock of the run across resumes."""
+
+    def __init__(self, directory: Path, every: int, images_per_step: int) -> None:
+        self.path = directory / runfiles.METRICS
+        self.every = every
+        self.images_per_step = images_per_step
+        self.seconds = 0.0  # spent in training steps, over all resumes
+        self.rate = 0.0
+        self._mark = 0.0
+        self._mark_step = 0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._mark, self._mark_step = time.monotonic(), trainer.global_step
+
+    def pause(self) -> float:
+        """Bring the clock up to date and return it; what follows until `proceed` is not counted as training."""
+        now = time.monotonic()
+        self.seconds += now - self._mark
+        self._mark = now
+        return self.seconds
+
+    def proceed(self) -> None:
+        """Start counting again."""
+        self._mark = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step = trainer.global_step
+        if step % self.every and step != 1:
+            return
+        module = _ours(pl_module)
+        before = self.seconds
+        elapsed = self.pause() - before
+        if step > self._mark_step and elapsed > 0:
+            self.rate = (step - self._mark_step) * self.images_per_step / elapsed
+        self._mark_step = step
+        module.raise_non_finite()
+        if rank() == 0:
+            terms = {name: float(value) for name, value in module.terms.items()}
+            row = {
+                "step": step,
+                "epoch": step / module.steps_per_epoch,
+                "seconds": round(self.seconds, 3),
+                "lr": module.learning_rate_at(step - 1),
+                "loss": sum(terms.values()),
+                "terms": terms,
+                "images_per_second": round(self.rate, 1),
+                "target_momentum": module.target_momentum_at(step - 1),
+            }
+            runfiles.append_row(self.path, row)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"seconds": self.seconds}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.seconds = float(state_dict["seconds"])
+
+
+class Monitor(L.Callback):
+    """Diagnoses on a fixed held-out batch, in evaluation mode, on rank 0; spectra; the verdict so far."""
+
+    def __init__(self, directory: Path, images: Tensor, method: str, every_steps: int, log: Log, stop: bool) -> None:
+        self.directory = directory
+        self.images = images
+        self.method = method
+        self.every_steps = every_steps
+        self.clock = log  # not `log`: Lightning gives callbacks an attribute of that name
+        self.stop = stop
+        self.history: list[dict[str, Any]] = []
+        self.spectra: dict[str, list[Any]] = {"step": [], "h": [], "z": []}
+        self.verdict: Verdict | None = None
+        self.views: list[Tensor] = []
+
+    def resume(self, step: int) -> None:
+        """Take up the history of the run directory up to `step`."""
+        runfiles.keep_rows(self.directory / runfiles.DIAGNOSTICS, step)
+        self.history = runfiles.read_rows(self.directory / runfiles.DIAGNOSTICS)
+        saved = runfiles.read_arrays(self.directory / runfiles.SPECTRA)
+        if saved:
+            keep = saved["step"] <= step
+            self.spectra = {name: list(values[keep]) for name, values in saved.items()}
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        module = _ours(pl_module)
+        # a seed of their own, never a training step's: the diagnostic views are the same in every diagnosis
+        self.views = module.make_views(self.images.to(module.device), augmentation_seed=module.config.seed + 2**31)
+        if trainer.global_step == 0:
+            self.diagnose(module, 0)
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step, module = trainer.global_step, _ours(pl_module)
+        if step % self.every_steps == 0 or step == module.steps:
+            module.raise_non_finite()
+            self.diagnose(module, step)
+            collapsed = [len(self.history) > 2 and all("collapse" in r["verdict"] for r in self.history[-2:])]
+            if self.stop and any_rank(collapsed, module.device)[0]:
+                raise Collapsed
+
+    def diagnose(self, module: PretrainModule, step: int) -> None:
+        """One row of diagnostics.jsonl; the rest of the run does not notice it."""
+        if rank() != 0:
+            return
+        self.clock.pause()
+        # from here on nothing may move the network: evaluation mode, no gradient
+        module.network.eval()
+        with torch.no_grad(), autocast(module):
+            pairs = [module.network.embed(view) for view in self.views]
+        module.network.train()
+        h, z = (torch.stack([pair[k] for pair in pairs]).float() for k in (0, 1))
+        row, spectra = diagnose(h, z, step, step / module.steps_per_epoch)
+        self.verdict = judge([*self.history, row], method=self.method, width=z.shape[-1])
+        row["verdict"] = self.verdict.label
+        self.history.append(row)
+        runfiles.append_row(self.directory / runfiles.DIAGNOSTICS, row)
+        for name, value in {"step": step, **spectra}.items():
+            self.spectra[name].append(value)
+        arrays = {name: np.asarray(values) for name, values in self.spectra.items()}
+        runfiles.write_arrays(self.directory / runfiles.SPECTRA, arrays)
+        self.clock.proceed()
+
+
+class Checkpoints(L.Callback):
+    """checkpoints/last.ckpt, whole or not at all: after epochs, every few minutes, and when asked to stop.
+
+    Ctrl-C and SIGTERM set a flag; the step in progress ends, a checkpoint is written and `Interrupted` is raised. On
+    several processes they agree on it every `agree_every` steps, so that no rank waits for another for ever.
+    """
+
+    def __init__(self, directory: Path, minutes: float, agree_every: int) -> None:
+        self.path = directory / runfiles.CHECKPOINT
+        self.minutes = minutes
+        self.agree_every = agree_every
+        self.asked = False
+        self._saved_at = 0.0
+        self._epoch_pending = False
+        self._handlers: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        self._saved_at = time.monotonic()
+        # Lightning has put its own SIGTERM handler in place by now; ours leaves a checkpoint. SLURM's requeue signal
+        # stays with Lightning. Python allows signal handlers in the main thread only.
+        if threading.current_thread() is threading.main_thread():
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._handlers[number] = signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:  # the second Ctrl-C does not wait for the step
+            raise KeyboardInterrupt
+        self.asked = True
+        if rank() == 0:
+            os.write(2, b"\nstopping after this step and saving; press Ctrl-C again to leave at once\n")
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        step, module = trainer.global_step, _ours(pl_module)
+        last = step == module.steps
+        self._epoch_pending |= step % module.steps_per_epoch == 0
+        if world_size() > 1 and step % self.agree_every and not last:
+            return
+        since = time.monotonic() - self._saved_at
+        # epochs of a second or less do not each need a file: five seconds of work is the most an epoch's end can lose
+        due = since > 60 * self.minutes or (self._epoch_pending and since > 5.0) or last
+        stop, save = any_rank([self.asked, due], module.device)
+        if stop or save:
+            module.raise_non_finite()
+            save_checkpoint(trainer, self.path)
+            self._saved_at, self._epoch_pending = time.monotonic(), False
+        if stop and not last:
+            raise Interrupted(step)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+
+def save_checkpoint(trainer: L.Trainer, path: Path) -> None:
+    """Lightning's checkpoint, written beside its name and renamed over it once it is on the disk."""
+    temporary = path.with_suffix(".tmp")
+    try:
+        trainer.save_checkpoint(temporary)
+        if trainer.is_global_zero:
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+    except (OSError, RuntimeError) as error:
+        temporary.unlink(missing_ok=True)
+        raise UserError(
+            f"{path} cannot be written: {error}. The last good checkpoint is kept; free space and use --resume."
+        ) from error
+
+
+def autocast(module: PretrainModule) -> torch.autocast:
+    """The precision in which the run's network computes, for use outside the training step."""
+    bf16 = "bf16" in str(module.trainer.precision)
+    return torch.autocast(module.device.type, dtype=torch.bfloat16, enabled=bf16)
+
+
+def _ours(module: L.LightningModule) -> PretrainModule:
+    if not isinstance(module, PretrainModule):
+        raise TypeError(f"eigenview's callbacks need a PretrainModule; got {type(module).__name__}.")
+    return module

@@ -1,0 +1,141 @@
+"""The one Lightning module for every method: the training step of the design page, line by line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lightning.pytorch as L
+import numpy as np
+import torch
+from torch import Tensor
+
+from eigenview.config import RunConfig
+from eigenview.data.augment import augment
+from eigenview.data.viewspec import ViewSpec
+from eigenview.distributed import gather_views, rank
+from eigenview.engine.network import Network, Outputs
+from eigenview.engine.optim import build_optimizer, peak_learning_rate
+from eigenview.engine.schedules import learning_rate, target_momentum
+from eigenview.errors import NonFiniteError
+from eigenview.models.target import TargetNetwork
+from eigenview.objectives.base import Objective, total
+from eigenview.views import Views
+
+
+def step_seeds(seed: int, rank: int, step: int) -> tuple[int, int]:
+    """Seeds of the augmentation and of the network's own randomness (dropout) at one step of one process.
+
+    All randomness of a step is a function of (seed, rank, step): a resumed run needs no saved generator state.
+    """
+    a, b = np.random.SeedSequence((seed, rank, step)).generate_state(2)
+    return int(a), int(b)
+
+
+class PretrainModule(L.LightningModule):
+    """Images -> views -> network (-> target) -> one gather -> objective -> loss; then optimiser and target update."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        *,
+        network: Network,
+        target: TargetNetwork | None,
+        objective: Objective,
+        specs: tuple[ViewSpec, ...],
+        size: int,
+        steps_per_epoch: int,
+        widths: tuple[int, int],
+        pixels: Tensor | None,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.network = network
+        self.target = target
+        self.objective = objective
+        self.specs = specs
+        self.size = size
+        self.steps_per_epoch = steps_per_epoch
+        self.steps = config.epochs * steps_per_epoch
+        self.representation_width, self.embedding_width = widths
+        self.terms: dict[str, Tensor] = {}
+        self._pixels = pixels  # the resident training set (N 3 S S) uint8, or None when workers decode
+        self._bad_term: Tensor | None = None  # (terms,) step of the first non-finite value of each term, or -1
+
+    def make_views(self, images: Tensor, augmentation_seed: int) -> list[Tensor]:
+        """V augmented views of a uint8 batch, on the batch's device."""
+        generator = torch.Generator(device=images.device).manual_seed(augmentation_seed)
+        return [augment(images, spec, self.size, generator) for spec in self.specs]
+
+    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
+        step = self.global_step
+        seed_views, seed_network = step_seeds(self.config.seed, rank(), step)
+        torch.manual_seed(seed_network)
+        images = batch["images"] if self._pixels is None else self._pixels[batch["index"]]
+        views = self.make_views(images, seed_views)
+
+        out: Outputs = self.network(views)
+        z_target = self.target(views) if self.target is not None else None
+        record = gather_views(Views(h=out.h, z=out.z, p=out.p, z_target=z_target), self.objective.reads)
+        self.objective.update(record)
+        terms = self.objective(record)
+        self.terms = {name: value.detach() for name, value in terms.items()}
+        self._note_non_finite(step)
+        return total(terms)
+
+    def _note_non_finite(self, step: int) -> None:
+        """Remember on the device where a term first failed; on a CPU, where looking is free, stop at once."""
+        values = torch.stack(list(self.terms.values()))
+        if self._bad_term is None:
+            self._bad_term = torch.full(values.shape, -1, dtype=torch.long, device=values.device)
+        fresh = ~torch.isfinite(values) & (self._bad_term < 0)
+        self._bad_term = torch.where(fresh, step, self._bad_term)
+        if values.device.type == "cpu":
+            self.raise_non_finite()
+
+    def raise_non_finite(self) -> None:
+        """Stop the run if any term was ever non-finite: names the term, the step and the likely cause."""
+        if self._bad_term is None:
+            return
+        steps = self._bad_term.tolist()
+        bad = [(step, name) for step, name in zip(steps, self.terms, strict=True) if step >= 0]
+        if bad:
+            step, name = min(bad)
+            rate = self.learning_rate_at(step)
+            raise NonFiniteError(
+                f"the {name} term became non-finite at step {step} (epoch {step / self.steps_per_epoch:.1f}); "
+                f"likely cause: the learning rate, {rate:.3g} there, is too high for this network, "
+                f"so that its weights overflow. Try --optim.lr-per-256 {self.config.optim.lr_per_256 / 10:.3g}."
+            )
+
+    def learning_rate_at(self, step: int) -> float:
+        """The schedule: warm-up from 0 and cosine, per step."""
+        optim = self.config.optim
+        warmup = min(round(optim.warmup_epochs * self.steps_per_epoch), self.steps // 2)
+        peak = peak_learning_rate(optim, self.config.batch_size)
+        return learning_rate(step, self.steps, warmup, peak=peak, final_fraction=optim.final_fraction)
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return build_optimizer(self.config.optim, self.network, batch_size=self.config.batch_size)
+
+    def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        for group in self.trainer.optimizers[0].param_groups:
+            group["lr"] = self.learning_rate_at(self.global_step)
+
+    def target_momentum_at(self, step: int) -> float | None:
+        """tau at a step, or None without a target network."""
+        if self.target is None:
+            return None
+        return target_momentum(
+            step, self.steps, self.config.network.target_momentum, self.config.network.target_momentum_end
+        )
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """The optimiser's step, then the target's: before any callback, so that every checkpoint holds both."""
+        step = self.global_step
+        super().optimizer_step(*args, **kwargs)
+        momentum = self.target_momentum_at(step)
+        if self.target is not None and momentum is not None:
+            self.target.update(self.network.encoder, self.network.projector, momentum)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["eigenview"] = {"steps": self.steps}

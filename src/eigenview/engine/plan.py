@@ -1,0 +1,114 @@
+"""What a run will do, settled and checked before anything is written: images, views, steps, device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from eigenview.config import RunConfig
+from eigenview.data.images import ImageSet
+from eigenview.data.sources import load_images, load_probe_sets
+from eigenview.data.viewspec import ViewSpec, view_specs
+from eigenview.engine.precision import choose_precision
+from eigenview.errors import UserError
+
+# A held-out batch much smaller than the width tells nothing of rank; a tenth of a small set is all we may take.
+HELD_OUT_FRACTION = 0.1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything decided before training."""
+
+    config: RunConfig[Any]
+    train: ImageSet
+    held_out: ImageSet
+    held_out_note: str
+    probes: tuple[ImageSet, ImageSet] | None
+    probe_note: str
+    size: int
+    specs: tuple[ViewSpec, ...]
+    steps_per_epoch: int
+    device: torch.device
+    precision: str
+    precision_note: str
+
+
+def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
+    """Load what the run needs and settle sizes; every error here leaves nothing behind."""
+    images = load_images(config.data, size=config.size, loader=config.loader, split="train", console=console)
+    probe_spec = config.probe_data or config.data
+    probes = load_probe_sets(
+        probe_spec, size=images.size, source_size=images.source_size, loader=config.loader, seed=config.seed
+    )
+    if probes is None and config.probe_data is not None:
+        raise UserError(
+            f"--probe-data {config.probe_data} has no labels: probes need class subfolders, "
+            "or an array file with labels. Leave --probe-data out to train without probes."
+        )
+    train, held_out, note = _hold_out(images, probes, config)
+    if config.batch_size > len(train):
+        raise UserError(
+            f"{config.data} holds {len(train)} readable image{'s' if len(train) != 1 else ''} to train on; "
+            f"a batch of {config.batch_size} needs at least {config.batch_size}. Use --batch-size, or more images."
+        )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    precision, precision_note = choose_precision(config.precision, device)
+    return Plan(
+        config=config,
+        train=train,
+        held_out=held_out,
+        held_out_note=note,
+        probes=probes,
+        probe_note=_probe_note(config, probes),
+        size=images.size,
+        specs=view_specs(augmentation_preset(config, images.size), config.views),
+        steps_per_epoch=len(train) // config.batch_size,
+        device=device,
+        precision=precision,
+        precision_note=precision_note,
+    )
+
+
+def _hold_out(
+    images: ImageSet, probes: tuple[ImageSet, ImageSet] | None, config: RunConfig[Any]
+) -> tuple[ImageSet, ImageSet, str]:
+    """Training images, and the fixed batch for diagnoses: probe test images where there are any (their labels are not
+    looked at), else images taken out of the training set."""
+    draw = np.random.default_rng((config.seed, 1))
+    if probes is not None:
+        test = probes[1]
+        chosen = np.sort(draw.permutation(len(test))[: config.monitor.images])
+        return images, test.take(chosen), f"{len(chosen)} probe test images, without their labels"
+    count = min(config.monitor.images, int(len(images) * HELD_OUT_FRACTION))
+    if count < 8:
+        raise UserError(
+            f"{config.data} holds {len(images)} readable image{'s' if len(images) != 1 else ''}; "
+            f"a batch of {config.batch_size} and a held-out batch of 8 for the verdict need at least "
+            f"{max(80, config.batch_size * 10 // 9 + 1)}. Use --batch-size, or more images."
+        )
+    order = draw.permutation(len(images))
+    return (
+        images.take(np.sort(order[count:])),
+        images.take(np.sort(order[:count])),
+        f"{count} images held out of training",
+    )
+
+
+def augmentation_preset(config: RunConfig[Any], size: int) -> str:
+    """The preset meant by `auto`: digits for the digits, else the method's own at this size."""
+    if config.augmentation != "auto":
+        return config.augmentation
+    if config.data == "digits":
+        return "digits"
+    asymmetric = config.method in ("vicreg", "barlow-twins", "byol")
+    return ("asymmetric" if asymmetric else config.method) + ("-small" if size <= 64 else "")
+
+
+def _probe_note(config: RunConfig[Any], probes: tuple[ImageSet, ImageSet] | None) -> str:
+    if probes is None:
+        return "no labels found. Point --probe-data at a labelled folder for k-NN and linear accuracy."
+    return f"{len(probes[0]):,} labelled images to fit, {len(probes[1]):,} to test"

@@ -1,0 +1,125 @@
+"""What a person sees: the plan before, one live line during training (or one line an epoch without a terminal)."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
+
+import eigenview
+from eigenview.distributed import rank
+from eigenview.engine.callbacks import Log, Monitor
+from eigenview.engine.module import PretrainModule
+from eigenview.engine.plan import Plan
+
+TITLES = {"simclr": "SimCLR", "vicreg": "VICReg", "barlow-twins": "Barlow Twins", "byol": "BYOL", "simsiam": "SimSiam"}
+
+
+def show_plan(console: Console, plan: Plan, module: PretrainModule, directory: Path) -> None:
+    """Four lines: what runs, on which images, in how many steps, and where the files go."""
+    config, images = plan.config, plan.train
+    encoder = sum(p.numel() for p in module.network.encoder.parameters())
+    where = (
+        torch.cuda.get_device_name(0) if plan.device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    ) + (f" x {config.devices}" if config.devices > 1 else "")
+    title = TITLES.get(config.method, config.method)
+    low, high = images.side_range
+    sides = f"{low} px" if low == high else f"{low} to {high:,} px"
+    skipped = f" ({len(images.skipped)} unreadable, listed in {directory}/skipped.csv)" if images.skipped else ""
+    console.print(
+        f"[bold]eigenview {eigenview.__version__}[/]  ·  {title}  ·  {config.views} views  ·  "
+        f"{config.encoder}, {encoder / 1e6:.2g} M parameters  ·  {where}, {plan.precision_note}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    for label, text in (
+        ("data", f"{config.data}: {len(images):,} images{skipped}, {sides} -> {plan.size} px {images.size_reason}"),
+        ("probes", plan.probe_note),
+        ("watched", f"{plan.held_out_note}"),
+        (
+            "steps",
+            f"batch {config.batch_size} = {plan.steps_per_epoch} steps per epoch, {config.epochs} epochs, "
+            f"{module.steps:,} steps",
+        ),
+        ("run", f"{directory}   (stop any time with Ctrl-C; continue with --out {directory} --resume)"),
+    ):
+        console.print(f"{label:9} {text}", highlight=False, markup=False, soft_wrap=True)
+    for note in images.notes:
+        console.print(f"{'note':9} {note}", highlight=False, markup=False, soft_wrap=True)
+
+
+class Progress(L.Callback):
+    """Epoch, images/s, time left; loss terms; spread, effective rank and the verdict so far. Rank 0 only."""
+
+    def __init__(self, console: Console, log: Log, monitor: Monitor) -> None:
+        self.console = console
+        self.clock = log
+        self.monitor = monitor
+        self._bar: Bar | None = None
+        self._task: Any = None
+        self._printed_at = 0.0
+
+    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+        if rank() != 0 or not self.console.is_terminal or not isinstance(pl_module, PretrainModule):
+            return
+        self._bar = Bar(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TaskProgressColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            TextColumn("left\n{task.fields[terms]}"),
+            console=self.console,
+            refresh_per_second=4,
+        )
+        self._task = self._bar.add_task(
+            "epoch", total=pl_module.steps, completed=trainer.global_step, rate="", terms="starting"
+        )
+        self._bar.start()
+
+    def on_train_batch_end(
+        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if rank() != 0 or not isinstance(pl_module, PretrainModule):
+            return
+        step, module = trainer.global_step, pl_module
+        now = time.monotonic()
+        last = step == module.steps
+        # on a terminal four times a second; in a log file at most every ten seconds
+        if now - self._printed_at < (0.25 if self._bar else 10.0) and not last:
+            return
+        self._printed_at = now
+        epoch = min(module.config.epochs, step // module.steps_per_epoch + 1)
+        title = f"epoch {epoch}/{module.config.epochs}"
+        rate = f"{self.clock.rate:,.0f} images/s"
+        if self._bar is not None:
+            self._bar.update(self._task, completed=step, description=title, rate=rate, terms=self._line(module))
+        else:
+            left = self.clock.seconds / max(step, 1) * (module.steps - step)
+            self.console.print(
+                f"{title}  {step / module.steps:4.0%}  {rate}  {left / 60:.0f}:{left % 60:02.0f} left   "
+                f"{self._line(module)}",
+                highlight=False,
+                soft_wrap=True,
+            )
+
+    def _line(self, module: PretrainModule) -> str:
+        parts = [f"{name.replace('_', ' ')} {float(value):.3g}" for name, value in module.terms.items()]
+        if self.monitor.history and self.monitor.verdict is not None:
+            z = self.monitor.history[-1]["z"]
+            rank_now, spread = z.get("rankme_centred"), z.get("spread")
+            parts += [f"spread {spread:.2f}"] if spread is not None else []
+            parts += [f"effective rank {rank_now:.0f}"] if rank_now is not None else []
+            parts.append(f"so far: {self.monitor.verdict.label}")
+        return "   ".join(parts)
+
+    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None

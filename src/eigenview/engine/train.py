@@ -1,0 +1,153 @@
+"""Pretraining from a config to a finished run directory. Read this first: it is the whole story in order."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as L
+import numpy as np
+import torch
+from lightning.pytorch.utilities.rank_zero import rank_zero_only
+
+from eigenview import runfiles
+from eigenview.config import RunConfig, to_dict
+from eigenview.data.batches import Batches, resident
+from eigenview.engine.callbacks import Checkpoints, Log, Monitor
+from eigenview.engine.environment import describe_environment
+from eigenview.engine.finish import finish
+from eigenview.engine.module import PretrainModule
+from eigenview.engine.network import build_network
+from eigenview.engine.plan import Plan, make_plan
+from eigenview.engine.progress import Progress, show_plan
+from eigenview.engine.resume import read_checkpoint
+from eigenview.errors import Collapsed, NonFiniteError
+from eigenview.objectives import objective_class
+
+
+def train(config: RunConfig[Any], directory: Path, *, resume: bool, command: list[str], console: Any) -> dict[str, Any]:
+    """Run (or continue) one pretraining in `directory`; returns the summary. Only rank 0 writes and prints."""
+    is_first = rank_zero_only.rank in (None, 0)
+    plan = make_plan(config, console=console if is_first else None)
+    module = build_module(plan)
+    checkpoint = read_checkpoint(directory, module, plan) if resume else None
+    if is_first:
+        if not resume:
+            runfiles.claim(directory)
+            runfiles.write_json(directory / runfiles.CONFIG, to_dict(config))
+        runfiles.write_json(directory / runfiles.ENVIRONMENT, describe_environment(command, plan))
+        skipped = [(s.path, s.reason) for s in plan.train.skipped]
+        if skipped:
+            runfiles.write_table(directory / runfiles.SKIPPED, ("path", "reason"), skipped)
+        show_plan(console, plan, module, directory)
+
+    failure: str | None = None
+    ended_early = False
+    log, monitor = _log_and_monitor(directory, plan)
+    step = 0 if checkpoint is None else checkpoint.step
+    if resume and is_first:
+        runfiles.keep_rows(directory / runfiles.METRICS, step)
+        monitor.resume(step)
+    if step < module.steps:
+        try:
+            _fit(plan, module, directory, log, monitor, None if checkpoint is None else checkpoint.path, console)
+        except NonFiniteError as error:
+            failure = str(error)
+        except Collapsed:
+            ended_early = True
+    else:
+        assert checkpoint is not None  # a step beyond 0 came from one
+        module.load_state_dict(checkpoint.state_dict)
+        log.load_state_dict(checkpoint.log_state)
+    if not is_first:
+        return {}
+    history = monitor.history
+    return finish(
+        plan, module, directory, log=log, history=history, failure=failure, ended_early=ended_early, console=console
+    )
+
+
+def build_module(plan: Plan) -> PretrainModule:
+    """Network, target and objective of a plan, initialised from its seed."""
+    config = plan.config
+    objective = objective_class(config.method)(config.objective)
+    network, target, *widths = build_network(
+        config.encoder, plan.size, config.network, objective.reads, seed=config.seed
+    )
+    return PretrainModule(
+        config,
+        network=network,
+        target=target,
+        objective=objective,
+        specs=plan.specs,
+        size=plan.size,
+        steps_per_epoch=plan.steps_per_epoch,
+        widths=(widths[0], widths[1]),
+        pixels=None if plan.train.pixels is None else resident(plan.train, plan.device),
+    )
+
+
+def _log_and_monitor(directory: Path, plan: Plan) -> tuple[Log, Monitor]:
+    config = plan.config
+    log = Log(directory, config.monitor.log_every_steps, config.batch_size)
+    images = torch.from_numpy(plan.held_out.read(np.arange(len(plan.held_out))))
+    every = max(1, round(config.monitor.every_epochs * plan.steps_per_epoch))
+    return log, Monitor(directory, images, config.method, every, log, config.monitor.stop_on_collapse)
+
+
+def _fit(
+    plan: Plan,
+    module: PretrainModule,
+    directory: Path,
+    log: Log,
+    monitor: Monitor,
+    checkpoint: Path | None,
+    console: Any,
+) -> None:
+    """The training loop itself, by Lightning: one pass over all steps of all epochs (epochs are ours to count)."""
+    config = plan.config.monitor
+    saver = Checkpoints(directory, config.checkpoint_minutes, config.log_every_steps)
+    trainer = make_trainer(plan, directory, [log, monitor, saver, Progress(console, log, monitor)])
+    with warnings.catch_warnings():
+        # about torch's DataLoader, which only sets too large to be cached use, inside our own loader
+        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
+        # Lightning 2.6 calls a part of torch 2.15 that was renamed; nothing we or the user can do about it
+        warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
+        trainer.fit(module, make_loader(plan, trainer), ckpt_path=checkpoint, weights_only=True)
+
+
+def make_trainer(plan: Plan, directory: Path, callbacks: list[L.Callback]) -> L.Trainer:
+    """Lightning's trainer with nothing of its own that our callbacks do: no logger, no bar, no checkpoints."""
+    config, on_gpu = plan.config, plan.device.type == "cuda"
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its banner says nothing our plan does not
+    return L.Trainer(
+        accelerator="gpu" if on_gpu else "cpu",
+        devices=config.devices,
+        strategy="ddp" if config.devices > 1 else "auto",
+        sync_batchnorm=on_gpu and config.devices > 1,
+        precision=plan.precision,  # type: ignore[arg-type]
+        max_epochs=1,
+        callbacks=callbacks,
+        logger=False,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        default_root_dir=directory,
+    )
+
+
+def make_loader(plan: Plan, trainer: L.Trainer) -> Batches:
+    """The batches of all epochs, this process's share of each."""
+    return Batches(
+        plan.train,
+        batch_size=plan.config.batch_size,
+        epochs=plan.config.epochs,
+        seed=plan.config.seed,
+        rank=trainer.global_rank,
+        world=trainer.world_size,
+        workers=plan.config.loader.workers,
+    )

@@ -1,0 +1,166 @@
+"""The frame of all experiments: a grid of runs, resumable cell by cell, results as JSON + table + figure.
+
+An experiment is a file `experiments/NAME.py` of the source checkout with a docstring whose first line is its title, and
+    cells(scale, data) -> dict of cell name -> RunConfig       (the seed is set here)
+    published: dict of cell name -> dict of column -> number   (what the papers print, may be empty)
+    conclude(results) -> str                                   (one line: was the published ordering seen?)
+    figure(results) -> matplotlib figure                       (one picture)
+where `results` maps cell name -> list of summaries (summary.json), one per seed.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import os
+import shutil
+import statistics
+import sys
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from eigenview import runfiles
+from eigenview.errors import UserError, nearest
+
+FOLDER = Path("experiments")
+COLUMNS = ("knn", "linear", "linear_few")
+
+
+def experiments() -> dict[str, str]:
+    """Name -> title of the experiments in the current checkout, without importing them."""
+    found: dict[str, str] = {}
+    for path in sorted(FOLDER.glob("*.py")):
+        if not path.name.startswith("_"):
+            found[path.stem] = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n")[0]
+    return found
+
+
+def load_experiment(name: str) -> ModuleType:
+    """The module of an experiment; an unknown name suggests the nearest."""
+    known = experiments()
+    if not known:
+        raise UserError(f"experiment {name}: no folder {FOLDER}/ here; run it from eigenview's source checkout.")
+    if name not in known:
+        raise UserError(f"experiment {name}: no such experiment. {nearest(name, known)} (eigenview list experiments)")
+    spec = importlib.util.spec_from_file_location(f"experiments.{name}", FOLDER / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def run_experiment(
+    name: str, scale: str, seeds: int, data: str | None, out: Path | None, console: Console
+) -> dict[str, Any]:
+    """Run what is missing of a grid, then write results.json, table.md and figure.png; returns the results."""
+    module = load_experiment(name)
+    source = data or os.environ.get("CIFAR10")
+    if source is None:
+        raise UserError("an experiment needs CIFAR-10 images: give --data FOLDER (with train/ and test/), or CIFAR10=.")
+    directory = out or FOLDER / "results" / name / scale
+    cells = module.cells(scale, source)
+    results: dict[str, list[dict[str, Any]]] = {cell: [] for cell in cells}
+    total = len(cells) * seeds
+    for seed in range(seeds):  # the whole grid once before the second seed: an early stop leaves a full grid
+        for k, (cell, config) in enumerate(cells.items()):
+            console.rule(f"{name} {scale}: {cell}, seed {seed} ({seed * len(cells) + k + 1} of {total})")
+            results[cell].append(_run_cell(config, Path("runs") / "experiments" / name / scale, cell, seed, console))
+            _write(module, name, scale, results, directory, complete=False)
+    conclusion = _write(module, name, scale, results, directory, complete=True)
+    console.print(_table(module, results))
+    console.print(conclusion, markup=False)
+    return results
+
+
+def _run_cell(config: Any, root: Path, cell: str, seed: int, console: Console) -> dict[str, Any]:
+    from eigenview.config import to_dict
+    from eigenview.run import Run, pretrain, with_fields
+
+    settled = with_fields(config, {"seed": seed})
+    run = Run(root / f"{cell.replace(' ', '-')}-seed{seed}")
+    known = (run.directory / runfiles.CONFIG).exists()
+    if known and runfiles.read_json(run.directory / runfiles.CONFIG) != runfiles.finite(to_dict(settled)):
+        raise UserError(
+            f"{run.directory} holds a run with other settings than {cell} has now. Move it away to run the cell again."
+        )
+    if not (run.directory / runfiles.SUMMARY).exists():
+        started = known and (run.directory / runfiles.CHECKPOINT).exists()
+        if known and not started:
+            shutil.rmtree(run.directory)  # killed before its first checkpoint: nothing to lose
+        if started:
+            pretrain(out=run.directory, resume=True, console=console)
+        else:
+            pretrain(config=settled, out=run.directory, console=console)
+    environment = runfiles.read_json(run.directory / runfiles.ENVIRONMENT)
+    kept = ("eigenview", "torch", "device", "threads", "commit", "started")
+    return {**run.summary, "environment": {key: environment[key] for key in kept}}
+
+
+def spread(results: list[dict[str, Any]], column: str) -> str:
+    """`mean` or `mean +- half the range` of a column over seeds, or a dash."""
+    values = [r[column] for r in results if r.get(column) is not None]
+    if not values:
+        return "-"
+    half = f" +- {(max(values) - min(values)) / 2:.1f}" if len(values) > 1 else ""
+    return f"{statistics.mean(values):.1f}{half}"
+
+
+def table_rows(module: ModuleType, results: dict[str, list[dict[str, Any]]]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: ours beside the published numbers, with the two baselines."""
+    published: dict[str, dict[str, float]] = module.published
+    extra = sorted({column for row in published.values() for column in row})
+    header = ["", "k-NN", "linear", "10 per class", "verdict", "images/s", "seconds", *extra]
+    rows: list[list[str]] = []
+    baselines: dict[str, list[dict[str, Any]]] = {}
+    for cell, runs in results.items():
+        done = [r for r in runs if r]
+        for r in done:
+            for baseline, numbers in r["baselines"].items():
+                baselines.setdefault(baseline, []).append(numbers)
+        verdicts = sorted({r["verdict"] for r in done})
+        speed = [spread(done, "images_per_second"), spread(done, "seconds")]
+        theirs = [str(published.get(cell, {}).get(column, "")) for column in extra]
+        rows.append([cell, *(spread(done, c) for c in COLUMNS), ", ".join(verdicts), *speed, *theirs])
+    for baseline, numbers in baselines.items():
+        rows.append([baseline, *(spread(numbers, c) for c in COLUMNS), "", "", "", *("" for _ in extra)])
+    return header, rows
+
+
+def _table(module: ModuleType, results: dict[str, list[dict[str, Any]]]) -> Table:
+    header, rows = table_rows(module, results)
+    table = Table(*header)
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+def _write(
+    module: ModuleType,
+    name: str,
+    scale: str,
+    results: dict[str, list[dict[str, Any]]],
+    directory: Path,
+    *,
+    complete: bool,
+) -> str:
+    """results.json after every cell; table and figure once the grid is complete."""
+    content: dict[str, Any] = {"experiment": name, "scale": scale, "complete": complete, "results": results}
+    conclusion = module.conclude(results) if complete else ""
+    content["conclusion"] = conclusion
+    runfiles.write_json(directory / "results.json", content)
+    if complete:
+        header, rows = table_rows(module, results)
+        lines = [header, ["---"] * len(header), *rows]
+        title = (module.__doc__ or name).split("\n")[0]
+        command = f"    eigenview experiment {name} --scale {scale} --seeds {max(len(r) for r in results.values())}"
+        table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
+        text = f"# {title}\n\n{command}\n\n{table}\n\n{conclusion}\n\n![figure](figure.png)\n"
+        runfiles.write_bytes(directory / "table.md", text.encode())
+        module.figure(results).savefig(directory / "figure.png", dpi=110, bbox_inches="tight")
+    return conclusion

@@ -1,0 +1,33 @@
+"""What `eigenview list` shows: names and one line each. Only `encoders` imports torch."""
+
+from __future__ import annotations
+
+from eigenview.data.viewspec import PRESETS
+from eigenview.experiment import experiments
+from eigenview.objectives import OBJECTIVES
+from eigenview.recipes import RECIPES
+
+DATASETS = {
+    "digits": "1,797 handwritten digits of scikit-learn, 8 x 8, built in",
+    "FOLDER": "images at any depth; class subfolders, train/ and test/ are understood",
+    "FILE.npy, FILE.npz": "uint8 arrays, N H W C or N C H W, with labels y where the .npz has them",
+    "CIFAR-10, CIFAR-100": "the folder that torchvision unpacks (cifar-10-batches-py, cifar-100-python)",
+    "STL-10": "the folder stl10_binary",
+}
+
+
+def rows(what: str) -> list[tuple[str, str]]:
+    """Name and description of each entry of a list."""
+    if what == "objectives":
+        return [(name, text) for name, (_, _, text) in OBJECTIVES.items()]
+    if what == "recipes":
+        return [(name, text) for name, (_, _, text) in RECIPES.items()]
+    if what == "augmentations":
+        return [(name, preset.summary) for name, preset in PRESETS.items()]
+    if what == "datasets":
+        return list(DATASETS.items())
+    if what == "experiments":
+        return list(experiments().items())
+    from eigenview.models.encoders import list_encoders
+
+    return [(row.name, row.description) for row in list_encoders()]

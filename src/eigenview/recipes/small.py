@@ -1,0 +1,56 @@
+"""Small images (up to about 64 px) with a small conv net: what `eigenview pretrain FOLDER` runs by default.
+
+Paper: none; coefficients are the authors' own, optimiser and heads are sized for two CPU cores or one GPU.
+Expected: experiments/results/methods (CIFAR-10 (JPEG), 10 epochs of the 32-128-128 net).
+Time: about 50 seconds an epoch of 50,000 32 px images on two cores.
+Command: eigenview pretrain FOLDER --method NAME
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from eigenview.config import NetworkConfig, OptimConfig, RunConfig
+from eigenview.objectives.barlow_twins import BarlowTwinsConfig
+from eigenview.objectives.byol import BYOLConfig
+from eigenview.objectives.simclr import SimCLRConfig
+from eigenview.objectives.simsiam import SimSiamConfig
+from eigenview.objectives.vicreg import VICRegConfig
+
+ADAM = OptimConfig(name="adamw", lr_per_256=2.8e-3, batch_scaling="sqrt", weight_decay=1e-4)
+
+
+def _small(method: str, objective: Any, network: NetworkConfig) -> RunConfig[Any]:
+    return RunConfig(method=method, objective=objective, network=network, optim=ADAM, epochs=40, batch_size=256)
+
+
+def vicreg() -> RunConfig[Any]:
+    """VICReg with the authors' 25/25/1."""
+    return _small("vicreg", VICRegConfig(), NetworkConfig())
+
+
+def barlow_twins() -> RunConfig[Any]:
+    """Barlow Twins; off-diagonal weight for a 512-wide projector (Ghosh et al. 2022: about 5/width)."""
+    return _small("barlow-twins", BarlowTwinsConfig(off_diagonal=0.01), NetworkConfig())
+
+
+def simclr() -> RunConfig[Any]:
+    """SimCLR at the temperature solo-learn uses on CIFAR."""
+    return _small("simclr", SimCLRConfig(temperature=0.2), NetworkConfig(projector_width=128))
+
+
+def byol() -> RunConfig[Any]:
+    """BYOL with an EMA target from 0.99 to 1."""
+    return _small("byol", BYOLConfig(), NetworkConfig(projector_width=256))
+
+
+def simsiam() -> RunConfig[Any]:
+    """SimSiam: batch norm after the projector too, narrow predictor."""
+    network = NetworkConfig(projector_layers=3, projector_last_norm=True, predictor_hidden=128)
+    return _small("simsiam", SimSiamConfig(), network)
+
+
+def for_digits(config: RunConfig[Any]) -> RunConfig[Any]:
+    """The same method for scikit-learn's 8 x 8 digits: a tiny net, smaller batches, more epochs."""
+    return replace(config, data="digits", encoder="conv-tiny", epochs=60, batch_size=128)

@@ -1,0 +1,35 @@
+"""Deliberately broken runs get the right verdict, and a healthy one stays healthy."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+import eigenview as ev
+
+# Each row breaks one thing of the default recipe on the built-in digits.
+RUNS: dict[str, tuple[str, dict[str, Any], str]] = {
+    "healthy": ("vicreg", {}, "healthy"),
+    "invariance only": ("vicreg", {"objective": {"variance": 0.0, "covariance": 0.0}}, "complete collapse"),
+    "no covariance": ("vicreg", {"objective": {"covariance": 0.0}}, "dimensional collapse"),
+    "no stop-gradient": ("simsiam", {"objective": {"stop_gradient": False}}, "complete collapse"),
+    "learning rate 1e4": ("vicreg", {"optim": {"lr_per_256": 1e4}}, "diverged"),
+}
+SEEDS = [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("name", RUNS)
+def test_verdict_of_a_run_broken_on_purpose(name: str, seed: int, tmp_path: Path) -> None:
+    method, fields, expected = RUNS[name]
+    probe = {"few_label_draws": 1}
+    console = Console(quiet=True)
+    run = ev.pretrain(
+        method=method, out=tmp_path / "run", epochs=15, seed=seed, probe=probe, console=console, **fields
+    )
+    assert run.verdict == expected, run.summary["reason"]
+    assert run.summary["reason"]
+    assert (expected == "healthy") == (not run.summary["remedies"])

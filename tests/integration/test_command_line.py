@@ -1,0 +1,199 @@
+"""The command line as a person meets it: quick help, one-line errors with a way out, nothing half-written."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from eigenview import runfiles
+from eigenview.cli import run
+
+SMALL = ["--epochs", "1", "--batch-size", "64", "--monitor.images", "32", "--probe.few-label-draws", "1"]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """120 pictures in two classes; a flat copy of ten of them."""
+    root = tmp_path_factory.mktemp("data")
+    rng = np.random.default_rng(0)
+    for k in range(120):
+        folder = root / "photos" / ("dark", "bright")[k % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        pixels = rng.integers(0, 120, (20, 24, 3)) + 130 * (k % 2)
+        Image.fromarray(pixels.astype("uint8")).save(folder / f"{k}.png")
+    (root / "one").mkdir()
+    Image.fromarray(np.zeros((20, 20, 3), np.uint8)).save(root / "one" / "a.png")
+    (root / "empty").mkdir()
+    (root / "texts").mkdir()
+    (root / "texts" / "a.jpg").write_text("not an image")
+    (root / "flat").mkdir()
+    for k in range(100):
+        Image.fromarray(rng.integers(0, 255, (20, 20, 3)).astype("uint8")).save(root / "flat" / f"{k}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def finished(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "first"
+    assert run(["pretrain", str(photos / "photos"), *SMALL, "--out", str(out)]) == 0
+    return out
+
+
+def refused(capsys: pytest.CaptureFixture[str], args: list[str], *said: str) -> None:
+    """Exit code 2 and one line on standard error that says all of `said`."""
+    try:
+        code = run(args)
+    except SystemExit as stop:  # tyro's own refusals
+        code = stop.code
+    error = capsys.readouterr().err
+    assert code == 2, error
+    assert "Traceback" not in error
+    for part in said:
+        assert part in error, error
+
+
+@pytest.mark.parametrize("args", [["--help"], ["pretrain", "--help"], ["report", "--help"], ["list", "objectives"]])
+def test_help_and_lists_do_not_import_torch(args: list[str]) -> None:
+    program = f"import sys; from eigenview.cli import run\ntry: run({args!r})\nexcept SystemExit: pass\n"
+    program += "assert 'torch' not in sys.modules; assert 'lightning' not in sys.modules"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip()
+
+
+def test_importing_the_package_does_not_import_torch() -> None:
+    subprocess.run([sys.executable, "-c", "import sys, eigenview; assert 'torch' not in sys.modules"], check=True)
+
+
+def test_help_of_a_method_shows_its_options(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        run(["pretrain", "--method", "vicreg", "--help"])
+    assert "--objective.covariance" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["pretrian"], ("pretrian", "pretrain")),
+        (["pretrain", "--method", "vicrge"], ("vicrge", "Did you mean vicreg?")),
+        (["pretrain", "--epohcs", "3"], ("epohcs", "--epochs")),
+        (["pretrain", "--epochs", "0"], ("--epochs", "0", "1 or more")),
+        (["pretrain", "--views", "1"], ("--views", "2 or more")),
+        (["pretrain", "--optim.lr-per-256", "-1"], ("optim.lr_per_256", "above 0")),
+        (["pretrain", "--encoder", "resnet81"], ("resnet81", "resnet18")),
+        (["pretrain", "--recipe", "small-vicrge"], ("small-vicrge", "small-vicreg")),
+        (["pretrain", "{root}/nowhere"], ("nowhere",)),
+        (["pretrain", "{root}/empty"], ("empty",)),
+        (["pretrain", "{root}/texts"], ("texts",)),
+        (["pretrain", "{root}/one"], ("1 readable image", "--batch-size")),
+        (["pretrain", "{root}/photos"], ("120 readable images", "256", "--batch-size")),
+        (["pretrain", "{root}/photos", "--batch-size", "64", "--size", "8", "--encoder", "conv-small"], ("8", "conv-small")),
+        (["pretrain", "{root}/photos", "--batch-size", "64", "--probe-data", "{root}/flat"], ("flat", "labels")),
+        (["pretrain", "--batch-size", "64", "--devices", "3"], ("--devices 3", "multiple of 3")),
+        (["pretrain", "--resume"], ("--out",)),
+        (["pretrain", "--resume", "--out", "{root}/nowhere"], ("nowhere", "config.json")),
+        (["report"], ("report",)),
+        (["report", "{root}/empty"], ("empty",)),
+        (["list", "objectivse"], ("objectives",)),
+        (["diagnose", "{root}/nowhere.npy"], ("nowhere.npy",)),
+        (["embed", "{root}/empty", "digits"], ("empty",)),
+        (["experiment", "nothing"], ("nothing",)),
+    ],
+)
+def test_bad_input_is_one_line_with_a_way_out_and_leaves_nothing(
+    args: list[str],
+    said: tuple[str, ...],
+    photos: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    refused(capsys, [arg.format(root=photos) for arg in args], *said)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_run_holds_every_file_of_the_design(finished: Path) -> None:
+    names = [runfiles.CONFIG, runfiles.ENVIRONMENT, runfiles.SUMMARY, runfiles.PROBES, runfiles.METRICS]
+    names += [runfiles.DIAGNOSTICS, runfiles.SPECTRA, runfiles.GALLERY, runfiles.REPORT, runfiles.CHECKPOINT]
+    names += [runfiles.ENCODER, runfiles.ENCODER_CARD]
+    assert {str(n) for n in names} == {str(p.relative_to(finished)) for p in finished.rglob("*") if p.is_file()}
+    summary = runfiles.read_json(finished / runfiles.SUMMARY)
+    assert summary["finished"] is True
+    assert set(summary["baselines"]) == {"raw pixels", "untrained encoder"}
+    assert summary["knn"] is not None
+
+
+def test_a_directory_with_another_run_is_refused(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {p: p.stat().st_mtime_ns for p in finished.rglob("*")}
+    refused(capsys, ["pretrain", "--out", str(finished)], "already holds another run", "--resume")
+    assert {p: p.stat().st_mtime_ns for p in finished.rglob("*")} == before
+
+
+def test_a_resumed_run_keeps_its_configuration(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused(capsys, ["pretrain", "--out", str(finished), "--resume", "--epochs", "9"], "keeps its own configuration")
+
+
+@pytest.mark.parametrize("content", [b"", b"not a checkpoint", "pickle"])
+def test_a_damaged_or_foreign_checkpoint_is_refused_and_never_run(
+    content: bytes | str, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    import torch
+
+    out = tmp_path / "run"
+    shutil.copytree(finished, out)
+    marker = tmp_path / "executed"
+    if content == "pickle":
+
+        class Attack:
+            def __reduce__(self) -> tuple[object, tuple[str]]:
+                return (__import__("os").system, (f"touch {marker}",))
+
+        torch.save({"state_dict": Attack()}, out / runfiles.CHECKPOINT)
+    else:
+        assert isinstance(content, bytes)
+        (out / runfiles.CHECKPOINT).write_bytes(content)
+    refused(capsys, ["pretrain", "--out", str(out), "--resume"], "last.ckpt", "--out")
+    assert not marker.exists()
+
+
+def test_probe_embed_diagnose_report_export(
+    finished: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import pyarrow.parquet as pq
+
+    data = str(photos / "photos")
+    assert run(["probe", str(finished), "--data", data, "--labels-per-class", "5", "--out", f"{tmp_path}/p.json"]) == 0
+    table = runfiles.read_json(tmp_path / "p.json")
+    assert [row["features"] for row in table["rows"]] == ["raw pixels", "this encoder"]
+    parquet = tmp_path / "e.parquet"
+    assert run(["embed", str(finished), data, "--out", str(parquet)]) == 0
+    rows = pq.read_table(parquet)
+    assert rows.num_rows == 120
+    assert set(rows.column_names) == {"index", "path", "label", "h"}
+    capsys.readouterr()
+    for what in (str(finished), str(parquet)):
+        assert run(["diagnose", what, "--json"]) == 0
+        assert '"verdict"' in capsys.readouterr().out
+    assert run(["report", str(finished), str(finished), "--out", f"{tmp_path}/r.html"]) == 0
+    assert "<html" in (tmp_path / "r.html").read_text()
+    refused(capsys, ["export", str(finished), "--format", "timm"], "conv-small")
+
+
+def test_diagnose_tells_collapsed_embeddings_from_healthy_ones(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    point = np.ones((400, 32)) + 1e-6 * rng.normal(size=(400, 32))
+    plane = rng.normal(size=(400, 1)) @ rng.normal(size=(1, 32)) + 1e-4 * rng.normal(size=(400, 32))
+    for x, label in ((rng.normal(size=(400, 32)), "healthy"), (point, "complete"), (plane, "dimensional")):
+        np.save(tmp_path / "x.npy", x)
+        assert run(["diagnose", str(tmp_path / "x.npy"), "--json"]) == 0
+        assert f'"verdict": "{label}' in capsys.readouterr().out
