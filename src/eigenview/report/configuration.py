@@ -1,0 +1,93 @@
+"""What was run, as rows of text: options, those that differ, the environment and the command that repeats it."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from typing import Any
+
+from eigenview import runfiles
+from eigenview.report.numbers import MISSING, duration, number, short
+from eigenview.report.read import RunRecord
+from eigenview.report.tables import Cell, Table, TableRow
+
+ENVIRONMENT_NAMES = {"python": "Python", "torch": "PyTorch"}
+
+
+def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested options under their dotted names."""
+    made: dict[str, Any] = {}
+    for name, value in config.items():
+        made |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + str(name): value}
+    return made
+
+
+def changed_options(config: dict[str, Any], default: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Dotted name -> (value, default) of each option that differs, or that the default does not know (None)."""
+    ours, theirs = flat(config), flat(runfiles.finite(default))  # as JSON has it: lists, not tuples
+    return {
+        name: (value, theirs.get(name)) for name, value in ours.items() if name not in theirs or value != theirs[name]
+    }
+
+
+def changed_table(record: RunRecord, default: dict[str, Any]) -> Table | None:
+    """Options that differ from the defaults, with the default beside; None where all are as they come."""
+    changed = changed_options(record.config, default)
+    rows = [TableRow(name, [Cell(option(v)), Cell(option(d))]) for name, (v, d) in changed.items()]
+    return Table(["option", "this run", "default"], rows, []) if rows else None
+
+
+def config_table(record: RunRecord) -> Table | None:
+    """Every option of the run."""
+    rows = [TableRow(name, [Cell(option(value))]) for name, value in flat(record.config).items()]
+    return Table(["option", "this run"], rows, []) if rows else None
+
+
+def difference_table(records: Sequence[RunRecord]) -> Table | None:
+    """Options in which the runs differ, a column per run; None where they agree in all."""
+    configs = [flat(r.config) for r in records]
+    names = dict.fromkeys(name for c in configs for name in c)
+    rows = [
+        TableRow(name, [Cell(option(c[name]) if name in c else MISSING) for c in configs])
+        for name in names
+        if any(name not in c or c[name] != configs[0].get(name) for c in configs)
+    ]
+    return Table(["option", *(r.name for r in records)], rows, []) if rows else None
+
+
+def environment_table(record: RunRecord) -> Table | None:
+    """Versions, machine and times."""
+    hidden = ("command",)
+    rows = [
+        TableRow(ENVIRONMENT_NAMES.get(name, name), [Cell(option(value))])
+        for name, value in record.environment.items()
+        if name not in hidden and value not in (None, "")
+    ]
+    seconds = record.summary.get("seconds")
+    if number(seconds) is not None:
+        rows.append(TableRow("training took", [Cell(duration(seconds))]))
+    if number(record.summary.get("images_per_second")) is not None:
+        rows.append(TableRow("speed", [Cell(f"{short(record.summary['images_per_second'])} images/s")]))
+    rows.append(
+        TableRow("images skipped", [Cell(f"{record.skipped:,}", "listed in skipped.csv" if record.skipped else "")])
+    )
+    return Table(["", ""], rows, [])
+
+
+def command(record: RunRecord) -> str:
+    """The command that repeats the run, quoted for a shell; empty where it was not recorded."""
+    parts = record.environment.get("command")
+    return shlex.join(str(part) for part in parts) if isinstance(parts, list) else ""
+
+
+def option(value: Any) -> str:
+    """An option's value as one would type it."""
+    if value is None:
+        return "not set"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return ", ".join(option(v) for v in value)
+    if isinstance(value, float):
+        return f"{value:g}"
+    return str(value)

@@ -1,0 +1,74 @@
+"""Numbers as a reader wants them: a few digits, units, and a dash where nothing was measured."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+MISSING = "–"
+
+
+def number(value: Any) -> float | None:
+    """A finite float, or None for everything else: null, text, booleans, NaN and infinities."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
+
+
+def short(value: Any) -> str:
+    """Three significant digits, whole numbers whole, thousands with commas; text unchanged; a dash for nothing."""
+    if isinstance(value, bool | str):
+        return str(value)
+    x = number(value)
+    if x is None:
+        return MISSING
+    if x == int(x) and abs(x) < 1e15:
+        return f"{int(x):,}"
+    size = abs(x)
+    if size >= 1000:
+        return f"{x:,.0f}"
+    if size < 1e-3:
+        mantissa, exponent = f"{x:.1e}".split("e")
+        return f"{mantissa}e{int(exponent)}"
+    decimals = max(0, 2 - math.floor(math.log10(size)))
+    return f"{x:.{decimals}f}"
+
+
+def percent(value: Any) -> str:
+    """One decimal, as accuracies are compared."""
+    x = number(value)
+    return MISSING if x is None else f"{x:.1f}"
+
+
+def duration(seconds: Any) -> str:
+    """Seconds as the two largest of hours, minutes and seconds."""
+    x = number(seconds)
+    if x is None:
+        return MISSING
+    if 0 < x < 10:
+        return f"{x:.1f} s"
+    whole = round(x)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def count(value: Any, one: str, many: str | None = None) -> str:
+    """`1 image`, `2,000 images`."""
+    x = number(value)
+    if x is None:
+        return MISSING
+    return f"{short(x)} {one if x == 1 else many or one + 's'}"
+
+
+def parameters(value: Any) -> str:
+    """`11.2 M parameters`."""
+    x = number(value)
+    if x is None:
+        return MISSING
+    for scale, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
+        if x >= scale:
+            return f"{x / scale:.3g} {unit} parameters"
+    return count(x, "parameter")

@@ -1,0 +1,87 @@
+"""One self-contained HTML file from run directories: no network, no server, works from a disk or an e-mail."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
+from plotly.offline import get_plotlyjs
+
+import eigenview
+from eigenview import runfiles
+from eigenview.report import configuration, figures, pictures, spectrum, tables
+from eigenview.report.read import RunRecord, read_runs
+
+
+def write_report(runs: Sequence[Path], out: Path, *, default: dict[str, Any] | None = None) -> Path:
+    """Write the report of one run, or of several side by side, to `out`, whole or not at all; returns `out`.
+
+    Args:
+        runs: run directories; a run still going gives a page of what there is so far.
+        out: the HTML file.
+        default: the configuration that one run started from (config.to_dict of its recipe). With it the page opens
+            with the options that differ; without it all are shown.
+
+    Raises:
+        UserError: a directory that is no run, a damaged file, or an `out` that cannot be written.
+    """
+    records = read_runs(runs)
+    runfiles.write_bytes(out, render(records, default).encode())
+    return out
+
+
+def render(records: Sequence[RunRecord], default: dict[str, Any] | None = None) -> str:
+    """The page as text. Everything that comes from a run is escaped: names and paths may come from strangers."""
+    runs = [_run_context(r, default if len(records) == 1 else None) for r in records]
+    protocols = [run["probes"].below for run in runs if run["probes"]]
+    environment = Environment(
+        loader=PackageLoader("eigenview.report", "template"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["options"] = _mark_options
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    return environment.get_template("page.html").render(
+        title=records[0].name if len(records) == 1 else f"{len(records)} runs side by side",
+        version=eigenview.__version__,
+        runs=runs,
+        # said once below all tables when every run was probed alike
+        protocols=protocols[0] if protocols and all(p == protocols[0] for p in protocols) else None,
+        comparison=tables.comparison_table(records) if len(records) > 1 else None,
+        differences=configuration.difference_table(records) if len(records) > 1 else None,
+        loss_figures=figures.loss_figures(records),
+        figures=figures.course_figures(records) + spectrum.spectrum_figures(records),
+        plotlyjs=Markup(get_plotlyjs()),
+    )
+
+
+def _mark_options(text: str) -> Markup:
+    """Escaped text with its --options set as code, so that none is broken over two lines."""
+    return Markup(re.sub(r"--[a-z][\w.-]*\w", r"<code>\g<0></code>", str(escape(text))))
+
+
+def _run_context(record: RunRecord, default: dict[str, Any] | None) -> dict[str, Any]:
+    return {
+        "name": record.name,
+        "path": str(record.path),
+        "verdict": tables.verdict(record),
+        "progress": tables.progress(record),
+        "facts": tables.facts(record),
+        "tiles": tables.tiles(record),
+        "probes": tables.probe_table(record),
+        "probe_note": tables.probe_note(record),
+        "quality": tables.quality_tables(record),
+        "views": pictures.view_rows(record),
+        "neighbours": pictures.neighbour_rows(record),
+        "has_default": default is not None,
+        "changed": configuration.changed_table(record, default) if default is not None else None,
+        "config": configuration.config_table(record),
+        "environment": configuration.environment_table(record),
+        "command": configuration.command(record),
+    }

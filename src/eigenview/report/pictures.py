@@ -1,0 +1,94 @@
+"""Images of gallery.npz as PNG data URIs, each with words for those who cannot see it."""
+
+from __future__ import annotations
+
+import base64
+import io
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from eigenview.report.read import RunRecord
+
+MAX_SIDE = 128
+"""Larger images are reduced to this side, twice what the page shows, to keep the file small."""
+MAX_ROWS = 12
+"""Rows of each gallery on the page."""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image on the page: `text` stands below it, `mark` is same, other or empty where labels are unknown."""
+
+    uri: str
+    alt: str
+    text: str = ""
+    mark: str = ""
+    is_small: bool = False
+
+
+@dataclass(frozen=True)
+class ImageRow:
+    """The image a row is about, and those it is compared with."""
+
+    first: Picture
+    others: list[Picture]
+
+
+def data_uri(image: np.ndarray) -> str:
+    """A uint8 image (3, height, width) as a PNG data URI, reduced to MAX_SIDE where it is larger."""
+    picture = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
+    if max(picture.size) > MAX_SIDE:
+        picture.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    picture.save(buffer, format="PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+def _picture(image: np.ndarray, alt: str, text: str = "", mark: str = "") -> Picture:
+    return Picture(data_uri(image), alt, text, mark, is_small=max(image.shape[-2:]) < MAX_SIDE // 2)
+
+
+def view_rows(record: RunRecord) -> list[ImageRow]:
+    """Each original beside the views the network saw of it; empty without a gallery."""
+    if "originals" not in record.gallery:
+        return []
+    originals, views = record.gallery["originals"], record.gallery["views"]
+    return [
+        ImageRow(
+            _picture(image, f"image {i + 1}, original"),
+            [_picture(view[i], f"image {i + 1}, view {v + 1}") for v, view in enumerate(views)],
+        )
+        for i, image in enumerate(originals[:MAX_ROWS])
+    ]
+
+
+def neighbour_rows(record: RunRecord) -> list[ImageRow]:
+    """Each query beside its nearest neighbours by cosine of h, marked where labels are known."""
+    if "queries" not in record.gallery:
+        return []
+    gallery, names = record.gallery, record.probes.get("class_names") or []
+    labels, theirs = gallery.get("query_labels"), gallery.get("neighbour_labels")
+    rows: list[ImageRow] = []
+    for q, query in enumerate(gallery["queries"][:MAX_ROWS]):
+        label = _class_name(labels[q], names) if labels is not None else ""
+        others: list[Picture] = []
+        for r, image in enumerate(gallery["neighbours"][q]):
+            cosine = f"{float(gallery['cosines'][q, r]):.2f}"
+            alt, mark = f"neighbour {r + 1} of query {q + 1}, cosine {cosine}", ""
+            if labels is not None and theirs is not None:
+                mark = "same" if theirs[q, r] == labels[q] else "other"
+                alt += f", {mark} class: {_class_name(theirs[q, r], names)}"
+            others.append(_picture(image, alt, cosine, mark))
+        alt = f"query {q + 1}" + (f", class {label}" if label else "")
+        rows.append(ImageRow(_picture(query, alt, label or "query"), others))
+    return rows
+
+
+def _class_name(label: Any, names: list[Any]) -> str:
+    """The name of an integer label, or the label itself where no name is known."""
+    if isinstance(label, np.integer) and 0 <= label < len(names):
+        return str(names[int(label)])
+    return str(label)

@@ -1,0 +1,203 @@
+"""Records as rows of text for the page: the verdict, the headline numbers, the probes, the comparison of runs."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from eigenview.report.measures import COMPARED, HEADLINES, MEASURES, RANK, Measure, first_present
+from eigenview.report.numbers import MISSING, count, duration, number, parameters, percent, short
+from eigenview.report.read import RunRecord
+
+COLUMN_NAMES = {"knn": "k-NN", "linear": "linear", "linear_few": "linear, few labels"}
+
+NO_LABELS = "No labels were found. Point --probe-data at a labelled folder for k-NN and linear accuracy."
+MARKS = {"good": "✓", "bad": "✗", "open": "…"}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What became of the run. `kind` picks the icon and colour: good, bad, or open (not judged yet)."""
+
+    word: str
+    kind: str
+    reason: str
+    remedies: list[str]
+    notes: list[str]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A value, the words below it, the length of the bar behind it (0 to 1), whether it is the best of its column."""
+
+    text: str
+    detail: str = ""
+    share: float | None = None
+    is_best: bool = False
+
+
+@dataclass(frozen=True)
+class TableRow:
+    """A labelled row; `is_main` marks the row the table is about."""
+
+    label: str
+    cells: list[Cell]
+    is_main: bool = False
+
+
+@dataclass(frozen=True)
+class Table:
+    """Column names (the first heads the labels), rows, and sentences that stand below."""
+
+    columns: list[str]
+    rows: list[TableRow]
+    below: list[tuple[str, str]]
+
+
+def verdict(record: RunRecord) -> Verdict:
+    """The verdict of summary.json; before there is one, the label of the last diagnosis."""
+    s = record.summary
+    label = s.get("verdict") or (record.diagnostics[-1].get("verdict") if record.diagnostics else None)
+    if not label:
+        return Verdict("No verdict yet", "open", "This run has not been diagnosed yet.", [], [])
+    word = _sentence(str(label).replace("-", " ").replace("_", " "))
+    kind = "good" if word == "Healthy" else "bad" if "collapse" in word.lower() or word == "Diverged" else "open"
+    since = number(s.get("since_epoch"))
+    if since is not None and kind == "bad":
+        word += f" since epoch {short(since)}"
+    if not has_ended(record):
+        word += ", so far"
+    return Verdict(word, kind, _sentence(str(s.get("reason") or "")), _texts(s, "remedies"), _texts(s, "notes"))
+
+
+def has_ended(record: RunRecord) -> bool:
+    """Whether the run came to an end, good or bad: only then is there a summary."""
+    return bool(record.summary)
+
+
+def progress(record: RunRecord) -> str:
+    """How far a run came that did not train to its end, and how to continue it; empty for a finished one."""
+    if record.summary.get("finished") is True:
+        return ""
+    done = (number(record.metrics[-1].get("epoch")) if record.metrics else None) or 0.0
+    far = f"{short(round(done, 1))} of {short(record.config.get('epochs'))} epochs"
+    if has_ended(record):
+        return f"Ended early, after {far}."
+    return f"Not finished: {far} so far. To continue: eigenview pretrain --out {shlex.quote(str(record.path))} --resume"
+
+
+def facts(record: RunRecord) -> list[str]:
+    """The run in a few words: method, data, length, network, time, seed."""
+    s, c = record.summary, record.config
+    seconds = number(s.get("seconds")) or (number(record.metrics[-1].get("seconds")) if record.metrics else None)
+    return [
+        text
+        for text in (
+            str(s.get("method") or c.get("method") or ""),
+            str(s.get("data") or c.get("data") or ""),
+            count(s.get("images"), "image"),
+            count(s.get("epochs") or c.get("epochs"), "epoch"),
+            str(s.get("encoder") or c.get("encoder") or ""),
+            parameters(s.get("parameters")),
+            duration(seconds),
+            f"seed {short(s.get('seed', c.get('seed')))}",
+        )
+        if text and MISSING not in text
+    ]
+
+
+def tiles(record: RunRecord) -> list[tuple[str, Cell]]:
+    """The headline numbers: accuracies with their baselines, effective rank, speed; whichever are there."""
+    s = record.summary
+    made = [(f"{COLUMN_NAMES[n]}, %", Cell(percent(s.get(n)), _baselines(record, n))) for n in COLUMN_NAMES]
+    for layer in ("h", "z"):
+        rows = [row.get(layer) or {} for row in record.diagnostics]
+        key = first_present(rows[-1], RANK) if rows else None
+        if key is not None:
+            width = record.spectra[layer].shape[1] if layer in record.spectra else None
+            made.append((f"effective rank of {layer}", Cell(short(rows[-1][key]), f"of {width}" if width else "")))
+    made.append(("images/s", Cell(short(s.get("images_per_second")), "training, all included")))
+    return [(label, cell) for label, cell in made if cell.text != MISSING]
+
+
+def probe_table(record: RunRecord) -> Table | None:
+    """Accuracies of probes.json in percent, baselines first, each column's protocol below; None without labels."""
+    p = record.probes
+    columns = [str(name) for name in p.get("columns") or []]
+    rows = [row for row in p.get("rows") or [] if any(number(row.get(name)) is not None for name in columns)]
+    if not columns or not rows:
+        return None
+    protocols = p.get("protocols") or {}
+    below = [(COLUMN_NAMES.get(name, name), str(protocols[name])) for name in columns if protocols.get(name)]
+    made = [
+        TableRow(str(row.get("features", "")), [_accuracy(row, name) for name in columns], is_main=i == len(rows) - 1)
+        for i, row in enumerate(rows)
+    ]
+    return Table(["accuracy in percent", *(COLUMN_NAMES.get(name, name) for name in columns)], made, below)
+
+
+def probe_note(record: RunRecord) -> str:
+    """The note of probes.json; without one and without accuracies, why there are none and what to do."""
+    note = str(record.probes.get("note") or "")
+    if note or probe_table(record) is not None:
+        return note
+    if not has_ended(record):
+        return "Probes come at the end of the run."
+    return NO_LABELS if record.summary.get("finished") is True else "No probes: the run ended early."
+
+
+def quality_tables(record: RunRecord) -> tuple[Table | None, Table | None]:
+    """The label-free measures of summary.json with their meanings: those to look at first, then the others."""
+    quality = {k: v for k, v in (record.summary.get("quality") or {}).items() if number(v) is not None}
+
+    def table(keys: list[str]) -> Table | None:
+        measures = [(MEASURES.get(key, Measure(key, "")), quality[key]) for key in keys]
+        rows = [TableRow(m.name, [Cell(short(value)), Cell(m.meaning)]) for m, value in measures]
+        return Table(["measure", "value", "meaning"], rows, []) if rows else None
+
+    return table([k for k in HEADLINES if k in quality]), table([k for k in quality if k not in HEADLINES])
+
+
+def comparison_table(records: Sequence[RunRecord]) -> Table:
+    """A row per run: verdict, accuracies with their baselines, label-free measures, time."""
+    probed = [name for name in COLUMN_NAMES if any(number(r.summary.get(name)) is not None for r in records)]
+    best = {name: max(number(r.summary.get(name)) or 0.0 for r in records) for name in probed}
+    measured = [k for k in COMPARED if any(k in (r.summary.get("quality") or {}) for r in records)]
+    rows: list[TableRow] = []
+    for r in records:
+        s = r.summary
+        quality = s.get("quality") or {}
+        judged = verdict(r)
+        cells = [Cell(f"{MARKS[judged.kind]} {judged.word.split(' since')[0]}")]
+        for n in probed:
+            ours = number(s.get(n))
+            share = None if ours is None else ours / 100
+            cells.append(Cell(percent(ours), _baselines(r, n), share, is_best=ours is not None and ours == best[n]))
+        cells += [Cell(short(quality.get(k))) for k in measured]
+        cells += [Cell(duration(s.get("seconds"))), Cell(short(s.get("images_per_second")))]
+        rows.append(TableRow(r.name, cells))
+    columns = ["run", "verdict", *(f"{COLUMN_NAMES[n]}, %" for n in probed), *(MEASURES[k].name for k in measured)]
+    return Table([*columns, "time", "images/s"], rows, [])
+
+
+def _accuracy(row: dict[str, Any], column: str) -> Cell:
+    """One number of the probe table, with its spread over draws where it has one."""
+    x, spread = number(row.get(column)), number(row.get(f"{column}_std"))
+    return Cell(percent(x), "" if spread is None else f"± {percent(spread)} over draws", None if x is None else x / 100)
+
+
+def _baselines(record: RunRecord, column: str) -> str:
+    known = record.summary.get("baselines") or {}
+    parts = [f"{name} {percent(values.get(column))}" for name, values in known.items() if isinstance(values, dict)]
+    return "\n".join(part for part in parts if MISSING not in part)
+
+
+def _texts(values: dict[str, Any], name: str) -> list[str]:
+    given = values.get(name)
+    return [str(text) for text in given] if isinstance(given, list) else []
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:]
