@@ -1,0 +1,167 @@
+"""The order in which a run sees its images: resumable at any batch, the same for any number of processes."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from eigenview.data.decode import decode_rows
+from eigenview.data.images import ImageSet, Skipped, printable, stand_ins
+from eigenview.errors import UserError
+
+
+def resident(images: ImageSet, device: torch.device | str) -> torch.Tensor:
+    """All pixels, uint8 (N, 3, S, S), on `device`. On the CPU it shares the set's memory, mapped files included."""
+    if images.pixels is None:
+        raise ValueError(f"{images.name} is decoded when read; only a set with pixels can be resident.")
+    return torch.from_numpy(np.require(images.pixels, requirements="W")).to(device)
+
+
+class Batches:
+    """Batches {"index": int64 (n,), "images": uint8 (n, 3, S, S) or None} of one process.
+
+    Order: epoch e is a permutation drawn from (seed, e) alone; its first steps * batch_size images make the global
+    batches, the rest of that epoch is left out. Rank r of `world` takes the r-th of `world` equal, contiguous slices of
+    each global batch, so n = batch_size / world and the global batch is the same for any number of processes.
+
+    Images: None for a resident set (see `resident`), whose rows the caller takes by index; else the pixels. A set
+    without pixels is decoded by `workers` processes, ahead of time (0: in this process). A file that can no longer be
+    read is replaced by the next readable image of the slice, index included, and noted in `replaced`.
+
+    Iterating goes from the current position to the end of a span of `epochs` epochs; the next one continues there.
+    """
+
+    def __init__(
+        self,
+        images: ImageSet,
+        *,
+        batch_size: int,
+        seed: int,
+        epochs: int = 1,
+        rank: int = 0,
+        world: int = 1,
+        workers: int = 0,
+        is_resident: bool | None = None,
+    ) -> None:
+        if batch_size % world:
+            raise UserError(f"a batch of {batch_size} does not divide among {world} processes; take a multiple.")
+        if batch_size > len(images):
+            raise UserError(
+                f"{images.name} holds {len(images)} readable images; a batch of {batch_size} needs as many. "
+                "Use --batch-size, or more images."
+            )
+        if not 0 <= rank < world:
+            raise ValueError(f"rank is {rank}, expected 0 to {world - 1}.")
+        self.images, self.batch_size, self.seed, self.epochs = images, batch_size, seed, epochs
+        self.rank, self.world, self.workers = rank, world, workers
+        self.is_resident = images.pixels is not None if is_resident is None else is_resident
+        self.steps_per_epoch = len(images) // batch_size
+        self.replaced: list[Skipped] = []
+        self._step = 0
+
+    def __len__(self) -> int:
+        """Batches in a whole span, wherever the next iteration begins."""
+        return self.epochs * self.steps_per_epoch
+
+    def start(self, epoch: int, batch: int) -> None:
+        """Begin the next iteration at this batch of this epoch, both counted from 0."""
+        if epoch < 0 or not 0 <= batch <= self.steps_per_epoch:
+            raise ValueError(f"batch {batch} of epoch {epoch}; an epoch has {self.steps_per_epoch} batches.")
+        self._step = epoch * self.steps_per_epoch + batch
+
+    def state_dict(self) -> dict[str, int]:
+        """The position after the batch last yielded, and what the order depends on."""
+        return {"step": self._step, **self._identity()}
+
+    def load_state_dict(self, state_dict: dict[str, int]) -> None:
+        """Continue there. Raises UserError if the order would not be the one the state belongs to."""
+        for name, ours in self._identity().items():
+            if state_dict[name] != ours:
+                raise UserError(
+                    f"the saved run has {name} {state_dict[name]}, this one {ours}; resume with the same data."
+                )
+        self._step = state_dict["step"]
+
+    def _identity(self) -> dict[str, int]:
+        return {"seed": self.seed, "batch_size": self.batch_size, "images": len(self.images)}
+
+    def order(self, epoch: int) -> np.ndarray:
+        """Rows of the global batches of an epoch, int64 (steps, batch_size)."""
+        rows = np.random.default_rng((self.seed, epoch)).permutation(len(self.images))
+        return rows[: self.steps_per_epoch * self.batch_size].reshape(self.steps_per_epoch, self.batch_size)
+
+    def _slices(self) -> Iterator[np.ndarray]:
+        """This rank's rows of each batch from the current position to the end of the span."""
+        share = self.batch_size // self.world
+        step, end = self._step, (self._step // len(self) + 1) * len(self)
+        while step < end:
+            epoch, first = divmod(step, self.steps_per_epoch)
+            for batch in self.order(epoch)[first:]:
+                yield batch[self.rank * share : (self.rank + 1) * share]
+                step += 1
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor | None]]:
+        batches: Iterator[dict[str, torch.Tensor | None]]
+        if self.is_resident:
+            batches = ({"index": torch.from_numpy(rows.copy()), "images": None} for rows in self._slices())
+        elif self.images.pixels is not None:
+            batches = (
+                {"index": torch.from_numpy(rows.copy()), "images": torch.from_numpy(self.images.read(rows))}
+                for rows in self._slices()
+            )
+        else:
+            batches = self._decoded()
+        for batch in batches:
+            self._step += 1  # before the yield: a checkpoint written during this step resumes after it
+            yield batch
+
+    def _decoded(self) -> Iterator[dict[str, torch.Tensor | None]]:
+        loader: DataLoader[Any] = DataLoader(
+            _Files(self.images.paths, self.images.source_size),
+            batch_size=None,  # a sample of ours is a whole batch
+            sampler=_Slices(self),  # type: ignore[arg-type]
+            num_workers=self.workers,
+            pin_memory=torch.cuda.is_available(),
+        )
+        for index, pixels, broken in loader:
+            self._note(broken, len(index))
+            yield {"index": index, "images": pixels}
+
+    def _note(self, broken: list[tuple[int, str]], rows: int) -> None:
+        for row, reason in broken:
+            path = printable(self.images.paths[row])
+            if len(broken) == rows:
+                raise UserError(f"none of {rows} images of a batch can be read any more ({path}: {reason}).")
+            self.replaced.append(Skipped(path, reason))
+
+
+class _Slices:
+    """The sampler of torch's loader: `Batches._slices`, started when the loader starts."""
+
+    def __init__(self, batches: Batches) -> None:
+        self.batches = batches
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        return self.batches._slices()  # pyright: ignore[reportPrivateUsage]
+
+
+class _Files(Dataset[Any]):
+    """Decodes a batch of rows: (index, pixels, rows that broke with their reasons), the same in a worker and here."""
+
+    def __init__(self, paths: tuple[str, ...], side: int) -> None:
+        self.paths, self.side = np.array(paths), side  # one array: forked workers share it without copying
+
+    def __getitem__(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, list[tuple[int, str]]]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # Pillow's, about odd but readable files
+            pixels, reasons = decode_rows([str(self.paths[row]) for row in rows], self.side)
+        broken = [(int(rows[i]), reason) for i, reason in reasons.items()]
+        if 0 < len(reasons) < len(rows):
+            whole = stand_ins(len(rows), set(reasons))
+            rows, pixels = rows[whole], pixels[whole]
+        return torch.from_numpy(rows.copy()), torch.from_numpy(pixels), broken

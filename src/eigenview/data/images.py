@@ -1,0 +1,133 @@
+"""The records: a set of square uint8 images, and the files that could not be read."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import warnings
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from eigenview.data.chunks import map_chunks
+from eigenview.data.decode import decode_rows
+from eigenview.errors import UserError
+
+Split = Literal["train", "test", "all"]
+"""train: what may be trained on, never test images; test: a set's own test images; all: every image."""
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that is not part of the set, and why."""
+
+    path: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ImageSet:
+    """N square images of one side, in memory (or memory-mapped), or as files that are decoded when they are read.
+
+    Shapes: pixels uint8 (N, 3, S, S), values 0 to 255, RGB; labels int64 (N,), indices into class_names.
+    `pixels` is None for a set too large to be cached; `paths` is () for arrays. Never both.
+    """
+
+    name: str
+    """How messages call the set: "digits", "photos"."""
+    pixels: np.ndarray | None
+    """uint8 (N, 3, S, S), or None for a set that is decoded when read."""
+    paths: tuple[str, ...]
+    """The file of each image, or () where images do not come from files of their own."""
+    labels: np.ndarray | None
+    """int64 (N,), or None where the data carry no labels."""
+    class_names: tuple[str, ...]
+    """Names of the labels 0, 1, ...; () without labels."""
+    source_size: int
+    """S, side of the stored squares in pixels."""
+    size: int
+    """Side in pixels of the views to train on."""
+    size_reason: str
+    """Why that side: "because the median side is 71"."""
+    side_range: tuple[int, int]
+    """Smallest and largest short side among the originals, in pixels."""
+    skipped: tuple[Skipped, ...] = ()
+    """Files that could not be read."""
+    notes: tuple[str, ...] = ()
+    """What the user should know about how the set was read, a sentence each."""
+
+    def __post_init__(self) -> None:
+        if self.pixels is None and not self.paths:
+            raise ValueError(f"{self.name}: neither pixels nor paths were given; an ImageSet needs one of them.")
+        square = (len(self), 3, self.source_size, self.source_size)
+        if self.pixels is not None and (self.pixels.shape != square or self.pixels.dtype != np.uint8):
+            raise ValueError(
+                f"{self.name}: pixels are {self.pixels.dtype} {self.pixels.shape}, expected uint8 {square}."
+            )
+        for what, rows in (("paths", self.paths or None), ("labels", self.labels)):
+            if rows is not None and len(rows) != len(self):
+                raise ValueError(f"{self.name}: {len(rows)} {what} for {len(self)} images.")
+
+    def __len__(self) -> int:
+        return len(self.paths) if self.pixels is None else len(self.pixels)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the decoded set, whether it is in memory or not."""
+        return len(self) * 3 * self.source_size**2
+
+    def take(self, index: np.ndarray) -> ImageSet:
+        """The images `index` (integer rows, any order), with their paths and labels. Copies the pixels taken."""
+        index = np.asarray(index, dtype=np.int64)
+        return dataclasses.replace(
+            self,
+            pixels=None if self.pixels is None else np.asarray(self.pixels[index]),
+            paths=tuple(self.paths[i] for i in index) if self.paths else (),
+            labels=None if self.labels is None else self.labels[index],
+        )
+
+    def read_marked(self, index: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
+        """uint8 (n, 3, S, S) of the rows `index`, and the reason at each position that could not be decoded.
+
+        Such positions are black. Only a set decoded when read has any: its files were checked by their headers.
+        """
+        if self.pixels is not None:
+            return np.ascontiguousarray(self.pixels[np.asarray(index, dtype=np.int64)]), {}
+        wanted = [self.paths[int(i)] for i in index]
+        parts = list(map_chunks(lambda paths: decode_rows(paths, self.source_size), wanted, chunk=16))
+        broken, start = {}, 0
+        for rows, reasons in parts:
+            broken |= {start + position: reason for position, reason in reasons.items()}
+            start += len(rows)
+        empty = np.empty((0, 3, self.source_size, self.source_size), np.uint8)
+        return np.concatenate([rows for rows, _ in parts]) if parts else empty, broken
+
+    def read(self, index: np.ndarray) -> np.ndarray:
+        """uint8 (n, 3, S, S) of the rows `index`, decoding where needed.
+
+        A file that broke since the set was opened is replaced by the next readable image of `index`, with a warning
+        that names it. Raises UserError when none of them can be read.
+        """
+        rows, broken = self.read_marked(index)
+        if broken:
+            position, reason = next(iter(broken.items()))
+            first = f"{printable(self.paths[int(index[position])])}: {reason}"
+            if len(broken) == len(rows):
+                raise UserError(
+                    f"none of {len(rows)} images of {self.name} can be read ({first}). Is the folder still there?"
+                )
+            rows = rows[stand_ins(len(rows), set(broken))]
+            warnings.warn(f"{len(broken)} images of {self.name} broke and were replaced ({first})", stacklevel=2)
+        return rows
+
+
+def stand_ins(rows: int, broken: set[int]) -> np.ndarray:
+    """int64 (rows,): each position, or for a broken one the next sound position, cyclically. Needs a sound one."""
+    sound = np.array([i for i in range(rows) if i not in broken], dtype=np.int64)
+    return sound[np.searchsorted(sound, np.arange(rows)) % len(sound)]
+
+
+def printable(path: str) -> str:
+    """A file name as text that any file or terminal can hold: bytes that are not UTF-8 are shown as \\xNN."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")

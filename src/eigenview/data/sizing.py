@@ -1,0 +1,33 @@
+"""Which side the views get, and why: from the data unless the user says it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+SIDES = (16, 24, 28, 32, 48, 64, 96, 128, 160, 192, 224)
+"""Sides chosen from the data. 28 is there for the many 28 x 28 sets: shrinking them to 24 would only lose pixels."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """Side of the views, side of the stored squares they are cut from (both in pixels), and the reason."""
+
+    size: int
+    source_size: int
+    reason: str
+
+
+def choose_sizes(median: int, size: int | None = None, source_size: int | None = None) -> Sizes:
+    """Sides for images whose median short side is `median`.
+
+    The largest of SIDES that is not above the median, at least 16, unless `size` is given. Images are stored at the
+    same side, or at 8/7 of it (256 for 224, the usual margin) where the originals are at least a quarter larger.
+    """
+    if size is not None:
+        chosen, reason = size, "as asked for"
+    else:
+        chosen = max((side for side in SIDES if side <= median), default=SIDES[0])
+        reason = f"because the median side is {median}"
+        reason += f" and views have at least {SIDES[0]} px" if median < SIDES[0] else ""
+    margin = chosen if median < 1.25 * chosen else round(chosen * 8 / 7)
+    return Sizes(size=chosen, source_size=source_size or margin, reason=reason)

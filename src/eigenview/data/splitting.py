@@ -1,0 +1,88 @@
+"""Labelled images as a training and a test set: an own split made, or two given sets brought to the same classes."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+
+from eigenview.data.images import ImageSet
+from eigenview.errors import UserError
+
+TEST_FRACTION = 0.2
+
+
+def stratified_split(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Rows (ascending, int64) of a training and a test set, 80 to 20 within each class.
+
+    A class of n images gives round(n / 5) of them to the test set, but at least one and at most n - 1; a class of a
+    single image cannot be in both sets and is in neither. The draw is a function of `labels` and `seed`.
+    """
+    generator = np.random.default_rng(seed)
+    train: list[np.ndarray] = []
+    test: list[np.ndarray] = []
+    for label in np.unique(labels):
+        rows = generator.permutation(np.flatnonzero(labels == label))
+        if len(rows) >= 2:
+            tested = min(max(1, round(TEST_FRACTION * len(rows))), len(rows) - 1)
+            test.append(rows[:tested])
+            train.append(rows[tested:])
+    none = np.empty(0, np.int64)
+    return np.sort(np.concatenate([none, *train])), np.sort(np.concatenate([none, *test]))
+
+
+def split_set(images: ImageSet, seed: int) -> tuple[ImageSet, ImageSet] | None:
+    """One labelled set as (train, test) by `stratified_split`; None without labels.
+
+    Raises UserError when fewer than two classes have the two images that a split takes.
+    """
+    if images.labels is None:
+        return None
+    sizes = np.bincount(images.labels, minlength=len(images.class_names))
+    splittable = np.count_nonzero(sizes >= 2)
+    if splittable < 2:
+        raise UserError(
+            f"{images.name} has {splittable} classes of at least 2 images; probes need 2 such classes. "
+            "Add images, or give other --probe-data."
+        )
+    note = f"{images.name} was split 80/20 for the probes; if it is also trained on, the test part was seen unlabelled"
+    alone = [name for name, size in zip(images.class_names, sizes, strict=True) if size == 1]
+    notes = (*images.notes, note)
+    if alone:
+        notes += (f"{len(alone)} classes of a single image are left out of the probes: {', '.join(alone[:5])}",)
+    # only classes that both sets have keep a number, so no probe counts classes it can never be right about
+    images = renumbered(images, tuple(n for n, size in zip(images.class_names, sizes, strict=True) if size >= 2))
+    rows = stratified_split(images.labels if images.labels is not None else np.empty(0), seed)
+    train, test = (dataclasses.replace(images.take(part), notes=notes) for part in rows)
+    return train, test
+
+
+def renumbered(images: ImageSet, class_names: tuple[str, ...]) -> ImageSet:
+    """The images of the classes `class_names`, labelled by position in it; images of other classes are dropped."""
+    if images.labels is None or images.class_names == class_names:
+        return images
+    number = {name: i for i, name in enumerate(class_names)}
+    new = np.array([number.get(name, -1) for name in images.class_names], np.int64)[images.labels]
+    kept = np.flatnonzero(new >= 0)
+    if len(kept) < len(images):
+        images = images.take(kept)
+    return dataclasses.replace(images, labels=new[kept], class_names=class_names)
+
+
+def same_classes(train: ImageSet, test: ImageSet) -> tuple[ImageSet, ImageSet]:
+    """Both sets with the training set's classes. Classes that are never tested are noted.
+
+    Raises UserError naming test classes that have no training images.
+    """
+    unknown = [name for name in test.class_names if name not in train.class_names]
+    if unknown:
+        raise UserError(
+            f"{test.name} has classes without training images in {train.name}: {', '.join(unknown[:5])}. "
+            "Both need the same class folders."
+        )
+    untested = [name for name in train.class_names if name not in test.class_names]
+    test = renumbered(test, train.class_names)
+    if untested:
+        note = f"{len(untested)} of {len(train.class_names)} classes have no test images: {', '.join(untested[:5])}"
+        test = dataclasses.replace(test, notes=(*test.notes, note))
+    return train, test
