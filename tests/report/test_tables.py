@@ -122,3 +122,22 @@ def test_changed_options_against_the_default() -> None:
 def test_the_command_is_quoted_for_a_shell(tmp_path: Path) -> None:
     command = configuration.command(read_run(write_run(tmp_path / "run")))
     assert command == "eigenview pretrain 'my shapes/' --method vicreg --seed 0"
+
+
+def test_everyday_options_are_those_of_the_top_level_and_of_the_objective(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    runfiles.write_json(run / runfiles.CONFIG, {"epochs": 3, "optim": {"lr": 0.1}, "objective": {"variance": 25.0}})
+    everyday, every = (configuration.config_table(read_run(run), everyday=flag) for flag in (True, False))
+    assert everyday
+    assert every
+    assert [row.label for row in everyday.rows] == ["epochs", "objective.variance"]
+    assert [row.label for row in every.rows] == ["epochs", "optim.lr", "objective.variance"]
+
+
+def test_effective_rank_stands_beside_what_the_held_out_images_allow(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", width=128)
+    assert dict(tables.tiles(read_run(run)))["effective rank of h"].detail == "of 128 possible"
+    last = runfiles.read_rows(run / runfiles.DIAGNOSTICS)[-1]
+    last["h"] |= {"participation_ratio": 30.0, "bias_ratio": 0.5}  # 61 images
+    runfiles.append_row(run / runfiles.DIAGNOSTICS, last)
+    assert dict(tables.tiles(read_run(run)))["effective rank of h"].detail == "of 60 possible"

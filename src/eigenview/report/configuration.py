@@ -37,9 +37,11 @@ def changed_table(record: RunRecord, default: dict[str, Any]) -> Table | None:
     return Table(["option", "this run", "default"], rows, []) if rows else None
 
 
-def config_table(record: RunRecord) -> Table | None:
-    """Every option of the run."""
-    rows = [TableRow(name, [Cell(option(value))]) for name, value in flat(record.config).items()]
+def config_table(record: RunRecord, *, everyday: bool = False) -> Table | None:
+    """Every option of the run, or the everyday ones: those without a dotted name, and the objective's own."""
+    options = flat(record.config)
+    names = [n for n in options if not everyday or "." not in n or n.startswith("objective.")]
+    rows = [TableRow(name, [Cell(option(options[name]))]) for name in names]
     return Table(["option", "this run"], rows, []) if rows else None
 
 

@@ -24,7 +24,7 @@ def write_report(runs: Sequence[Path], out: Path, *, default: dict[str, Any] | N
         runs: run directories; a run still going gives a page of what there is so far.
         out: the HTML file.
         default: the configuration that one run started from (config.to_dict of its recipe). With it the page opens
-            with the options that differ; without it all are shown.
+            with the options that differ, without it with the everyday ones; all stand folded below.
 
     Raises:
         UserError: a directory that is no run, a damaged file, or an `out` that cannot be written.
@@ -81,6 +81,7 @@ def _run_context(record: RunRecord, default: dict[str, Any] | None) -> dict[str,
         "neighbours": pictures.neighbour_rows(record),
         "has_default": default is not None,
         "changed": configuration.changed_table(record, default) if default is not None else None,
+        "everyday": configuration.config_table(record, everyday=True),
         "config": configuration.config_table(record),
         "environment": configuration.environment_table(record),
         "command": configuration.command(record),

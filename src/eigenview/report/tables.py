@@ -116,10 +116,21 @@ def tiles(record: RunRecord) -> list[tuple[str, Cell]]:
         rows = [row.get(layer) or {} for row in record.diagnostics]
         key = first_present(rows[-1], RANK) if rows else None
         if key is not None:
-            width = record.spectra[layer].shape[1] if layer in record.spectra else None
-            made.append((f"effective rank of {layer}", Cell(short(rows[-1][key]), f"of {width}" if width else "")))
+            possible = _possible_rank(record, layer)
+            detail = f"of {possible} possible" if possible else ""
+            made.append((f"effective rank of {layer}", Cell(short(rows[-1][key]), detail)))
     made.append(("images/s", Cell(short(s.get("images_per_second")), "training, all included")))
     return [(label, cell) for label, cell in made if cell.text != MISSING]
+
+
+def _possible_rank(record: RunRecord, layer: str) -> int | None:
+    """The most directions that the held-out images can show: the width, or their number less one."""
+    if layer not in record.spectra:
+        return None
+    width, last = record.spectra[layer].shape[1], record.diagnostics[-1].get(layer) or {}
+    # the bias ratio is the participation ratio over N - 1 (diagnostics/measures.py)
+    ratio, bias = number(last.get("participation_ratio")), number(last.get("bias_ratio"))
+    return min(width, round(ratio / bias)) if ratio and bias else width
 
 
 def probe_table(record: RunRecord) -> Table | None:
