@@ -1,0 +1,56 @@
+"""One diagnosis: from tensors to the row of diagnostics.jsonl and its spectra, or to a verdict on a set of features."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eigenview.diagnostics.measures import measure, spectrum
+from eigenview.diagnostics.verdict import Verdict, judge_features
+from eigenview.errors import check
+from eigenview.runfiles import finite
+
+MOST_ROWS = 4096
+"""Rows of a large set of features that are looked at: its cosines take rows^2 memory, its rank rows x width^2 time."""
+
+OF_TWO_VIEWS = ("alignment", "cosine_views")
+
+
+def diagnose(h: Tensor, z: Tensor, step: int, epoch: float) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """(row, spectra) of representations h (V N H) and embeddings z (V N D) of the same images; pure.
+
+    The row lacks only "verdict", which needs the rows before it. Measures that are not finite are None.
+    """
+    check(h.shape[:2] == z.shape[:2], "h and z", (tuple(h.shape), tuple(z.shape)), "the same views and images")
+    row = finite({"step": step, "epoch": epoch, "h": measure(h), "z": measure(z)})
+    return row, {"h": spectrum(h), "z": spectrum(z)}
+
+
+def diagnose_embeddings(x: Tensor) -> tuple[dict[str, float | None], Verdict]:
+    """(measures, verdict) of features x (N D) of any origin, without those of two views; None where not finite.
+
+    Of more than 4096 rows, 4096 drawn with a fixed seed are looked at, and a note says so.
+
+    Raises: UserError unless x has two axes, at least two rows and two columns.
+    """
+    check(x.ndim == 2, "embeddings", tuple(x.shape), "two axes: rows, width")
+    total = len(x)
+    check(total >= 2, "embeddings", f"{total} row(s)", "2 rows or more")
+    check(x.shape[1] >= 2, "embeddings", f"{x.shape[1]} column(s)", "2 columns or more")
+    if not x.isfinite().all():
+        broken = int((~x.isfinite().all(dim=1)).sum())
+        note: str | None = f"{broken:,} of {total:,} rows hold nan or infinity."
+    elif total > MOST_ROWS:
+        x = x[torch.randperm(total, generator=torch.Generator().manual_seed(0))[:MOST_ROWS].to(x.device)]
+        note = f"measured on {MOST_ROWS:,} of {total:,} rows, drawn at random."
+    else:
+        note = None
+    measures = {name: value for name, value in measure(x[None]).items() if name not in OF_TWO_VIEWS}
+    verdict = judge_features(measures, x.shape[1])
+    if note is not None:
+        verdict = replace(verdict, notes=(*verdict.notes, note))
+    return finite(measures), verdict

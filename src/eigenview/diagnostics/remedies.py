@@ -1,0 +1,41 @@
+"""What to try when a run collapsed or diverged, by verdict and method."""
+
+from __future__ import annotations
+
+SMALLER_RATE = "a smaller --optim.lr-per-256 (the default is 0.002 with adamw)"
+
+COMPLETE = {
+    "simclr": ("--objective.temperature 0.2 to 0.5", "a larger --batch-size: more images to tell apart", SMALLER_RATE),
+    "vicreg": ("--objective.variance 25, which asks every dimension to vary", SMALLER_RATE),
+    "barlow-twins": (SMALLER_RATE, "--optim.warmup-epochs 5"),
+    "byol": (
+        "--network.target-momentum 0.99: a target that moves too fast does not hold embeddings apart",
+        SMALLER_RATE,
+        "--method vicreg",
+    ),
+    "simsiam": ("keep the stop-gradient (no --objective.no-stop-gradient)", SMALLER_RATE, "--method vicreg"),
+}
+DIMENSIONAL = {
+    "simclr": ("--objective.temperature 0.1 to 0.2: nearer neighbours are pushed apart", "a larger --batch-size"),
+    "vicreg": ("--objective.covariance 1, which decorrelates the dimensions", "a larger --batch-size"),
+    "barlow-twins": ("--objective.off-diagonal 0.0051 or more", "a larger --batch-size"),
+    "byol": ("--network.projector-last-norm", "more --epochs", "--method vicreg or --method barlow-twins"),
+    "simsiam": (
+        "keep the stop-gradient (no --objective.no-stop-gradient)",
+        "--network.projector-last-norm",
+        "--method vicreg or --method barlow-twins",
+    ),
+}
+DIVERGED = (SMALLER_RATE, "--optim.warmup-epochs 5", "--precision fp32, if it ran in bf16")
+
+
+def remedies(label: str, method: str | None) -> tuple[str, ...]:
+    """The remedies for a verdict; none for a healthy run or for features of unknown origin."""
+    if label == "healthy" or method is None:
+        return ()
+    if label == "diverged":
+        return DIVERGED
+    table, otherwise = (
+        (COMPLETE, (SMALLER_RATE,)) if label == "complete collapse" else (DIMENSIONAL, ("--method vicreg",))
+    )
+    return table.get(method, otherwise)

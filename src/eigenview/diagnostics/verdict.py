@@ -1,0 +1,183 @@
+"""Healthy, collapsed or diverged: the judgement of a run, from rows of numbers alone.
+
+Complete collapse: all images map to (nearly) one point. Dimensional collapse: they differ, but in a few directions of
+many. Diverged: numbers left the range of finite or sensible values. The limits are in thresholds.py.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from eigenview.diagnostics.remedies import remedies
+from eigenview.diagnostics.thresholds import THRESHOLDS as LIMITS
+
+Label = Literal["healthy", "complete collapse", "dimensional collapse", "diverged"]
+Finding = tuple[Label, str]
+"""A label and the sentence with the number that decided it."""
+
+DECORRELATING = frozenset({"simclr", "vicreg", "barlow-twins"})
+"""Methods whose loss asks for many directions; the others are satisfied with a few more than collapse leaves."""
+PLUG_IN = frozenset({"vicreg", "barlow-twins"})
+"""Methods that square the covariances of a batch, which chance inflates."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What became of a run or of a set of features."""
+
+    label: Label
+    since_epoch: float | None
+    """First epoch diagnosed with the label and ever since, or None where healthy or unknown."""
+    reason: str
+    """A clause with the measured numbers, to stand after "healthy: "."""
+    remedies: tuple[str, ...]
+    """What to try, the likeliest first."""
+    notes: tuple[str, ...]
+    """What else is worth knowing."""
+
+
+def judge(
+    history: Sequence[Mapping[str, Any]],
+    *,
+    method: str,
+    width: int,
+    failure: str | None = None,
+    batch_size: int | None = None,
+) -> Verdict:
+    """The verdict of a run from its rows of diagnostics.jsonl in order, the untrained network's at step 0 included.
+
+    `width` is D, `failure` the message of a run that stopped itself. Batch-size notes use `batch_size`, or the held-out
+    images where it is not given. The last row decides; before `settled_step` steps only divergence is judged. A run
+    whose numbers exploded on the way and that ends collapsed has diverged: the collapse is the wreck.
+    """
+    trained = [row for row in history if row["step"] > 0]
+    exploded = next(((row["epoch"], why) for row in trained if (why := _explosion(row)) is not None), None)
+    if failure is not None:
+        return _verdict("diverged", method, failure.rstrip("."), None if exploded is None else exploded[0])
+    findings = [_finding(row, method, width) for row in trained]
+    label, reason = findings[-1] if findings else ("healthy", "nothing to judge before the first step")
+    is_settled = bool(trained) and trained[-1]["step"] >= LIMITS.settled_step
+    if exploded is not None and not (label == "healthy" and is_settled):
+        return _verdict("diverged", method, exploded[1], exploded[0])
+    if label == "healthy":
+        return _verdict(label, method, reason, None, _notes(trained[-1], method, batch_size) if is_settled else ())
+    first = len(findings) - 1
+    while first > 0 and findings[first - 1][0] == label:
+        first -= 1
+    return _verdict(label, method, reason, trained[first]["epoch"])
+
+
+def judge_features(measures: Mapping[str, Any], width: int) -> Verdict:
+    """The verdict of one set of features of unknown origin, from `measures.measure`."""
+    if not _is_finite(measures):
+        return _verdict("diverged", None, "the features hold nan or infinity")
+    spread, ratio = _read(measures, "spread"), _read(measures, "mean_to_spread")
+    notes: tuple[str, ...] = ()
+    if not ratio <= LIMITS.large_mean:
+        notes = (f"a common vector {ratio:.3g} times as long as the spread is in every row: subtract the mean first.",)
+    if spread < LIMITS.one_point_h:
+        return _verdict(
+            "complete collapse", None, _one_point("all rows point the same way", spread, measures), None, notes
+        )
+    label, reason = _judge_rank(measures, width, LIMITS.rank_predicting, "the rows differ")
+    return _verdict(label, None, reason, None, notes)
+
+
+def _finding(row: Mapping[str, Any], method: str, width: int) -> Finding:
+    """One row's label and reason."""
+    explosion = _explosion(row)
+    if explosion is not None:
+        return "diverged", explosion
+    if row["step"] < LIMITS.settled_step:
+        return "healthy", f"too early to judge after {row['step']} steps"
+    h, z = row["h"], row["z"]
+    for part, name, limit in ((z, "embedding", LIMITS.one_point_z), (h, "representation", LIMITS.one_point_h)):
+        if (spread := _read(part, "spread")) < limit:
+            return "complete collapse", _one_point(f"all images map to one point of the {name}", spread, part)
+    std, scale = _read(z, "std"), _read(h, "rms")
+    if method == "vicreg" and std < LIMITS.vanished_std:
+        return (
+            "complete collapse",
+            f"all images map to one point: standard deviation {std:.2g} of the embedding's dimensions, where the "
+            "variance term asks for 1",
+        )
+    if std < LIMITS.vanished_gain * scale:
+        return (
+            "complete collapse",
+            f"the embedding shrank to a point: standard deviation {std / scale:.1g} of the representation's size",
+        )
+    limit = LIMITS.rank_decorrelating if method in DECORRELATING else LIMITS.rank_predicting
+    label, reason = _judge_rank(z, width, limit, "images differ")
+    if label == "healthy":
+        same, others = _read(z, "cosine_views"), _read(z, "cosine_others")
+        reason += f", two views of an image at cosine {same:.2f}, two images at {others:.2f}"
+    return label, reason
+
+
+def _judge_rank(measures: Mapping[str, Any], width: int, limit: float, what: str) -> Finding:
+    """Healthy or dimensional collapse, by the centred RankMe next to what N images in `width` dimensions allow."""
+    rank, spread = _read(measures, "rankme_centred"), _read(measures, "spread")
+    # bias_ratio is participation_ratio / (N - 1); both are above 0 where anything varies
+    possible = min(width, round(_read(measures, "participation_ratio") / _read(measures, "bias_ratio")))
+    if rank < limit * math.sqrt(possible):
+        return (
+            "dimensional collapse",
+            f"{what} in few directions only: effective rank {rank:.3g} of {possible} possible",
+        )
+    return (
+        "healthy",
+        f"spread {spread:.2f} of what independent features would have, effective rank {rank:.3g} of {possible}",
+    )
+
+
+def _one_point(what: str, spread: float, measures: Mapping[str, Any]) -> str:
+    others = _read(measures, "cosine_others")
+    return f"{what}: spread {spread:.2g} of what independent features would have (mean cosine {others:.4f})"
+
+
+def _explosion(row: Mapping[str, Any]) -> str | None:
+    """The sentence on numbers that are not finite or astronomically large, or None."""
+    for part, name in (("h", "representation"), ("z", "embedding")):
+        if not _is_finite(row[part]):
+            return f"the {name} was not finite at step {row['step']}"
+        if (size := _read(row[part], "rms")) > LIMITS.exploded_rms:
+            return f"the {name}'s root mean square reached {size:.2g} at step {row['step']}, where about 1 is usual"
+    return None
+
+
+def _notes(row: Mapping[str, Any], method: str, batch_size: int | None) -> tuple[str, ...]:
+    z = row["z"]
+    same, others = _read(z, "cosine_views"), _read(z, "cosine_others")
+    notes = []
+    if same - others < LIMITS.agreement * (1 - others):
+        notes.append(
+            f"two views of an image are hardly closer (cosine {same:.2f}) than two different images ({others:.2f}): "
+            "the views share too little, or nothing in the loss draws them together."
+        )
+    ratio, bias = _read(z, "participation_ratio"), _read(z, "bias_ratio")
+    if batch_size is not None:
+        bias = ratio / max(1, batch_size - 1)
+    if method in PLUG_IN and bias > LIMITS.bias:
+        of = "the batch" if batch_size is not None else f"{round(ratio / _read(z, 'bias_ratio')) + 1} images"
+        notes.append(f"plug-in bias ratio {bias:.2f}: {of} is small for this rank. Try a larger --batch-size.")
+    return tuple(notes)
+
+
+def _verdict(
+    label: Label, method: str | None, reason: str, since: float | None = None, notes: tuple[str, ...] = ()
+) -> Verdict:
+    return Verdict(label=label, since_epoch=since, reason=reason, remedies=remedies(label, method), notes=notes)
+
+
+def _read(measures: Mapping[str, Any], name: str) -> float:
+    """A measure; nan for the null that a file holds in place of a number that is not finite."""
+    value = measures[name]
+    return math.nan if value is None else float(value)
+
+
+def _is_finite(measures: Mapping[str, Any]) -> bool:
+    # rms is finite for all finite features; other measures can be undefined without harm
+    return math.isfinite(_read(measures, "rms"))

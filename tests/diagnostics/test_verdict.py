@@ -1,0 +1,180 @@
+"""The verdict on constructed histories whose state is known: isotropic, one point, few directions, exploding."""
+
+from __future__ import annotations
+
+import math
+import re
+import subprocess
+import sys
+from typing import Any, get_args
+
+import pytest
+import torch
+
+from eigenview.config import RunConfig
+from eigenview.diagnostics.monitor import diagnose
+from eigenview.diagnostics.remedies import COMPLETE, DIMENSIONAL, DIVERGED
+from eigenview.diagnostics.thresholds import THRESHOLDS
+from eigenview.diagnostics.verdict import Label, judge
+from eigenview.objectives import OBJECTIVES, config_class
+
+IMAGES, H, D = 200, 64, 128
+METHODS = tuple(OBJECTIVES)
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+def two_views(of_images: torch.Tensor, size: float = 0.1) -> torch.Tensor:
+    """Features of two views: those of the images plus `size` of independent noise each."""
+    return of_images + size * of_images.std() * noise(2, *of_images.shape, seed=5)
+
+
+def row(step: int, z: torch.Tensor, h: torch.Tensor | None = None) -> dict[str, Any]:
+    h = two_views(noise(IMAGES, H, seed=2)) if h is None else h
+    return diagnose(h, z, step, step / 10)[0]
+
+
+SPREAD = two_views(noise(IMAGES, D))
+POINT = torch.ones(D) + 0.01 * two_views(noise(IMAGES, D))
+FEW = two_views(noise(IMAGES, 2) @ noise(2, D, seed=1), size=0.005)
+START = row(0, SPREAD)
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize(
+    ("z", "label"), [(SPREAD, "healthy"), (POINT, "complete collapse"), (FEW, "dimensional collapse")]
+)
+def test_states_are_told_apart(method: str, z: torch.Tensor, label: str) -> None:
+    verdict = judge([START, row(100, z)], method=method, width=D)
+    assert verdict.label == label
+    assert (verdict.since_epoch is None) == (label == "healthy")
+    assert bool(verdict.remedies) == (label != "healthy")
+
+
+@pytest.mark.parametrize("method", [m for m in METHODS if m != "vicreg"])
+@pytest.mark.parametrize("scale", [1e-3, 1e2])
+def test_the_scale_of_a_run_does_not_matter(method: str, scale: float) -> None:
+    """Angles decide, not units; VICReg alone asks for a standard deviation of 1."""
+    for z, label in ((SPREAD, "healthy"), (POINT, "complete collapse"), (FEW, "dimensional collapse")):
+        h = two_views(noise(IMAGES, H, seed=2))
+        assert judge([START, row(100, z * scale, h * scale)], method=method, width=D).label == label
+
+
+def test_an_embedding_that_shrank_is_one_point_though_its_directions_differ() -> None:
+    verdict = judge([START, row(100, SPREAD * 0.01)], method="vicreg", width=D)
+    assert verdict.label == "complete collapse"
+    assert "standard deviation 0.01" in verdict.reason
+    assert judge([START, row(100, SPREAD * 1e-4)], method="barlow-twins", width=D).label == "complete collapse"
+
+
+def test_a_collapsed_representation_counts_though_batch_norm_spreads_the_embedding() -> None:
+    h = torch.ones(H) + 0.001 * two_views(noise(IMAGES, H))
+    verdict = judge([START, row(100, SPREAD, h)], method="simsiam", width=D)
+    assert verdict.label == "complete collapse"
+    assert "representation" in verdict.reason
+
+
+def test_a_moderate_common_mean_is_healthy() -> None:
+    """Representations after a ReLU have cosines around 0.7 between images."""
+    h = two_views(noise(IMAGES, H, seed=2)) + 1.5
+    assert judge([START, row(100, SPREAD, h)], method="vicreg", width=D).label == "healthy"
+
+
+def test_since_is_the_first_epoch_of_the_last_stretch() -> None:
+    steps = [(50, SPREAD), (100, POINT), (150, SPREAD), (200, POINT), (250, POINT)]
+    verdict = judge([START, *(row(s, z) for s, z in steps)], method="simsiam", width=D)
+    assert verdict.since_epoch == 20.0
+    assert judge([START, row(100, POINT), row(150, SPREAD)], method="simsiam", width=D).label == "healthy"
+
+
+def test_nothing_is_said_of_the_untrained_network_or_the_first_steps() -> None:
+    point = row(0, POINT)
+    assert judge([], method="byol", width=D).label == "healthy"
+    assert judge([point], method="byol", width=D).label == "healthy"
+    early = judge([point, row(THRESHOLDS.settled_step - 1, POINT)], method="byol", width=D)
+    assert early.label == "healthy"
+    assert "too early" in early.reason
+    assert judge([point, row(THRESHOLDS.settled_step, POINT)], method="byol", width=D).label == "complete collapse"
+
+
+def test_divergence_is_seen_at_once() -> None:
+    huge = judge([START, row(2, SPREAD * 1e4)], method="vicreg", width=D)
+    assert huge.label == "diverged"
+    assert huge.since_epoch == 0.2
+    broken = SPREAD.clone()
+    broken[0, 0, 0] = math.nan
+    verdict = judge([START, row(5, SPREAD), row(10, broken)], method="vicreg", width=D)
+    assert verdict.label == "diverged"
+    assert verdict.since_epoch == 1.0
+    assert "not finite" in verdict.reason
+
+
+def test_a_collapse_after_an_explosion_is_divergence_and_a_recovery_is_health() -> None:
+    explosion = row(40, SPREAD, two_views(noise(IMAGES, H)) * 1e5)
+    assert judge([START, explosion, row(100, POINT)], method="simsiam", width=D).label == "diverged"
+    assert judge([START, explosion, row(100, SPREAD)], method="simsiam", width=D).label == "healthy"
+    early = row(5, SPREAD, two_views(noise(IMAGES, H)) * 1e5)
+    assert judge([START, early, row(10, SPREAD)], method="simsiam", width=D).label == "diverged"
+
+
+def test_the_engines_failure_is_the_reason() -> None:
+    verdict = judge([START], method="vicreg", width=D, failure="term invariance is nan at step 3.")
+    assert (verdict.label, verdict.reason, verdict.since_epoch) == (
+        "diverged",
+        "term invariance is nan at step 3",
+        None,
+    )
+
+
+def test_views_that_do_not_agree_get_a_note() -> None:
+    unrelated = noise(2, IMAGES, D)
+    verdict = judge([START, row(100, unrelated)], method="simclr", width=D)
+    assert verdict.label == "healthy"
+    assert any("hardly closer" in note for note in verdict.notes)
+    assert judge([START, row(100, SPREAD)], method="simclr", width=D).notes == ()
+
+
+def test_a_batch_small_for_the_rank_gets_a_note() -> None:
+    """SPREAD has a participation ratio near N D / (N + D) = 78."""
+    rows = [START, row(100, SPREAD)]
+    assert "200 images is small" in judge(rows, method="vicreg", width=D).notes[0]
+    assert "--batch-size" in judge(rows, method="barlow-twins", width=D, batch_size=64).notes[0]
+    assert judge(rows, method="vicreg", width=D, batch_size=4096).notes == ()
+    assert judge(rows, method="simclr", width=D, batch_size=64).notes == ()
+
+
+def test_the_reason_holds_the_measured_numbers() -> None:
+    measured = row(100, POINT)
+    verdict = judge([START, measured], method="simsiam", width=D)
+    assert f"{measured['z']['spread']:.2g}" in verdict.reason
+    measured = row(100, FEW)
+    assert f"{measured['z']['rankme_centred']:.3g} of {D}" in judge([START, measured], method="byol", width=D).reason
+    # with fewer images than dimensions the images bound the rank
+    wide = two_views(noise(50, D))
+    reason = judge([START, row(100, wide, two_views(noise(50, H)))], method="byol", width=D).reason
+    assert "of 49" in reason
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_remedies_name_options_that_exist(method: str) -> None:
+    """Each --option in a remedy is a field of the configuration that this method takes."""
+    config = RunConfig(method=method, objective=config_class(method)())
+    for text in (*COMPLETE[method], *DIMENSIONAL[method], *DIVERGED):
+        for option in re.findall(r"--([a-z0-9.-]+)", text):
+            value: Any = config
+            for part in option.replace("-", "_").replace("no_", "").split("."):
+                assert part in value.__dataclass_fields__, f"{option} in {text!r}"
+                value = getattr(value, part)
+        for name in re.findall(r"--method ([a-z-]+)", text):
+            assert name in OBJECTIVES
+
+
+def test_labels_are_those_of_the_run_directory() -> None:
+    assert get_args(Label) == ("healthy", "complete collapse", "dimensional collapse", "diverged")
+
+
+def test_the_verdict_needs_no_torch() -> None:
+    code = "import sys; import eigenview.diagnostics.verdict; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
