@@ -1,0 +1,47 @@
+"""The weighted k-NN vote on frozen features."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from eigenview.errors import UserError, check
+from eigenview.functional.similarity import knn_vote
+from eigenview.probes.labels import checked
+
+CHUNK = 32_000_000
+"""Similarities held at a time, 128 MB of float32."""
+
+
+def knn_accuracy(
+    train_x: np.ndarray,
+    train_y: np.ndarray,
+    test_x: np.ndarray,
+    test_y: np.ndarray,
+    *,
+    k: int,
+    temperature: float,
+    num_classes: int,
+) -> float:
+    """Percent of test rows whose class wins the vote of their k nearest train rows.
+
+    Nearness is the cosine; each neighbour votes with weight exp(cosine / temperature). With fewer than k train rows all
+    of them vote. `num_classes` counts the classes of train and test together (`labels.count_classes`).
+
+    Raises: UserError where labels are missing, negative, not one per row, or beyond `num_classes`.
+    """
+    check(k >= 1, "k", k, "1 or more")
+    check(temperature > 0, "temperature", temperature, "above 0")
+    train_y, test_y = checked(train_x, train_y, "train"), checked(test_x, test_y, "test")
+    largest = int(max(train_y.max(), test_y.max()))
+    if largest >= num_classes:
+        raise UserError(
+            f"a label is {largest}; allowed: 0 to {num_classes - 1}. Count classes over train and test together."
+        )
+    bank, labels = torch.from_numpy(train_x).float(), torch.from_numpy(train_y)
+    queries, truths = torch.from_numpy(test_x).float(), torch.from_numpy(test_y)
+    rows, right = max(1, CHUNK // len(bank)), 0
+    for part, truth in zip(queries.split(rows), truths.split(rows), strict=True):
+        vote = knn_vote(part, bank, labels, num_classes, min(k, len(bank)), temperature)
+        right += int((vote.argmax(dim=1) == truth).sum())
+    return 100 * right / len(test_y)

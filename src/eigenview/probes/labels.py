@@ -1,0 +1,42 @@
+"""What a probe asks of features and labels, checked once, where they come in."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from eigenview.errors import UserError
+
+
+def checked(x: np.ndarray, y: np.ndarray | None, part: str) -> np.ndarray:
+    """The labels of `part` ("train", "test") as int64 (N,), or a UserError: missing, not one per row, or negative."""
+    if y is None:
+        raise UserError(
+            f"the {part} images have no labels; a probe needs them. Point --probe-data at a labelled folder."
+        )
+    y = np.asarray(y)
+    if y.shape != (len(x),) or not np.issubdtype(y.dtype, np.integer):
+        raise UserError(f"{part} labels are {y.dtype} {y.shape}; allowed: one integer for each of {len(x)} rows.")
+    if len(y) == 0 or y.min() < 0:
+        what = "none" if len(y) == 0 else f"a negative label, {y.min()}"
+        raise UserError(f"{part} labels hold {what}; allowed: integers from 0, at least one.")
+    return y.astype(np.int64)
+
+
+def count_classes(train_y: np.ndarray, test_y: np.ndarray, class_names: Sequence[str] = ()) -> int:
+    """Classes of train and test labels together: one more than the largest label, or the number of class names.
+
+    Never from one part alone: a class that is missing there would shift or cut off the others.
+    """
+    seen = int(max(train_y.max(), test_y.max())) + 1
+    if class_names and seen > len(class_names):
+        raise UserError(
+            f"a label is {seen - 1}; allowed: 0 to {len(class_names) - 1}, for {len(class_names)} class names."
+        )
+    return len(class_names) or seen
+
+
+def class_name(label: int, class_names: Sequence[str]) -> str:
+    """How messages call a class."""
+    return f"{class_names[label]!r}" if label < len(class_names) else f"{label}"
