@@ -86,7 +86,9 @@ class TwoViews:
 
 def plain_loop(data: str, plan: Plan) -> Iterator[float]:
     """Seconds of each step of the plain loop, for ever."""
-    loader = DataLoader(ImageFolder(data, TwoViews()), BATCH, shuffle=True, num_workers=os.cpu_count() or 2, drop_last=True)
+    loader = DataLoader(
+        ImageFolder(data, TwoViews()), BATCH, shuffle=True, num_workers=os.cpu_count() or 2, drop_last=True
+    )
     network, _, _, _ = build_network("conv-small", 32, plan.config.network, frozenset({"z"}), seed=0)
     network = network.to(memory_format=torch.contiguous_format).train()  # type: ignore[call-overload]
     optimiser = torch.optim.AdamW(network.parameters(), 2e-3)
@@ -167,7 +169,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         log = Log(Path(scratch), 10, BATCH)
         held_out = torch.from_numpy(plan.held_out.read(list(range(256))))  # type: ignore[arg-type]
-        monitor = Monitor(Path(scratch), held_out, "vicreg", plan.steps_per_epoch, log, stop=False)
+        monitor = Monitor(Path(scratch), held_out, plan.steps_per_epoch, log, stop=False)
         trainer = make_trainer(plan, Path(scratch), [log, monitor, Checkpoints(Path(scratch), 2.0, 10), turns])
         trainer.fit(module, make_loader(plan, trainer))
 

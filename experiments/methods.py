@@ -47,7 +47,7 @@ def conclude(results: dict[str, list[dict[str, Any]]]) -> str:
     return (
         f"All five beat raw pixels and the untrained encoder: {'yes' if beaten else 'NO'} (smallest margin over the "
         f"better baseline: k-NN {margins['knn']:+.1f}, linear {margins['linear']:+.1f} points). "
-        f"Linear order here: {order}; published order after 1000 epochs: byol > barlow-twins > vicreg > simclr > simsiam."
+        f"Linear order here: {order}; published, after 1000 epochs: byol > barlow-twins > vicreg > simclr > simsiam."
     )
 
 

@@ -52,7 +52,7 @@ _EXPORTS = {
     "pretrain": "run",
     "Views": "views",
 }
-__all__ = ["__version__", *_EXPORTS]
+__all__ = ["__version__", *_EXPORTS]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

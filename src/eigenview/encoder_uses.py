@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.progress import track
 
 from eigenview import runfiles
 from eigenview.config import LoaderConfig, ProbeConfig
+from eigenview.console import counting
 from eigenview.errors import UserError
 
 # verdict measures in the order in which people read them, with what they mean
@@ -47,17 +47,17 @@ def probe_encoder(
         settled = read_config(run if run.is_dir() else run.parent)
         spec = settled.probe_data or settled.data
     source = encoder.card.get("source_size", encoder.size)
-    sets = load_probe_sets(spec, size=encoder.size, source_size=source, loader=LoaderConfig(), seed=seed)
+    sides = {"size": encoder.size, "source_size": source}
+    sets = load_probe_sets(spec, **sides, loader=LoaderConfig(), seed=seed, console=console)
     if sets is None:
         raise UserError(f"--data {spec} has no labels: a probe needs class subfolders, or an array file with labels.")
     train, test = sets
     assert train.labels is not None
     assert test.labels is not None
-    with console.status("features and probes"):
-        rows = {
-            "raw pixels": (raw_pixels(train), raw_pixels(test)),
-            "this encoder": (extract(encoder.embed, train), extract(encoder.embed, test)),
-        }
+    with counting(console, "features") as progress:
+        ours = tuple(extract(encoder.embed, part, progress=progress) for part in sets)
+    with console.status("probes"):
+        rows = {"raw pixels": (raw_pixels(train), raw_pixels(test)), "this encoder": (ours[0], ours[1])}
         return probe_table(
             rows, train.labels, test.labels, config, train.class_names, seed, columns=PROTOCOL_COLUMNS[protocol]
         )
@@ -84,8 +84,10 @@ def embed_images(model: str, images: str, out: Path, console: Console) -> tuple[
     if not out.parent.is_dir():
         raise UserError(f"--out {out}: the folder {out.parent} does not exist. Create it, or choose another --out.")
     encoder = load_encoder(model)
-    found = load_images(images, size=encoder.size, split="all", console=console)
-    h = extract(encoder.embed, found, progress=lambda part: track(part, "embedding", console=console))
+    source = encoder.card.get("source_size")
+    found = load_images(images, size=encoder.size, source_size=source, split="all", console=console)
+    with counting(console, "embedding") as progress:
+        h = extract(encoder.embed, found, progress=progress)
     columns: dict[str, Any] = {"index": pa.array(np.arange(len(found)))}
     if found.paths:
         columns["path"] = pa.array([printable(path) for path in found.paths])
@@ -132,10 +134,12 @@ def _embed_with(model: str, data: str, console: Console) -> np.ndarray:
     from eigenview.probes.features import extract
 
     encoder = load_encoder(model)
-    images = load_images(data, size=encoder.size, split="all", console=console)
+    source = encoder.card.get("source_size")
+    images = load_images(data, size=encoder.size, source_size=source, split="all", console=console)
     most = 2000  # enough for rank up to the widths in use, seconds on a CPU
     chosen = np.sort(np.random.default_rng(0).permutation(len(images))[:most])
-    return extract(encoder.embed, images.take(chosen), progress=lambda p: track(p, "embedding", console=console))
+    with counting(console, "embedding") as progress:
+        return extract(encoder.embed, images.take(chosen), progress=progress)
 
 
 def read_embeddings(path: Path, column: str | None) -> np.ndarray:

@@ -30,4 +30,4 @@ def rows(what: str) -> list[tuple[str, str]]:
         return list(experiments().items())
     from eigenview.models.encoders import list_encoders
 
-    return [(row.name, row.description) for row in list_encoders()]
+    return [(row.name, row.note) for row in list_encoders()]

@@ -2,7 +2,7 @@
 
 config.json         RunConfig as JSON (config.to_dict)
 environment.json    {"eigenview", "python", "torch", "platform", "device", "threads", "commit", "command": [...],
-                     "started": ISO time}
+                     "started": ISO time, "defaults": the configuration this method starts from by default}
 metrics.jsonl       a row each monitor.log_every_steps steps: {"step", "epoch" (float), "seconds", "lr", "loss",
                      "terms": {name: weighted value}, "images_per_second", "target_momentum" (or null)}
 diagnostics.jsonl   a row each diagnosis: {"step", "epoch", "h": {measure: value}, "z": {measure: value},

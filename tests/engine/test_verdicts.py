@@ -27,9 +27,7 @@ def test_verdict_of_a_run_broken_on_purpose(name: str, seed: int, tmp_path: Path
     method, fields, expected = RUNS[name]
     probe = {"few_label_draws": 1}
     console = Console(quiet=True)
-    run = ev.pretrain(
-        method=method, out=tmp_path / "run", epochs=15, seed=seed, probe=probe, console=console, **fields
-    )
+    run = ev.pretrain(method=method, out=tmp_path / "run", epochs=15, seed=seed, probe=probe, console=console, **fields)
     assert run.verdict == expected, run.summary["reason"]
     assert run.summary["reason"]
     assert (expected == "healthy") == (not run.summary["remedies"])

@@ -86,10 +86,9 @@ class Log(L.Callback):
 class Monitor(L.Callback):
     """Diagnoses on a fixed held-out batch, in evaluation mode, on rank 0; spectra; the verdict so far."""
 
-    def __init__(self, directory: Path, images: Tensor, method: str, every_steps: int, log: Log, stop: bool) -> None:
+    def __init__(self, directory: Path, images: Tensor, every_steps: int, log: Log, stop: bool) -> None:
         self.directory = directory
         self.images = images
-        self.method = method
         self.every_steps = every_steps
         self.clock = log  # not `log`: Lightning gives callbacks an attribute of that name
         self.stop = stop
@@ -137,7 +136,10 @@ class Monitor(L.Callback):
         module.network.train()
         h, z = (torch.stack([pair[k] for pair in pairs]).float() for k in (0, 1))
         row, spectra = diagnose(h, z, step, step / module.steps_per_epoch)
-        self.verdict = judge([*self.history, row], method=self.method, width=z.shape[-1])
+        config = module.config
+        self.verdict = judge(
+            [*self.history, row], method=config.method, width=z.shape[-1], batch_size=config.batch_size
+        )
         row["verdict"] = self.verdict.label
         self.history.append(row)
         runfiles.append_row(self.directory / runfiles.DIAGNOSTICS, row)

@@ -12,7 +12,9 @@ from typing import Any
 import torch
 
 import eigenview
+from eigenview.config import to_dict
 from eigenview.engine.plan import Plan
+from eigenview.recipes import default
 
 
 def describe_environment(command: list[str], plan: Plan) -> dict[str, Any]:
@@ -27,6 +29,7 @@ def describe_environment(command: list[str], plan: Plan) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "commit": source_commit(),
         "command": command,
+        "defaults": to_dict(default(plan.config.method, plan.config.data)),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import eigenview
 from eigenview import runfiles
 from eigenview.config import RunConfig
+from eigenview.console import counting
 from eigenview.data.augment import prepare, to_uint8
 from eigenview.diagnostics.verdict import Verdict, judge
 from eigenview.engine.callbacks import Log
@@ -43,7 +44,8 @@ def finish(
     """Everything a finished run leaves behind; returns the summary. A failed run gets its verdict and its report."""
     config = plan.config
     module.to(plan.device).eval()
-    verdict = judge(history, method=config.method, width=module.embedding_width, failure=failure)
+    width, batch = module.embedding_width, config.batch_size
+    verdict = judge(history, method=config.method, width=width, failure=failure, batch_size=batch)
     probes: dict[str, Any] | None = None
     if failure is None:
         save_encoder(directory, module.network.encoder, encoder_card(plan, module))
@@ -98,13 +100,24 @@ def run_probes(plan: Plan, encode: Callable[[Tensor], Tensor], console: Console)
     assert train.labels is not None
     assert test.labels is not None
     start = encoder_function(untrained_encoder(plan), plan)
-    with console.status("probes: features and k-NN, linear and few-label accuracy"):
-        rows = {
-            "raw pixels": (raw_pixels(train), raw_pixels(test)),
-            "untrained encoder": (extract(start, train), extract(start, test)),
-            "this encoder": (extract(encode, train), extract(encode, test)),
-        }
-        return probe_table(rows, train.labels, test.labels, plan.config.probe, train.class_names, plan.config.seed)
+    rows = {"raw pixels": (raw_pixels(train), raw_pixels(test))}
+    for name, function in (("untrained encoder", start), ("this encoder", encode)):
+        with counting(console, f"features, {name}") as progress:
+            rows[name] = (
+                extract(function, train, progress=progress),
+                extract(function, test, progress=progress),
+            )
+    config = plan.config
+    with console.status("probes") as status:
+        return probe_table(
+            rows,
+            train.labels,
+            test.labels,
+            config.probe,
+            train.class_names,
+            config.seed,
+            progress=lambda name: status.update(f"probes: {name}"),
+        )
 
 
 def gallery(plan: Plan, module: PretrainModule, encode: Callable[[Tensor], Tensor]) -> dict[str, np.ndarray]:
@@ -210,4 +223,3 @@ def show_result(
     console.print(f"{'quality':9} {'   '.join(quality)}   (representation, held-out batch)", highlight=False)
     files = "encoder.safetensors   report.html" if (directory / runfiles.ENCODER).exists() else "report.html"
     console.print(f"{'files':9} {files}   (eigenview report {directory} --open)", highlight=False, soft_wrap=True)
-

@@ -41,9 +41,8 @@ def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
     """Load what the run needs and settle sizes; every error here leaves nothing behind."""
     images = load_images(config.data, size=config.size, loader=config.loader, split="train", console=console)
     probe_spec = config.probe_data or config.data
-    probes = load_probe_sets(
-        probe_spec, size=images.size, source_size=images.source_size, loader=config.loader, seed=config.seed
-    )
+    sides = {"size": images.size, "source_size": images.source_size}
+    probes = load_probe_sets(probe_spec, **sides, loader=config.loader, seed=config.seed, console=console)
     if probes is None and config.probe_data is not None:
         raise UserError(
             f"--probe-data {config.probe_data} has no labels: probes need class subfolders, "

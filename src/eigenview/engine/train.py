@@ -10,7 +10,7 @@ from typing import Any
 import lightning.pytorch as L
 import numpy as np
 import torch
-from lightning.pytorch.utilities.rank_zero import rank_zero_only
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from eigenview import runfiles
 from eigenview.config import RunConfig, to_dict
@@ -29,7 +29,7 @@ from eigenview.objectives import objective_class
 
 def train(config: RunConfig[Any], directory: Path, *, resume: bool, command: list[str], console: Any) -> dict[str, Any]:
     """Run (or continue) one pretraining in `directory`; returns the summary. Only rank 0 writes and prints."""
-    is_first = rank_zero_only.rank in (None, 0)
+    is_first = launched_rank() == 0
     plan = make_plan(config, console=console if is_first else None)
     module = build_module(plan)
     checkpoint = read_checkpoint(directory, module, plan) if resume else None
@@ -69,6 +69,12 @@ def train(config: RunConfig[Any], directory: Path, *, resume: bool, command: lis
     )
 
 
+def launched_rank() -> int:
+    """This process's number before there is a process group: from torchrun, SLURM or Lightning's own launcher."""
+    rank = rank_zero_only.rank  # pyright: ignore[reportFunctionMemberAccess]  (Lightning sets it on the function)
+    return rank or 0
+
+
 def build_module(plan: Plan) -> PretrainModule:
     """Network, target and objective of a plan, initialised from its seed."""
     config = plan.config
@@ -94,7 +100,7 @@ def _log_and_monitor(directory: Path, plan: Plan) -> tuple[Log, Monitor]:
     log = Log(directory, config.monitor.log_every_steps, config.batch_size)
     images = torch.from_numpy(plan.held_out.read(np.arange(len(plan.held_out))))
     every = max(1, round(config.monitor.every_epochs * plan.steps_per_epoch))
-    return log, Monitor(directory, images, config.method, every, log, config.monitor.stop_on_collapse)
+    return log, Monitor(directory, images, every, log, config.monitor.stop_on_collapse)
 
 
 def _fit(

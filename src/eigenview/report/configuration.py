@@ -59,7 +59,7 @@ def difference_table(records: Sequence[RunRecord]) -> Table | None:
 
 def environment_table(record: RunRecord) -> Table | None:
     """Versions, machine and times."""
-    hidden = ("command",)
+    hidden = ("command", "defaults")
     rows = [
         TableRow(ENVIRONMENT_NAMES.get(name, name), [Cell(option(value))])
         for name, value in record.environment.items()

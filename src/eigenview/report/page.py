@@ -23,7 +23,8 @@ def write_report(runs: Sequence[Path], out: Path, *, default: dict[str, Any] | N
     Args:
         runs: run directories; a run still going gives a page of what there is so far.
         out: the HTML file.
-        default: the configuration that one run started from (config.to_dict of its recipe). With it the page opens
+        default: the configuration that one run started from (config.to_dict of its recipe); when left out,
+            the one that environment.json recorded. With it the page opens
             with the options that differ, without it with the everyday ones; all stand folded below.
 
     Raises:
@@ -36,6 +37,8 @@ def write_report(runs: Sequence[Path], out: Path, *, default: dict[str, Any] | N
 
 def render(records: Sequence[RunRecord], default: dict[str, Any] | None = None) -> str:
     """The page as text. Everything that comes from a run is escaped: names and paths may come from strangers."""
+    if len(records) == 1 and default is None:
+        default = records[0].environment.get("defaults")
     runs = [_run_context(r, default if len(records) == 1 else None) for r in records]
     protocols = [run["probes"].below for run in runs if run["probes"]]
     environment = Environment(

@@ -1,0 +1,31 @@
+"""Progress of counted work in the terminal, for whatever takes longer than two seconds outside training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+SILENT_SECONDS = 2.0
+
+
+@contextmanager
+def counting(console: Console, label: str) -> Iterator[Callable[[int, int], None]]:
+    """A callback (done, total) that shows a bar with the time left once two seconds have passed."""
+    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
+    bar = Progress(*columns, TextColumn("left"), console=console, transient=True)
+    task = bar.add_task(label)
+    start = time.monotonic()
+
+    def update(done: int, total: int) -> None:
+        if not bar.live.is_started and console.is_terminal and time.monotonic() - start > SILENT_SECONDS:
+            bar.start()
+        bar.update(task, completed=done, total=total)
+
+    try:
+        yield update
+    finally:
+        bar.stop()
