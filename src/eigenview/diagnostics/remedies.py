@@ -20,11 +20,7 @@ DIMENSIONAL = {
     "vicreg": ("--objective.covariance 1, which decorrelates the dimensions", "a larger --batch-size"),
     "barlow-twins": ("--objective.off-diagonal 0.0051 or more", "a larger --batch-size"),
     "byol": ("--network.projector-last-norm", "more --epochs", "--method vicreg or --method barlow-twins"),
-    "simsiam": (
-        "keep the stop-gradient (no --objective.no-stop-gradient)",
-        "--network.projector-last-norm",
-        "--method vicreg or --method barlow-twins",
-    ),
+    "simsiam": ("keep the stop-gradient (no --objective.no-stop-gradient)", "--method vicreg or --method barlow-twins"),
 }
 DIVERGED = (SMALLER_RATE, "--optim.warmup-epochs 5", "--precision fp32, if it ran in bf16")
 

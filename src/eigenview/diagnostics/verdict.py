@@ -82,7 +82,7 @@ def judge_features(measures: Mapping[str, Any], width: int) -> Verdict:
         return _verdict(
             "complete collapse", None, _one_point("all rows point the same way", spread, measures), None, notes
         )
-    label, reason = _judge_rank(measures, width, LIMITS.rank_predicting, "the rows differ")
+    label, reason = _judge_rank(measures, width, None, "the rows differ")
     return _verdict(label, None, reason, None, notes)
 
 
@@ -109,28 +109,26 @@ def _finding(row: Mapping[str, Any], method: str, width: int) -> Finding:
             "complete collapse",
             f"the embedding shrank to a point: standard deviation {std / scale:.1g} of the representation's size",
         )
-    limit = LIMITS.rank_decorrelating if method in DECORRELATING else LIMITS.rank_predicting
-    label, reason = _judge_rank(z, width, limit, "images differ")
+    label, reason = _judge_rank(z, width, method, "images differ")
     if label == "healthy":
         same, others = _read(z, "cosine_views"), _read(z, "cosine_others")
         reason += f", two views of an image at cosine {same:.2f}, two images at {others:.2f}"
     return label, reason
 
 
-def _judge_rank(measures: Mapping[str, Any], width: int, limit: float, what: str) -> Finding:
-    """Healthy or dimensional collapse, by the centred RankMe next to what N images in `width` dimensions allow."""
-    rank, spread = _read(measures, "rankme_centred"), _read(measures, "spread")
+def _judge_rank(measures: Mapping[str, Any], width: int, method: str | None, what: str) -> Finding:
+    """Healthy or dimensional collapse, by a rank of the spectrum next to what N images in `width` dimensions allow."""
+    rank, rankme, spread = (_read(measures, name) for name in ("effective_rank", "rankme_centred", "spread"))
     # bias_ratio is participation_ratio / (N - 1); both are above 0 where anything varies
     possible = min(width, round(_read(measures, "participation_ratio") / _read(measures, "bias_ratio")))
-    if rank < limit * math.sqrt(possible):
-        return (
-            "dimensional collapse",
-            f"{what} in few directions only: effective rank {rank:.3g} of {possible} possible",
-        )
-    return (
-        "healthy",
-        f"spread {spread:.2f} of what independent features would have, effective rank {rank:.3g} of {possible}",
-    )
+    if method in DECORRELATING:
+        is_low = rank < LIMITS.rank_decorrelating * math.sqrt(possible)
+    else:
+        is_low = rankme < LIMITS.rank_predicting * math.sqrt(possible)
+    numbers = f"effective rank {rank:.3g}, centred RankMe {rankme:.3g}, of {possible} possible"
+    if is_low:
+        return "dimensional collapse", f"{what} in few directions only: {numbers}"
+    return "healthy", f"spread {spread:.2f} of what independent features would have, {numbers}"
 
 
 def _one_point(what: str, spread: float, measures: Mapping[str, Any]) -> str:
