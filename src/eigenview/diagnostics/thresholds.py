@@ -32,7 +32,7 @@ class Thresholds:
     """Standard deviation of z under VICReg, whose variance term asks for 1: 0.48 in healthy runs, 0.009 to 0.019 with
     invariance only, where the directions of what is left still differ (spread 0.5 to 0.97)."""
     vanished_gain: float = 1e-3
-    """Standard deviation of z over the root mean square of h, any method: 0.3 to 2.5 in healthy runs, 0.01 to 0.02 in
+    """Standard deviation of z over the root mean square of h, any method: 0.2 to 2.5 in healthy runs, 0.01 to 0.02 in
     VICReg with invariance only, which the limit above catches."""
     rank_decorrelating: float = 0.5
     """Effective rank of z over sqrt(min(N - 1, D)), for methods that push dimensions or images apart (VICReg, Barlow
