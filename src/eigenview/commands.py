@@ -238,6 +238,8 @@ class Experiment:
     """Seeds per cell."""
     data: str | None = None
     """Folder of CIFAR-10 images with train/ and test/; default: the environment variable CIFAR10."""
+    cells: str | None = None
+    """Only these cells, separated by commas: to share a grid between terminals. Without it all are collected."""
     out: Path | None = None
     """Result folder; default experiments/results/NAME/SCALE."""
 
@@ -247,7 +249,7 @@ def experiment(args: list[str]) -> int:
     given: Experiment = parse(Experiment, args, "experiment")
     from eigenview.experiment import run_experiment
 
-    run_experiment(given.name, given.scale, given.seeds, given.data, given.out, Console())
+    run_experiment(given.name, given.scale, given.seeds, given.data, given.cells, given.out, Console())
     return 0
 
 

@@ -10,6 +10,8 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
+from tyro.conf import Positional
+
 from eigenview.errors import UserError, check
 
 ObjectiveConfig = TypeVar("ObjectiveConfig")
@@ -61,6 +63,9 @@ class OptimConfig:
     """Peak learning rate at a global batch of 256; scaled with the batch as `batch_scaling` says."""
     batch_scaling: Literal["linear", "sqrt", "none"] = "linear"
     """How the learning rate follows the global batch: linear is usual for SGD and LARS, sqrt for Adam."""
+    predictor_lr_factor: float = 1.0
+    """Learning rate of a learned predictor as a multiple of everything else's (Tian's alpha_p): a predictor that keeps
+    up with the network widens the way out of collapse."""
     weight_decay: float = 1e-4
     """Decay of weight matrices; biases and norms are never decayed."""
     momentum: float = 0.9
@@ -74,6 +79,7 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         check(self.lr_per_256 > 0, "optim.lr_per_256", self.lr_per_256, "above 0")
+        check(self.predictor_lr_factor > 0, "optim.predictor_lr_factor", self.predictor_lr_factor, "above 0")
         check(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "0 or more")
         check(0 <= self.momentum < 1, "optim.momentum", self.momentum, "0 up to below 1")
         check(self.trust_coefficient > 0, "optim.trust_coefficient", self.trust_coefficient, "above 0")
@@ -143,7 +149,7 @@ class ProbeConfig:
 class RunConfig(Generic[ObjectiveConfig]):
     """One pretraining run. Everyday options are at the top level, everything else below a dotted name."""
 
-    data: str = "digits"
+    data: Positional[str] = "digits"
     """digits (built in), a folder of images, a .npy/.npz uint8 array, or a torchvision data set as it lies on disk."""
     probe_data: str | None = None
     """Labelled images for the probes: a folder with train/ and test/, or one set that is split. Default: --data."""

@@ -24,7 +24,7 @@ from rich.console import Console
 from rich.table import Table
 
 from eigenview import runfiles
-from eigenview.errors import UserError, nearest
+from eigenview.errors import UserError, check, nearest
 
 FOLDER = Path("experiments")
 COLUMNS = ("knn", "linear", "linear_few")
@@ -56,22 +56,33 @@ def load_experiment(name: str) -> ModuleType:
 
 
 def run_experiment(
-    name: str, scale: str, seeds: int, data: str | None, out: Path | None, console: Console
+    name: str, scale: str, seeds: int, data: str | None, only: str | None, out: Path | None, console: Console
 ) -> dict[str, Any]:
-    """Run what is missing of a grid, then write results.json, table.md and figure.png; returns the results."""
+    """Run what is missing of a grid, then write results.json, table.md and figure.png; returns the results.
+
+    With `only` (cell names with commas) just these cells are run, and no result file is written: a later call without
+    it finds them done and collects them.
+    """
     module = load_experiment(name)
     source = data or os.environ.get("CIFAR10")
     if source is None:
         raise UserError("an experiment needs CIFAR-10 images: give --data FOLDER (with train/ and test/), or CIFAR10=.")
     directory = out or FOLDER / "results" / name / scale
     cells = module.cells(scale, source)
+    if only is not None:
+        for cell in only.split(","):
+            check(cell in cells, "--cells", cell, ", ".join(cells))
+        cells = {cell: cells[cell] for cell in only.split(",")}
     results: dict[str, list[dict[str, Any]]] = {cell: [] for cell in cells}
     total = len(cells) * seeds
     for seed in range(seeds):  # the whole grid once before the second seed: an early stop leaves a full grid
         for k, (cell, config) in enumerate(cells.items()):
             console.rule(f"{name} {scale}: {cell}, seed {seed} ({seed * len(cells) + k + 1} of {total})")
             results[cell].append(_run_cell(config, Path("runs") / "experiments" / name / scale, cell, seed, console))
-            _write(module, name, scale, results, directory, complete=False)
+            if only is None:
+                _write(module, name, scale, results, directory, complete=False)
+    if only is not None:
+        return results
     conclusion = _write(module, name, scale, results, directory, complete=True)
     console.print(_table(module, results))
     console.print(conclusion, markup=False)

@@ -115,11 +115,12 @@ class PretrainModule(L.LightningModule):
         return learning_rate(step, self.steps, warmup, peak=peak, final_fraction=optim.final_fraction)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return build_optimizer(self.config.optim, self.network, batch_size=self.config.batch_size)
+        config, network = self.config, self.network
+        return build_optimizer(config.optim, network, batch_size=config.batch_size, predictor=network.predictor)
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         for group in self.trainer.optimizers[0].param_groups:
-            group["lr"] = self.learning_rate_at(self.global_step)
+            group["lr"] = self.learning_rate_at(self.global_step) * group["factor"]
 
     def target_momentum_at(self, step: int) -> float | None:
         """tau at a step, or None without a target network."""

@@ -90,23 +90,33 @@ def peak_learning_rate(config: OptimConfig, batch_size: int) -> float:
     return config.lr_per_256 * {"linear": ratio, "sqrt": ratio**0.5, "none": 1.0}[config.batch_scaling]
 
 
-def build_optimizer(config: OptimConfig, module: nn.Module, *, batch_size: int) -> Optimizer:
+def build_optimizer(
+    config: OptimConfig, module: nn.Module, *, batch_size: int, predictor: nn.Module | None = None
+) -> Optimizer:
     """The optimiser of all trainable parameters of `module`, at the peak learning rate for the global `batch_size`.
 
-    Two groups: weights of two axes or more, with weight decay; biases and norms, without (and without LARS's trust
-    ratio). The schedule sets each group's `lr` before every step.
+    Groups: weights of two axes or more, with weight decay; biases and norms, without (and without LARS's trust ratio);
+    each again for the part of the module that is the `predictor`, whose rate is `predictor_lr_factor` times the others'.
+    A group's key "factor" holds that multiple; the schedule sets each group's `lr` before every step.
 
     Raises: UserError where nothing is trainable.
     """
     trainable = [p for p in module.parameters() if p.requires_grad]
     if not trainable:
         raise UserError("no parameter of the network is trainable; unfreeze some before training.")
+    guessing = set() if predictor is None else {id(p) for p in predictor.parameters()}
+    lr = peak_learning_rate(config, batch_size)
     groups = [
-        {"params": [p for p in trainable if p.ndim > 1], "weight_decay": config.weight_decay},
-        {"params": [p for p in trainable if p.ndim <= 1], "weight_decay": 0.0},
+        {
+            "params": [p for p in trainable if (p.ndim > 1) is decayed and (id(p) in guessing) is guesses],
+            "weight_decay": config.weight_decay if decayed else 0.0,
+            "factor": factor,
+            "lr": lr * factor,
+        }
+        for guesses, factor in ((False, 1.0), (True, config.predictor_lr_factor))
+        for decayed in (True, False)
     ]
     groups = [group for group in groups if group["params"]]
-    lr = peak_learning_rate(config, batch_size)
     # one pass over all parameters instead of one kernel each; torch has it for these devices
     fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in trainable)
     if config.name == "adamw":

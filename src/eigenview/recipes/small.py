@@ -22,7 +22,7 @@ ADAM = OptimConfig(name="adamw", lr_per_256=2.8e-3, batch_scaling="sqrt", weight
 
 
 def _small(method: str, objective: Any, network: NetworkConfig) -> RunConfig[Any]:
-    return RunConfig(method=method, objective=objective, network=network, optim=ADAM, epochs=40, batch_size=256)
+    return RunConfig(method=method, objective=objective, network=network, optim=ADAM, epochs=40, batch_size=128)
 
 
 def vicreg() -> RunConfig[Any]:
@@ -53,4 +53,4 @@ def simsiam() -> RunConfig[Any]:
 
 def for_digits(config: RunConfig[Any]) -> RunConfig[Any]:
     """The same method for scikit-learn's 8 x 8 digits: a tiny net, smaller batches, more epochs."""
-    return replace(config, data="digits", encoder="conv-tiny", epochs=60, batch_size=128)
+    return replace(config, data="digits", encoder="conv-tiny", epochs=60)
