@@ -160,7 +160,7 @@ def read_embeddings(path: Path, column: str | None) -> np.ndarray:
     if column is None and len(fitting) != 1:
         shapes = ", ".join(f"{k} {v.shape}" for k, v in found.items())
         raise UserError(f"{path} holds {shapes}; one numeric (rows, width) table is needed. Name it with --column.")
-    x = np.asarray(fitting[column] if column is not None else next(iter(fitting.values())), dtype=np.float32)
+    x = np.array(fitting[column] if column is not None else next(iter(fitting.values())), dtype=np.float32)
     if min(x.shape) < 2:
         raise UserError(f"{path}: embeddings of shape {x.shape}; a verdict needs at least 2 rows and 2 columns.")
     return x

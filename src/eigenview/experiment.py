@@ -110,7 +110,9 @@ def _run_cell(config: Any, root: Path, cell: str, seed: int, console: Console) -
             pretrain(config=settled, out=run.directory, console=console)
     environment = runfiles.read_json(run.directory / runfiles.ENVIRONMENT)
     kept = ("eigenview", "torch", "device", "threads", "commit", "started")
-    return {**run.summary, "environment": {key: environment[key] for key in kept}}
+    # results are committed: where the images lie on this machine is nobody's business
+    data = "/".join(Path(run.summary["data"]).parts[-2:])
+    return {**run.summary, "data": data, "environment": {key: environment[key] for key in kept}}
 
 
 def spread(results: list[dict[str, Any]], column: str) -> str:

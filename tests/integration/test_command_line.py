@@ -91,7 +91,7 @@ def test_help_of_a_method_shows_its_options(capsys: pytest.CaptureFixture[str]) 
         (["pretrain", "{root}/empty"], ("empty",)),
         (["pretrain", "{root}/texts"], ("texts",)),
         (["pretrain", "{root}/one"], ("1 readable image", "--batch-size")),
-        (["pretrain", "{root}/photos"], ("120 readable images", "256", "--batch-size")),
+        (["pretrain", "{root}/photos"], ("120 readable images", "128", "--batch-size")),
         (["pretrain", "{root}/photos", *SMALL, "--size", "8", "--encoder", "conv-small"], ("8", "conv-small")),
         (["pretrain", "{root}/photos", "--batch-size", "64", "--probe-data", "{root}/flat"], ("flat", "labels")),
         (["pretrain", "--batch-size", "64", "--devices", "3"], ("--devices 3", "multiple of 3")),

@@ -25,6 +25,11 @@ class Checkpoint:
     log_state: dict[str, Any]
 
 
+def _reason(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0].rstrip(".") + "." if lines else f"it ends too early ({type(error).__name__})."
+
+
 def read_checkpoint(directory: Path, module: PretrainModule, plan: Plan) -> Checkpoint | None:
     """The last checkpoint of a run directory, or None when the run was killed before its first.
 
@@ -38,10 +43,11 @@ def read_checkpoint(directory: Path, module: PretrainModule, plan: Plan) -> Chec
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path} is not a checkpoint of plain tensors and was not opened: {reason} {way_out}") from None
+        raise UserError(
+            f"{path} is not a checkpoint of plain tensors and was not opened: {_reason(error)} {way_out}"
+        ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is damaged: {str(error).splitlines()[0]} {way_out}") from None
+        raise UserError(f"{path} is damaged: {_reason(error)} {way_out}") from None
     try:
         step, state = int(content["global_step"]), content["state_dict"]
         log_state = content["callbacks"]["Log"]
