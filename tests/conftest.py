@@ -14,8 +14,9 @@ from jaxtyping import install_import_hook
 if TYPE_CHECKING:
     from tests.process_pool import ProcessPool
 
-# Before torch is imported: small tensors gain nothing from more threads, and distributed tests run beside each other.
-os.environ.setdefault("OMP_NUM_THREADS", str(min(2, os.cpu_count() or 1)))
+# Before torch is imported: small tensors gain nothing from more threads, distributed tests run beside each other, and
+# oneDNN's threads wait for each other by spinning, which a busy machine makes ten times slower than one thread.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Every function of these modules checks the shapes in its annotations while tests run. An int may stand for a float.
 # The package file of the objectives is left out: it names a type that it imports for the type checker only.

@@ -96,7 +96,7 @@ def build_optimizer(
     """The optimiser of all trainable parameters of `module`, at the peak learning rate for the global `batch_size`.
 
     Groups: weights of two axes or more, with weight decay; biases and norms, without (and without LARS's trust ratio);
-    each again for the part of the module that is the `predictor`, whose rate is `predictor_lr_factor` times the others'.
+    each again for the part of the module that is the `predictor`, at `predictor_lr_factor` times the others' rate.
     A group's key "factor" holds that multiple; the schedule sets each group's `lr` before every step.
 
     Raises: UserError where nothing is trainable.
