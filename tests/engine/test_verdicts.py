@@ -10,19 +10,19 @@ from rich.console import Console
 
 import eigenview as ev
 
-# Each row breaks one thing of the default recipe on the built-in digits.
-RUNS: dict[str, tuple[str, dict[str, Any], str]] = {
-    "healthy": ("vicreg", {}, "healthy"),
-    "invariance only": ("vicreg", {"objective": {"variance": 0.0, "covariance": 0.0}}, "complete collapse"),
-    "no covariance": ("vicreg", {"objective": {"covariance": 0.0}}, "dimensional collapse"),
+# Each row breaks one thing of the default recipe on the built-in digits: method, fields, epochs, verdict.
+RUNS: dict[str, tuple[str, dict[str, Any], int, str]] = {
+    "healthy": ("vicreg", {}, 15, "healthy"),
+    "invariance only": ("vicreg", {"objective": {"variance": 0.0, "covariance": 0.0}}, 15, "complete collapse"),
+    "no covariance": ("vicreg", {"objective": {"covariance": 0.0}}, 15, "dimensional collapse"),
+    # without the norm at the projector's end, which forbids a constant embedding; its low rate takes its time
     "no stop-gradient": (
         "simsiam",
         {"objective": {"stop_gradient": False}, "network": {"projector_last_norm": False}},
+        60,
         "complete collapse",
     ),
-    # a batch norm at the projector's end forbids a constant embedding: the images fall onto a line instead of a point
-    "no stop-gradient, normed": ("simsiam", {"objective": {"stop_gradient": False}}, "dimensional collapse"),
-    "learning rate 1e4": ("vicreg", {"optim": {"lr_per_256": 1e4}}, "diverged"),
+    "learning rate 1e4": ("vicreg", {"optim": {"lr_per_256": 1e4}}, 15, "diverged"),
 }
 SEEDS = [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytest.mark.slow)]
 
@@ -30,10 +30,12 @@ SEEDS = [0, pytest.param(1, marks=pytest.mark.slow), pytest.param(2, marks=pytes
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", RUNS)
 def test_verdict_of_a_run_broken_on_purpose(name: str, seed: int, tmp_path: Path) -> None:
-    method, fields, expected = RUNS[name]
+    method, fields, epochs, expected = RUNS[name]
     probe = {"few_label_draws": 1}
     console = Console(quiet=True)
-    run = ev.pretrain(method=method, out=tmp_path / "run", epochs=15, seed=seed, probe=probe, console=console, **fields)
+    run = ev.pretrain(
+        method=method, out=tmp_path / "run", epochs=epochs, seed=seed, probe=probe, console=console, **fields
+    )
     assert run.verdict == expected, run.summary["reason"]
     assert run.summary["reason"]
     assert (expected == "healthy") == (not run.summary["remedies"])

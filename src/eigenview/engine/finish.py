@@ -209,10 +209,11 @@ def show_result(
     """The verdict, the probe table and the files, as experience.md sketches them."""
     colour = "green" if verdict.label == "healthy" else "red"
     since = f" since epoch {verdict.since_epoch:g}" if verdict.since_epoch is not None else ""
-    console.print(f"\n{'verdict':9} [bold {colour}]{verdict.label}{since}[/]: {verdict.reason}", highlight=False)
+    line = f"\n{'verdict':9} [bold {colour}]{verdict.label}{since}[/]: {verdict.reason}"
+    console.print(line, highlight=False, soft_wrap=True)
     for label, lines in (("try", verdict.remedies), ("note", verdict.notes)):
         for line in lines:
-            console.print(f"{label:9} {line}", highlight=False, markup=False)
+            console.print(f"{label:9} {line}", highlight=False, markup=False, soft_wrap=True)
     if probes is not None:
         console.print(render_table(probes))
     else:
@@ -220,6 +221,8 @@ def show_result(
     shown = [("RankMe", "rankme"), ("centred", "rankme_centred"), ("alpha", "alpha"), ("alignment", "alignment")]
     shown.append(("uniformity", "uniformity"))
     quality = [f"{t} {summary['quality'][k]:.3g}" for t, k in shown if summary["quality"].get(k) is not None]
-    console.print(f"{'quality':9} {'   '.join(quality)}   (representation, held-out batch)", highlight=False)
+    console.print(
+        f"{'quality':9} {'   '.join(quality)}   (representation, held-out batch)", highlight=False, soft_wrap=True
+    )
     files = "encoder.safetensors   report.html" if (directory / runfiles.ENCODER).exists() else "report.html"
     console.print(f"{'files':9} {files}   (eigenview report {directory} --open)", highlight=False, soft_wrap=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from eigenview import runfiles
 from eigenview.config import RunConfig, to_dict
 from eigenview.data.batches import Batches, resident
+from eigenview.data.images import Skipped
 from eigenview.engine.callbacks import Checkpoints, Log, Monitor
 from eigenview.engine.environment import describe_environment
 from eigenview.engine.finish import finish
@@ -38,9 +40,7 @@ def train(config: RunConfig[Any], directory: Path, *, resume: bool, command: lis
             runfiles.claim(directory)
             runfiles.write_json(directory / runfiles.CONFIG, to_dict(config))
         runfiles.write_json(directory / runfiles.ENVIRONMENT, describe_environment(command, plan))
-        skipped = [(s.path, s.reason) for s in plan.train.skipped]
-        if skipped:
-            runfiles.write_table(directory / runfiles.SKIPPED, ("path", "reason"), skipped)
+        write_skipped(directory, plan.train.skipped)
         show_plan(console, plan, module, directory)
 
     failure: str | None = None
@@ -52,7 +52,10 @@ def train(config: RunConfig[Any], directory: Path, *, resume: bool, command: lis
         monitor.resume(step)
     if step < module.steps:
         try:
-            _fit(plan, module, directory, log, monitor, None if checkpoint is None else checkpoint.path, console)
+            path = None if checkpoint is None else checkpoint.path
+            broke = _fit(plan, module, directory, log, monitor, path, console)
+            if is_first and broke:
+                write_skipped(directory, (*plan.train.skipped, *broke))
         except NonFiniteError as error:
             failure = str(error)
         except Collapsed:
@@ -67,6 +70,13 @@ def train(config: RunConfig[Any], directory: Path, *, resume: bool, command: lis
     return finish(
         plan, module, directory, log=log, history=history, failure=failure, ended_early=ended_early, console=console
     )
+
+
+def write_skipped(directory: Path, skipped: Sequence[Skipped]) -> None:
+    """skipped.csv, where there is anything to list."""
+    if skipped:
+        rows = [(each.path, each.reason) for each in skipped]
+        runfiles.write_table(directory / runfiles.SKIPPED, ("path", "reason"), rows)
 
 
 def launched_rank() -> int:
@@ -111,8 +121,11 @@ def _fit(
     monitor: Monitor,
     checkpoint: Path | None,
     console: Any,
-) -> None:
-    """The training loop itself, by Lightning: one pass over all steps of all epochs (epochs are ours to count)."""
+) -> list[Skipped]:
+    """The training loop itself, by Lightning: one pass over all steps of all epochs (epochs are ours to count).
+
+    Returns the files that broke while they were being read, each replaced by another image of its batch.
+    """
     config = plan.config.monitor
     saver = Checkpoints(directory, config.checkpoint_minutes, config.log_every_steps)
     trainer = make_trainer(plan, directory, [log, monitor, saver, Progress(console, log, monitor)])
@@ -121,7 +134,9 @@ def _fit(
         warnings.filterwarnings("ignore", message=".*does not have many workers.*")
         # Lightning 2.6 calls a part of torch 2.15 that was renamed; nothing we or the user can do about it
         warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
-        trainer.fit(module, make_loader(plan, trainer), ckpt_path=checkpoint, weights_only=True)
+        loader = make_loader(plan, trainer)
+        trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
+    return loader.replaced
 
 
 def make_trainer(plan: Plan, directory: Path, callbacks: list[L.Callback]) -> L.Trainer:

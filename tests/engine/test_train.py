@@ -1,0 +1,97 @@
+"""The engine's promises that a short real run can show."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from eigenview import runfiles
+from eigenview.cli import run
+from eigenview.engine.plan import make_plan
+from eigenview.engine.train import build_module
+from eigenview.errors import NonFiniteError
+from eigenview.objectives.base import Objective
+from eigenview.recipes import default
+from eigenview.run import with_fields
+from eigenview.views import Views
+
+SMALL = ["--monitor.images", "64", "--probe.few-label-draws", "1"]
+
+
+class BreaksLater(Objective):
+    """A finite term, and one that overflows at the third call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls = 0
+
+    def forward(self, views: Views) -> dict[str, Tensor]:
+        self.calls += 1
+        z = views.read("z").float()
+        return {"fine": z.square().mean(), "broken": z.mean() * (float("inf") if self.calls == 3 else 1.0)}
+
+
+def test_a_non_finite_term_stops_the_run_and_is_named() -> None:
+    config = with_fields(default("vicreg", "digits"), {"monitor": {"images": 16}})
+    module = build_module(make_plan(config))
+    module.objective = BreaksLater()
+    batch = {"index": torch.arange(16), "images": None}
+    for _ in range(2):
+        module.training_step(batch, 0)  # type: ignore[arg-type]
+    with pytest.raises(NonFiniteError, match=r"the broken term .* step 0 .*--optim.lr-per-256"):
+        module.training_step(batch, 0)  # type: ignore[arg-type]
+
+
+def test_a_collapse_ends_the_run_early_where_asked(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    args = ["pretrain", "--objective.variance", "0", "--objective.covariance", "0", "--monitor.stop-on-collapse"]
+    assert run([*args, *SMALL, "--epochs", "30", "--out", str(out)]) == 3
+    summary = runfiles.read_json(out / runfiles.SUMMARY)
+    assert summary["verdict"] == "complete collapse"
+    assert summary["finished"] is False
+    assert runfiles.read_rows(out / runfiles.METRICS)[-1]["epoch"] < 30
+
+
+def test_the_same_seed_gives_the_same_run_and_another_does_not(tmp_path: Path) -> None:
+    args = ["pretrain", "--epochs", "1", "--method", "simsiam", "--monitor.log-every-steps", "1", *SMALL]
+    losses = []
+    for name, seed in (("a", "0"), ("b", "0"), ("c", "1")):
+        assert run([*args, "--seed", seed, "--out", str(tmp_path / name)]) == 0
+        losses.append([row["loss"] for row in runfiles.read_rows(tmp_path / name / runfiles.METRICS)])
+    assert losses[0] == losses[1]
+    assert losses[0] != losses[2]
+
+
+@pytest.mark.parametrize("method", ["simclr", "barlow-twins"])
+def test_four_views_of_an_image_folder_train(method: str, tmp_path: Path) -> None:
+    args = ["pretrain", "--method", method, "--views", "4", "--epochs", "1", *SMALL, "--out", str(tmp_path / "run")]
+    assert run(args) == 0
+    assert runfiles.read_arrays(tmp_path / "run" / runfiles.GALLERY)["views"].shape[0] == 4
+
+
+@pytest.mark.ddp
+def test_two_processes_train_one_run(tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    args = ["pretrain", "--devices", "2", "--epochs", "1", "--monitor.log-every-steps", "1", *SMALL, "--out", str(out)]
+    done = subprocess.run(
+        [sys.executable, "-m", "eigenview", *args],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=200,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    rows = runfiles.read_rows(out / runfiles.METRICS)
+    assert [row["step"] for row in rows] == list(range(1, 12))  # 11 steps of the global batch, not 22
+    assert runfiles.read_json(out / runfiles.SUMMARY)["finished"] is True
+    # batch norm sees half a batch on each process (synchronised only on GPUs), so the first loss is near, not equal
+    single = tmp_path / "single"
+    assert run([*args[:1], *args[3:-1], str(single)]) == 0
+    first = runfiles.read_rows(single / runfiles.METRICS)[0]["loss"]
+    assert rows[0]["loss"] == pytest.approx(first, rel=0.2)
