@@ -33,7 +33,7 @@ def environment() -> dict[str, str]:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "run"
-    subprocess.run(command(out, *FIELDS), check=True, env=environment(), capture_output=True, timeout=120)
+    subprocess.run(command(out, *FIELDS), check=True, env=environment(), capture_output=True, timeout=240)
     return out
 
 
@@ -42,7 +42,7 @@ def stop_at(out: Path, step: int, number: int) -> int:
     process = subprocess.Popen(
         command(out, *FIELDS), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 200
     while len(runfiles.read_rows(out / runfiles.METRICS)) < step:
         assert time.monotonic() < deadline, "the run never got to the step at which it is to be killed"
         assert process.poll() is None, "the run ended before it could be killed"
@@ -77,7 +77,7 @@ def assert_same_run(whole: Path, resumed: Path) -> None:
 def test_killed_and_resumed_is_the_uninterrupted_run_bit_for_bit(whole: Path, tmp_path: Path, step: int) -> None:
     out = tmp_path / "run"
     assert stop_at(out, step, signal.SIGKILL) == -signal.SIGKILL
-    subprocess.run(command(out, "--resume"), check=True, env=environment(), capture_output=True, timeout=120)
+    subprocess.run(command(out, "--resume"), check=True, env=environment(), capture_output=True, timeout=240)
     assert_same_run(whole, out)
 
 
@@ -86,14 +86,14 @@ def test_asked_to_stop_it_saves_at_once_and_resumes(whole: Path, tmp_path: Path,
     out = tmp_path / "run"
     assert stop_at(out, 5, number) == 130
     assert torch.load(out / runfiles.CHECKPOINT, weights_only=True)["global_step"] >= 5
-    subprocess.run(command(out, "--resume"), check=True, env=environment(), capture_output=True, timeout=120)
+    subprocess.run(command(out, "--resume"), check=True, env=environment(), capture_output=True, timeout=240)
     assert_same_run(whole, out)
 
 
 def test_resuming_a_finished_run_trains_no_further(whole: Path) -> None:
     before = weights(whole)
     rows = runfiles.read_rows(whole / runfiles.METRICS)
-    subprocess.run(command(whole, "--resume"), check=True, env=environment(), capture_output=True, timeout=120)
+    subprocess.run(command(whole, "--resume"), check=True, env=environment(), capture_output=True, timeout=240)
     after = weights(whole)
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert runfiles.read_rows(whole / runfiles.METRICS) == rows
