@@ -2,7 +2,7 @@
 
 Question: do all five beat raw pixels and the untrained encoder, at equal encoder, epochs and images?
 Published numbers (solo-learn, ResNet-18, 1000 epochs, CIFAR-10, online linear) stand beside ours for the ordering
-only: ours are a 0.4 M parameter net after a few epochs.
+only: ours are a 0.5 M parameter net after a few epochs.
 """
 
 from __future__ import annotations

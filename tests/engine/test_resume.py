@@ -14,6 +14,7 @@ import pytest
 import torch
 
 from eigenview import runfiles
+from eigenview.cli import run
 
 # BYOL has everything that can be lost: optimiser, schedule, predictor, target network, augmentation, sample order.
 FIELDS = ["--method", "byol", "--epochs", "3", "--batch-size", "128", "--monitor.log-every-steps", "1"]
@@ -81,7 +82,7 @@ def test_killed_and_resumed_is_the_uninterrupted_run_bit_for_bit(whole: Path, tm
     assert_same_run(whole, out)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_asked_to_stop_it_saves_at_once_and_resumes(whole: Path, tmp_path: Path, number: int) -> None:
     out = tmp_path / "run"
     assert stop_at(out, 5, number) == 130
@@ -93,7 +94,7 @@ def test_asked_to_stop_it_saves_at_once_and_resumes(whole: Path, tmp_path: Path,
 def test_resuming_a_finished_run_trains_no_further(whole: Path) -> None:
     before = weights(whole)
     rows = runfiles.read_rows(whole / runfiles.METRICS)
-    subprocess.run(command(whole, "--resume"), check=True, env=environment(), capture_output=True, timeout=240)
+    assert run(["pretrain", "--out", str(whole), "--resume"]) == 0
     after = weights(whole)
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert runfiles.read_rows(whole / runfiles.METRICS) == rows
