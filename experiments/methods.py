@@ -28,7 +28,7 @@ def cells(scale: str, data: str) -> dict[str, RunConfig[Any]]:
     fields: dict[str, Any] = {"data": f"{data}/train", "probe_data": data, "monitor": MonitorConfig(images=512)}
     fields |= {
         "tiny": {"epochs": 5, "size": 24},
-        "cpu": {"epochs": 10, "size": 24},  # 32 px took 15 minutes a run on the machine at hand; a cpu run has ten
+        "cpu": {"epochs": 10, "size": 24},  # 32 px: 15 minutes a run here, by step time; a cpu run has ten
         "gpu": {"epochs": 100, "size": 32, "encoder": "torchvision:resnet18"},
     }[scale]
     return {method: with_fields(load_recipe(f"small-{method}"), fields) for method in METHODS}
