@@ -18,8 +18,6 @@ Label = Literal["healthy", "complete collapse", "dimensional collapse", "diverge
 Finding = tuple[Label, str]
 """A label and the sentence with the number that decided it."""
 
-DECORRELATING = frozenset({"simclr", "vicreg", "barlow-twins"})
-"""Methods whose loss asks for many directions; the others are satisfied with a few more than collapse leaves."""
 PLUG_IN = frozenset({"vicreg", "barlow-twins"})
 """Methods that square the covariances of a batch, which chance inflates."""
 
@@ -82,7 +80,7 @@ def judge_features(measures: Mapping[str, Any], width: int) -> Verdict:
         return _verdict(
             "complete collapse", None, _one_point("all rows point the same way", spread, measures), None, notes
         )
-    label, reason = _judge_rank(measures, width, None, "the rows differ")
+    label, reason = _judge_rank(measures, width, "the rows differ")
     return _verdict(label, None, reason, None, notes)
 
 
@@ -109,22 +107,19 @@ def _finding(row: Mapping[str, Any], method: str, width: int) -> Finding:
             "complete collapse",
             f"the embedding shrank to a point: standard deviation {std / scale:.1g} of the representation's size",
         )
-    label, reason = _judge_rank(z, width, method, "images differ")
+    label, reason = _judge_rank(z, width, "images differ")
     if label == "healthy":
         same, others = _read(z, "cosine_views"), _read(z, "cosine_others")
         reason += f", two views of an image at cosine {same:.2f}, two images at {others:.2f}"
     return label, reason
 
 
-def _judge_rank(measures: Mapping[str, Any], width: int, method: str | None, what: str) -> Finding:
+def _judge_rank(measures: Mapping[str, Any], width: int, what: str) -> Finding:
     """Healthy or dimensional collapse, by a rank of the spectrum next to what N images in `width` dimensions allow."""
     rank, rankme, spread = (_read(measures, name) for name in ("effective_rank", "rankme_centred", "spread"))
     # bias_ratio is participation_ratio / (N - 1); both are above 0 where anything varies
     possible = min(width, round(_read(measures, "participation_ratio") / _read(measures, "bias_ratio")))
-    if method in DECORRELATING:
-        is_low = rank < LIMITS.rank_decorrelating * math.sqrt(possible)
-    else:
-        is_low = rankme < LIMITS.rank_predicting * math.sqrt(possible)
+    is_low = rank < LIMITS.rank * possible ** (1 / 3)
     numbers = f"effective rank {rank:.3g}, centred RankMe {rankme:.3g}, of {possible} possible"
     if is_low:
         return "dimensional collapse", f"{what} in few directions only: {numbers}"
