@@ -21,6 +21,18 @@ if TYPE_CHECKING:
     from eigenview.objectives.barlow_twins import BarlowTwinsConfig as BarlowTwinsConfig
     from eigenview.objectives.byol import BYOL as BYOL
     from eigenview.objectives.byol import BYOLConfig as BYOLConfig
+    from eigenview.objectives.direct_predictor import DirectCopy as DirectCopy
+    from eigenview.objectives.direct_predictor import DirectCopyConfig as DirectCopyConfig
+    from eigenview.objectives.direct_predictor import DirectPred as DirectPred
+    from eigenview.objectives.direct_predictor import DirectPredConfig as DirectPredConfig
+    from eigenview.objectives.direct_predictor import DirectSet as DirectSet
+    from eigenview.objectives.direct_predictor import DirectSetConfig as DirectSetConfig
+    from eigenview.objectives.directclr import DirectCLR as DirectCLR
+    from eigenview.objectives.directclr import DirectCLRConfig as DirectCLRConfig
+    from eigenview.objectives.infonce import InfoNCE as InfoNCE
+    from eigenview.objectives.infonce import InfoNCEConfig as InfoNCEConfig
+    from eigenview.objectives.isoloss import IsoLoss as IsoLoss
+    from eigenview.objectives.isoloss import IsoLossConfig as IsoLossConfig
     from eigenview.objectives.simclr import SimCLR as SimCLR
     from eigenview.objectives.simclr import SimCLRConfig as SimCLRConfig
     from eigenview.objectives.simsiam import SimSiam as SimSiam
@@ -42,6 +54,18 @@ _EXPORTS = {
     "BarlowTwinsConfig": "objectives.barlow_twins",
     "BYOL": "objectives.byol",
     "BYOLConfig": "objectives.byol",
+    "DirectCopy": "objectives.direct_predictor",
+    "DirectCopyConfig": "objectives.direct_predictor",
+    "DirectPred": "objectives.direct_predictor",
+    "DirectPredConfig": "objectives.direct_predictor",
+    "DirectSet": "objectives.direct_predictor",
+    "DirectSetConfig": "objectives.direct_predictor",
+    "DirectCLR": "objectives.directclr",
+    "DirectCLRConfig": "objectives.directclr",
+    "InfoNCE": "objectives.infonce",
+    "InfoNCEConfig": "objectives.infonce",
+    "IsoLoss": "objectives.isoloss",
+    "IsoLossConfig": "objectives.isoloss",
     "SimCLR": "objectives.simclr",
     "SimCLRConfig": "objectives.simclr",
     "SimSiam": "objectives.simsiam",

@@ -37,18 +37,34 @@ class NetworkConfig:
     """Linear layers of the projector; 0 for no projector."""
     projector_last_norm: bool = False
     """Batch norm after the projector's last layer too (as SimCLR and SimSiam)."""
+    head_norm: bool = True
+    """Batch norm in the hidden layers of projector and predictor."""
+    predictor_layers: int = 2
+    """Linear layers of a learned predictor: 2 with batch norm and ReLU between, 1, or 0 for none (p is z)."""
     predictor_hidden: int = 512
     """Width of the predictor's hidden layer, for methods with a learned predictor."""
+    predictor_bias: bool = True
+    """Offset in the predictor's last layer."""
+    predictor_symmetric: bool = False
+    """Keep a linear predictor's matrix symmetric; with two layers the second is the first transposed."""
+    target: Literal["auto", "ema", "online"] = "auto"
+    """What is predicted: a moving average of the network (ema) or the network itself (online). auto: ema for methods
+    published with one."""
     target_momentum: float = 0.99
     """Fraction of the target network kept at each step, at the start (tau)."""
     target_momentum_end: float = 1.0
-    """The same at the end of training; cosine between."""
+    """The same at the end of training."""
+    target_schedule: Literal["cosine", "linear"] = "cosine"
+    """How it goes from the one to the other."""
+    branches: Literal["shared", "separate"] = "shared"
+    """One network for all views, or two of the same kind, each trained on every other view."""
 
     def __post_init__(self) -> None:
         check(self.projector_hidden >= 1, "network.projector_hidden", self.projector_hidden, "1 or more")
         check(self.projector_width >= 2, "network.projector_width", self.projector_width, "2 or more")
         check(0 <= self.projector_layers <= 6, "network.projector_layers", self.projector_layers, "0 to 6")
         check(self.predictor_hidden >= 1, "network.predictor_hidden", self.predictor_hidden, "1 or more")
+        check(0 <= self.predictor_layers <= 2, "network.predictor_layers", self.predictor_layers, "0, 1, 2")
         for name in ("target_momentum", "target_momentum_end"):
             check(0 <= getattr(self, name) <= 1, f"network.{name}", getattr(self, name), "between 0 and 1")
 
@@ -66,6 +82,8 @@ class OptimConfig:
     predictor_lr_factor: float = 1.0
     """Learning rate of a learned predictor as a multiple of everything else's (Tian's alpha_p): a predictor that keeps
     up with the network widens the way out of collapse."""
+    predictor_weight_decay: float | None = None
+    """Decay of the predictor's weight matrices; default: as all others."""
     weight_decay: float = 1e-4
     """Decay of weight matrices; biases and norms are never decayed."""
     momentum: float = 0.9
@@ -80,6 +98,13 @@ class OptimConfig:
     def __post_init__(self) -> None:
         check(self.lr_per_256 > 0, "optim.lr_per_256", self.lr_per_256, "above 0")
         check(self.predictor_lr_factor > 0, "optim.predictor_lr_factor", self.predictor_lr_factor, "above 0")
+        if self.predictor_weight_decay is not None:
+            check(
+                self.predictor_weight_decay >= 0,
+                "optim.predictor_weight_decay",
+                self.predictor_weight_decay,
+                "0 or more",
+            )
         check(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "0 or more")
         check(0 <= self.momentum < 1, "optim.momentum", self.momentum, "0 up to below 1")
         check(self.trust_coefficient > 0, "optim.trust_coefficient", self.trust_coefficient, "above 0")
@@ -153,6 +178,8 @@ class RunConfig(Generic[ObjectiveConfig]):
     """digits (built in), a folder of images, a .npy/.npz uint8 array, or a torchvision data set as it lies on disk."""
     probe_data: str | None = None
     """Labelled images for the probes: a folder with train/ and test/, or one set that is split. Default: --data."""
+    data_fraction: float = 1.0
+    """Share of the training images to train on, drawn with the seed."""
     method: str = "vicreg"
     """The objective: eigenview list objectives."""
     epochs: int = 40
@@ -163,6 +190,8 @@ class RunConfig(Generic[ObjectiveConfig]):
     """Augmented views of each image, V."""
     encoder: str = "conv-small"
     """conv-tiny, conv-small, conv-medium, or timm:NAME, torchvision:NAME."""
+    second_encoder: str | None = None
+    """Another encoder for every other view, with a projector of its own (implies --network.branches separate)."""
     size: int | None = None
     """Side in pixels of the views; default: chosen from the data, with the reason printed."""
     seed: int = 0
@@ -182,6 +211,7 @@ class RunConfig(Generic[ObjectiveConfig]):
     probe: ProbeConfig = ProbeConfig()
 
     def __post_init__(self) -> None:
+        check(0 < self.data_fraction <= 1, "--data-fraction", self.data_fraction, "above 0, up to 1")
         check(self.epochs >= 1, "--epochs", self.epochs, "1 or more")
         check(self.batch_size >= 2, "--batch-size", self.batch_size, "2 or more")
         check(self.views >= 2, "--views", self.views, "2 or more: joint embedding compares views of one image")

@@ -6,8 +6,11 @@ environment.json    {"eigenview", "python", "torch", "platform", "device", "thre
 metrics.jsonl       a row each monitor.log_every_steps steps: {"step", "epoch" (float), "seconds", "lr", "loss",
                      "terms": {name: weighted value}, "images_per_second", "target_momentum" (or null)}
 diagnostics.jsonl   a row each diagnosis: {"step", "epoch", "h": {measure: value}, "z": {measure: value},
-                     "verdict": label so far}; measures of diagnostics/measures.py, non-finite ones as null
-spectra.npz         "step" (T), "h" (T, H), "z" (T, D): eigenvalues of the covariance, descending
+                     "verdict": label so far}; measures of diagnostics/measures.py, non-finite ones as null. With a
+                     predictor also "predictor": {measure: value} of diagnostics/predictor.py
+spectra.npz         "step" (T), "h" (T, H), "z" (T, D): eigenvalues of the covariance, descending. With a predictor
+                     also "F", "W_p", "alignment", each (T, D): eigenvalues of the second moment of z, descending,
+                     v^T W_p v and cos(v, W_p v) of its eigenvectors v; nan where W_p is not determined
 gallery.npz         "originals" uint8 (K, 3, S, S), "views" uint8 (V, K, 3, S, S) as the network saw them;
                      "queries" uint8 (Q, 3, S, S), "neighbours" uint8 (Q, R, 3, S, S), "cosines" float32 (Q, R)
                      nearest neighbours by cosine of h; optional "query_labels" (Q,), "neighbour_labels" (Q, R)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from functools import partial
 from statistics import fmean, pvariance, variance
+
+import numpy as np
 
 from eigenview.views import Views
 
@@ -34,6 +38,29 @@ def simclr(z1: Rows, z2: Rows) -> float:
     return fmean(losses)
 
 
+def directclr(h1: Rows, h2: Rows, d0: int = 3) -> float:
+    losses = []
+    for a, b in ((h1, h2), (h2, h1)):
+        for i, row in enumerate(a):
+            scores = [math.exp(cos(row[:d0], other[:d0]) / 0.1) for other in b]
+            losses.append(-math.log(scores[i] / sum(scores)))
+    return fmean(losses)
+
+
+def half_square(a: list[float], b: list[float]) -> float:
+    return math.fsum((x - y) ** 2 for x, y in zip(a, b, strict=True)) / 2
+
+
+def infonce(z1: Rows, z2: Rows, eps: float = 1.0) -> float:
+    losses = []
+    for z, other in ((z1, z2), (z2, z1)):
+        for i, row in enumerate(z):
+            positive = math.exp(-half_square(row, other[i]))
+            negatives = math.fsum(math.exp(-half_square(row, z[j])) for j in range(len(z)) if j != i)
+            losses.append(-math.log(positive / (eps * positive + negatives)))
+    return fmean(losses)
+
+
 def vicreg(z1: Rows, z2: Rows) -> float:
     n, d = len(z1), len(z1[0])
     invariance = sum((z1[i][j] - z2[i][j]) ** 2 for i in range(n) for j in range(d)) / (n * d)
@@ -61,13 +88,34 @@ def simsiam(p1: Rows, p2: Rows, z1: Rows, z2: Rows) -> float:
     return -fmean((cos(a, y) + cos(b, x)) / 2 for a, b, x, y in zip(p1, p2, z1, z2, strict=True))
 
 
-NAIVE = {"simclr": simclr, "vicreg": vicreg, "barlow-twins": barlow_twins, "byol": byol, "simsiam": simsiam}
+def direct(z1: Rows, z2: Rows, t1: Rows, t2: Rows, *, alpha: float, eps: float) -> float:
+    """BYOL with W_p from the root or copy of this batch's F over its spectral norm."""
+    rows, d = z1 + z2, len(z1[0])
+    F = [[math.fsum(z[i] * z[j] for z in rows) / len(rows) for j in range(d)] for i in range(d)]
+    s, U = np.linalg.eigh(np.array(F))
+    p = (s.clip(0) / s.max()) ** alpha + eps
+    W = [[math.fsum(U[i, k] * p[k] * U[j, k] for k in range(d)) for j in range(d)] for i in range(d)]
+    return byol(*([[dot(row, z) for row in W] for z in view] for view in (z1, z2)), t1, t2)
+
+
+NAIVE: dict[str, Callable[..., float]] = {
+    "directcopy": partial(direct, alpha=1.0, eps=0.3),
+    "directset": partial(direct, alpha=1.0, eps=0.3),
+    "directpred": partial(direct, alpha=0.5, eps=0.01),
+    "isoloss": partial(direct, alpha=0.5, eps=0.0),
+}
+NAIVE |= {"simclr": simclr, "vicreg": vicreg, "barlow-twins": barlow_twins, "byol": byol, "simsiam": simsiam}
+
+NAIVE |= {"directclr": directclr, "infonce": infonce}
 
 
 def naive_loss(method: str, views: Views) -> float:
     """The method's loss of the two views; a method without a naive version is a KeyError: write it."""
     rows = {
+        **{name: [views.z, views.z_target] for name in ("directcopy", "directset", "directpred", "isoloss")},
         "simclr": [views.z],
+        "directclr": [views.h],
+        "infonce": [views.z],
         "vicreg": [views.z],
         "barlow-twins": [views.z],
         "byol": [views.p, views.z_target],

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from eigenview import distributed
-from eigenview.objectives import objective_class
+from eigenview.objectives import config_class, objective_class
 from eigenview.objectives.base import total
 from eigenview.views import Views
 
@@ -30,12 +30,16 @@ class Network(nn.Module):
 
 
 def loss_and_gradients(method: str, num_views: int, width: int) -> tuple[float, dict[str, np.ndarray]]:
-    """The loss of the global batch and every parameter's gradient, as this rank sees them after DDP's average."""
+    """The loss of the global batch, every parameter's gradient after DDP's average, and the objective's state.
+
+    The state is moved before the loss, so that a closed-form predictor is made from this very batch.
+    """
     generator = torch.Generator().manual_seed(11)
     batch = torch.randn(1, SAMPLES, INPUTS, generator=generator, dtype=torch.float64)
     x = batch + 0.3 * torch.randn(num_views, SAMPLES, INPUTS, generator=generator, dtype=torch.float64)
-    objective = objective_class(method)()
     torch.manual_seed(5)
+    config = config_class(method)(**({"d0": 3} if method == "directclr" else {}))
+    objective = objective_class(method).build(config, representation=width, width=width, views=num_views).double()
     network = Network(width, "p" in objective.reads).double()
     target = Network(width, False).double()
 
@@ -45,7 +49,9 @@ def loss_and_gradients(method: str, num_views: int, width: int) -> tuple[float, 
     z, p = trained(x)
     with torch.no_grad():
         z_target = target(x)[0]
-    views = distributed.gather_views(Views(z=z, p=p, z_target=z_target), objective.reads)
+    views = distributed.gather_views(Views(h=z, z=z, p=p, z_target=z_target), objective.reads)
+    objective.update(views)
     loss = total(objective(views))
     loss.backward()
-    return loss.item(), {n: p.grad.numpy() for n, p in network.named_parameters() if p.grad is not None}
+    found = {n: p.grad.numpy() for n, p in network.named_parameters() if p.grad is not None}
+    return loss.item(), found | {f"state {n}": b.numpy() for n, b in objective.state_dict().items()}

@@ -6,8 +6,10 @@ import ast
 import dataclasses
 import inspect
 import re
-import sys
+import textwrap
+from collections.abc import Callable
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,12 +32,27 @@ def method(request: pytest.FixtureRequest) -> str:
     return request.param
 
 
+# options without which a method cannot take the small shapes of these tests
+OPTIONS: dict[str, dict[str, Any]] = {"directclr": {"d0": 3}}
+SURROGATE = {"isoloss"}
+Shape = tuple[int, int, int]
+Make = Callable[[Shape], Objective]
+
+
+def make_objective(method: str, shape: Shape) -> Objective:
+    """The method's objective for views of this shape."""
+    views, _, width = shape
+    config = config_class(method)(**OPTIONS.get(method, {}))
+    torch.manual_seed(6)
+    return objective_class(method).build(config, representation=width, width=width, views=views)
+
+
 @pytest.fixture
-def objective(method: str) -> Objective:
-    return objective_class(method)()
+def make(method: str) -> Make:
+    return lambda shape: make_objective(method, shape)
 
 
-def batch(shape: tuple[int, int, int], seed: int = 0, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
+def batch(shape: Shape, seed: int = 0, dtype: torch.dtype = torch.float64) -> dict[str, Tensor]:
     """Correlated views with unequal scales and a mean, for every field."""
     generator = torch.Generator().manual_seed(seed)
     _, samples, width = shape
@@ -43,6 +60,11 @@ def batch(shape: tuple[int, int, int], seed: int = 0, dtype: torch.dtype = torch
     scale = torch.linspace(0.5, 1.5, width, dtype=torch.float64)
     noise = {name: torch.randn(shape, generator=generator, dtype=torch.float64) for name in FIELDS}
     return {name: ((common + 0.4 * noise[name]) * scale + 0.2).to(dtype) for name in FIELDS}
+
+
+def online_field(objective: Objective) -> str:
+    """The field of Views through which gradient reaches the network."""
+    return "p" if "p" in objective.reads else next(iter(objective.reads - {"z_target"}))
 
 
 def loss_of(objective: Objective, fields: dict[str, Tensor]) -> Tensor:
@@ -57,7 +79,8 @@ def loss_and_grads(objective: Objective, fields: dict[str, Tensor]) -> tuple[Ten
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_terms_are_finite_named_scalars(objective: Objective, shape: tuple[int, int, int]) -> None:
+def test_terms_are_finite_named_scalars(make: Make, shape: Shape) -> None:
+    objective = make(shape)
     terms = objective(Views(**batch(shape)))
     assert terms
     for name, term in terms.items():
@@ -67,9 +90,10 @@ def test_terms_are_finite_named_scalars(objective: Objective, shape: tuple[int, 
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_gradient_reaches_every_online_view_and_no_target(objective: Objective, shape: tuple[int, int, int]) -> None:
+def test_gradient_reaches_every_online_view_and_no_target(make: Make, shape: Shape) -> None:
+    objective = make(shape)
     _, grads = loss_and_grads(objective, batch(shape))
-    online = "p" if "p" in objective.reads else next(iter(objective.reads - {"z_target"}))
+    online = online_field(objective)
     reached = grads[online]
     assert reached is not None
     assert reached.isfinite().all()
@@ -79,7 +103,8 @@ def test_gradient_reaches_every_online_view_and_no_target(objective: Objective, 
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_order_of_samples_and_of_views_is_irrelevant(objective: Objective, shape: tuple[int, int, int]) -> None:
+def test_order_of_samples_and_of_views_is_irrelevant(make: Make, shape: Shape) -> None:
+    objective = make(shape)
     fields = batch(shape)
     order = torch.randperm(shape[1], generator=torch.Generator().manual_seed(3))
     loss, grads = loss_and_grads(objective, fields)
@@ -91,9 +116,12 @@ def test_order_of_samples_and_of_views_is_irrelevant(objective: Objective, shape
 
 
 @pytest.mark.parametrize("shape", [(2, 5, 3), (2, 3, 7), (3, 4, 3)])
-def test_gradient_equals_finite_differences(objective: Objective, shape: tuple[int, int, int]) -> None:
+def test_gradient_equals_finite_differences(method: str, make: Make, shape: Shape) -> None:
+    objective = make(shape)
     fields = batch(shape, seed=1)
-    online = "p" if "p" in objective.reads else "z"
+    if method in SURROGATE:
+        pytest.skip("its gradient is, by definition, not that of its value; tests/objectives has what it is")
+    online = online_field(objective)
 
     def loss(x: Tensor) -> Tensor:
         return loss_of(objective, fields | {online: x})
@@ -103,9 +131,8 @@ def test_gradient_equals_finite_differences(objective: Objective, shape: tuple[i
 
 @pytest.mark.parametrize("value", [0.0, 1.0, -37.3], ids=["zeros", "ones", "far"])
 @pytest.mark.parametrize("shape", [(2, 8, 3), (3, 4, 12)])
-def test_collapsed_input_has_finite_loss_and_gradient(
-    objective: Objective, shape: tuple[int, int, int], value: float
-) -> None:
+def test_collapsed_input_has_finite_loss_and_gradient(make: Make, shape: Shape, value: float) -> None:
+    objective = make(shape)
     fields = {name: torch.full(shape, value) * torch.linspace(1, 2, shape[2]) for name in FIELDS}
     loss, grads = loss_and_grads(objective, fields)
     assert loss.isfinite()
@@ -113,7 +140,8 @@ def test_collapsed_input_has_finite_loss_and_gradient(
         assert gradient is None or gradient.isfinite().all()
 
 
-def test_one_zero_row_does_not_explode(objective: Objective) -> None:
+def test_one_zero_row_does_not_explode(make: Make) -> None:
+    objective = make((2, 6, 5))
     fields = {name: f.index_fill(1, torch.tensor([2]), 0.0).float() for name, f in batch((2, 6, 5)).items()}
     loss, grads = loss_and_grads(objective, fields)
     assert loss.isfinite()
@@ -122,7 +150,8 @@ def test_one_zero_row_does_not_explode(objective: Objective) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_promoted(objective: Objective, dtype: torch.dtype) -> None:
+def test_half_precision_is_promoted(make: Make, dtype: torch.dtype) -> None:
+    objective = make((2, 8, 5))
     fields = batch((2, 8, 5), dtype=dtype)
     ours = objective(Views(**fields))
     exact = objective(Views(**{name: f.float() for name, f in fields.items()}))
@@ -132,7 +161,8 @@ def test_half_precision_is_promoted(objective: Objective, dtype: torch.dtype) ->
 
 
 @pytest.mark.parametrize("shape", [(2, 8, 5), (2, 4, 11)])
-def test_autocast_changes_nothing(objective: Objective, shape: tuple[int, int, int]) -> None:
+def test_autocast_changes_nothing(make: Make, shape: Shape) -> None:
+    objective = make(shape)
     fields = batch(shape, dtype=torch.float32)
     plain, plain_grads = loss_and_grads(objective, fields)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -145,7 +175,8 @@ def test_autocast_changes_nothing(objective: Objective, shape: tuple[int, int, i
 
 
 @pytest.mark.parametrize("training", [True, False])
-def test_forward_changes_no_state(objective: Objective, training: bool) -> None:
+def test_forward_changes_no_state(make: Make, training: bool) -> None:
+    objective = make((2, 8, 5))
     views = Views(**batch((2, 8, 5)))
     objective.double().train(training)
     objective.update(views)
@@ -157,26 +188,32 @@ def test_forward_changes_no_state(objective: Objective, training: bool) -> None:
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_state_dict_restores_the_objective(method: str, objective: Objective) -> None:
+def test_state_dict_restores_the_objective(make: Make) -> None:
     views = Views(**batch((2, 8, 5)))
-    objective.double().update(views)
-    restored = objective_class(method)().double()
+    objective = make((2, 8, 5)).double()
+    objective.update(views)
+    restored = make((2, 8, 5)).double()
     restored.load_state_dict(objective.state_dict(), strict=True)
     assert torch.equal(total(restored(views)), total(objective(views)))
 
 
 @pytest.mark.parametrize("shape", [(2, 7, 4), (2, 4, 11)])
-def test_two_views_equal_the_naive_formula(method: str, objective: Objective, shape: tuple[int, int, int]) -> None:
+def test_two_views_equal_the_naive_formula(method: str, make: Make, shape: Shape) -> None:
+    objective = make(shape)
     views = Views(**batch(shape, seed=2))
+    objective.double().update(views)  # a closed-form predictor comes from this very batch then
     assert total(objective(views)).item() == pytest.approx(naive_loss(method, views), rel=1e-12, abs=1e-12)
 
 
 @pytest.mark.parametrize("num_views", [3, 4])
-def test_more_views_keep_the_size_of_the_loss(objective: Objective, num_views: int) -> None:
+def test_more_views_keep_the_size_of_the_loss(make: Make, num_views: int) -> None:
     """Exchangeable views: the loss of V of them is near the mean two-view loss (the negatives of NT-Xent grow)."""
     fields = batch((num_views, 64, 8), seed=4)
+    objective, two_views = make((num_views, 64, 8)).double(), make((2, 64, 8)).double()
+    for each in (objective, two_views):  # the same state in both
+        each.update(Views(**fields))
     pairs = [(a, b) for a in range(num_views) for b in range(num_views) if a < b]
-    two = np.mean([loss_of(objective, {n: f[[a, b]] for n, f in fields.items()}).item() for a, b in pairs])
+    two = np.mean([loss_of(two_views, {n: f[[a, b]] for n, f in fields.items()}).item() for a, b in pairs])
     growth = np.log((num_views * 64 - 1) / (2 * 64 - 1)) if "logsumexp" in objective(Views(**fields)) else 0.0
     assert loss_of(objective, fields).item() - growth == pytest.approx(two, rel=0.02)
 
@@ -184,18 +221,25 @@ def test_more_views_keep_the_size_of_the_loss(objective: Objective, num_views: i
 @pytest.mark.ddp
 @pytest.mark.parametrize(("num_views", "width"), [(2, 20), (3, 5)])
 def test_processes_agree(processes: ProcessPool, method: str, num_views: int, width: int) -> None:
-    """1, 2 and 4 ranks with different images: the same loss and parameter gradients in float64."""
+    """1, 2 and 4 ranks with different images: the same loss, parameter gradients and objective state in float64."""
     loss, grads = loss_and_gradients(method, num_views, width)
-    assert any(np.abs(g).max() > 1e-4 for g in grads.values())
+    assert any(np.abs(g).max() > 1e-4 for n, g in grads.items() if not n.startswith("state"))
     for size in (2, 4):
-        for rank_loss, rank_grads in processes.run(size, loss_and_gradients, method, num_views, width):
+        answers = processes.run(size, loss_and_gradients, method, num_views, width)
+        for name, value in answers[0][1].items():
+            if name.startswith("state"):  # to the bit: ranks that drift apart would never meet again
+                assert all(np.array_equal(value, other[name]) for _, other in answers)
+        for rank_loss, rank_grads in answers:
             assert rank_loss == pytest.approx(loss, rel=1e-10, abs=1e-10)
             assert rank_grads.keys() == grads.keys()
             for name, gradient in grads.items():
-                np.testing.assert_allclose(rank_grads[name], gradient, rtol=1e-10, atol=1e-10)
+                # the root of an eigenvalue of F that is rounding, 1e-17, is 3e-9: W_p where no embedding lies
+                tolerance = 1e-7 if name == "state predictor.W" else 1e-10
+                np.testing.assert_allclose(rank_grads[name], gradient, rtol=tolerance, atol=tolerance)
 
 
-def test_missing_field_is_named(objective: Objective) -> None:
+def test_missing_field_is_named(make: Make) -> None:
+    objective = make((2, 4, 3))
     fields: dict[str, Tensor | None] = dict(batch((2, 4, 3)))
     for name in objective.reads:
         with pytest.raises(ValueError, match=rf"Views\.{name}\b"):
@@ -203,17 +247,19 @@ def test_missing_field_is_named(objective: Objective) -> None:
 
 
 @pytest.mark.parametrize("section", ["Definition", "Normalisation", "Shapes", "Raises", "Reference"])
-def test_docstring_has_every_section(objective: Objective, section: str) -> None:
-    assert re.search(rf"^\s+{section}\n\s+\S", type(objective).__doc__ or "", re.MULTILINE)
+def test_docstring_has_every_section(method: str, section: str) -> None:
+    assert re.search(rf"^\s+{section}\n\s+\S", objective_class(method).__doc__ or "", re.MULTILINE)
 
 
 def test_every_option_has_a_default_and_a_sentence(method: str) -> None:
     cls = config_class(method)
-    body = ast.parse(inspect.getsource(sys.modules[cls.__module__])).body
-    statements = next(node.body for node in body if isinstance(node, ast.ClassDef) and node.name == cls.__name__)
+    bases = [base for base in cls.__mro__ if dataclasses.is_dataclass(base)]
+    bodies = [ast.parse(textwrap.dedent(inspect.getsource(base))).body[0] for base in bases]
     documented = {
         field.target.id
-        for field, text in pairwise(statements)
+        for body in bodies
+        if isinstance(body, ast.ClassDef)
+        for field, text in pairwise(body.body)
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name)
         if isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant)
     }

@@ -42,7 +42,7 @@ def test_the_last_norm_standardises_and_cannot_learn():
 
 
 def test_predictor_by_hand():
-    head = predictor(6, 10)
+    head = predictor(6, NetworkConfig(predictor_hidden=10))
     assert kinds(head) == ["Linear", "BatchNorm1d", "ReLU", "Linear"]
     z = torch.randn(7, 6)
     first, last = head[0].weight, head[3]
@@ -54,7 +54,7 @@ def test_predictor_by_hand():
 @pytest.mark.parametrize("last_norm", [False, True])
 def test_heads_under_bf16_autocast(last_norm):
     config = NetworkConfig(projector_hidden=16, projector_width=8, projector_layers=3, projector_last_norm=last_norm)
-    heads = nn.Sequential(projector(8, config), predictor(8, 4))
+    heads = nn.Sequential(projector(8, config), predictor(8, NetworkConfig(predictor_hidden=4)))
     h = torch.randn(32, 8)
     plain = heads(h)
     with torch.autocast("cpu", dtype=torch.bfloat16):
@@ -63,3 +63,39 @@ def test_heads_under_bf16_autocast(last_norm):
     torch.testing.assert_close(p.float(), plain, atol=0.1, rtol=0.1)
     p.float().square().mean().backward()
     assert all(w.grad is not None and w.grad.isfinite().all() for w in heads.parameters())
+
+
+def test_linear_predictor_with_and_without_offset():
+    assert predictor(6, NetworkConfig(predictor_layers=1)).bias is not None
+    assert predictor(6, NetworkConfig(predictor_layers=1, predictor_bias=False)).bias is None
+    z = torch.randn(3, 6)
+    assert predictor(6, NetworkConfig(predictor_layers=0))(z) is z
+
+
+def test_a_symmetric_predictor_stays_symmetric_while_it_learns():
+    torch.manual_seed(0)
+    head = predictor(6, NetworkConfig(predictor_layers=1, predictor_symmetric=True))
+    optimizer = torch.optim.SGD(head.parameters(), lr=0.5)
+    start = head.weight.detach().clone()
+    for _ in range(3):
+        z = torch.randn(20, 6)
+        optimizer.zero_grad()
+        (head(z) - z.roll(1, dims=1)).square().mean().backward()
+        optimizer.step()
+    assert torch.equal(head.weight, head.weight.T)
+    assert not torch.allclose(head.weight, start, atol=1e-3)
+
+
+def test_a_symmetric_predictor_of_two_layers_has_a_symmetric_linear_part():
+    torch.manual_seed(0)
+    head = predictor(5, NetworkConfig(predictor_hidden=9, predictor_symmetric=True, predictor_bias=False)).eval()
+    jacobian = torch.autograd.functional.jacobian(lambda z: head(z[None])[0], torch.randn(5))
+    assert jacobian.abs().max() > 1e-3
+    torch.testing.assert_close(jacobian, jacobian.T)
+
+
+def test_heads_without_norms_have_offsets_instead():
+    config = NetworkConfig(head_norm=False, projector_layers=3, projector_hidden=7, projector_width=4)
+    assert kinds(projector(8, config)) == ["Linear", "ReLU", "Linear", "ReLU", "Linear"]
+    assert kinds(predictor(4, config)) == ["Linear", "ReLU", "Linear"]
+    assert predictor(4, config)[0].bias is not None

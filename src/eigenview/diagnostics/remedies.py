@@ -3,6 +3,14 @@
 from __future__ import annotations
 
 SMALLER_RATE = "a smaller --optim.lr-per-256 (the default is 0.002 with adamw)"
+# a mode dies where its eigenvalue of W_p is below a threshold that grows with the weight decay (Tian et al. 2021)
+CLOSED_FORM = (
+    "a larger --objective.eps: every direction keeps that much of the predictor",
+    "a smaller --optim.weight-decay",
+    "--network.target-momentum 0.99: a target that moves too fast does not hold embeddings apart",
+    SMALLER_RATE,
+)
+LOW_MODES = ("a larger --objective.eps", "a smaller --objective.alpha", "a smaller --optim.weight-decay")
 
 COMPLETE = {
     "simclr": ("--objective.temperature 0.2 to 0.5", "a larger --batch-size: more images to tell apart", SMALLER_RATE),
@@ -14,6 +22,9 @@ COMPLETE = {
         "--method vicreg",
     ),
     "simsiam": ("keep the stop-gradient (no --objective.no-stop-gradient)", SMALLER_RATE, "--method vicreg"),
+    "directclr": ("--objective.temperature 0.2", "a larger --batch-size: more images to tell apart", SMALLER_RATE),
+    "infonce": ("--objective.eps 1", "a larger --batch-size: more images to tell apart", SMALLER_RATE),
+    **dict.fromkeys(("directcopy", "directpred", "directset", "isoloss"), CLOSED_FORM),
 }
 DIMENSIONAL = {
     "simclr": ("--objective.temperature 0.1 to 0.2: nearer neighbours are pushed apart", "a larger --batch-size"),
@@ -21,6 +32,9 @@ DIMENSIONAL = {
     "barlow-twins": ("--objective.off-diagonal 0.0051 or more", "a larger --batch-size"),
     "byol": ("--network.projector-last-norm", "more --epochs", "--method vicreg or --method barlow-twins"),
     "simsiam": ("keep the stop-gradient (no --objective.no-stop-gradient)", "--method vicreg or --method barlow-twins"),
+    "directclr": ("a smaller --objective.d0", "a larger --batch-size"),
+    "infonce": ("a larger --batch-size", "--method simclr, which does not reward large embeddings"),
+    **dict.fromkeys(("directcopy", "directpred", "directset", "isoloss"), LOW_MODES),
 }
 DIVERGED = (SMALLER_RATE, "--optim.warmup-epochs 5", "--precision fp32, if it ran in bf16")
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from eigenview import runfiles
 from eigenview.diagnostics.monitor import diagnose
+from eigenview.diagnostics.predictor import diagnose_predictor
 from eigenview.diagnostics.verdict import Verdict, judge
 from eigenview.distributed import any_rank, rank, world_size
 from eigenview.engine.module import PretrainModule
@@ -133,10 +134,18 @@ class Monitor(L.Callback):
         # bfloat16's rounding noise fills the empty directions of a collapsed spectrum (RankMe 11 read as 33)
         module.network.eval()
         with torch.no_grad():
-            pairs = [module.network.embed(view) for view in self.views]
+            pairs = [module.network.embed(view, number) for number, view in enumerate(self.views)]
+            z = torch.stack([pair[1] for pair in pairs]).float()
+            # of two branches the first is the one that is kept: its h of every view is looked at
+            if module.network.second is not None:
+                pairs = [module.network.embed(view) for view in self.views]
+            h = torch.stack([pair[0] for pair in pairs]).float()
+            p = module.predict(z)
         module.network.train()
-        h, z = (torch.stack([pair[k] for pair in pairs]).float() for k in (0, 1))
         row, spectra = diagnose(h, z, step, step / module.steps_per_epoch)
+        if p is not None:
+            row["predictor"], of_predictor = diagnose_predictor(z, p)
+            spectra |= of_predictor
         config = module.config
         self.verdict = judge(
             [*self.history, row], method=config.method, width=z.shape[-1], batch_size=config.batch_size
@@ -145,7 +154,7 @@ class Monitor(L.Callback):
         self.history.append(row)
         runfiles.append_row(self.directory / runfiles.DIAGNOSTICS, row)
         for name, value in {"step": step, **spectra}.items():
-            self.spectra[name].append(value)
+            self.spectra.setdefault(name, []).append(value)
         arrays = {name: np.asarray(values) for name, values in self.spectra.items()}
         runfiles.write_arrays(self.directory / runfiles.SPECTRA, arrays)
         self.clock.proceed()

@@ -7,7 +7,7 @@ from typing import Any
 import lightning.pytorch as L
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from eigenview.config import RunConfig
 from eigenview.data.augment import augment
@@ -19,6 +19,7 @@ from eigenview.engine.schedules import learning_rate, target_momentum
 from eigenview.errors import NonFiniteError
 from eigenview.models.target import TargetNetwork
 from eigenview.objectives.base import Objective, total
+from eigenview.objectives.closed_form import ClosedFormPredictor
 from eigenview.views import Views
 
 
@@ -32,7 +33,7 @@ def step_seeds(seed: int, rank: int, step: int) -> tuple[int, int]:
 
 
 class PretrainModule(L.LightningModule):
-    """Images -> views -> network (-> target) -> one gather -> objective -> loss; then optimiser and target update."""
+    """Images -> views -> network (-> target) -> one gather -> objective -> loss; then optimiser, objective, target."""
 
     def __init__(
         self,
@@ -59,6 +60,7 @@ class PretrainModule(L.LightningModule):
         self.representation_width, self.embedding_width = widths
         self.terms: dict[str, Tensor] = {}
         self._pixels = pixels  # the resident training set (N 3 S S) uint8, or None when workers decode
+        self._record: Views | None = None  # of the step in progress, for an objective that updates last
         self._bad_term: Tensor | None = None  # (terms,) step of the first non-finite value of each term, or -1
 
     def make_views(self, images: Tensor, augmentation_seed: int) -> list[Tensor]:
@@ -74,13 +76,29 @@ class PretrainModule(L.LightningModule):
         views = self.make_views(images, seed_views)
 
         out: Outputs = self.network(views)
-        z_target = self.target(views) if self.target is not None else None
+        # without a target network the online one is its own: it is the objective that holds it constant
+        z_target = self.target(views) if self.target is not None else out.z
         record = gather_views(Views(h=out.h, z=out.z, p=out.p, z_target=z_target), self.objective.reads)
-        self.objective.update(record)
+        if self.objective.updates_last:
+            self._record = record
+        else:
+            self.update_objective(record, step)
         terms = self.objective(record)
         self.terms = {name: value.detach() for name, value in terms.items()}
         self._note_non_finite(step)
         return total(terms)
+
+    def predict(self, z: Tensor) -> Tensor | None:
+        """p (V N D) of embeddings z (V N D), by the learned or the closed-form predictor; None without one."""
+        guess = getattr(self.objective, "predictor", None)
+        return guess.predict(z) if isinstance(guess, ClosedFormPredictor) else self.network.predict(z)
+
+    def update_objective(self, record: Views, step: int) -> None:
+        """Move the objective's state; an overflow in it is named with its step."""
+        try:
+            self.objective.update(record)
+        except NonFiniteError as error:
+            raise NonFiniteError(f"{error} at step {step}; {self._likely_cause(step)}") from None
 
     def _note_non_finite(self, step: int) -> None:
         """Remember on the device where a term first failed; on a CPU, where looking is free, stop at once."""
@@ -100,12 +118,16 @@ class PretrainModule(L.LightningModule):
         bad = [(step, name) for step, name in zip(steps, self.terms, strict=True) if step >= 0]
         if bad:
             step, name = min(bad)
-            rate = self.learning_rate_at(step)
             raise NonFiniteError(
                 f"the {name} term became non-finite at step {step} (epoch {step / self.steps_per_epoch:.1f}); "
-                f"likely cause: the learning rate, {rate:.3g} there, is too high for this network, "
-                f"so that its weights overflow. Try --optim.lr-per-256 {self.config.optim.lr_per_256 / 10:.3g}."
+                + self._likely_cause(step)
             )
+
+    def _likely_cause(self, step: int) -> str:
+        return (
+            f"likely cause: the learning rate, {self.learning_rate_at(step):.3g} there, is too high for this network, "
+            f"so that its weights overflow. Try --optim.lr-per-256 {self.config.optim.lr_per_256 / 10:.3g}."
+        )
 
     def learning_rate_at(self, step: int) -> float:
         """The schedule: warm-up from 0 and cosine, per step."""
@@ -115,8 +137,12 @@ class PretrainModule(L.LightningModule):
         return learning_rate(step, self.steps, warmup, peak=peak, final_fraction=optim.final_fraction)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
+        """Everything trainable; a closed-form predictor's matrix, trained between refreshes, counts as predictor."""
         config, network = self.config, self.network
-        return build_optimizer(config.optim, network, batch_size=config.batch_size, predictor=network.predictor)
+        guessing = [part for part in (network.predictor, self.objective) if part is not None]
+        return build_optimizer(
+            config.optim, nn.ModuleList([network, self.objective]), batch_size=config.batch_size, predictor=guessing
+        )
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
         for group in self.trainer.optimizers[0].param_groups:
@@ -126,14 +152,18 @@ class PretrainModule(L.LightningModule):
         """tau at a step, or None without a target network."""
         if self.target is None:
             return None
+        config = self.config.network
         return target_momentum(
-            step, self.steps, self.config.network.target_momentum, self.config.network.target_momentum_end
+            step, self.steps, config.target_momentum, config.target_momentum_end, config.target_schedule
         )
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
-        """The optimiser's step, then the target's: before any callback, so that every checkpoint holds both."""
+        """The optimiser's step, the objective's and the target's: before any callback, so that checkpoints hold all."""
         step = self.global_step
         super().optimizer_step(*args, **kwargs)
+        if self._record is not None:
+            self.update_objective(self._record, step)
+            self._record = None
         momentum = self.target_momentum_at(step)
         if self.target is not None and momentum is not None:
             self.target.update(self.network.encoder, self.network.projector, momentum)

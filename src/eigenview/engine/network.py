@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from eigenview.config import NetworkConfig
+from eigenview.errors import check
 from eigenview.models.encoders import build_encoder
 from eigenview.models.heads import embedding_width, predictor, projector
 from eigenview.models.target import TargetNetwork
@@ -16,48 +17,93 @@ from eigenview.models.target import TargetNetwork
 
 @dataclass(frozen=True)
 class Outputs:
-    """What the network gives for one batch of V views: h (V N H), z (V N D), p (V N D) or None."""
+    """What the network gives for one batch of V views: h (V N H), z (V N D), p (V N D) or None.
 
-    h: Tensor
+    h is None where two branches have different widths H.
+    """
+
+    h: Tensor | None
     z: Tensor
     p: Tensor | None
 
 
-class Network(nn.Module):
-    """Encoder, projector, predictor. Each view is a forward pass of its own: batch norm sees one view, as published."""
+class Branch(nn.Module):
+    """A second encoder and projector, for every other view."""
 
-    def __init__(self, encoder: nn.Module, projector: nn.Module, predictor: nn.Module | None) -> None:
+    def __init__(self, encoder: nn.Module, projector: nn.Module) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.projector = projector
+
+
+class Network(nn.Module):
+    """Encoder, projector, predictor, and a second branch where the views do not share their weights.
+
+    Each view is a forward pass of its own: batch norm sees one view, as published. With two branches views 0, 2, ...
+    pass through the first, the others through the second. The first is what a run leaves as its encoder.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, projector: nn.Module, predictor: nn.Module | None, second: Branch | None = None
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.projector = projector
         self.predictor = predictor
+        self.second = second
 
-    def embed(self, view: Tensor) -> tuple[Tensor, Tensor]:
-        """h (N H) and z (N D) of one view."""
-        h = self.encoder(view)
-        return h, self.projector(h)
+    def embed(self, view: Tensor, number: int = 0) -> tuple[Tensor, Tensor]:
+        """h (N H) and z (N D) of the view of this number."""
+        branch = self if self.second is None or number % 2 == 0 else self.second
+        h = branch.encoder(view)
+        return h, branch.projector(h)
+
+    def predict(self, z: Tensor) -> Tensor | None:
+        """p (V N D) of z (V N D), a view at a time; None without a predictor."""
+        return torch.stack([self.predictor(each) for each in z]) if self.predictor is not None else None
 
     def forward(self, views: Sequence[Tensor]) -> Outputs:
         """All views, each (N 3 S S)."""
-        pairs = [self.embed(view) for view in views]
-        z = [pair[1] for pair in pairs]
-        p = torch.stack([self.predictor(each) for each in z]) if self.predictor is not None else None
-        return Outputs(torch.stack([pair[0] for pair in pairs]), torch.stack(z), p)
+        pairs = [self.embed(view, number) for number, view in enumerate(views)]
+        z = torch.stack([pair[1] for pair in pairs])
+        widths = {pair[0].shape[-1] for pair in pairs}
+        return Outputs(torch.stack([pair[0] for pair in pairs]) if len(widths) == 1 else None, z, self.predict(z))
 
 
 def build_network(
-    encoder: str, size: int, config: NetworkConfig, reads: frozenset[str], *, seed: int
+    encoder: str,
+    size: int,
+    config: NetworkConfig,
+    reads: frozenset[str],
+    *,
+    seed: int,
+    second_encoder: str | None = None,
 ) -> tuple[Network, TargetNetwork | None, int, int]:
     """Network and target for an objective that reads the given fields of Views; also the widths H and D.
 
     The initial weights are a function of `seed` alone, so that the untrained encoder can be built again for the probes.
+
+    Raises: UserError where the objective compares coordinates of two branches whose widths differ.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         body, width = build_encoder(encoder, size=size, stem=config.stem)
         head = projector(width, config)
         embedding = embedding_width(width, config)
-        guess = predictor(embedding, config.predictor_hidden) if "p" in reads else None
-    network = Network(body, head, guess).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    target = TargetNetwork(network.encoder, network.projector) if "z_target" in reads else None
+        guess = predictor(embedding, config) if "p" in reads else None
+        second: Branch | None = None
+        if second_encoder is not None or config.branches == "separate":
+            other, other_width = build_encoder(second_encoder or encoder, size=size, stem=config.stem)
+            compared = config.projector_layers == 0 or "h" in reads
+            check(
+                not compared or other_width == width,
+                "--second-encoder",
+                second_encoder,
+                f"an encoder of width {width} as {encoder}'s where representations are compared; its is {other_width}",
+                "Use --network.projector-layers 1 or more.",
+            )
+            second = Branch(other, projector(other_width, config))
+    network = Network(body, head, guess, second).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    has_target = "z_target" in reads and config.target != "online"
+    target = TargetNetwork(network.encoder, network.projector) if has_target else None
     return network, target, width, embedding

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -91,12 +91,13 @@ def peak_learning_rate(config: OptimConfig, batch_size: int) -> float:
 
 
 def build_optimizer(
-    config: OptimConfig, module: nn.Module, *, batch_size: int, predictor: nn.Module | None = None
+    config: OptimConfig, module: nn.Module, *, batch_size: int, predictor: Sequence[nn.Module] = ()
 ) -> Optimizer:
     """The optimiser of all trainable parameters of `module`, at the peak learning rate for the global `batch_size`.
 
     Groups: weights of two axes or more, with weight decay; biases and norms, without (and without LARS's trust ratio);
-    each again for the part of the module that is the `predictor`, at `predictor_lr_factor` times the others' rate.
+    each again for the parts of the module that are `predictor`, at `predictor_lr_factor` times the others' rate and
+    with a decay of their own where `predictor_weight_decay` is given.
     A group's key "factor" holds that multiple; the schedule sets each group's `lr` before every step.
 
     Raises: UserError where nothing is trainable.
@@ -104,16 +105,21 @@ def build_optimizer(
     trainable = [p for p in module.parameters() if p.requires_grad]
     if not trainable:
         raise UserError("no parameter of the network is trainable; unfreeze some before training.")
-    guessing = set() if predictor is None else {id(p) for p in predictor.parameters()}
+    guessing = {id(p) for part in predictor for p in part.parameters()}
+    decays = (config.weight_decay, config.predictor_weight_decay)
+    predictor_decay = decays[0] if decays[1] is None else decays[1]
     lr = peak_learning_rate(config, batch_size)
     groups = [
         {
             "params": [p for p in trainable if (p.ndim > 1) is decayed and (id(p) in guessing) is guesses],
-            "weight_decay": config.weight_decay if decayed else 0.0,
+            "weight_decay": decay if decayed else 0.0,
             "factor": factor,
             "lr": lr * factor,
         }
-        for guesses, factor in ((False, 1.0), (True, config.predictor_lr_factor))
+        for guesses, factor, decay in (
+            (False, 1.0, config.weight_decay),
+            (True, config.predictor_lr_factor, predictor_decay),
+        )
         for decayed in (True, False)
     ]
     groups = [group for group in groups if group["params"]]

@@ -11,12 +11,26 @@ import torch
 from eigenview.config import RunConfig
 from eigenview.data.images import ImageSet
 from eigenview.data.sources import load_images, load_probe_sets
-from eigenview.data.viewspec import ViewSpec, view_specs
+from eigenview.data.viewspec import ViewSpec, preset_for_size, view_specs
+from eigenview.engine.contradictions import refuse_contradictions
 from eigenview.engine.precision import choose_precision
 from eigenview.errors import UserError
 
 # A held-out batch much smaller than the width tells nothing of rank; a tenth of a small set is all we may take.
 HELD_OUT_FRACTION = 0.1
+
+# method -> the augmentation it was published with; the others have one of their own name
+AUGMENTATION_OF = {
+    "vicreg": "asymmetric",
+    "barlow-twins": "asymmetric",
+    "byol": "asymmetric",
+    "isoloss": "asymmetric",
+    "directclr": "asymmetric",
+    "infonce": "simclr",
+    "directpred": "simsiam",
+    "directset": "simsiam",
+    "directcopy": "simsiam",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +53,7 @@ class Plan:
 
 def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
     """Load what the run needs and settle sizes; every error here leaves nothing behind."""
+    refuse_contradictions(config)
     images = load_images(config.data, size=config.size, loader=config.loader, split="train", console=console)
     probe_spec = config.probe_data or config.data
     sides = {"size": images.size, "source_size": images.source_size}
@@ -49,6 +64,9 @@ def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
             "or an array file with labels. Leave --probe-data out to train without probes."
         )
     train, held_out, note = _hold_out(images, probes, config)
+    if config.data_fraction < 1:
+        share = np.random.default_rng((config.seed, 2)).permutation(len(train))
+        train = train.take(np.sort(share[: round(config.data_fraction * len(train))]))
     if config.batch_size > len(train):
         raise UserError(
             f"{config.data} holds {len(train)} readable image{'s' if len(train) != 1 else ''} to train on; "
@@ -103,8 +121,7 @@ def augmentation_preset(config: RunConfig[Any], size: int) -> str:
         return config.augmentation
     if config.data == "digits":
         return "digits"
-    asymmetric = config.method in ("vicreg", "barlow-twins", "byol")
-    return ("asymmetric" if asymmetric else config.method) + ("-small" if size <= 64 else "")
+    return preset_for_size(AUGMENTATION_OF.get(config.method, config.method), size)
 
 
 def _probe_note(config: RunConfig[Any], probes: tuple[ImageSet, ImageSet] | None) -> str:

@@ -19,6 +19,8 @@ from eigenview.engine.module import PretrainModule
 from eigenview.engine.plan import Plan
 
 TITLES = {"simclr": "SimCLR", "vicreg": "VICReg", "barlow-twins": "Barlow Twins", "byol": "BYOL", "simsiam": "SimSiam"}
+TITLES |= {"directcopy": "DirectCopy", "directpred": "DirectPred", "directset": "DirectSet", "isoloss": "IsoLoss"}
+TITLES |= {"directclr": "DirectCLR", "infonce": "InfoNCE"}
 
 
 def show_plan(console: Console, plan: Plan, module: PretrainModule, directory: Path) -> None:

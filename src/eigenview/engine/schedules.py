@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 
 def learning_rate(step: int, steps: int, warmup_steps: int, *, peak: float, final_fraction: float = 0.0) -> float:
@@ -19,10 +20,13 @@ def learning_rate(step: int, steps: int, warmup_steps: int, *, peak: float, fina
     return peak * (share + final_fraction * (1 - share))
 
 
-def target_momentum(step: int, steps: int, start: float, end: float) -> float:
-    """Fraction of the target network kept at `step`: a half cosine from `start` at 0 to `end` at `steps` and after.
+def target_momentum(
+    step: int, steps: int, start: float, end: float, shape: Literal["cosine", "linear"] = "cosine"
+) -> float:
+    """Fraction of the target network kept at `step`, from `start` at 0 to `end` at `steps` and after.
 
-    end - (end - start) (1 + cos(pi step / steps)) / 2, Grill et al. 2020, arXiv 2006.07733, section 3.2.
+    cosine: end - (end - start) (1 + cos(pi step / steps)) / 2, Grill et al. 2020, arXiv 2006.07733, section 3.2.
     """
     progress = min(1.0, step / max(1, steps))
-    return end - (end - start) * (1 + math.cos(math.pi * progress)) / 2
+    left = (1 + math.cos(math.pi * progress)) / 2 if shape == "cosine" else 1 - progress
+    return end - (end - start) * left

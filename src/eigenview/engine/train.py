@@ -88,10 +88,18 @@ def launched_rank() -> int:
 def build_module(plan: Plan) -> PretrainModule:
     """Network, target and objective of a plan, initialised from its seed."""
     config = plan.config
-    objective = objective_class(config.method)(config.objective)
+    cls = objective_class(config.method)
     network, target, *widths = build_network(
-        config.encoder, plan.size, config.network, objective.reads, seed=config.seed
+        config.encoder,
+        plan.size,
+        config.network,
+        cls.reads_of(config.objective),
+        seed=config.seed,
+        second_encoder=config.second_encoder,
     )
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        objective = cls.build(config.objective, representation=widths[0], width=widths[1], views=config.views)
     return PretrainModule(
         config,
         network=network,

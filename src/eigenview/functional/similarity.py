@@ -1,4 +1,4 @@
-"""Angles between embeddings: cosine, NT-Xent, alignment and uniformity, the weighted k-NN vote, correlations."""
+"""Angles between embeddings: cosine, NT-Xent, InfoNCE, alignment and uniformity, the k-NN vote, correlations."""
 
 from __future__ import annotations
 
@@ -52,6 +52,16 @@ def nt_xent_terms(
         pull = -own.masked_fill(itself, -torch.inf).logsumexp(dim=1).mean()
     logits = (rows / temperature) @ rows.T
     return pull, logits.fill_diagonal_(-torch.inf).logsumexp(dim=1).mean()
+
+
+def info_nce(a: Float[Tensor, "N D"], b: Float[Tensor, "N D"], temperature: float) -> Float[Tensor, ""]:
+    """Cross-entropy, in nats, of finding row i of `b` from row i of `a` among the N rows of `b`: the mean over i.
+
+    The logits are the dot products over the temperature, of the rows as they come: give `unit` rows for cosines. This
+    is one way; exchange a and b for the other. The N - 1 negatives are all rows of the other side. Equal rows: log N.
+    """
+    logits = (a / temperature) @ b.T
+    return (logits.logsumexp(dim=1) - logits.diagonal()).mean()
 
 
 def alignment(z: Float[Tensor, "V N D"]) -> Float[Tensor, ""]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
 from eigenview.config import NetworkConfig
 
@@ -10,8 +12,9 @@ from eigenview.config import NetworkConfig
 def projector(in_width: int, config: NetworkConfig) -> nn.Sequential:
     """h (N H) to z (N D): `projector_layers` linear layers with batch norm and ReLU between.
 
-    **Definition** - hidden layers are Linear without bias, BatchNorm, ReLU; the last is Linear without bias, followed
-    by BatchNorm without scale and offset if `projector_last_norm`. With 0 layers z is h itself, not normalised, and
+    **Definition** - hidden layers are Linear without bias, BatchNorm, ReLU (without `head_norm`: Linear with bias,
+    ReLU); the last is Linear without bias, followed by BatchNorm without scale and offset if `projector_last_norm`.
+    With 0 layers z is h itself, not normalised, and
     `projector_width` is not used: `embedding_width` gives D in both cases.
 
     **Shapes** - (N in_width) -> (N D). In training N must be 2 or more (batch norm).
@@ -23,8 +26,7 @@ def projector(in_width: int, config: NetworkConfig) -> nn.Sequential:
     layers: list[nn.Module] = []
     width = in_width
     for _ in range(config.projector_layers - 1):
-        layers += [nn.Linear(width, config.projector_hidden, bias=False), nn.BatchNorm1d(config.projector_hidden)]
-        layers += [nn.ReLU(inplace=True)]
+        layers += _hidden(width, config.projector_hidden, config.head_norm)
         width = config.projector_hidden
     if config.projector_layers:
         layers += [nn.Linear(width, config.projector_width, bias=False)]
@@ -38,13 +40,53 @@ def embedding_width(in_width: int, config: NetworkConfig) -> int:
     return config.projector_width if config.projector_layers else in_width
 
 
-def predictor(width: int, hidden: int) -> nn.Sequential:
-    """z (N D) to p (N D): Linear without bias, BatchNorm, ReLU, Linear with bias.
+def _hidden(width: int, hidden: int, has_norm: bool) -> list[nn.Module]:
+    norm: list[nn.Module] = [nn.BatchNorm1d(hidden)] if has_norm else []
+    return [nn.Linear(width, hidden, bias=not has_norm), *norm, nn.ReLU(inplace=True)]
 
-    **Reference** - BYOL (Grill et al. 2020, arXiv 2006.07733, 3.3) and SimSiam (Chen and He 2021, arXiv 2011.10566, 3),
-    whose output layer has neither norm nor activation. BYOL's first layer also has a bias, which the norm after it
-    cancels.
+
+def predictor(width: int, config: NetworkConfig) -> nn.Module:
+    """z (N D) to p (N D): by default Linear without bias, BatchNorm, ReLU, Linear with bias.
+
+    **Definition** - `predictor_layers` 2 as above, 1 for a single Linear, 0 for none (p is z). `predictor_bias` is the
+    last layer's. With `predictor_symmetric` the matrix of a single layer is (A + A^T)/2 at every step, A the parameter;
+    with two layers the second matrix is the first transposed, so that the map's linear part is symmetric.
+
+    **Reference** - two layers: BYOL (Grill et al. 2020, arXiv 2006.07733, 3.3) and SimSiam (Chen and He 2021, arXiv
+    2011.10566, 3), whose output layer has neither norm nor activation. BYOL's first layer also has a bias, which the
+    norm after it cancels. One layer, symmetric or not: Tian et al. 2021, arXiv 2102.06810, section 3. What they call
+    symmetric with two layers is not known to us; the transposed second layer is our reading.
     """
-    return nn.Sequential(
-        nn.Linear(width, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True), nn.Linear(hidden, width)
-    )
+    if config.predictor_layers == 0:
+        return nn.Identity()
+    if config.predictor_layers == 1:
+        layer = nn.Linear(width, width, bias=config.predictor_bias)
+        if config.predictor_symmetric:
+            parametrize.register_parametrization(layer, "weight", Symmetric())
+        return layer
+    first = _hidden(width, config.predictor_hidden, config.head_norm)
+    if config.predictor_symmetric:
+        return TransposedPredictor(first, width, config.predictor_bias)
+    return nn.Sequential(*first, nn.Linear(config.predictor_hidden, width, bias=config.predictor_bias))
+
+
+class Symmetric(nn.Module):
+    """A square matrix's symmetric part."""
+
+    def forward(self, matrix: Tensor) -> Tensor:
+        return (matrix + matrix.mT) / 2
+
+
+class TransposedPredictor(nn.Module):
+    """Linear, (BatchNorm,) ReLU and the first layer's matrix transposed."""
+
+    def __init__(self, first: list[nn.Module], width: int, bias: bool) -> None:
+        super().__init__()
+        linear = first[0]
+        assert isinstance(linear, nn.Linear)
+        self.linear = linear
+        self.between = nn.Sequential(*first[1:])
+        self.bias = nn.Parameter(torch.zeros(width)) if bias else None
+
+    def forward(self, z: Tensor) -> Tensor:
+        return nn.functional.linear(self.between(self.linear(z)), self.linear.weight.mT, self.bias)

@@ -16,10 +16,16 @@ if TYPE_CHECKING:
 # command-line name -> module, class (its frozen config is <class>Config in the same module), one-line description
 OBJECTIVES: dict[str, tuple[str, str, str]] = {
     "simclr": ("simclr", "SimCLR", "contrastive, NT-Xent (Chen et al. 2020)"),
+    "directclr": ("directclr", "DirectCLR", "contrastive on part of the representation (Jing et al. 2022)"),
+    "infonce": ("infonce", "InfoNCE", "contrastive, by Euclidean distance, as in theory (Tian 2022)"),
     "vicreg": ("vicreg", "VICReg", "variance, invariance, covariance (Bardes et al. 2022)"),
     "barlow-twins": ("barlow_twins", "BarlowTwins", "cross-correlation to identity (Zbontar et al. 2021)"),
     "byol": ("byol", "BYOL", "predictor and EMA target (Grill et al. 2020)"),
     "simsiam": ("simsiam", "SimSiam", "predictor and stop-gradient (Chen and He 2021)"),
+    "directcopy": ("direct_predictor", "DirectCopy", "predictor copied from F, EMA target (Wang et al. 2021)"),
+    "directpred": ("direct_predictor", "DirectPred", "predictor from the root of F, EMA target (Tian et al. 2021)"),
+    "directset": ("direct_predictor", "DirectSet", "predictor F^alpha, EMA target (Wang et al. 2021)"),
+    "isoloss": ("isoloss", "IsoLoss", "closed-form predictor left out of the gradient (Halvagal et al. 2023)"),
 }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,15 +15,30 @@ class Objective(nn.Module):
     """Interface of all objectives.
 
     `forward(views)` returns `{term name: weighted scalar}`; the loss is their sum (`total`) and the names are the log
-    keys. It computes in float32 or better whatever comes in, and never changes state. State (buffers) moves only in
-    `update(views)`, once per training step, without gradient, before `forward`.
+    keys. It computes in float32 or better whatever comes in, and never changes state. State moves only in
+    `update(views)`, once per training step, without gradient: before `forward`, or after the optimiser's step for
+    objectives with `updates_last`.
 
     An objective sees global-batch tensors and knows nothing of processes: on several, gather the fields it `reads`
     with `eigenview.distributed.gather_views` first (our engine does), and average gradients as DDP does.
     """
 
-    reads: ClassVar[frozenset[str]] = frozenset({"z"})
+    reads: frozenset[str] = frozenset({"z"})
     """The fields of Views it needs: h, z, p (asks for a learned predictor), z_target (asks for a target network)."""
+    updates_last: bool = False
+    """`update` comes after the optimiser's step instead of before `forward`."""
+    one_network: str | None = None
+    """Why both views must pass through one network, for an objective that does not work with two; else None."""
+
+    @classmethod
+    def reads_of(cls, config: Any) -> frozenset[str]:
+        """`reads` of an instance with this config, before there is one: the network is built from it."""
+        return cls.reads
+
+    @classmethod
+    def build(cls, config: Any, *, representation: int, width: int, views: int) -> Objective:
+        """An instance for a network with these widths H and D and number of views V; most need none of them."""
+        return cls(config)  # type: ignore[call-arg]
 
     def update(self, views: Views) -> None:
         """Move buffers from this batch (no gradient). Objectives without state do nothing."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import permutations
-from typing import ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,15 +12,19 @@ from torch import Tensor
 
 from eigenview.functional.similarity import cosine
 from eigenview.objectives.base import Objective, promote, without_autocast
+from eigenview.objectives.regulariser import RegulariserConfig, regularised_reads, regulariser_terms
 from eigenview.views import Views
 
 
 @dataclass(frozen=True, kw_only=True)
-class BYOLConfig:
+class BYOLConfig(RegulariserConfig):
     """Options of BYOL."""
 
     normalise: bool = True
     """Compare directions, 2 - 2 cosine; off: squared Euclidean distance of the raw vectors."""
+    stop_gradient: bool = True
+    """Hold the target constant. Off makes a difference only where the target is the network itself
+    (network.target online); every image then soon maps to one point."""
 
 
 def regression(p: Float[Tensor, "N D"], target: Float[Tensor, "N D"], normalise: bool = True) -> Float[Tensor, ""]:
@@ -28,6 +32,14 @@ def regression(p: Float[Tensor, "N D"], target: Float[Tensor, "N D"], normalise:
     if normalise:
         return 2 - 2 * cosine(p, target).mean()
     return (p - target).square().sum(dim=-1).mean()
+
+
+def between_views(
+    p: Float[Tensor, "V N D"], target: Float[Tensor, "V N D"], normalise: bool = True
+) -> Float[Tensor, ""]:
+    """Twice the mean over ordered pairs of different views a, b of `regression(p_a, target_b)`; the sum for two."""
+    pairs = permutations(range(len(p)), 2)
+    return 2 * torch.stack([regression(p[a], target[b], normalise) for a, b in pairs]).mean()
 
 
 class BYOL(Objective):
@@ -41,25 +53,35 @@ class BYOL(Objective):
         4; fastssl divides by D and uses one direction). Four times SimSiam's loss plus a constant. With more than two
         views it is twice the mean over ordered pairs of different views, so the range and the gradient's size stay.
 
+        Optional terms variance and covariance: VICReg's, summed over two views (objectives/regulariser.py).
+
     Shapes
-        p and z_target (V N D) -> one scalar. z_target never receives a gradient.
+        p and z_target (V N D) -> one scalar, and one for each optional term. z_target receives no gradient unless
+        `stop_gradient=False`.
 
     Raises
-        ValueError where p or z_target is missing from Views.
+        ValueError where p or z_target (or the regularised field) is missing from Views.
 
     Reference
         Grill et al. 2020, arXiv 2006.07733, equation 2 and the symmetrisation below it.
     """
 
-    reads: ClassVar[frozenset[str]] = frozenset({"p", "z_target"})
+    reads = frozenset({"p", "z_target"})
+    one_network = "its target network is an average of one network's weights"
 
     def __init__(self, config: BYOLConfig = BYOLConfig()) -> None:
         super().__init__()
         self.config = config
+        self.reads = self.reads_of(config)
+
+    @classmethod
+    def reads_of(cls, config: Any) -> frozenset[str]:
+        """p and z_target, and what is regularised."""
+        return regularised_reads(cls.reads, config)
 
     def forward(self, views: Views) -> dict[str, Tensor]:
-        p, target = promote(views.read("p")), promote(views.read("z_target")).detach()
-        pairs = permutations(range(p.shape[0]), 2)
+        p, target = promote(views.read("p")), promote(views.read("z_target"))
+        target = target.detach() if self.config.stop_gradient else target
         with without_autocast(p):
-            each = [regression(p[a], target[b], self.config.normalise) for a, b in pairs]
-        return {"similarity": 2 * torch.stack(each).mean()}
+            similarity = between_views(p, target, self.config.normalise)
+        return {"similarity": similarity, **regulariser_terms(views, self.config)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import permutations
-from typing import ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -12,11 +12,12 @@ from torch import Tensor
 
 from eigenview.functional.similarity import cosine
 from eigenview.objectives.base import Objective, promote, without_autocast
+from eigenview.objectives.regulariser import RegulariserConfig, regularised_reads, regulariser_terms
 from eigenview.views import Views
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimSiamConfig:
+class SimSiamConfig(RegulariserConfig):
     """Options of SimSiam."""
 
     stop_gradient: bool = True
@@ -36,27 +37,38 @@ class SimSiam(Objective):
 
     Normalisation
         Mean over samples and directions: in [-1, 1], -1 where all agree (also after a collapse). Paper and code agree.
-        With more than two views it is the mean over ordered pairs of different views: the range stays.
+        With more than two views it is the mean over ordered pairs of different views: the range stays. Optional terms
+        variance and covariance: VICReg's, summed over two views (objectives/regulariser.py).
 
     Shapes
-        p and z (V N D) -> one scalar. z receives a gradient only with `stop_gradient=False`.
+        p and z (V N D) -> one scalar, and one for each optional term. z receives a gradient only with
+        `stop_gradient=False`, or where it is regularised.
 
     Raises
-        ValueError where p or z is missing from Views.
+        ValueError where p or z (or the regularised field) is missing from Views.
 
     Reference
         Chen and He 2021, arXiv 2011.10566, equations 1 to 4.
     """
 
-    reads: ClassVar[frozenset[str]] = frozenset({"p", "z"})
+    reads: frozenset[str] = frozenset({"p", "z"})
+
+    one_network = "it compares a prediction with an embedding of the same network"
 
     def __init__(self, config: SimSiamConfig = SimSiamConfig()) -> None:
         super().__init__()
         self.config = config
+        self.reads = self.reads_of(config)
+
+    @classmethod
+    def reads_of(cls, config: Any) -> frozenset[str]:
+        """p and z, and what is regularised."""
+        return regularised_reads(cls.reads, config)
 
     def forward(self, views: Views) -> dict[str, Tensor]:
         p, z = promote(views.read("p")), promote(views.read("z"))
         z = z.detach() if self.config.stop_gradient else z
         with without_autocast(p):
             each = [negative_cosine(p[a], z[b]) for a, b in permutations(range(p.shape[0]), 2)]
-        return {"similarity": torch.stack(each).mean()}
+            similarity = torch.stack(each).mean()
+        return {"similarity": similarity, **regulariser_terms(views, self.config)}

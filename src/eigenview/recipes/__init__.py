@@ -16,10 +16,16 @@ from eigenview.errors import UserError, nearest
 # name -> module, function, one line (importing them imports torch, listing them does not)
 RECIPES: dict[str, tuple[str, str, str]] = {
     "small-simclr": ("small", "simclr", "small images on a CPU or one GPU"),
+    "small-directclr": ("small", "directclr", "small images on a CPU or one GPU"),
+    "small-infonce": ("small", "infonce", "small images on a CPU or one GPU"),
     "small-vicreg": ("small", "vicreg", "small images on a CPU or one GPU"),
     "small-barlow-twins": ("small", "barlow_twins", "small images on a CPU or one GPU"),
     "small-byol": ("small", "byol", "small images on a CPU or one GPU"),
     "small-simsiam": ("small", "simsiam", "small images on a CPU or one GPU"),
+    "small-directcopy": ("small", "directcopy", "small images on a CPU or one GPU"),
+    "small-directpred": ("small", "directpred", "small images on a CPU or one GPU"),
+    "small-directset": ("small", "directset", "small images on a CPU or one GPU"),
+    "small-isoloss": ("small", "isoloss", "small images on a CPU or one GPU"),
     "imagenet-simclr": ("imagenet", "simclr", "ResNet-50 as published"),
     "imagenet-vicreg": ("imagenet", "vicreg", "ResNet-50 as published"),
     "imagenet-barlow-twins": ("imagenet", "barlow_twins", "ResNet-50 as published"),

@@ -14,6 +14,10 @@ from typing import Any
 from eigenview.config import NetworkConfig, OptimConfig, RunConfig
 from eigenview.objectives.barlow_twins import BarlowTwinsConfig
 from eigenview.objectives.byol import BYOLConfig
+from eigenview.objectives.direct_predictor import DirectCopyConfig, DirectPredConfig, DirectSetConfig
+from eigenview.objectives.directclr import DirectCLRConfig
+from eigenview.objectives.infonce import InfoNCEConfig
+from eigenview.objectives.isoloss import IsoLossConfig
 from eigenview.objectives.simclr import SimCLRConfig
 from eigenview.objectives.simsiam import SimSiamConfig
 from eigenview.objectives.vicreg import VICRegConfig
@@ -43,6 +47,17 @@ def simclr() -> RunConfig[Any]:
     return _small("simclr", SimCLRConfig(temperature=0.2), NetworkConfig(projector_width=128))
 
 
+def directclr() -> RunConfig[Any]:
+    """DirectCLR on half of the net's 128 coordinates, without a projector. The paper's argument why the rest learns too
+    needs a residual last block, which conv-medium has and conv-small has not."""
+    return _small("directclr", DirectCLRConfig(d0=64), NetworkConfig(projector_layers=0))
+
+
+def infonce() -> RunConfig[Any]:
+    """InfoNCE of the theory, of unnormalised embeddings."""
+    return _small("infonce", InfoNCEConfig(), NetworkConfig(projector_width=128))
+
+
 def byol() -> RunConfig[Any]:
     """BYOL with an EMA target from 0.99 to 1."""
     return replace(_small("byol", BYOLConfig(), NetworkConfig(projector_width=256)), optim=PREDICTOR_AHEAD)
@@ -52,6 +67,26 @@ def simsiam() -> RunConfig[Any]:
     """SimSiam: batch norm after the projector too."""
     network = NetworkConfig(projector_width=256, projector_last_norm=True)
     return replace(_small("simsiam", SimSiamConfig(), network), optim=PREDICTOR_AHEAD)
+
+
+def directcopy() -> RunConfig[Any]:
+    """DirectCopy: the predictor is the normalised second moment of the embeddings."""
+    return _small("directcopy", DirectCopyConfig(), NetworkConfig(projector_width=128))
+
+
+def directpred() -> RunConfig[Any]:
+    """DirectPred: the predictor is its square root."""
+    return _small("directpred", DirectPredConfig(), NetworkConfig(projector_width=128))
+
+
+def directset() -> RunConfig[Any]:
+    """DirectSet at alpha 1, to be set."""
+    return _small("directset", DirectSetConfig(), NetworkConfig(projector_width=128))
+
+
+def isoloss() -> RunConfig[Any]:
+    """IsoLoss of cosines with an EMA target from 0.99 to 1."""
+    return _small("isoloss", IsoLossConfig(), NetworkConfig(projector_width=256))
 
 
 def for_digits(config: RunConfig[Any]) -> RunConfig[Any]:

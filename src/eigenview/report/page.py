@@ -13,7 +13,7 @@ from plotly.offline import get_plotlyjs
 
 import eigenview
 from eigenview import runfiles
-from eigenview.report import configuration, figures, pictures, spectrum, tables
+from eigenview.report import configuration, figures, pictures, predictor, spectrum, tables
 from eigenview.report.read import RunRecord, read_runs
 
 
@@ -60,6 +60,7 @@ def render(records: Sequence[RunRecord], default: dict[str, Any] | None = None) 
         differences=configuration.difference_table(records) if len(records) > 1 else None,
         loss_figures=figures.loss_figures(records),
         figures=figures.course_figures(records) + spectrum.spectrum_figures(records),
+        predictor_figures=predictor.predictor_figures(records),
         plotlyjs=Markup(get_plotlyjs()),
     )
 

@@ -16,6 +16,8 @@ from eigenview import runfiles
 from eigenview.errors import UserError
 
 Row = dict[str, Any]
+MODES = ("F", "W_p", "alignment")
+"""The arrays of spectra.npz that runs with a predictor have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,12 +105,15 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 def _spectra(path: Path) -> dict[str, np.ndarray]:
     arrays = _arrays(path)
     steps = arrays.get("step")
-    for name in ("h", "z"):
+    for name in ("h", "z", *MODES):
         values = arrays.get(name)
         if values is not None and (
             steps is None or values.ndim != 2 or len(values) != len(steps) or values.dtype.kind != "f"
         ):
             raise UserError(f"{path} is damaged: {name} has shape {values.shape}; expected a row per step.")
+    shapes = [arrays[name].shape for name in MODES if name in arrays]
+    if shapes and shapes != [shapes[0]] * len(MODES):
+        raise UserError(f"{path} is damaged: it needs {', '.join(MODES)} of one shape; it has {shapes}.")
     return arrays
 
 

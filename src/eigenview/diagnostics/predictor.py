@@ -1,0 +1,172 @@
+"""What the predictor does to the embedding's own directions: are they eigenvectors of W_p, and what becomes of them.
+
+F = E[z z^T] is the second moment of the embeddings, not centred; its eigenvectors v_j are the modes, largest first.
+W_p is the predictor as a matrix, p = W_p z. In the linear theory (Tian et al. 2021, arXiv 2102.06810) both come to
+share their eigenvectors, and each mode then grows or decays on its own. A predictor with a hidden layer has no such
+matrix; it is described by the linear map that fits it best.
+
+Everything is computed on the CPU in float64, in the basis of the modes: A = [v_i^T W_p v_j], F = diag(s).
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from eigenview.errors import check
+from eigenview.functional.predictors import second_moment
+from eigenview.runfiles import finite
+
+PREDICTOR_MEASURES = (
+    "commutator",
+    "asymmetry",
+    "alignment",
+    "alignment_min",
+    "negative",
+    "largest_F",
+    "largest_W_p",
+    "linear_share",
+    "modes",
+)
+"""The keys of the row, in the order in which they are written."""
+
+CUTOFF = 1e-12
+"""Share of F's largest eigenvalue below which only the rounding of float32 embeddings is left."""
+ROUNDING = 1e-6  # share of the longest W_p v by which an eigenvalue must be below 0 to count as negative
+MOST_OF_F = 0.99  # of the trace: the modes among which the least aligned one is looked for
+CHANCE = 0.5  # a mode's W_p v may be off by this share of W_p's size, not more
+
+
+def diagnose_predictor(z: Tensor, p: Tensor) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """(row, spectra) of `predictor_measures` for embeddings z (V N D) and their predictions p (V N D), any predictor.
+
+    W_p is the least-squares map of `linear_map`, within the modes where these rows determine it. A linear predictor is
+    determined in every mode that z has. Another leaves a residual r, which by chance moves W_p v_j by about
+    |r| / sqrt((V N - modes) s_j): modes where that is over half of W_p's size, |W_p z| / |z| (root mean squares), are
+    left out of all measures and nan in the spectrum "alignment"; "modes" says how many are left, and "linear_share" how
+    much of p the map in them explains. v_j^T W_p v_j is surer, for only v_j . r moves it: the spectrum "W_p" is nan
+    where that is over half. (Chance still adds to the asymmetry, a few tenths for 1,024 rows.) Where z has as many
+    directions as rows, any predictor would be fitted without residual: the modes are then at most half of the rows.
+
+    Where z or p holds nan or infinity, measures are None and spectra nan.
+    """
+    check(z.ndim == 3, "z", tuple(z.shape), "three axes: views, samples, width")
+    check(p.shape == z.shape, "p", tuple(p.shape), f"the shape of z, {tuple(z.shape)}")
+    if not (z.isfinite().all() and p.isfinite().all()):
+        nothing = np.full(z.shape[2], math.nan)
+        return dict.fromkeys(PREDICTOR_MEASURES), {"F": nothing, "W_p": nothing.copy(), "alignment": nothing.copy()}
+    z, p = _on_cpu(z), _on_cpu(p)
+    s, v = _modes(second_moment(z))
+    rows, num = z.shape[0] * z.shape[1], _rank(s)
+    num = rows // 2 if num >= rows else num
+    A, power = _fit(z, p, s, v, num)
+    fitted = A.square() * s  # of E(v_i . p)^2, by each mode j
+    # expected squares of the error of v_i^T W_p v_j, and of W_p v_j
+    errors = (power - fitted.sum(dim=1)).clamp_min(0.0) / (rows - num)
+    bound = CHANCE**2 * fitted.sum() / s[:num].sum()
+    sure, surer = (errors.sum() <= bound * s)[:num], (errors <= bound * s)[:num]
+    left = int(sure.sum())
+    row, spectra = _measures(s, A * (torch.arange(len(s)) < left), left, _share(fitted[:, :left], power))
+    spectra["W_p"] = np.full(len(s), math.nan)
+    spectra["W_p"][:num] = torch.where(surer, A.diagonal()[:num], math.nan).numpy()
+    spectra["alignment"][left:] = math.nan
+    return row, spectra
+
+
+def linear_map(z: Tensor, p: Tensor) -> tuple[Tensor, float]:
+    """(W_p (D D), share): the linear map without offset nearest to z -> p (V N D), and the share of p it explains.
+
+    **Definition** - W_p = E[p z^T] F^+, the least-squares solution of smallest norm; F^+ inverts the eigenvalues of F
+    above 1e-12 of the largest. share = E|W_p z|^2 / E|p|^2: 1 for a linear predictor without offset, and for p = 0.
+    With as many directions in z as rows it is 1 whatever the predictor is.
+    """
+    z, p = _on_cpu(z), _on_cpu(p)
+    s, v = _modes(second_moment(z))
+    A, power = _fit(z, p, s, v, _rank(s))
+    return v @ A @ v.T, _share(A.square() * s, power)
+
+
+def predictor_measures(
+    F: Tensor, W_p: Tensor, linear_share: float = 1.0
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """(row, spectra) of a second moment F (D D, symmetric) with eigenvalues s_j, descending, and of W_p (D D).
+
+    commutator     ||F W_p - W_p F||_F / (||F||_F ||W_p||_F): 0, they share their eigenvectors
+    asymmetry      ||W_p - W_p^T||_F / ||W_p||_F, 0 to 2
+    alignment      mean over modes of cos(v_j, W_p v_j) weighted by s_j, -1 to 1: 1, every v_j is an eigenvector of W_p
+                   with a positive eigenvalue. Among equal s_j the v_j are arbitrary, and with them their cosines
+    alignment_min  the smallest of them among the largest modes that hold 99 % of the trace of F
+    negative       number of eigenvalues of the symmetric part of W_p below 0, by more than 1e-6 of the longest W_p v
+    largest_F      s_1; largest_W_p: the largest eigenvalue of the symmetric part of W_p
+    linear_share   as given; modes: D, see `diagnose_predictor`
+
+    spectra: "F" the s_j, "W_p" the v_j^T W_p v_j, which are W_p's eigenvalues where it is aligned, "alignment" the
+    cosines; each (D,), float64. A ratio over 0 is 0: F = 0 or W_p = 0 have commutator, asymmetry and alignment 0, and
+    a mode that W_p maps to 0 (under 1e-12 of the longest W_p v) has cosine 0.
+    """
+    check(F.ndim == 2 and F.shape[0] == F.shape[1], "F", tuple(F.shape), "a square matrix")
+    check(W_p.shape == F.shape, "W_p", tuple(W_p.shape), f"the shape of F, {tuple(F.shape)}")
+    s, v = _modes(_on_cpu(F))
+    return _measures(s, v.T @ _on_cpu(W_p) @ v, len(s), linear_share)
+
+
+def _measures(s: Tensor, A: Tensor, num: int, linear_share: float) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """The measures in the basis of the modes, of which the first `num` count; columns of A after them are 0.
+
+    Symmetry is judged within those modes: what W_p would do to the others is not known.
+    """
+    inner = A[:num, :num]
+    symmetric = torch.linalg.eigvalsh((inner + inner.T) / 2)
+    size, lengths = A.norm().item(), A.norm(dim=0)
+    cosines = torch.where(lengths > CUTOFF * lengths.max(), A.diagonal() / lengths, 0.0).clamp(-1.0, 1.0)
+    held, counted = s.cumsum(0), s[:num]
+    most = min(num, 1 + int((held < MOST_OF_F * held[-1]).sum()))
+    row = {
+        "commutator": _ratio(((s[:, None] - s) * A).norm().item(), s.norm().item() * size),
+        "asymmetry": _ratio((inner - inner.T).norm().item(), inner.norm().item()),
+        "alignment": _ratio((counted * cosines[:num]).sum().item(), counted.sum().item()),
+        "alignment_min": cosines[:most].min().item() if most and held[-1] > 0 else 0.0,
+        "negative": int((symmetric < -ROUNDING * lengths.max()).sum()),
+        "largest_F": s[0].item(),
+        "largest_W_p": symmetric[-1].item() if num else 0.0,
+        "linear_share": linear_share,
+        "modes": num,
+    }
+    spectra = {"F": s.numpy(), "W_p": A.diagonal().numpy().copy(), "alignment": cosines.numpy()}
+    return finite({name: row[name] for name in PREDICTOR_MEASURES}), spectra
+
+
+def _modes(F: Tensor) -> tuple[Tensor, Tensor]:
+    """Eigenvalues of F, descending and not below 0, and its eigenvectors as columns."""
+    values, vectors = torch.linalg.eigh((F + F.T) / 2)
+    return values.flip(0).clamp_min(0.0), vectors.flip(1)
+
+
+def _rank(s: Tensor) -> int:
+    """How many modes z has."""
+    return int((s > CUTOFF * s[0]).sum())
+
+
+def _fit(z: Tensor, p: Tensor, s: Tensor, v: Tensor, num: int) -> tuple[Tensor, Tensor]:
+    """A = [E[(v_i . p) (v_j . z)] / s_j], with 0 after the first `num` columns; and E(v_i . p)^2."""
+    along_z, along_p = z.flatten(0, 1) @ v, p.flatten(0, 1) @ v
+    A = torch.zeros_like(v)
+    A[:, :num] = along_p.T @ along_z[:, :num] / len(along_z) / s[:num]
+    return A, along_p.square().mean(dim=0)
+
+
+def _share(fitted: Tensor, power: Tensor) -> float:
+    return min(1.0, _ratio(fitted.sum().item(), power.sum().item())) if power.any() else 1.0
+
+
+def _ratio(a: float, b: float) -> float:
+    return a / b if b > 0 else 0.0
+
+
+def _on_cpu(x: Tensor) -> Tensor:
+    """float64 on the CPU: not every accelerator has it."""
+    return x.detach().cpu().double()

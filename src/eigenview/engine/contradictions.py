@@ -1,0 +1,46 @@
+"""Options that do not go together, refused before anything is loaded or written."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from eigenview.config import RunConfig
+from eigenview.errors import UserError, check
+from eigenview.objectives import objective_class
+
+
+def refuse_contradictions(config: RunConfig[Any]) -> None:
+    """Raises UserError where the network asked for is not one that the method can train."""
+    cls, network = objective_class(config.method), config.network
+    reads = cls.reads_of(config.objective)
+    if not reads & {"z", "p"}:
+        check(
+            network.projector_layers == 0,
+            "network.projector_layers",
+            network.projector_layers,
+            f"0 with --method {config.method} on the representation, which leaves a projector untrained",
+        )
+    if "z_target" not in reads:
+        allowed = "auto or online" if "p" in reads else "auto"
+        check(
+            network.target == "auto" or (network.target == "online" and "p" in reads),
+            "network.target",
+            network.target,
+            f"{allowed} with --method {config.method}, which is published without a target network",
+        )
+    elif not getattr(config.objective, "stop_gradient", True):
+        check(
+            network.target == "online",
+            "objective.stop_gradient",
+            False,
+            "True with a target network, which never receives a gradient",
+            "Use --network.target online.",
+        )
+    if config.second_encoder is None and network.branches == "shared":
+        return
+    if cls.one_network is not None:
+        asked = "--network.branches separate" if config.second_encoder is None else "--second-encoder"
+        raise UserError(
+            f"{asked}: {config.method} needs one network for all views, because {cls.one_network}. "
+            "Methods that allow two: vicreg, barlow-twins, simclr, infonce, directclr."
+        )

@@ -1,0 +1,63 @@
+"""VICReg's variance and covariance terms, attached to a siamese method (Bardes et al. 2022, section 5)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor
+
+from eigenview.errors import check
+from eigenview.objectives.base import promote, require_samples, without_autocast
+from eigenview.objectives.vicreg import covariance, variance
+from eigenview.views import Views
+
+FIELD = {"representation": "h", "projector": "z", "predictor": "p"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegulariserConfig:
+    """Weights, and where the terms are taken. Both weights 0: no term and no cost."""
+
+    variance: float = 0.0
+    """Weight of the hinge on each dimension's standard deviation, summed over two views (mu)."""
+    covariance: float = 0.0
+    """Weight of the squared covariances between dimensions, over D, summed over two views (nu)."""
+    site: Literal["representation", "projector", "predictor"] = "projector"
+    """Whose outputs are regularised. They are not normalised: unit vectors could not reach gamma = 1."""
+    gamma: float = 1.0
+    """Standard deviation above which a dimension is left alone."""
+
+    def __post_init__(self) -> None:
+        check(self.variance >= 0, "objective.variance", self.variance, "0 or more")
+        check(self.covariance >= 0, "objective.covariance", self.covariance, "0 or more")
+        check(self.site in FIELD, "objective.site", self.site, ", ".join(FIELD))
+        check(self.gamma > 0, "objective.gamma", self.gamma, "above 0")
+
+    @property
+    def is_on(self) -> bool:
+        """Whether there is any term."""
+        return self.variance > 0 or self.covariance > 0
+
+
+def regularised_reads(reads: frozenset[str], config: RegulariserConfig) -> frozenset[str]:
+    """`reads`, and the field of the regularised site where there is a term."""
+    return reads | {FIELD[config.site]} if config.is_on else reads
+
+
+def regulariser_terms(views: Views, config: RegulariserConfig, eps: float = 1e-4) -> dict[str, Tensor]:
+    """mu (v(Z) + v(Z')) and nu (c(Z) + c(Z')) of VICReg at the chosen site; twice the mean over more views.
+
+    The published ablation gives neither site nor coefficients: both are the caller's.
+    """
+    if not config.is_on:
+        return {}
+    x = promote(views.read(FIELD[config.site]))
+    require_samples(x, 2)
+    terms: dict[str, Tensor] = {}
+    with without_autocast(x):
+        if config.variance > 0:
+            terms["variance"] = config.variance * 2 * variance(x, config.gamma, eps)
+        if config.covariance > 0:
+            terms["covariance"] = config.covariance * 2 * covariance(x)
+    return terms
