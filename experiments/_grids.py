@@ -26,7 +26,13 @@ Claim = tuple[str, str, str]
 """(cell, ">" or "~", cell): the first is better than the second, or there is nothing between them."""
 
 SCALES: dict[str, dict[str, Any]] = {
-    "tiny": {"data_fraction": 0.25, "epochs": 5, "size": 24, "encoder": "conv-small"},
+    "tiny": {
+        "data_fraction": 0.25,
+        "epochs": 5,
+        "size": 24,
+        "encoder": "conv-small",
+        "probe": {"images": 12_500, "few_label_draws": 5},
+    },
     "cpu": {"epochs": 10, "size": 24, "encoder": "conv-small"},
     "gpu": {"epochs": 100, "size": 32, "encoder": "torchvision:resnet18"},
 }

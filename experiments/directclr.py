@@ -15,14 +15,11 @@ published settings are ImageNet's.
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
-from eigenview.config import RunConfig
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the command's own path does not hold the checkout
 from experiments._grids import BLUE, ORANGE, Claim, Results, bars, cell, check_claims, failures, numbers, order
+
+from eigenview.config import RunConfig
 
 SIXTEENTHS = {"d0 6%": 1, "d0 19%": 3, "d0 38%": 6, "d0 75%": 12}
 WIDTH = {"conv-medium": 256, "torchvision:resnet18": 512}

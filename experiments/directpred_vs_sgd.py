@@ -12,15 +12,12 @@ small-byol for all (a learned predictor, and a set one between two settings, at 
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
+
+from experiments._grids import BLUE, ORANGE, TIAN, Claim, Results, bars, cell, check_claims, failures, order
 
 from eigenview.config import RunConfig
 from eigenview.recipes import load_recipe
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the command's own path does not hold the checkout
-from experiments._grids import BLUE, ORANGE, TIAN, Claim, Results, bars, cell, check_claims, failures, order
 
 CIFAR, LONG, STL = "CIFAR-10, 100 epochs", "CIFAR-10, 300 epochs", "STL-10, 100 epochs"
 published = {

@@ -11,14 +11,11 @@ Settings: one eps and rho for all, those of recipe small-directset; gpu is as pu
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
-from eigenview.config import RunConfig
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the command's own path does not hold the checkout
 from experiments._grids import TIAN, Claim, Results, cell, check_claims, failures, lines, order
+
+from eigenview.config import RunConfig
 
 CIFAR, LONG = "CIFAR-10, 100 epochs", "CIFAR-10, 300 epochs"
 published = {

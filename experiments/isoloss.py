@@ -15,20 +15,17 @@ gpu is as published (LARS and rho 0.998; SGD and rho 0.5 without EMA), at a tent
 
 from __future__ import annotations
 
-import sys
 from dataclasses import fields
 from itertools import product
-from pathlib import Path
 from typing import Any
+
+from experiments._grids import SCALES, Claim, Results, cell, check_claims, difference, failures, lines, numbers, within
 
 from eigenview.config import OptimConfig, RunConfig
 from eigenview.objectives.closed_form import ClosedFormConfig
 from eigenview.objectives.direct_predictor import DirectSetConfig
 from eigenview.objectives.isoloss import IsoLossConfig
 from eigenview.recipes import load_recipe
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the command's own path does not hold the checkout
-from experiments._grids import SCALES, Claim, Results, cell, check_claims, difference, failures, lines, numbers, within
 
 EARLY = {"tiny": 2, "gpu": 20}
 # fmi-basel/implicit-var-reg, commit 2e8d364

@@ -12,15 +12,12 @@ Settings: tiny and cpu are recipe small-byol with these fields; gpu is as publis
 
 from __future__ import annotations
 
-import sys
 from itertools import product
-from pathlib import Path
 from typing import Any
 
-from eigenview.config import RunConfig
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the command's own path does not hold the checkout
 from experiments._grids import BLUE, ORANGE, TIAN, Claim, Results, bars, cell, check_claims, failures
+
+from eigenview.config import RunConfig
 
 FORMS = ("symmetric", "free")
 COLUMN = "STL-10, 100 epochs"

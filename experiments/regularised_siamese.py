@@ -16,14 +16,11 @@ which satisfies the hinge already: there the variance term is zero and its cell 
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
-from eigenview.config import RunConfig
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the command's own path does not hold the checkout
 from experiments._grids import BLUE, GREEN, ORANGE, Claim, Results, bars, cell, check_claims, failures
+
+from eigenview.config import RunConfig
 
 VARIANCE, COVARIANCE = 1.0, 0.04
 NO_NORM = {"head_norm": False, "projector_last_norm": False}

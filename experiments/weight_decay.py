@@ -13,16 +13,13 @@ therefore end with a decay of 1e-1, of which nothing is published. Biases and no
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
-from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from eigenview.config import RunConfig
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the command's own path does not hold the checkout
 from experiments._grids import TIAN, TIAN_SGD, Claim, Results, cell, check_claim, check_claims, failures, lines, numbers
+
+from eigenview.config import RunConfig
 
 DECAYS = ("0", "4e-4", "1e-3", "1e-2", "1e-1")
 AT: dict[str, tuple[str, ...]] = {"tiny": DECAYS, "cpu": ("0", "4e-4", "1e-2", "1e-1"), "gpu": DECAYS[:-1]}

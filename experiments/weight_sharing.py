@@ -12,13 +12,8 @@ conv-medium at tiny and cpu, ResNet-34 beside ResNet-18 at gpu. The numbers are 
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
 from typing import Any
 
-from eigenview.config import RunConfig
-
-sys.path.insert(0, str(Path(__file__).parents[1]))  # the command's own path does not hold the checkout
 from experiments._grids import (
     BLUE,
     GREEN,
@@ -33,6 +28,8 @@ from experiments._grids import (
     numbers,
     within,
 )
+
+from eigenview.config import RunConfig
 
 METHODS = {"VICReg": "vicreg", "Barlow Twins": "barlow-twins", "SimCLR": "simclr"}
 COLUMN = "ImageNet"

@@ -154,6 +154,8 @@ class MonitorConfig:
 class ProbeConfig:
     """Probes on frozen features of the last checkpoint."""
 
+    images: int | None = None
+    """Most labelled images to fit probes on, drawn with the seed; default: all."""
     knn_k: int = 20
     """Neighbours of the k-NN vote."""
     knn_temperature: float = 0.07
@@ -164,6 +166,7 @@ class ProbeConfig:
     """Random draws of those labels; the mean is reported."""
 
     def __post_init__(self) -> None:
+        check(self.images is None or self.images >= 2, "probe.images", self.images, "2 or more")
         check(self.knn_k >= 1, "probe.knn_k", self.knn_k, "1 or more")
         check(self.knn_temperature > 0, "probe.knn_temperature", self.knn_temperature, "above 0")
         check(self.labels_per_class >= 1, "probe.labels_per_class", self.labels_per_class, "1 or more")

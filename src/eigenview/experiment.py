@@ -51,6 +51,9 @@ def load_experiment(name: str) -> ModuleType:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module
+    checkout = str(FOLDER.parent.resolve())
+    if checkout not in sys.path:
+        sys.path.insert(0, checkout)  # the command's own path does not hold it, and experiments share _grids.py
     spec.loader.exec_module(module)
     return module
 

@@ -63,6 +63,9 @@ def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
             f"--probe-data {config.probe_data} has no labels: probes need class subfolders, "
             "or an array file with labels. Leave --probe-data out to train without probes."
         )
+    if probes is not None and config.probe.images is not None:
+        drawn = np.random.default_rng((config.seed, 3)).permutation(len(probes[0]))[: config.probe.images]
+        probes = (probes[0].take(np.sort(drawn)), probes[1])
     train, held_out, note = _hold_out(images, probes, config)
     if config.data_fraction < 1:
         share = np.random.default_rng((config.seed, 2)).permutation(len(train))
