@@ -16,9 +16,10 @@ import torch
 from eigenview import runfiles
 from eigenview.cli import run
 
-# BYOL has everything that can be lost: optimiser, schedule, predictor, target network, augmentation, sample order.
-FIELDS = ["--method", "byol", "--epochs", "3", "--batch-size", "128", "--monitor.log-every-steps", "1"]
-FIELDS += ["--monitor.images", "64", "--probe.few-label-draws", "1"]
+# DirectPred every third step has everything that can be lost: optimiser, schedule, target network, augmentation, sample
+# order, and an objective with a running moment, a matrix trained in between and a count of steps.
+FIELDS = ["--method", "directpred", "--objective.refresh-every", "3", "--epochs", "3", "--batch-size", "128"]
+FIELDS += ["--monitor.log-every-steps", "1", "--monitor.images", "64", "--probe.few-label-draws", "1"]
 # a checkpoint every few steps, so that a kill between two of them loses steps that must be done again alike
 FIELDS += ["--monitor.checkpoint-minutes", "0.001", "--network.projector-hidden", "64"]
 

@@ -17,7 +17,9 @@ RUNS: dict[str, tuple[str, dict[str, Any], int, str]] = {
     "no covariance": ("vicreg", {"objective": {"covariance": 0.0}}, 15, "dimensional collapse"),
     # the batch norm at the projector's end forbids a constant embedding: the images fall onto few directions
     "no stop-gradient": ("simsiam", {"objective": {"stop_gradient": False}}, 15, "dimensional collapse"),
-    # without it they fall onto one point; the recipe's low rate takes its time
+    # nothing but the target differs between the two sides of the loss
+    "no predictor": ("simsiam", {"network": {"predictor_layers": 0}}, 15, "dimensional collapse"),
+    # without that norm they fall onto one point; the recipe's low rate takes its time
     "no stop-gradient, no norm": (
         "simsiam",
         {"objective": {"stop_gradient": False}, "network": {"projector_last_norm": False}},

@@ -153,8 +153,10 @@ class Monitor(L.Callback):
         row["verdict"] = self.verdict.label
         self.history.append(row)
         runfiles.append_row(self.directory / runfiles.DIAGNOSTICS, row)
+        is_first = not self.spectra["step"]
         for name, value in {"step": step, **spectra}.items():
-            self.spectra.setdefault(name, []).append(value)
+            if is_first or name in self.spectra:  # a run begun before there were predictor spectra goes on without
+                self.spectra.setdefault(name, []).append(value)
         arrays = {name: np.asarray(values) for name, values in self.spectra.items()}
         runfiles.write_arrays(self.directory / runfiles.SPECTRA, arrays)
         self.clock.proceed()

@@ -79,7 +79,7 @@ def _modes(record: RunRecord, name: str) -> Figure | None:
         caption = "Modes by rank at each epoch: lines that fall and bounce back escape collapse, those that stay down "
         return finished("predictor-F", "Eigenvalues of F", caption + "are lost.", figure)
     _mark_zero(figure)
-    caption = "How the predictor scales the same modes v: one at 0 or below is not predicted, and decays."
+    caption = "How the predictor scales the same modes v: at 0 or below, linear theory lets a mode decay."
     return finished("predictor-W_p", "The predictor along these modes", caption + _linear_share(record), figure)
 
 

@@ -1,0 +1,145 @@
+"""What is trained: targets, branches, predictors, and options that do not go together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+
+from eigenview.config import NetworkConfig, OptimConfig
+from eigenview.engine.contradictions import refuse_contradictions
+from eigenview.engine.network import build_network
+from eigenview.engine.optim import build_optimizer
+from eigenview.engine.plan import make_plan
+from eigenview.engine.train import build_module
+from eigenview.errors import NonFiniteError, UserError
+from eigenview.models.heads import predictor
+from eigenview.recipes import default
+from eigenview.run import with_fields
+
+
+def config(method: str, **fields: Any) -> Any:
+    return with_fields(default(method, "digits"), {"monitor": {"images": 16}, **fields})
+
+
+def module_of(method: str, **fields: Any) -> Any:
+    return build_module(make_plan(config(method, **fields)))
+
+
+def one_step(module: Any, count: int = 32) -> Any:
+    """A training step without Lightning: loss and gradients."""
+    loss = module.training_step({"index": torch.arange(count), "images": None}, 0)
+    loss.backward()
+    return loss
+
+
+REFUSED = [
+    ("simsiam", {"network": {"target": "ema"}}, r"network\.target is 'ema'; allowed: auto or online .*simsiam"),
+    ("vicreg", {"network": {"target": "online"}}, r"network\.target is 'online'; allowed: auto with"),
+    ("byol", {"objective": {"stop_gradient": False}}, r"objective\.stop_gradient is False.*--network\.target online"),
+    ("byol", {"second_encoder": "conv-small"}, r"--second-encoder: byol needs one network.*vicreg"),
+    ("directpred", {"network": {"branches": "separate"}}, r"--network\.branches separate: directpred needs one"),
+    ("isoloss", {"network": {"branches": "separate"}}, r"isoloss needs one network"),
+    ("directclr", {"network": {"projector_layers": 2}}, r"network\.projector_layers is 2; allowed: 0 with"),
+]
+
+
+@pytest.mark.parametrize(("method", "fields", "message"), REFUSED)
+def test_contradictions_are_refused_with_the_reason(method: str, fields: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        refuse_contradictions(config(method, **fields))
+
+
+@pytest.mark.parametrize("method", ["simclr", "vicreg", "barlow-twins", "infonce"])
+def test_two_branches_are_both_trained(method: str) -> None:
+    module = module_of(method, network={"branches": "separate"}, second_encoder="conv-small", views=3)
+    one_step(module)
+    second = module.network.second
+    assert second is not None
+    for part in (module.network.encoder, module.network.projector, second.encoder, second.projector):
+        assert any(p.grad is not None and p.grad.abs().max() > 0 for p in part.parameters())
+
+
+def test_separate_branches_start_apart_and_the_first_is_as_without() -> None:
+    reads = frozenset({"z"})
+    alone = build_network("conv-tiny", 16, NetworkConfig(), reads, seed=3)[0]
+    pair = build_network("conv-tiny", 16, NetworkConfig(branches="separate"), reads, seed=3)[0]
+    assert pair.second is not None
+    for name, weight in alone.encoder.named_parameters():
+        assert torch.equal(dict(pair.encoder.named_parameters())[name], weight)
+    x = torch.randn(4, 3, 16, 16)
+    assert not torch.allclose(pair.embed(x, 0)[1], pair.embed(x, 1)[1])
+    assert torch.equal(pair.eval().embed(x, 0)[1], pair.embed(x, 2)[1])
+
+
+def test_branches_of_unequal_width_cannot_share_coordinates() -> None:
+    with pytest.raises(UserError, match=r"--second-encoder is 'torchvision:resnet18'.*width .*projector-layers 1"):
+        module_of("vicreg", network={"projector_layers": 0}, second_encoder="torchvision:resnet18")
+
+
+def test_d0_beyond_the_representation_is_refused() -> None:
+    with pytest.raises(UserError, match=r"objective\.d0 is 4096"):
+        module_of("directclr", objective={"d0": 4096})
+
+
+@pytest.mark.parametrize("method", ["byol", "directcopy", "isoloss"])
+def test_the_online_network_can_be_its_own_target(method: str) -> None:
+    module = module_of(method, network={"target": "online"})
+    assert module.target is None
+    assert module.target_momentum_at(0) is None
+    assert torch.isfinite(one_step(module))
+    assert module_of(method).target is not None
+
+
+@pytest.mark.parametrize("layers", [0, 1, 2])
+def test_learned_predictors_of_every_depth_train(layers: int) -> None:
+    module = module_of("simsiam", network={"predictor_layers": layers, "predictor_symmetric": layers > 0})
+    one_step(module)
+    grads = [p.grad for p in module.network.predictor.parameters()]
+    assert len(grads) == {0: 0, 1: 2, 2: 4}[layers]
+    assert all(g is not None and g.abs().max() > 0 for g in grads)
+
+
+def test_a_closed_form_predictor_moves_after_the_step_only() -> None:
+    module = module_of("directpred", objective={"refresh_every": 2})
+    before = module.objective.predictor.W.detach().clone()
+    one_step(module)
+    assert torch.equal(module.objective.predictor.W, before)
+    assert module.objective.predictor.W.grad is not None  # trained between refreshes
+    module.update_objective(module._record, 0)
+    assert not torch.equal(module.objective.predictor.W, before)
+
+
+def test_an_overflow_in_the_moment_names_its_step() -> None:
+    module = module_of("directcopy")
+    one_step(module)
+    record = module._record
+    with pytest.raises(NonFiniteError, match=r"second moment F .* at step 17; likely cause: the learning rate"):
+        module.update_objective(type(record)(z=record.z * 1e25, z_target=record.z_target), 17)
+
+
+def test_the_predictor_has_a_rate_and_a_decay_of_its_own() -> None:
+    head = predictor(4, NetworkConfig(predictor_layers=1))
+    network = torch.nn.Sequential(torch.nn.Linear(3, 4), head)
+    optim = OptimConfig(
+        name="sgd", lr_per_256=1.0, weight_decay=0.5, predictor_weight_decay=0.25, predictor_lr_factor=3
+    )
+    groups = build_optimizer(optim, network, batch_size=256, predictor=[head]).param_groups
+    found = {(g["factor"], g["weight_decay"]): sum(p.numel() for p in g["params"]) for g in groups}
+    assert found == {(1.0, 0.5): 12, (1.0, 0.0): 4, (3.0, 0.25): 16, (3.0, 0.0): 4}
+
+
+def test_a_share_of_the_images_is_drawn_with_the_seed() -> None:
+    whole, half, again = (make_plan(config("vicreg", data_fraction=f)) for f in (1.0, 0.5, 0.5))
+    other = make_plan(config("vicreg", data_fraction=0.5, seed=1))
+    assert len(half.train) == round(len(whole.train) / 2)
+    first, second, third = (plan.train.read(torch.arange(8).numpy()) for plan in (half, again, other))
+    assert (first == second).all()
+    assert not (first == third).all()
+
+
+def test_probes_can_be_fitted_on_fewer_images() -> None:
+    plan = make_plan(config("vicreg", probe={"images": 200}))
+    assert plan.probes is not None
+    assert len(plan.probes[0]) == 200
