@@ -56,6 +56,8 @@ def pretrain(args: list[str]) -> int:
     kind = Pretrain[type(base.objective)]  # type: ignore[misc]
     given = parse(kind, args, "pretrain", Pretrain(run=base))
     config: RunConfig[Any] = given.run
+    if config.method != base.method and recipe is None:
+        raise UserError(f"--method was given more than once, as {base.method} and {config.method}; give one.")
     if config.method != base.method:
         raise UserError(f"--recipe {recipe} is for {base.method}; leave --method out.")
     directory = given.out or runfiles.next_run_dir(Path("runs"), config.data, config.method)
