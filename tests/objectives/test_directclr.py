@@ -85,14 +85,14 @@ def test_d0_wider_than_the_representation_is_refused_early_and_late() -> None:
         DirectCLRConfig(d0=0)
 
 
-def test_a_random_subset_is_a_permuted_first_one() -> None:
+def test_a_fixed_subset_is_a_permuted_first_one() -> None:
     h = random(2, 6, 8).requires_grad_()
     chosen = random_coordinates(8, 3, seed=4)
     assert len(set(chosen.tolist())) == 3
-    value = loss(h, width=8, d0=3, subset="random", seed=4)
+    value = loss(h, width=8, d0=3, subset="fixed", seed=4)
     torch.testing.assert_close(value, loss(h[..., chosen], d0=3), rtol=1e-14, atol=0)
     assert torch.equal(torch.autograd.grad(value, h)[0].abs().amax((0, 1)).nonzero().flatten(), chosen)
-    assert loss(h, width=8, d0=3, subset="random", seed=5) != value
+    assert loss(h, width=8, d0=3, subset="fixed", seed=5) != value
 
 
 def test_low_rank_equals_the_papers_fixed_projector() -> None:
@@ -111,7 +111,7 @@ def test_all_directions_are_the_whole_representation() -> None:
     torch.testing.assert_close(loss(h, width=8, d0=8, subset="low-rank"), loss(h, d0=8), rtol=1e-5, atol=0)
 
 
-@pytest.mark.parametrize("subset", ["random", "low-rank"])
+@pytest.mark.parametrize("subset", ["random", "fixed", "low-rank"])
 def test_what_was_drawn_is_state(subset: str) -> None:
     views = Views(h=random(2, 6, 8))
     drawn, other = (
@@ -137,3 +137,20 @@ def test_bad_options_are_named() -> None:
             DirectCLRConfig(**{option: value})  # type: ignore[arg-type]
     with pytest.raises(UserError, match="allowed: first with objective"):
         DirectCLRConfig(site="embedding", subset="random")
+
+
+def test_the_random_subset_is_drawn_anew_in_update_and_goes_on_after_a_resume() -> None:
+    views = Views(h=random(2, 6, 30))
+    make = lambda: DirectCLR(DirectCLRConfig(d0=5, subset="random"), representation=30)  # noqa: E731
+    whole, first, second = make(), make(), make()
+    drawn = []
+    for _ in range(4):
+        whole.update(views)
+        drawn.append(whole.coordinates.tolist())
+        assert len(set(drawn[-1])) == 5
+    assert len({tuple(d) for d in drawn}) == 4
+    for _ in range(2):
+        first.update(views)
+    second.load_state_dict(first.state_dict())
+    second.update(views)
+    assert second.coordinates.tolist() == drawn[2]

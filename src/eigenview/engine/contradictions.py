@@ -6,7 +6,7 @@ from typing import Any
 
 from eigenview.config import RunConfig
 from eigenview.errors import UserError, check
-from eigenview.objectives import objective_class
+from eigenview.objectives import OBJECTIVES, objective_class
 
 
 def refuse_contradictions(config: RunConfig[Any]) -> None:
@@ -42,5 +42,5 @@ def refuse_contradictions(config: RunConfig[Any]) -> None:
         asked = "--network.branches separate" if config.second_encoder is None else "--second-encoder"
         raise UserError(
             f"{asked}: {config.method} needs one network for all views, because {cls.one_network}. "
-            "Methods that allow two: vicreg, barlow-twins, simclr, infonce, directclr."
+            f"Methods that allow two: {', '.join(m for m in OBJECTIVES if objective_class(m).one_network is None)}."
         )
