@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import Literal
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -48,8 +49,8 @@ class DirectCLRConfig:
 
 def random_coordinates(width: int, count: int, seed: int, draw: int = 0) -> Int[Tensor, " count"]:
     """`count` different coordinates of `width`, in rising order; a function of `seed` and the number of the draw."""
-    generator = torch.Generator().manual_seed((seed << 32) + draw)
-    return torch.randperm(width, generator=generator)[:count].sort().values
+    drawn = np.random.default_rng((seed, draw)).permutation(width)[:count]
+    return torch.from_numpy(np.sort(drawn))
 
 
 def random_directions(width: int, count: int, seed: int) -> Float[Tensor, "width count"]:
