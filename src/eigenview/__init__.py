@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from eigenview.objectives.simclr import SimCLRConfig as SimCLRConfig
     from eigenview.objectives.simsiam import SimSiam as SimSiam
     from eigenview.objectives.simsiam import SimSiamConfig as SimSiamConfig
+    from eigenview.objectives.unbiased_vicreg import UnbiasedVICReg as UnbiasedVICReg
+    from eigenview.objectives.unbiased_vicreg import UnbiasedVICRegConfig as UnbiasedVICRegConfig
     from eigenview.objectives.vicreg import VICReg as VICReg
     from eigenview.objectives.vicreg import VICRegConfig as VICRegConfig
     from eigenview.run import Run as Run
@@ -70,6 +72,8 @@ _EXPORTS = {
     "SimCLRConfig": "objectives.simclr",
     "SimSiam": "objectives.simsiam",
     "SimSiamConfig": "objectives.simsiam",
+    "UnbiasedVICReg": "objectives.unbiased_vicreg",
+    "UnbiasedVICRegConfig": "objectives.unbiased_vicreg",
     "VICReg": "objectives.vicreg",
     "VICRegConfig": "objectives.vicreg",
     "Run": "run",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from itertools import permutations
 from statistics import fmean, pvariance, variance
 
 import numpy as np
@@ -71,6 +72,23 @@ def vicreg(z1: Rows, z2: Rows) -> float:
     return 25 * invariance + 25 * fmean(hinges) + sum(energies)
 
 
+def unbiased_vicreg(z1: Rows, z2: Rows) -> float:
+    """C_ij^2 as the mean over ordered 4-tuples of different rows of the product of two half squared differences."""
+    n, d = len(z1), len(z1[0])
+    invariance = sum((z1[i][j] - z2[i][j]) ** 2 for i in range(n) for j in range(d)) / (n * d)
+    hinges, energies = [], []
+    for z in (z1, z2):
+        hinges.append(fmean(max(0.0, 1 - math.sqrt(variance(f) + 1e-4)) for f in columns(z)))
+        rows, tuples = np.array(z), list(permutations(range(n), 4))
+        products = 0.0
+        for a, b, c, e in tuples:
+            x, y = rows[a] - rows[b], rows[c] - rows[e]
+            both = np.outer(x, x) * np.outer(y, y) / 4
+            products += (both.sum() - both.trace()) / len(tuples)
+        energies.append(products / d)
+    return 25 * invariance + 25 * fmean(hinges) + 4 * sum(energies)
+
+
 def barlow_twins(z1: Rows, z2: Rows) -> float:
     c1, c2, loss = columns(z1), columns(z2), 0.0
     for i, a in enumerate(c1):
@@ -99,6 +117,7 @@ def direct(z1: Rows, z2: Rows, t1: Rows, t2: Rows, *, alpha: float, eps: float) 
 
 
 NAIVE: dict[str, Callable[..., float]] = {
+    "unbiased-vicreg": unbiased_vicreg,
     "directcopy": partial(direct, alpha=1.0, eps=0.3),
     "directset": partial(direct, alpha=1.0, eps=0.3),
     "directpred": partial(direct, alpha=0.5, eps=0.01),
@@ -117,6 +136,7 @@ def naive_loss(method: str, views: Views) -> float:
         "directclr": [views.h],
         "infonce": [views.z],
         "vicreg": [views.z],
+        "unbiased-vicreg": [views.z],
         "barlow-twins": [views.z],
         "byol": [views.p, views.z_target],
         "simsiam": [views.p, views.z],

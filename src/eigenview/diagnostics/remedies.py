@@ -15,6 +15,7 @@ LOW_MODES = ("a larger --objective.eps", "a smaller --objective.alpha", "a small
 COMPLETE = {
     "simclr": ("--objective.temperature 0.2 to 0.5", "a larger --batch-size: more images to tell apart", SMALLER_RATE),
     "vicreg": ("--objective.variance 25, which asks every dimension to vary", SMALLER_RATE),
+    "unbiased-vicreg": ("--objective.variance 25, which asks every dimension to vary", SMALLER_RATE),
     "barlow-twins": (SMALLER_RATE, "--optim.warmup-epochs 5"),
     "byol": (
         "--network.target-momentum 0.99: a target that moves too fast does not hold embeddings apart",
@@ -29,6 +30,7 @@ COMPLETE = {
 DIMENSIONAL = {
     "simclr": ("--objective.temperature 0.1 to 0.2: nearer neighbours are pushed apart", "a larger --batch-size"),
     "vicreg": ("--objective.covariance 1, which decorrelates the dimensions", "a larger --batch-size"),
+    "unbiased-vicreg": ("--objective.covariance 4, which decorrelates the dimensions",),
     "barlow-twins": ("--objective.off-diagonal 0.0051 or more", "a larger --batch-size"),
     "byol": ("--network.projector-last-norm", "more --epochs", "--method vicreg or --method barlow-twins"),
     "simsiam": ("keep the stop-gradient (no --objective.no-stop-gradient)", "--method vicreg or --method barlow-twins"),

@@ -96,7 +96,7 @@ def _finding(row: Mapping[str, Any], method: str, width: int) -> Finding:
         if (spread := _read(part, "spread")) < limit:
             return "complete collapse", _one_point(f"all images map to one point of the {name}", spread, part)
     std, scale = _read(z, "std"), _read(h, "rms")
-    if method == "vicreg" and std < LIMITS.vanished_std:
+    if method in ("vicreg", "unbiased-vicreg") and std < LIMITS.vanished_std:
         return (
             "complete collapse",
             f"all images map to one point: standard deviation {std:.2g} of the embedding's dimensions, where the "

@@ -22,6 +22,7 @@ HELD_OUT_FRACTION = 0.1
 # method -> the augmentation it was published with; the others have one of their own name
 AUGMENTATION_OF = {
     "vicreg": "asymmetric",
+    "unbiased-vicreg": "asymmetric",
     "barlow-twins": "asymmetric",
     "byol": "asymmetric",
     "isoloss": "asymmetric",

@@ -20,7 +20,7 @@ from eigenview.engine.plan import Plan
 
 TITLES = {"simclr": "SimCLR", "vicreg": "VICReg", "barlow-twins": "Barlow Twins", "byol": "BYOL", "simsiam": "SimSiam"}
 TITLES |= {"directcopy": "DirectCopy", "directpred": "DirectPred", "directset": "DirectSet", "isoloss": "IsoLoss"}
-TITLES |= {"directclr": "DirectCLR", "infonce": "InfoNCE"}
+TITLES |= {"directclr": "DirectCLR", "infonce": "InfoNCE", "unbiased-vicreg": "unbiased VICReg"}
 
 
 def show_plan(console: Console, plan: Plan, module: PretrainModule, directory: Path) -> None:

@@ -57,6 +57,54 @@ def off_diagonal_energy(z: Float[Tensor, "*views N D"]) -> Float[Tensor, "*views
     return covariance_energy(z) - variances(z).square().sum(dim=-1)
 
 
+def unbiased_covariance_energy(z: Float[Tensor, "*views N D"]) -> Float[Tensor, "*views"]:
+    """sum over i, j of U_ij, U_ij the order-4 U-statistic of C_ij^2, C the population's covariance. Needs N >= 4.
+
+    U_ij = (N-1) / (N (N-2) (N-3)) [(N-1)(N-2) S_ij^2 + S_ii S_jj - N Q_ij], S the unbiased covariance,
+    Q_ij = sum_a y_ai^2 y_aj^2 / (N-1), y centred rows. Its mean over batches of independent rows is ||C||_F^2 exactly,
+    for every law with fourth moments, where `covariance_energy` is too large by about (tr C)^2 / (N - 1). It may be
+    negative; clamping it would bring a bias back. O(min(N, D) N D) operations.
+    """
+    y = centred(z)
+    samples = z.shape[-2]
+    trace = y.square().sum(dim=(-2, -1)) / (samples - 1)
+    fourth = y.square().sum(dim=-1).square().sum(dim=-1) / (samples - 1)
+    return _order_four(covariance_energy(z), trace.square(), fourth, samples)
+
+
+def unbiased_squared_variances(z: Float[Tensor, "*views N D"]) -> Float[Tensor, "*views D"]:
+    """U_jj of `unbiased_covariance_energy`: its mean over batches is Var_j^2. Needs N >= 4; may be negative."""
+    y = centred(z)
+    samples = z.shape[-2]
+    square = (y.square().sum(dim=-2) / (samples - 1)).square()
+    fourth = y.square().square().sum(dim=-2) / (samples - 1)
+    return _order_four(square, square, fourth, samples)
+
+
+def unbiased_off_diagonal_energy(z: Float[Tensor, "*views N D"]) -> Float[Tensor, "*views"]:
+    """sum over i != j of U_ij: its mean over batches is that of C_ij^2, exactly. Needs N >= 4; may be negative."""
+    return unbiased_covariance_energy(z) - unbiased_squared_variances(z).sum(dim=-1)
+
+
+def half_batch_energy(z: Float[Tensor, "*views N D"]) -> Float[Tensor, "*views"]:
+    """sum over i, j of S^A_ij S^B_ij, S^A and S^B the covariances of the first and the second half of the rows.
+
+    Unbiased for ||C||_F^2 as `unbiased_covariance_energy`, with more variance: it uses fewer pairs. Needs N >= 4.
+    """
+    half = z.shape[-2] // 2
+    a, b = centred(z[..., :half, :]), centred(z[..., half:, :])
+    scale = (a.shape[-2] - 1) * (b.shape[-2] - 1)
+    # <A^T A, B^T B> = ||A B^T||_F^2
+    if half < z.shape[-1]:
+        return (a @ b.mT).square().sum(dim=(-2, -1)) / scale
+    return ((a.mT @ a) * (b.mT @ b)).sum(dim=(-2, -1)) / scale
+
+
+def _order_four(square: Tensor, product: Tensor, fourth: Tensor, samples: int) -> Tensor:
+    n = samples
+    return (n - 1) / (n * (n - 2) * (n - 3)) * ((n - 1) * (n - 2) * square + product - n * fourth)
+
+
 def pair_diagonals(x: Float[Tensor, "V N D"]) -> Float[Tensor, "pairs D"]:
     """Diagonals of the cross-moments x_a^T x_b / N of every unordered pair of views a < b."""
     return torch.stack([(x[a] * x[b]).mean(dim=0) for a, b in combinations(range(x.shape[0]), 2)])

@@ -50,7 +50,7 @@ class DirectCLRConfig:
 def random_coordinates(width: int, count: int, seed: int, draw: int = 0) -> Int[Tensor, " count"]:
     """`count` different coordinates of `width`, in rising order; a function of `seed` and the number of the draw."""
     drawn = np.random.default_rng((seed, draw)).permutation(width)[:count]
-    return torch.from_numpy(np.sort(drawn))
+    return torch.tensor(sorted(drawn.tolist()))
 
 
 def random_directions(width: int, count: int, seed: int) -> Float[Tensor, "width count"]:

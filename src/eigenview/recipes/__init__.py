@@ -19,6 +19,7 @@ RECIPES: dict[str, tuple[str, str, str]] = {
     "small-directclr": ("small", "directclr", "small images on a CPU or one GPU"),
     "small-infonce": ("small", "infonce", "small images on a CPU or one GPU"),
     "small-vicreg": ("small", "vicreg", "small images on a CPU or one GPU"),
+    "small-unbiased-vicreg": ("small", "unbiased_vicreg", "small images on a CPU or one GPU"),
     "small-barlow-twins": ("small", "barlow_twins", "small images on a CPU or one GPU"),
     "small-byol": ("small", "byol", "small images on a CPU or one GPU"),
     "small-simsiam": ("small", "simsiam", "small images on a CPU or one GPU"),

@@ -20,6 +20,7 @@ from eigenview.objectives.infonce import InfoNCEConfig
 from eigenview.objectives.isoloss import IsoLossConfig
 from eigenview.objectives.simclr import SimCLRConfig
 from eigenview.objectives.simsiam import SimSiamConfig
+from eigenview.objectives.unbiased_vicreg import UnbiasedVICRegConfig
 from eigenview.objectives.vicreg import VICRegConfig
 
 ADAM = OptimConfig(name="adamw", lr_per_256=2.8e-3, batch_scaling="sqrt", weight_decay=1e-4)
@@ -35,6 +36,11 @@ def _small(method: str, objective: Any, network: NetworkConfig) -> RunConfig[Any
 def vicreg() -> RunConfig[Any]:
     """VICReg with the authors' 25/25/1."""
     return _small("vicreg", VICRegConfig(), NetworkConfig())
+
+
+def unbiased_vicreg() -> RunConfig[Any]:
+    """VICReg by U-statistics, with a covariance weight of its own."""
+    return _small("unbiased-vicreg", UnbiasedVICRegConfig(), NetworkConfig())
 
 
 def barlow_twins() -> RunConfig[Any]:

@@ -1,0 +1,137 @@
+"""The unbiased VICReg: independence of the batch size, the hinge's choices, refusals."""
+
+from __future__ import annotations
+
+from itertools import product
+
+import pytest
+import torch
+from torch import Tensor
+
+from eigenview.errors import UserError
+from eigenview.objectives.base import total
+from eigenview.objectives.unbiased_vicreg import (
+    UnbiasedVICReg,
+    UnbiasedVICRegConfig,
+    hinge_tangent,
+    hinge_value,
+)
+from eigenview.objectives.vicreg import VICReg
+from eigenview.views import Views
+
+
+def normal(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def mean_over_batches(options: dict, n: int) -> dict[str, float]:
+    """Exact mean of each term over all batches of n rows of a law with three equally likely points in 2 x 2 views."""
+    law = normal(3, 2, 2, seed=1)  # point, view, dimension
+    objective = UnbiasedVICReg(UnbiasedVICRegConfig(**options), width=2).double()
+    sums: dict[str, float] = {}
+    batches = list(product(range(3), repeat=n))
+    for index in batches:
+        terms = objective(Views(z=law[list(index)].transpose(0, 1)))
+        for name, term in terms.items():
+            sums[name] = sums.get(name, 0.0) + term.item() / len(batches)
+    return sums
+
+
+@pytest.mark.parametrize("form", ["off-diagonal", "identity"])
+def test_every_exact_term_is_the_same_at_every_batch_size(form: str) -> None:
+    small, larger = (mean_over_batches({"hinge": "square", "form": form}, n) for n in (4, 6))
+    assert small == pytest.approx(larger, rel=1e-12)
+
+
+def test_vicregs_own_terms_are_not() -> None:
+    law = normal(3, 2, 2, seed=1)
+    means = []
+    for n in (4, 6):
+        batches = list(product(range(3), repeat=n))
+        values = [VICReg()(Views(z=law[list(i)].transpose(0, 1)))["covariance"].item() for i in batches]
+        means.append(sum(values) / len(values))
+    assert means[0] > 1.1 * means[1]
+
+
+def test_square_by_hand_on_the_population() -> None:
+    """The mean of the square penalty over all batches is (Var - gamma^2)^2 of the law."""
+    law = normal(3, 2, 2, seed=1)
+    variance = law.var(dim=0, correction=0)
+    expected = 25 * (variance - 0.49).square().mean()
+    found = mean_over_batches({"hinge": "square", "gamma": 0.7}, 4)["variance"]
+    assert found == pytest.approx(expected.item(), rel=1e-12)
+
+
+def test_the_tangent_touches_the_hinge_from_below() -> None:
+    variance = torch.linspace(0, 3, 61, dtype=torch.float64)
+    for at in (0.01, 0.3, 0.9, 1.5):
+        a = torch.full_like(variance, at)
+        line = hinge_tangent(variance, a, 1.0, 1e-4)
+        assert (line <= hinge_value(variance, 1.0, 1e-4) + 1e-12).all()
+        torch.testing.assert_close(hinge_tangent(a, a, 1.0, 1e-4), hinge_value(a, 1.0, 1e-4))
+
+
+def test_dual_takes_its_slope_from_earlier_batches_only() -> None:
+    objective = UnbiasedVICReg(UnbiasedVICRegConfig(hinge="dual", rho=0.5), width=3).double()
+    assert objective.updates_last
+    first, second, third = (0.5 * normal(2, 8, 3, seed=k) for k in range(3))
+    plugin = UnbiasedVICReg()
+    for views in (Views(z=first),):
+        torch.testing.assert_close(objective(views)["variance"], plugin(views)["variance"])
+        objective.update(views)
+    torch.testing.assert_close(objective.running, first.var(dim=1))
+    objective.update(Views(z=second))
+    torch.testing.assert_close(objective.running, (first.var(dim=1) + second.var(dim=1)) / 2)
+    z = third.clone().requires_grad_()
+    term = objective(Views(z=z))["variance"]
+    at = objective.running
+    slope = torch.where(at + 1e-4 < 1, -0.5 * (at + 1e-4).rsqrt(), 0.0)
+    expected = torch.autograd.grad((25 * slope * z.var(dim=1)).mean(), z)[0]
+    torch.testing.assert_close(torch.autograd.grad(term, z)[0], expected, rtol=1e-10, atol=1e-12)
+
+
+def test_the_gradient_of_dual_is_that_of_the_population_once_its_estimate_is() -> None:
+    """z = s x with Var x = 1: the hinge's derivative is -s / sqrt(s^2 + eps). Four standard errors, 20,000 batches."""
+    for n in (4, 16):
+        s = torch.full((20_000, 1, 1, 1), 0.6, dtype=torch.float64, requires_grad=True)
+        z = s * normal(20_000, 2, n, 1, seed=n)
+        terms = hinge_tangent(z.var(dim=2), torch.full((20_000, 2, 1), 0.36, dtype=torch.float64), 1.0, 1e-4)
+        gradient = torch.autograd.grad(terms.mean(dim=(1, 2)).sum(), s)[0].flatten()
+        truth = -0.6 / (0.36 + 1e-4) ** 0.5
+        assert abs(gradient.mean().item() - truth) < 4 * gradient.std().item() / 20_000**0.5
+        plug_in = torch.autograd.grad(
+            hinge_value((s * normal(20_000, 2, n, 1, seed=n)).var(dim=2), 1.0, 1e-4).mean(dim=(1, 2)).sum(), s
+        )[0].flatten()
+        assert abs(plug_in.mean().item() - truth) > 4 * plug_in.std().item() / 20_000**0.5
+
+
+def test_the_running_variance_survives_a_resume() -> None:
+    make = lambda: UnbiasedVICReg(UnbiasedVICRegConfig(hinge="dual"), width=3)  # noqa: E731
+    whole, resumed = make(), make()
+    batches = [Views(z=normal(2, 8, 3, seed=k).float()) for k in range(4)]
+    for views in batches[:2]:
+        whole.update(views)
+    resumed.load_state_dict(whole.state_dict())
+    for views in batches[2:]:
+        whole.update(views)
+        resumed.update(views)
+    assert torch.equal(whole.running, resumed.running)
+    assert torch.equal(total(whole(batches[0])), total(resumed(batches[0])))
+
+
+def test_three_samples_are_refused_with_the_way_out() -> None:
+    with pytest.raises(UserError, match=r"samples in the batch is 3; allowed: 4 or more\. Use a larger batch"):
+        UnbiasedVICReg()(Views(z=normal(2, 3, 5)))
+    with pytest.raises(ValueError, match="give the width"):
+        UnbiasedVICReg(UnbiasedVICRegConfig(hinge="dual"))
+
+
+@pytest.mark.parametrize("hinge", ["plugin", "dual", "square"])
+def test_a_constant_feature_has_a_finite_gradient(hinge: str) -> None:
+    z = normal(2, 8, 3)
+    z[..., 1] = 4.0
+    z.requires_grad_()
+    objective = UnbiasedVICReg(UnbiasedVICRegConfig(hinge=hinge), width=3)  # type: ignore[arg-type]
+    total(objective(Views(z=z))).backward()
+    assert z.grad is not None
+    assert z.grad.isfinite().all()
