@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -29,7 +31,9 @@ class Network(nn.Module):
         return z, self.predictor(z) if self.predictor is not None else None
 
 
-def loss_and_gradients(method: str, num_views: int, width: int) -> tuple[float, dict[str, np.ndarray]]:
+def loss_and_gradients(
+    method: str, num_views: int, width: int, options: dict[str, Any] | None = None
+) -> tuple[float, dict[str, np.ndarray]]:
     """The loss of the global batch, every parameter's gradient after DDP's average, and the objective's state.
 
     The state is moved before the loss, so that a closed-form predictor is made from this very batch.
@@ -38,7 +42,7 @@ def loss_and_gradients(method: str, num_views: int, width: int) -> tuple[float, 
     batch = torch.randn(1, SAMPLES, INPUTS, generator=generator, dtype=torch.float64)
     x = batch + 0.3 * torch.randn(num_views, SAMPLES, INPUTS, generator=generator, dtype=torch.float64)
     torch.manual_seed(5)
-    config = config_class(method)(**({"d0": 3} if method == "directclr" else {}))
+    config = config_class(method)(**(options or {}), **({"d0": 3} if method == "directclr" else {}))
     objective = objective_class(method).build(config, representation=width, width=width, views=num_views).double()
     network = Network(width, "p" in objective.reads).double()
     target = Network(width, False).double()
@@ -49,7 +53,9 @@ def loss_and_gradients(method: str, num_views: int, width: int) -> tuple[float, 
     z, p = trained(x)
     with torch.no_grad():
         z_target = target(x)[0]
-    views = distributed.gather_views(Views(h=z, z=z, p=p, z_target=z_target), objective.reads)
+    views = Views(h=z, z=z, p=p, z_target=z_target)
+    if objective.gathers:
+        views = distributed.gather_views(views, objective.reads)
     objective.update(views)
     loss = total(objective(views))
     loss.backward()

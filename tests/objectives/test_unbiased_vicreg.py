@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import product
+from itertools import combinations, product
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ from eigenview.objectives.unbiased_vicreg import (
 )
 from eigenview.objectives.vicreg import VICReg
 from eigenview.views import Views
+from tests.contract.step import loss_and_gradients
+from tests.process_pool import ProcessPool
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -135,3 +138,34 @@ def test_a_constant_feature_has_a_finite_gradient(hinge: str) -> None:
     total(objective(Views(z=z))).backward()
     assert z.grad is not None
     assert z.grad.isfinite().all()
+
+
+@pytest.mark.ddp
+def test_local_statistics_are_the_mean_over_shards_without_a_gather(processes: ProcessPool) -> None:
+    """Two processes of four images: DDP's gradient is the mean of the two shards' own, and nothing was exchanged."""
+    options = {"statistics": "local", "hinge": "square"}
+    answers = processes.run(2, loss_and_gradients, "unbiased-vicreg", 2, 5, options)
+    alone = processes.run(1, loss_and_gradients, "unbiased-vicreg", 2, 5, options)
+    (first, grads), (second, others) = answers
+    assert first != pytest.approx(second)  # each its own images
+    for name, gradient in grads.items():
+        np.testing.assert_allclose(gradient, others[name], rtol=1e-12)
+    assert any(not np.allclose(grads[name], alone[0][1][name], rtol=1e-3) for name in grads)
+
+
+def test_the_mean_over_all_shardings_is_the_gradient_of_the_global_batch() -> None:
+    """Eight images in two shards of four, in all 35 ways: the shards' mean loss and gradient are the global batch's."""
+    config = UnbiasedVICRegConfig(hinge="square", statistics="local")
+    objective = UnbiasedVICReg(config)
+    assert not objective.gathers
+    z = normal(2, 8, 3).requires_grad_()
+    whole = total(objective(Views(z=z)))
+    expected = torch.autograd.grad(whole, z)[0]
+    losses = []
+    for rest in combinations(range(1, 8), 3):
+        first = [0, *rest]
+        second = [i for i in range(8) if i not in first]
+        losses += [total(objective(Views(z=z[:, part]))) for part in (first, second)]
+    mean = torch.stack(losses).mean()
+    torch.testing.assert_close(mean, whole, rtol=1e-12, atol=0)
+    torch.testing.assert_close(torch.autograd.grad(mean, z)[0], expected, rtol=1e-10, atol=1e-12)

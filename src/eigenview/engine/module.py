@@ -78,7 +78,9 @@ class PretrainModule(L.LightningModule):
         out: Outputs = self.network(views)
         # without a target network the online one is its own: it is the objective that holds it constant
         z_target = self.target(views) if self.target is not None else out.z
-        record = gather_views(Views(h=out.h, z=out.z, p=out.p, z_target=z_target), self.objective.reads)
+        record = Views(h=out.h, z=out.z, p=out.p, z_target=z_target)
+        if self.objective.gathers:
+            record = gather_views(record, self.objective.reads)
         if self.objective.updates_last:
             self._record = record
         else:

@@ -27,6 +27,8 @@ class Objective(nn.Module):
     """The fields of Views it needs: h, z, p (asks for a learned predictor), z_target (asks for a target network)."""
     updates_last: bool = False
     """`update` comes after the optimiser's step instead of before `forward`."""
+    gathers: bool = True
+    """It sees the global batch. Off: each process's own shard, where a mean over shards estimates the same."""
     one_network: str | None = None
     """Why both views must pass through one network, for an objective that does not work with two; else None."""
 

@@ -40,13 +40,20 @@ class UnbiasedVICRegConfig:
     """Standard deviation above which a dimension is left alone; the one that square asks for."""
     eps: float = 1e-4
     """Added to the variance inside the square root."""
+    statistics: Literal["global", "local"] = "global"
+    """With several processes: over the global batch, or each over its own images without any communication (the same
+    mean of loss and gradient, with more noise; not with hinge plugin near gamma)."""
     rho: float = 0.9
     """Weight of the past in the running variance of dual."""
 
     def __post_init__(self) -> None:
         for name in ("invariance", "variance", "covariance"):
             check(getattr(self, name) >= 0, f"objective.{name}", getattr(self, name), "0 or more")
-        for name, allowed in (("hinge", ("plugin", "dual", "square")), ("form", ("off-diagonal", "identity"))):
+        for name, allowed in (
+            ("hinge", ("plugin", "dual", "square")),
+            ("form", ("off-diagonal", "identity")),
+            ("statistics", ("global", "local")),
+        ):
             check(getattr(self, name) in allowed, f"objective.{name}", getattr(self, name), ", ".join(allowed))
         check(self.gamma > 0, "objective.gamma", self.gamma, "above 0")
         check(self.eps > 0, "objective.eps", self.eps, "above 0")
@@ -102,6 +109,10 @@ class UnbiasedVICReg(Objective):
         none. All this is for rows that do not touch each other before the loss: batch norm in the encoder or the
         projector couples them.
 
+        With `statistics="local"` on several processes N is each process's share and nothing is gathered; DDP averages
+        the gradients, whose mean is that of the global batch. The running variance of dual is then rank 0's (DDP copies
+        it at every step).
+
     Shapes
         z (V N D) -> three scalars. covariance may be negative, and is not clamped.
 
@@ -122,6 +133,7 @@ class UnbiasedVICReg(Objective):
         self.config = config
         self.updates = 0  # a Python number, as in closed_form.py
         self.updates_last = True
+        self.gathers = config.statistics == "global"
         if config.hinge == "dual":
             if width is None:
                 raise ValueError(
