@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from eigenview.config import NetworkConfig
+from eigenview.engine.micro_batch import encode_in_parts
 from eigenview.errors import check
 from eigenview.models.encoders import build_encoder
 from eigenview.models.heads import embedding_width, predictor, projector
@@ -41,6 +42,10 @@ class Network(nn.Module):
 
     Each view is a forward pass of its own: batch norm sees one view, as published. With two branches views 0, 2, ...
     pass through the first, the others through the second. The first is what a run leaves as its encoder.
+
+    With `micro_batch` the encoder takes that many images at once and its activations are computed again in the backward
+    pass, a micro-batch at a time: the exact gradient of the whole batch in the memory of one micro-batch. Heads and
+    objective see the whole batch.
     """
 
     def __init__(
@@ -51,11 +56,12 @@ class Network(nn.Module):
         self.projector = projector
         self.predictor = predictor
         self.second = second
+        self.micro_batch: int | None = None
 
     def embed(self, view: Tensor, number: int = 0) -> tuple[Tensor, Tensor]:
         """h (N H) and z (N D) of the view of this number."""
         branch = self if self.second is None or number % 2 == 0 else self.second
-        h = branch.encoder(view)
+        h = encode_in_parts(branch.encoder, view, self.micro_batch)
         return h, branch.projector(h)
 
     def predict(self, z: Tensor) -> Tensor | None:

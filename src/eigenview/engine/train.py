@@ -97,6 +97,9 @@ def build_module(plan: Plan) -> PretrainModule:
         seed=config.seed,
         second_encoder=config.second_encoder,
     )
+    network.micro_batch = config.micro_batch
+    if target is not None:
+        target.part = config.micro_batch
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
         objective = cls.build(config.objective, representation=widths[0], width=widths[1], views=config.views)

@@ -28,11 +28,15 @@ class TargetNetwork(nn.Module):
         self.encoder = copy.deepcopy(encoder)
         self.projector = copy.deepcopy(projector)
         self.requires_grad_(False)
+        self.part: int | None = None  # images that the encoder takes at once
 
     @torch.no_grad()
     def forward(self, views: Sequence[Tensor]) -> Tensor:
         """Each view is one pass, as in the online network: batch norm sees one view at a time."""
-        return torch.stack([self.projector(self.encoder(view)) for view in views])
+        return torch.stack([self.projector(self._encode(view)) for view in views])
+
+    def _encode(self, view: Tensor) -> Tensor:
+        return torch.cat([self.encoder(each) for each in view.split(self.part or len(view))])
 
     @torch.no_grad()
     def update(self, encoder: nn.Module, projector: nn.Module, momentum: float) -> None:

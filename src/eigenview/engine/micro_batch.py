@@ -1,0 +1,48 @@
+"""The exact gradient of a batch in the memory of a part of it: the encoder's activations are computed twice.
+
+A batch-coupled loss cannot be summed over micro-batches, but its gradient reaches the encoder through the embeddings
+alone. So the encoder runs once without keeping activations, the loss and its gradient for all embeddings follow, and
+each part runs again to carry its rows of that gradient to the weights (GradCache: Gao et al. 2021, arXiv 2101.06983).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+
+def encode_in_parts(encoder: nn.Module, images: Tensor, part: int | None) -> Tensor:
+    """`encoder(images)`, `part` images at a time with activations computed again in the backward pass.
+
+    With `part` None, and in evaluation mode, it is one call. Without gradient tracking parts only bound the memory.
+    Rows equal those of one call where the encoder does not couple them. Batch norm does: its statistics are those of a part
+    (its running averages move once for each part, and not again in the second pass).
+    """
+    if part is None or part >= len(images) or not encoder.training:
+        return encoder(images)
+    parts = images.split(part)
+    if not torch.is_grad_enabled():
+        return torch.cat([encoder(each) for each in parts])
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        return nullcontext(), running_averages_held(encoder)
+
+    return torch.cat([checkpoint(encoder, each, use_reentrant=False, context_fn=contexts) for each in parts])
+
+
+@contextmanager
+def running_averages_held(module: nn.Module) -> Iterator[None]:
+    """Batch norms keep their running averages although they are in training mode."""
+    norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
