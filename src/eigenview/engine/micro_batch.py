@@ -19,8 +19,8 @@ def encode_in_parts(encoder: nn.Module, images: Tensor, part: int | None) -> Ten
     """`encoder(images)`, `part` images at a time with activations computed again in the backward pass.
 
     With `part` None, and in evaluation mode, it is one call. Without gradient tracking parts only bound the memory.
-    Rows equal those of one call where the encoder does not couple them. Batch norm does: its statistics are those of a part
-    (its running averages move once for each part, and not again in the second pass).
+    Rows equal those of one call where the encoder does not couple them. Batch norm does: its statistics are those of a
+    part (its running averages move once for each part, and not again in the second pass).
     """
     if part is None or part >= len(images) or not encoder.training:
         return encoder(images)
