@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from eigenview.errors import NonFiniteError, check
 from eigenview.functional.predictors import eigh, predictor_matrix, second_moment
-from eigenview.objectives.base import promote, without_autocast
+from eigenview.objectives.base import Objective, promote, without_autocast
+from eigenview.views import Views
 
 NOT_FINITE = "the second moment F of the embeddings, from which W_p is made, is not finite"
 
@@ -157,3 +158,26 @@ class ClosedFormPredictor(nn.Module):
         """W_p^(1/2) of the matrices in force: symmetric and positive semi-definite, as W_p is between updates."""
         p, U = eigh((self.W + self.W.mT) / 2)
         return (U * p.clamp_min(0.0).sqrt()[:, None, :]) @ U.mT
+
+
+class ClosedFormObjective(Objective):
+    """What DirectSet and IsoLoss share: a predictor moved in `update`, by default after the optimiser's step."""
+
+    reads = frozenset({"z", "z_target"})
+    one_network = "its target network is an average of one network's weights"
+
+    def __init__(
+        self, config: ClosedFormConfig, width: int, views: int, start: Literal["random", "identity"] = "random"
+    ) -> None:
+        super().__init__()
+        self.predictor = ClosedFormPredictor(config, width, views, start)
+        self.updates_last = config.order == "after"
+
+    @classmethod
+    def build(cls, config: Any, *, representation: int, width: int, views: int) -> Objective:
+        """An instance for embeddings of this width."""
+        return cls(config, width=width, views=views)
+
+    def update(self, views: Views) -> None:
+        """Move F and W_p."""
+        self.predictor.update(views.read("z"))

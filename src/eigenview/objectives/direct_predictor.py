@@ -7,13 +7,12 @@ eigen-decomposition.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 from torch import Tensor
 
-from eigenview.objectives.base import Objective, promote, without_autocast
+from eigenview.objectives.base import promote, without_autocast
 from eigenview.objectives.byol import between_views
-from eigenview.objectives.closed_form import ClosedFormConfig, ClosedFormPredictor
+from eigenview.objectives.closed_form import ClosedFormConfig, ClosedFormObjective
 from eigenview.views import Views
 
 
@@ -44,7 +43,7 @@ class DirectPredConfig(DirectSetConfig):
     """Added to every eigenvalue of the normalised power, so that no direction is given up."""
 
 
-class DirectSet(Objective):
+class DirectSet(ClosedFormObjective):
     """Distance from each view's closed-form prediction W_p z to the target network's embedding of every other view.
 
     Definition
@@ -72,23 +71,9 @@ class DirectSet(Objective):
         (DirectSet, DirectCopy). Numbers: facebookresearch/luckmatters, commit 625b5f7; no line of it is used.
     """
 
-    reads = frozenset({"z", "z_target"})
-    one_network = "its target network is an average of one network's weights"
-
     def __init__(self, config: DirectSetConfig = DirectSetConfig(), *, width: int, views: int = 2) -> None:
-        super().__init__()
+        super().__init__(config, width, views)
         self.config = config
-        self.predictor = ClosedFormPredictor(config, width, views)
-        self.updates_last = config.order == "after"
-
-    @classmethod
-    def build(cls, config: Any, *, representation: int, width: int, views: int) -> Objective:
-        """An instance for embeddings of this width."""
-        return cls(config, width=width, views=views)
-
-    def update(self, views: Views) -> None:
-        """Move F and W_p (after the optimiser's step, with the default order)."""
-        self.predictor.update(views.read("z"))
 
     def forward(self, views: Views) -> dict[str, Tensor]:
         z, target = promote(views.read("z")), promote(views.read("z_target")).detach()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from eigenview.errors import check
-from eigenview.objectives.base import Objective, promote, without_autocast
+from eigenview.objectives.base import promote, without_autocast
 from eigenview.objectives.byol import between_views
-from eigenview.objectives.closed_form import ClosedFormConfig, ClosedFormPredictor
+from eigenview.objectives.closed_form import ClosedFormConfig, ClosedFormObjective
 from eigenview.views import Views
 
 
@@ -69,7 +69,7 @@ def cosine_value(
     return -2 * (pull - push).mean()
 
 
-class IsoLoss(Objective):
+class IsoLoss(ClosedFormObjective):
     """BYOL's loss with a closed-form predictor whose matrix is left out of the gradient.
 
     Definition
@@ -95,11 +95,8 @@ class IsoLoss(Objective):
         Halvagal, Laborieux, Zenke 2023, arXiv 2212.04858. Numbers: fmi-basel/implicit-var-reg, commit 2e8d364.
     """
 
-    reads = frozenset({"z", "z_target"})
-    one_network = "its target network is an average of one network's weights"
-
     def __init__(self, config: IsoLossConfig = IsoLossConfig(), *, width: int, views: int = 2) -> None:
-        super().__init__()
+        super().__init__(config, width, views, start="identity")  # symmetric, as W_p always is
         check(
             config.refresh_every == 1,
             "objective.refresh_every",
@@ -107,17 +104,6 @@ class IsoLoss(Objective):
             "1: no gradient reaches W_p under IsoLoss, so it would stand still in between",
         )
         self.config = config
-        self.predictor = ClosedFormPredictor(config, width, views, start="identity")  # symmetric, as W_p always is
-        self.updates_last = config.order == "after"
-
-    @classmethod
-    def build(cls, config: Any, *, representation: int, width: int, views: int) -> Objective:
-        """An instance for embeddings of this width."""
-        return cls(config, width=width, views=views)
-
-    def update(self, views: Views) -> None:
-        """Move F and W_p (after the optimiser's step, with the default order)."""
-        self.predictor.update(views.read("z"))
 
     def forward(self, views: Views) -> dict[str, Tensor]:
         z, target = promote(views.read("z")), promote(views.read("z_target")).detach()
