@@ -41,6 +41,12 @@ REFUSED = [
     ("byol", {"second_encoder": "conv-small"}, r"--second-encoder: byol needs one network.*vicreg"),
     ("directpred", {"network": {"branches": "separate"}}, r"--network\.branches separate: directpred needs one"),
     ("isoloss", {"network": {"branches": "separate"}}, r"isoloss needs one network"),
+    ("unbiased-vicreg", {"batch_size": 3}, r"--batch-size is 3; allowed: 4 or more"),
+    (
+        "unbiased-vicreg",
+        {"batch_size": 12, "devices": 4, "objective": {"statistics": "local"}},
+        r"--batch-size is 12; allowed: 16 or more",
+    ),
     ("directclr", {"network": {"projector_layers": 2}}, r"network\.projector_layers is 2; allowed: 0 with"),
 ]
 

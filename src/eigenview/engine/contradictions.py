@@ -13,6 +13,15 @@ def refuse_contradictions(config: RunConfig[Any]) -> None:
     """Raises UserError where the network asked for is not one that the method can train."""
     cls, network = objective_class(config.method), config.network
     reads = cls.reads_of(config.objective)
+    is_local = getattr(config.objective, "statistics", "global") == "local"
+    seen = config.batch_size // config.devices if is_local else config.batch_size
+    check(
+        seen >= cls.least_samples,
+        "--batch-size",
+        config.batch_size,
+        f"{cls.least_samples * (config.devices if is_local else 1)} or more with --method {config.method}, whose "
+        f"statistics need {cls.least_samples} images at once",
+    )
     if not reads & {"z", "p"}:
         check(
             network.projector_layers == 0,

@@ -29,6 +29,8 @@ class Objective(nn.Module):
     """`update` comes after the optimiser's step instead of before `forward`."""
     gathers: bool = True
     """It sees the global batch. Off: each process's own shard, where a mean over shards estimates the same."""
+    least_samples: int = 2
+    """Samples without which its statistics do not exist."""
     one_network: str | None = None
     """Why both views must pass through one network, for an objective that does not work with two; else None."""
 

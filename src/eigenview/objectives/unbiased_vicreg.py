@@ -124,6 +124,7 @@ class UnbiasedVICReg(Objective):
         VICReg: Bardes, Ponce, LeCun 2022, arXiv 2105.04906. U-statistics: Hoeffding 1948. The combination is ours.
     """
 
+    least_samples = 4
     running: Tensor
 
     def __init__(
@@ -165,7 +166,7 @@ class UnbiasedVICReg(Objective):
 
     def forward(self, views: Views) -> dict[str, Tensor]:
         z, c = promote(views.read("z")), self.config
-        require_samples(z, 4)
+        require_samples(z, self.least_samples)
         with without_autocast(z):
             return {
                 "invariance": c.invariance * invariance(z),
