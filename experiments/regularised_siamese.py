@@ -23,7 +23,7 @@ from experiments._grids import BLUE, GREEN, ORANGE, Claim, Results, bars, cell, 
 from eigenview.config import RunConfig
 
 VARIANCE, COVARIANCE = 1.0, 0.04
-NO_NORM = {"head_norm": False, "projector_last_norm": False}
+NO_NORM = {"head_norm": "none", "projector_last_norm": False}
 # name -> recipe, factor of the terms, fields of the network
 KINDS: dict[str, tuple[str, float, dict[str, Any]]] = {
     "BYOL": ("byol", 4.0, {}),

@@ -36,9 +36,13 @@ class NetworkConfig:
     projector_layers: int = 2
     """Linear layers of the projector; 0 for no projector."""
     projector_last_norm: bool = False
-    """Batch norm after the projector's last layer too (as SimCLR and SimSiam)."""
-    head_norm: bool = True
-    """Batch norm in the hidden layers of projector and predictor."""
+    """A norm without scale and offset after the projector's last layer too (as SimCLR and SimSiam): layer norm where
+    head_norm is layer, else batch norm."""
+    head_norm: Literal["batch", "layer", "none"] = "batch"
+    """Norm in the hidden layers of projector and predictor. Batch norm makes each image's embedding depend on the rest
+    of the batch; layer norm does not."""
+    encoder_norm: Literal["batch", "group", "layer"] = "batch"
+    """Norm of a conv net's or a ResNet's layers: group (16 channels) and layer look at one image alone."""
     predictor_layers: int = 2
     """Linear layers of a learned predictor: 2 with batch norm and ReLU between, 1, or 0 for none (p is z)."""
     predictor_hidden: int = 512
@@ -60,6 +64,8 @@ class NetworkConfig:
     """One network for all views, or two of the same kind, each trained on every other view."""
 
     def __post_init__(self) -> None:
+        for name, allowed in (("head_norm", ("batch", "layer", "none")), ("encoder_norm", ("batch", "group", "layer"))):
+            check(getattr(self, name) in allowed, f"network.{name}", getattr(self, name), ", ".join(allowed))
         check(self.projector_hidden >= 1, "network.projector_hidden", self.projector_hidden, "1 or more")
         check(self.projector_width >= 2, "network.projector_width", self.projector_width, "2 or more")
         check(0 <= self.projector_layers <= 6, "network.projector_layers", self.projector_layers, "0 to 6")
@@ -192,6 +198,9 @@ class RunConfig(Generic[ObjectiveConfig]):
     micro_batch: int | None = None
     """Images of a process that the encoder takes at once. The gradient stays that of the whole batch, for about a third
     more time and a fraction of the memory; the encoder's batch norm then sees micro-batches."""
+    accumulate: int = 1
+    """Equal parts of a batch that the loss is computed on one after another, with one optimiser step for all: for
+    losses whose mean over parts estimates the same gradient (unbiased-vicreg, byol, simsiam)."""
     views: int = 2
     """Augmented views of each image, V."""
     encoder: str = "conv-small"
@@ -226,10 +235,17 @@ class RunConfig(Generic[ObjectiveConfig]):
         check(self.seed >= 0, "--seed", self.seed, "0 or more")
         share = self.batch_size // self.devices
         check(
+            self.accumulate >= 1 and share % self.accumulate == 0,
+            "--accumulate",
+            self.accumulate,
+            f"a divisor of the {share} images of each process and step",
+        )
+        share //= self.accumulate
+        check(
             self.micro_batch is None or (self.micro_batch >= 1 and share % self.micro_batch == 0),
             "--micro-batch",
             self.micro_batch,
-            f"a divisor of the {share} images of each process and step",
+            f"a divisor of the {share} images of each process and {'step' if self.accumulate == 1 else 'part'}",
         )
         if self.batch_size % self.devices:
             raise UserError(

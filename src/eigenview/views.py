@@ -48,3 +48,7 @@ class Views:
         if value is None:
             raise ValueError(f"this objective reads Views.{name}, which is None: give it when you build Views.")
         return value
+
+    def detach(self) -> Views:
+        """The same values without their graph."""
+        return Views(**{name: t.detach() for name in FIELDS if (t := getattr(self, name)) is not None})

@@ -18,10 +18,12 @@ from eigenview.cli import run
 
 # DirectPred every third step has everything that can be lost: optimiser, schedule, target network, augmentation, sample
 # order, and an objective with a running moment, a matrix trained in between and a count of steps.
-FIELDS = ["--method", "directpred", "--objective.refresh-every", "3", "--epochs", "3", "--batch-size", "128"]
-FIELDS += ["--monitor.log-every-steps", "1", "--monitor.images", "64", "--probe.few-label-draws", "1"]
+COMMON = ["--batch-size", "128", "--monitor.log-every-steps", "1", "--monitor.images", "64"]
 # a checkpoint every few steps, so that a kill between two of them loses steps that must be done again alike
-FIELDS += ["--monitor.checkpoint-minutes", "0.001", "--network.projector-hidden", "64"]
+COMMON += ["--monitor.checkpoint-minutes", "0.001", "--network.projector-hidden", "64", "--probe.few-label-draws", "1"]
+FIELDS = ["--method", "directpred", "--objective.refresh-every", "3", "--epochs", "3", *COMMON]
+# a running estimate that moves twice in a step, after the optimiser
+DUAL = ["--method", "unbiased-vicreg", "--objective.hinge", "dual", "--accumulate", "2", "--epochs", "2", *COMMON]
 
 
 def command(out: Path, *options: str) -> list[str]:
@@ -39,10 +41,10 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def stop_at(out: Path, step: int, number: int) -> int:
+def stop_at(out: Path, step: int, number: int, fields: list[str] = FIELDS) -> int:
     """Start the run and send it signal `number` once metrics.jsonl shows `step`; the exit code."""
     process = subprocess.Popen(
-        command(out, *FIELDS), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        command(out, *fields), env=environment(), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
     )
     deadline = time.monotonic() + 200
     while len(runfiles.read_rows(out / runfiles.METRICS)) < step:
@@ -80,6 +82,15 @@ def test_killed_and_resumed_is_the_uninterrupted_run_bit_for_bit(whole: Path, tm
     out = tmp_path / "run"
     assert stop_at(out, step, signal.SIGKILL) == -signal.SIGKILL
     subprocess.run(command(out, "--resume"), check=True, env=environment(), capture_output=True, timeout=240)
+    assert_same_run(whole, out)
+
+
+def test_a_running_estimate_survives_a_kill_in_the_second_epoch(tmp_path: Path) -> None:
+    whole, out = tmp_path / "whole", tmp_path / "run"
+    subprocess.run(command(whole, *DUAL), check=True, env=environment(), capture_output=True, timeout=240)
+    assert stop_at(out, 14, signal.SIGKILL, DUAL) == -signal.SIGKILL
+    subprocess.run(command(out, "--resume"), check=True, env=environment(), capture_output=True, timeout=240)
+    assert weights(whole)["objective.running"].std() > 0
     assert_same_run(whole, out)
 
 

@@ -95,7 +95,17 @@ def test_a_symmetric_predictor_of_two_layers_has_a_symmetric_linear_part():
 
 
 def test_heads_without_norms_have_offsets_instead():
-    config = NetworkConfig(head_norm=False, projector_layers=3, projector_hidden=7, projector_width=4)
+    config = NetworkConfig(head_norm="none", projector_layers=3, projector_hidden=7, projector_width=4)
     assert kinds(projector(8, config)) == ["Linear", "ReLU", "Linear", "ReLU", "Linear"]
     assert kinds(predictor(4, config)) == ["Linear", "ReLU", "Linear"]
     assert predictor(4, config)[0].bias is not None
+
+
+def test_heads_with_layer_norm_do_not_tie_rows_together():
+    torch.manual_seed(0)
+    config = NetworkConfig(head_norm="layer", projector_last_norm=True, projector_layers=3, projector_width=4)
+    for head in (projector(8, config), predictor(8, config)):
+        x = torch.randn(5, 8)
+        torch.testing.assert_close(head(x)[:2], head(x[:2]))
+    assert kinds(projector(8, config))[-1] == "LayerNorm"
+    assert kinds(projector(8, NetworkConfig(projector_last_norm=True)))[-1] == "BatchNorm1d"

@@ -14,14 +14,23 @@ def refuse_contradictions(config: RunConfig[Any]) -> None:
     cls, network = objective_class(config.method), config.network
     reads = cls.reads_of(config.objective)
     is_local = getattr(config.objective, "statistics", "global") == "local"
-    seen = config.batch_size // config.devices if is_local else config.batch_size
+    shares = config.accumulate * (config.devices if is_local else 1)
     check(
-        seen >= cls.least_samples,
+        config.batch_size // shares >= cls.least_samples,
         "--batch-size",
         config.batch_size,
-        f"{cls.least_samples * (config.devices if is_local else 1)} or more with --method {config.method}, whose "
-        f"statistics need {cls.least_samples} images at once",
+        f"{cls.least_samples * shares} or more with --method {config.method}, whose statistics need "
+        f"{cls.least_samples} images at once" + (f", in {shares} parts" if shares > 1 else ""),
     )
+    coupled = cls.coupled_by(config.objective)
+    if config.accumulate > 1 and coupled is not None:
+        part = config.batch_size // config.devices // config.accumulate
+        raise UserError(
+            f"--accumulate {config.accumulate}: with --method {config.method} parts of a batch give another gradient "
+            f"than the whole, because {coupled}. --micro-batch {part} gives the exact gradient of the whole "
+            "batch in the memory of a part; --method unbiased-vicreg --objective.hinge dual has one that does not "
+            "depend on the parts."
+        )
     if not reads & {"z", "p"}:
         check(
             network.projector_layers == 0,

@@ -150,6 +150,7 @@ def encoder_card(plan: Plan, module: PretrainModule) -> dict[str, Any]:
         "format": 1,
         "encoder": config.encoder,
         "stem": config.network.stem,
+        "norm": config.network.encoder_norm,
         "size": plan.size,
         "source_size": plan.train.source_size,
         "width": module.representation_width,

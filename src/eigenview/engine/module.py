@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import lightning.pytorch as L
@@ -60,7 +61,7 @@ class PretrainModule(L.LightningModule):
         self.representation_width, self.embedding_width = widths
         self.terms: dict[str, Tensor] = {}
         self._pixels = pixels  # the resident training set (N 3 S S) uint8, or None when workers decode
-        self._record: Views | None = None  # of the step in progress, for an objective that updates last
+        self._records: list[Views] = []  # of the step in progress, for an objective that updates last
         self._bad_term: Tensor | None = None  # (terms,) step of the first non-finite value of each term, or -1
 
     def make_views(self, images: Tensor, augmentation_seed: int) -> list[Tensor]:
@@ -74,7 +75,17 @@ class PretrainModule(L.LightningModule):
         torch.manual_seed(seed_network)
         images = batch["images"] if self._pixels is None else self._pixels[batch["index"]]
         views = self.make_views(images, seed_views)
+        parts = list(zip(*(view.chunk(self.config.accumulate) for view in views), strict=True))
+        self.terms = {}
+        for part in parts[:-1]:
+            loss = self.loss_of(part, step)
+            with torch.autocast(loss.device.type, enabled=False):  # Lightning calls this method inside autocast
+                # DDP waits for the last part's backward pass, which Lightning starts, and averages the sum over parts
+                loss.backward()
+        return self.loss_of(parts[-1], step)
 
+    def loss_of(self, views: Sequence[Tensor], step: int) -> Tensor:
+        """The loss of one part of the batch (usually all of it), as its share of the step's."""
         out: Outputs = self.network(views)
         # without a target network the online one is its own: it is the objective that holds it constant
         z_target = self.target(views) if self.target is not None else out.z
@@ -82,11 +93,11 @@ class PretrainModule(L.LightningModule):
         if self.objective.gathers:
             record = gather_views(record, self.objective.reads)
         if self.objective.updates_last:
-            self._record = record
+            self._records.append(record.detach())
         else:
             self.update_objective(record, step)
-        terms = self.objective(record)
-        self.terms = {name: value.detach() for name, value in terms.items()}
+        terms = {name: value / self.config.accumulate for name, value in self.objective(record).items()}
+        self.terms = {name: self.terms.get(name, 0) + value.detach() for name, value in terms.items()}
         self._note_non_finite(step)
         return total(terms)
 
@@ -147,6 +158,7 @@ class PretrainModule(L.LightningModule):
         )
 
     def on_train_batch_start(self, batch: dict[str, Tensor], batch_idx: int) -> None:
+        self.trainer.optimizers[0].zero_grad()
         for group in self.trainer.optimizers[0].param_groups:
             group["lr"] = self.learning_rate_at(self.global_step) * group["factor"]
 
@@ -159,13 +171,16 @@ class PretrainModule(L.LightningModule):
             step, self.steps, config.target_momentum, config.target_momentum_end, config.target_schedule
         )
 
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: torch.optim.Optimizer) -> None:
+        """Nothing: Lightning's is after `training_step`, where earlier parts have left their gradients already."""
+
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         """The optimiser's step, the objective's and the target's: before any callback, so that checkpoints hold all."""
         step = self.global_step
         super().optimizer_step(*args, **kwargs)
-        if self._record is not None:
-            self.update_objective(self._record, step)
-            self._record = None
+        for record in self._records:
+            self.update_objective(record, step)
+        self._records = []
         momentum = self.target_momentum_at(step)
         if self.target is not None and momentum is not None:
             self.target.update(self.network.encoder, self.network.projector, momentum)

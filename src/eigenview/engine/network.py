@@ -93,13 +93,15 @@ def build_network(
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        body, width = build_encoder(encoder, size=size, stem=config.stem)
+        body, width = build_encoder(encoder, size=size, stem=config.stem, norm=config.encoder_norm)
         head = projector(width, config)
         embedding = embedding_width(width, config)
         guess = predictor(embedding, config) if "p" in reads else None
         second: Branch | None = None
         if second_encoder is not None or config.branches == "separate":
-            other, other_width = build_encoder(second_encoder or encoder, size=size, stem=config.stem)
+            other, other_width = build_encoder(
+                second_encoder or encoder, size=size, stem=config.stem, norm=config.encoder_norm
+            )
             compared = config.projector_layers == 0 or "h" in reads
             check(
                 not compared or other_width == width,

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from eigenview.errors import UserError, check, nearest
 from eigenview.models import libraries
 from eigenview.models.libraries import Library, Stem
+from eigenview.models.norms import Norm, row_norms
 from eigenview.models.small import conv_medium, conv_small, conv_tiny
 
 
@@ -71,7 +72,7 @@ def canonical_name(name: str) -> str:
     return f"{library}:{model}" if library else model
 
 
-def build_encoder(name: str, *, size: int, stem: Stem = "auto") -> tuple[nn.Module, int]:
+def build_encoder(name: str, *, size: int, stem: Stem = "auto", norm: Norm = "batch") -> tuple[nn.Module, int]:
     """A randomly initialised encoder, float (n 3 size size) -> (n H), and H.
 
     **Names** - conv-tiny, conv-small, conv-medium; timm:NAME and torchvision:NAME, also bare (`resolve`). Nothing is
@@ -81,24 +82,27 @@ def build_encoder(name: str, *, size: int, stem: Stem = "auto") -> tuple[nn.Modu
     **Stem** - small replaces a ResNet's 7x7 stride 2 convolution and max pool by one 3x3 stride 1 convolution, as usual
     on CIFAR; auto does so up to 64 px. Other architectures have no small stem: auto is then as published.
 
+    **Norms** - group and layer replace every batch norm by a norm of one image (`norms.row_norm`).
+
     **Initialisation** - the library's own. In particular the scale of the last batch norm in each residual block stays
     at the library's default: 0 in timm's ResNets, 1 in torchvision's.
 
-    **Raises** - UserError for an unknown name, a size the network cannot take (tried with two images), a network that
-    gives no single feature vector, and a small stem where there is none.
+    **Raises** - UserError for an unknown name, norms that cannot be replaced, a size the network cannot take (tried
+    with two images), a network that gives no single feature vector, and a small stem where there is none.
     """
     library, model = resolve(name)
     if library is None:
         make, width, minimum, _ = OWN[model]
         check(stem != "small", "network.stem", stem, f"auto or standard with {name}", "Only ResNets have a small stem.")
         check(size >= minimum, "--size", size, f"{minimum} px or more with {name}")
-        return make(), width
+        own = make()
+        _replace(own, row_norms(name, own, norm))
+        return own, width
     _check_supported(library, model, stem)
     try:
         encoder = libraries.create(library, model, size)
         small_stem = libraries.has_small_stem(library, model, size, stem)
-        for path, module in libraries.replacements(library, model, encoder, small_stem=small_stem).items():
-            encoder.set_submodule(path, module)
+        _replace(encoder, libraries.replacements(library, model, encoder, small_stem=small_stem, norm=norm))
         features = features_of_zeros(encoder, size)
     except (RuntimeError, AssertionError, ValueError, TypeError, ZeroDivisionError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
@@ -126,6 +130,11 @@ def list_encoders(pattern: str = "") -> list[Encoder]:
         _library_row(f"{library}:NAME", f"{len(models)} architectures, such as {library}:{example}")
         for (library, models), example in zip(names.items(), ("resnet18", "vit_small_patch16_224"), strict=True)
     ]
+
+
+def _replace(network: nn.Module, modules: dict[str, nn.Module]) -> None:
+    for path, module in modules.items():
+        network.set_submodule(path, module)
 
 
 def count_parameters(network: nn.Module) -> int:

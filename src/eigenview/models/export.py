@@ -98,6 +98,11 @@ def _hub_files(encoder: LoadedEncoder, model: str) -> dict[str, bytes]:
             f"--format hf: {encoder.name} was trained at {encoder.size} px with the small stem, which timm's "
             "configuration cannot describe. Use --format timm, or train with --network.stem standard."
         )
+    if encoder.card.get("norm", "batch") != "batch":
+        raise UserError(
+            f"--format hf: {encoder.name} was trained with {encoder.card['norm']} norms, which timm's configuration "
+            "cannot describe. Use --format timm."
+        )
     given = libraries.arguments("timm", model, encoder.size)
     config: dict[str, Any] = {
         "architecture": model.split(".")[0],

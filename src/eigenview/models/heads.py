@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from eigenview.config import NetworkConfig
 
+NORMS: dict[str, Callable[[int], nn.Module]] = {"batch": nn.BatchNorm1d, "layer": nn.LayerNorm}
+
 
 def projector(in_width: int, config: NetworkConfig) -> nn.Sequential:
     """h (N H) to z (N D): `projector_layers` linear layers with batch norm and ReLU between.
 
-    **Definition** - hidden layers are Linear without bias, BatchNorm, ReLU (without `head_norm`: Linear with bias,
-    ReLU); the last is Linear without bias, followed by BatchNorm without scale and offset if `projector_last_norm`.
+    **Definition** - hidden layers are Linear without bias, BatchNorm, ReLU (`head_norm` layer: LayerNorm in its place;
+    none: Linear with bias, ReLU); the last is Linear without bias, followed by BatchNorm (LayerNorm) without scale and
+    offset if `projector_last_norm`.
     With 0 layers z is h itself, not normalised, and
     `projector_width` is not used: `embedding_width` gives D in both cases.
 
@@ -31,7 +36,11 @@ def projector(in_width: int, config: NetworkConfig) -> nn.Sequential:
     if config.projector_layers:
         layers += [nn.Linear(width, config.projector_width, bias=False)]
         if config.projector_last_norm:
-            layers += [nn.BatchNorm1d(config.projector_width, affine=False)]
+            width = config.projector_width
+            is_layer = config.head_norm == "layer"
+            layers += [
+                nn.LayerNorm(width, elementwise_affine=False) if is_layer else nn.BatchNorm1d(width, affine=False)
+            ]
     return nn.Sequential(*layers)
 
 
@@ -40,9 +49,9 @@ def embedding_width(in_width: int, config: NetworkConfig) -> int:
     return config.projector_width if config.projector_layers else in_width
 
 
-def _hidden(width: int, hidden: int, has_norm: bool) -> list[nn.Module]:
-    norm: list[nn.Module] = [nn.BatchNorm1d(hidden)] if has_norm else []
-    return [nn.Linear(width, hidden, bias=not has_norm), *norm, nn.ReLU(inplace=True)]
+def _hidden(width: int, hidden: int, norm: str) -> list[nn.Module]:
+    between: list[nn.Module] = [NORMS[norm](hidden)] if norm in NORMS else []
+    return [nn.Linear(width, hidden, bias=not between), *between, nn.ReLU(inplace=True)]
 
 
 def predictor(width: int, config: NetworkConfig) -> nn.Module:

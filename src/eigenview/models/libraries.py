@@ -14,6 +14,8 @@ from typing import Any, Literal
 import torchvision
 from torch import nn
 
+from eigenview.models.norms import Norm, row_norms
+
 Library = Literal["timm", "torchvision"]
 Stem = Literal["auto", "small", "standard"]
 
@@ -115,21 +117,27 @@ def create(library: Library, model: str, size: int) -> nn.Module:
     return timm.create_model(model, pretrained=False, **given)
 
 
-def replacements(library: Library, model: str, network: nn.Module, *, small_stem: bool) -> dict[str, nn.Module]:
-    """Dotted name -> new module: the head of a torchvision network, and the small stem (3x3, stride 1, no pooling)."""
+def replacements(
+    library: Library, model: str, network: nn.Module, *, small_stem: bool, norm: Norm = "batch"
+) -> dict[str, nn.Module]:
+    """Dotted name -> new module: the head of a torchvision network, the small stem (3x3, stride 1, no pooling), norms
+    that do not look at other images."""
     new: dict[str, nn.Module] = {}
     if library == "torchvision":
         new |= {path: make() for path, make in (torchvision_head(model) or {}).items()}
     if small_stem:
-        norm = network.get_submodule("bn1")
-        assert isinstance(norm, nn.BatchNorm2d)
-        stem = nn.Conv2d(3, norm.num_features, 3, stride=1, padding=1, bias=False)
+        first = network.get_submodule("bn1")
+        assert isinstance(first, nn.BatchNorm2d)
+        stem = nn.Conv2d(3, first.num_features, 3, stride=1, padding=1, bias=False)
         nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")  # as both libraries' ResNets
         new |= {"conv1": stem, "maxpool": nn.Identity()}
-    return new
+    return new | row_norms(f"{library}:{model}", network, norm)
 
 
 def replacement_code(library: Library, model: str, encoder: nn.Module, *, small_stem: bool) -> list[str]:
     """Lines of Python that do to the library's `model` what was done to `encoder`."""
-    paths = replacements(library, model, encoder, small_stem=small_stem)
+    paths = list(torchvision_head(model) or {}) if library == "torchvision" else []
+    paths += ["conv1", "maxpool"] if small_stem else []
+    # a group norm of the library's own among them is only replaced by its like
+    paths += [path for path, module in encoder.named_modules() if type(module) is nn.GroupNorm]
     return [f'model.set_submodule("{path}", nn.{encoder.get_submodule(path)!r})' for path in paths]

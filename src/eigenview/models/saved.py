@@ -1,8 +1,8 @@
 """A trained encoder on disk: encoder.safetensors (weights) beside encoder.json (the card), and back.
 
 The card says how to build the network, how images are prepared for it and where it comes from:
-    {"format": 1, "encoder", "stem", "size", "source_size", "width", "mean", "std", "method", "run": {...},
-     "eigenview": version, "sha256": of the weights file}
+    {"format": 1, "encoder", "stem", "norm" (batch where it is missing), "size", "source_size", "width", "mean", "std",
+     "method", "run": {...}, "eigenview": version, "sha256": of the weights file}
 
 Nothing read here can run code: safetensors holds numbers only, and the card can only name networks that are installed.
 """
@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from eigenview import runfiles
 from eigenview.errors import UserError, check
 from eigenview.models.encoders import build_encoder, features_of_zeros, resolve, vector_width
+from eigenview.models.norms import NORMS
 
 FORMAT = 1
 LARGEST_SIZE = 4096  # px: a damaged card must not ask for a terabyte when the network is tried out
@@ -115,7 +116,9 @@ def load_encoder(source: Path | str, *, pretrained: bool = True) -> LoadedEncode
     weights = _read(weights_path)
     with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away; the caller's random state is not
         try:
-            network, width = build_encoder(card["encoder"], size=card["size"], stem=card["stem"])
+            network, width = build_encoder(
+                card["encoder"], size=card["size"], stem=card["stem"], norm=card.get("norm", "batch")
+            )
         except UserError as error:
             raise UserError(f"{card_path} describes an encoder that cannot be built: {error}") from error
     check(width == card["width"], f"{card_path}: width", card["width"], f"{width} with {card['encoder']}")
@@ -155,6 +158,8 @@ def _check_card(card: Any, where: str) -> None:
     for name, kind in REQUIRED.items():
         check(type(card.get(name)) is kind, f"{where}: {name}", card.get(name), f"a value of type {kind.__name__}")
     check(card["stem"] in ("auto", "small", "standard"), f"{where}: stem", card["stem"], "auto, small, standard")
+    norm = card.get("norm", "batch")
+    check(norm in NORMS, f"{where}: norm", norm, ", ".join(NORMS))
     check(1 <= card["size"] <= LARGEST_SIZE, f"{where}: size", card["size"], f"1 to {LARGEST_SIZE}")
     for name in ("mean", "std"):
         values = card[name]

@@ -40,6 +40,12 @@ class Objective(nn.Module):
         return cls.reads
 
     @classmethod
+    def coupled_by(cls, config: Any) -> str | None:
+        """Why a batch cannot be taken in parts with this config; None where the mean over parts of loss and gradient
+        estimates the same as the whole batch."""
+        return "its statistics are those of the whole batch"
+
+    @classmethod
     def build(cls, config: Any, *, representation: int, width: int, views: int) -> Objective:
         """An instance for a network with these widths H and D and number of views V; most need none of them."""
         return cls(config)  # type: ignore[call-arg]

@@ -65,6 +65,11 @@ class SimSiam(Objective):
         """p and z, and what is regularised."""
         return regularised_reads(cls.reads, config)
 
+    @classmethod
+    def coupled_by(cls, config: Any) -> str | None:
+        """Nothing: the loss is a mean over images, as long as nothing is regularised."""
+        return "the variance and covariance terms are those of the whole batch" if config.is_on else None
+
     def forward(self, views: Views) -> dict[str, Tensor]:
         p, z = promote(views.read("p")), promote(views.read("z"))
         z = z.detach() if self.config.stop_gradient else z

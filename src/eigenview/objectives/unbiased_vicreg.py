@@ -143,6 +143,13 @@ class UnbiasedVICReg(Objective):
             self.register_buffer("running", torch.zeros(views, width))
 
     @classmethod
+    def coupled_by(cls, config: Any) -> str | None:
+        """The plug-in hinge alone: all other terms have the same mean at any batch size."""
+        if config.hinge == "plugin" and config.variance > 0:
+            return "--objective.hinge plugin is biased by the batch size near gamma; dual and square are not"
+        return None
+
+    @classmethod
     def build(cls, config: Any, *, representation: int, width: int, views: int) -> Objective:
         """An instance for embeddings of this width."""
         return cls(config, width=width, views=views)

@@ -1,0 +1,66 @@
+"""Encoders whose norms look at one image alone: no image's features depend on the batch, saved and loaded too."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from eigenview.errors import UserError
+from eigenview.models.encoders import build_encoder
+from eigenview.models.export import export
+from eigenview.models.norms import row_norm
+from eigenview.models.saved import load_encoder, save_encoder
+
+NAMES = ["conv-tiny", "conv-small", "conv-medium", "timm:resnet18", "torchvision:resnet18"]
+
+
+@pytest.mark.parametrize("norm", ["group", "layer"])
+@pytest.mark.parametrize("name", NAMES)
+def test_an_image_alone_has_the_features_it_has_in_a_batch(name: str, norm: str) -> None:
+    torch.manual_seed(0)
+    images = torch.randn(4, 3, 24, 24)
+    encoder, width = build_encoder(name, size=24, norm=norm)
+    assert encoder.training
+    features = encoder(images)
+    assert features.shape == (4, width)
+    torch.testing.assert_close(encoder(images[:1]), features[:1], rtol=1e-4, atol=1e-5)
+    coupled, _ = build_encoder(name, size=24)
+    assert (coupled(images[:2])[:1] - coupled(images)[:1]).abs().max() > 1e-2
+
+
+@pytest.mark.parametrize(("norm", "channels", "groups"), [("group", 48, 3), ("group", 24, 3), ("layer", 48, 1)])
+def test_groups_are_of_sixteen_channels_where_that_divides(norm: str, channels: int, groups: int) -> None:
+    batch_norm = nn.BatchNorm2d(channels, eps=1e-3)
+    batch_norm.weight.data.uniform_()
+    new = row_norm(batch_norm, norm)
+    assert (new.num_groups, new.eps) == (groups, 1e-3)
+    assert torch.equal(new.weight, batch_norm.weight)
+
+
+def test_the_norm_of_a_saved_encoder_comes_back_and_goes_to_timm(tmp_path) -> None:
+    torch.manual_seed(0)
+    encoder, width = build_encoder("timm:resnet10t", size=32, stem="standard", norm="group")
+    card = {"encoder": "timm:resnet10t", "stem": "standard", "norm": "group", "size": 32, "width": width}
+    save_encoder(tmp_path / "run", encoder, {**card, "mean": [0.5] * 3, "std": [0.2] * 3})
+    images = torch.randn(2, 3, 32, 32)
+    expected = encoder(images)
+    torch.testing.assert_close(load_encoder(tmp_path / "run")(images), expected)
+    with pytest.raises(UserError, match="trained with group norms"):
+        export(tmp_path / "run", "hf", tmp_path / "hub")
+    folder = export(tmp_path / "run", "timm", tmp_path / "plain")
+    code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    scope: dict = {}
+    exec(code.replace('"model.safetensors"', repr(str(folder / "model.safetensors"))), scope)
+    torch.testing.assert_close(scope["model"](images), expected)
+    with pytest.raises(UserError, match="norm is 'other'; allowed: batch, group, layer"):
+        save_encoder(tmp_path / "other", encoder, {**card, "norm": "other", "mean": [0.5] * 3, "std": [0.2] * 3})
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    [("timm:test_vit", "which has no batch norm"), ("timm:efficientnet_b0", "an activation inside")],
+)
+def test_norms_that_cannot_be_replaced_are_refused(name: str, reason: str) -> None:
+    with pytest.raises(UserError, match=f"encoder_norm is 'group'; allowed: batch with {name}, .*{reason}"):
+        build_encoder(name, size=32, norm="group")
