@@ -10,10 +10,12 @@ import torch
 from torch import Tensor
 
 from eigenview.functional.moments import (
+    centred,
     covariance_energy,
     half_batch_energy,
     unbiased_covariance_energy,
     unbiased_off_diagonal_energy,
+    unbiased_pair_off_diagonals,
     unbiased_squared_variances,
     variances,
 )
@@ -104,3 +106,22 @@ def test_a_constant_feature_adds_nothing() -> None:
     wider = torch.cat([z, torch.full((6, 1), 5.0, dtype=torch.float64)], dim=1)
     torch.testing.assert_close(unbiased_covariance_energy(wider), unbiased_covariance_energy(z))
     assert unbiased_squared_variances(wider)[-1].abs() < 1e-20
+
+
+def test_across_views_the_mean_over_all_batches_is_the_population() -> None:
+    """Two views of a three-point law, whose features are other numbers in each."""
+    other = torch.tensor([[1.0, 0.0], [-1.0, 3.0], [0.5, -0.5]], dtype=torch.float64)
+    n = 5
+    index = torch.tensor(list(product(range(3), repeat=n)))
+    weights = PROBABILITIES[index].prod(dim=1)
+    found = [unbiased_pair_off_diagonals(torch.stack([centred(VALUES[i]), centred(other[i])])).item() for i in index]
+    cross = (VALUES * PROBABILITIES[:, None]).T @ (other - PROBABILITIES @ other)
+    truth = cross[0, 1] ** 2 + cross[1, 0] ** 2
+    assert (weights @ torch.tensor(found, dtype=torch.float64)).item() == pytest.approx(truth.item(), rel=1e-12)
+
+
+@pytest.mark.parametrize("width", [2, 7])
+def test_across_equal_views_it_is_the_one_view_statistic(width: int) -> None:
+    x = centred(torch.randn(6, width, dtype=torch.float64))
+    expected = unbiased_off_diagonal_energy(x).expand(3)
+    torch.testing.assert_close(unbiased_pair_off_diagonals(torch.stack([x] * 3)), expected)

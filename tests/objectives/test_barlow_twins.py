@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from itertools import combinations
+from itertools import combinations, permutations
 
 import pytest
 import torch
 
 from eigenview.errors import UserError
-from eigenview.objectives.barlow_twins import BarlowTwins, BarlowTwinsConfig
+from eigenview.objectives.barlow_twins import BarlowTwins, BarlowTwinsConfig, cross_correlation_terms
 from eigenview.objectives.base import total
 from eigenview.views import Views
 from tests.draws import random, whitened
@@ -51,3 +51,25 @@ def test_scale_and_bad_options() -> None:
     for option, bad in {"off_diagonal": -1.0, "eps": 0.0, "scale": 0.0}.items():
         with pytest.raises(UserError, match=f"objective.{option}"):
             BarlowTwinsConfig(**{option: bad})
+
+
+def test_by_u_statistic_views_without_relation_have_no_redundancy() -> None:
+    """Over all ways to pair the rows of two views the mean is 0, the plug-in's D (D - 1) / (N - 1)."""
+    torch.manual_seed(0)
+    n, width = 5, 3
+    a, b = torch.randn(2, n, width, dtype=torch.float64)
+    pairings = [torch.stack([a, b[list(order)]]) for order in permutations(range(n))]
+    plug_in = [cross_correlation_terms(z, 1e-12)[1] for z in pairings]
+    unbiased = [cross_correlation_terms(z, 1e-12, unbiased=True)[1] for z in pairings]
+    assert torch.stack(plug_in).mean().item() == pytest.approx(width * (width - 1) / (n - 1), rel=1e-9)
+    assert torch.stack(unbiased).mean().item() == pytest.approx(0, abs=1e-9)
+    assert min(unbiased) < -0.1
+
+
+def test_by_u_statistic_equal_white_views_cost_nothing_more_and_a_small_batch_is_refused() -> None:
+    objective = BarlowTwins(BarlowTwinsConfig(estimator="unbiased"))
+    z = torch.randn(4000, 4, dtype=torch.float64)
+    terms = objective(Views(z=torch.stack([z, z])))
+    assert abs(terms["off_diagonal"].item()) < 0.0051 * 0.01
+    with pytest.raises(UserError, match="samples in the batch is 3; allowed: 4 or more"):
+        objective(Views(z=torch.randn(2, 3, 4)))

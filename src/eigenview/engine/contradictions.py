@@ -14,13 +14,14 @@ def refuse_contradictions(config: RunConfig[Any]) -> None:
     cls, network = objective_class(config.method), config.network
     reads = cls.reads_of(config.objective)
     is_local = getattr(config.objective, "statistics", "global") == "local"
+    least = cls.least_samples_of(config.objective)
     shares = config.accumulate * (config.devices if is_local else 1)
     check(
-        config.batch_size // shares >= cls.least_samples,
+        config.batch_size // shares >= least,
         "--batch-size",
         config.batch_size,
-        f"{cls.least_samples * shares} or more with --method {config.method}, whose statistics need "
-        f"{cls.least_samples} images at once" + (f", in {shares} parts" if shares > 1 else ""),
+        f"{least * shares} or more with --method {config.method}, whose statistics need "
+        f"{least} images at once" + (f", in {shares} parts" if shares > 1 else ""),
     )
     coupled = cls.coupled_by(config.objective)
     if config.accumulate > 1 and coupled is not None:

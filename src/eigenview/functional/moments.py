@@ -123,3 +123,29 @@ def pair_energies(x: Float[Tensor, "V N D"]) -> Float[Tensor, " pairs"]:
         grams = x @ x.mT
         return torch.stack([(grams[a] * grams[b]).sum() for a, b in pairs])
     return torch.stack([(x[a].mT @ x[b]).square().sum() for a, b in pairs])
+
+
+def unbiased_pair_off_diagonals(x: Float[Tensor, "V N D"]) -> Float[Tensor, " pairs"]:
+    """sum over i != j of U_ij for every unordered pair of views, U_ij as in `unbiased_covariance_energy` but of the
+    cross-covariance: its mean over batches is Cov(x_ai, x_bj)^2. x is centred already (`standardised`). Needs N >= 4.
+
+    The same statistic as the unbiased HSIC of linear kernels (Song et al. 2012, JMLR 13, equation 5).
+    """
+    views, samples, _ = x.shape
+    a, b = (list(side) for side in zip(*combinations(range(views), 2), strict=True))
+    squares = x.square() / (samples - 1)
+    of_features, of_rows = squares.sum(dim=1), squares.sum(dim=2)  # (V D), (V N)
+    scale, more = (samples / (samples - 1)) ** 2, samples - 1
+    whole = _order_four(
+        scale * pair_energies(x),
+        of_features.sum(dim=1)[a] * of_features.sum(dim=1)[b],
+        more * (of_rows[a] * of_rows[b]).sum(dim=1),
+        samples,
+    )
+    diagonal = _order_four(
+        scale * pair_diagonals(x).square(),
+        of_features[a] * of_features[b],
+        more * torch.stack([(squares[i] * squares[j]).sum(dim=0) for i, j in zip(a, b, strict=True)]),
+        samples,
+    )
+    return whole - diagonal.sum(dim=1)

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 from jaxtyping import Float
 from torch import Tensor
 
 from eigenview.errors import check
-from eigenview.functional.moments import pair_diagonals, pair_energies, standardised
+from eigenview.functional.moments import (
+    pair_diagonals,
+    pair_energies,
+    standardised,
+    unbiased_pair_off_diagonals,
+)
 from eigenview.objectives.base import Objective, promote, require_samples, without_autocast
 from eigenview.views import Views
 
@@ -21,26 +27,34 @@ class BarlowTwinsConfig:
     """Weight of the redundancy between dimensions (lambda): 0.0051 in the authors' code, 0.005 in the paper."""
     eps: float = 1e-5
     """Added to the biased variance inside the square root, as batch norm does; the paper's formula has none."""
+    estimator: Literal["plugin", "unbiased"] = "plugin"
+    """How the squares of the off-diagonal correlations are estimated: plugin, as published, is too large by chance
+    correlations, about D^2 / N in sum; unbiased takes that away."""
     scale: float = 1.0
     """Multiplies the whole loss; solo-learn's CIFAR settings use 0.1."""
 
     def __post_init__(self) -> None:
         check(self.off_diagonal >= 0, "objective.off_diagonal", self.off_diagonal, "0 or more")
         check(self.eps > 0, "objective.eps", self.eps, "above 0")
+        check(self.estimator in ("plugin", "unbiased"), "objective.estimator", self.estimator, "plugin, unbiased")
         check(self.scale > 0, "objective.scale", self.scale, "above 0")
 
 
 def cross_correlation_terms(
-    z: Float[Tensor, "V N D"], eps: float = 1e-5
+    z: Float[Tensor, "V N D"], eps: float = 1e-5, *, unbiased: bool = False
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """(sum_i (c_ii - 1)^2, sum over i != j of c_ij^2), each averaged over the unordered pairs of views.
 
     c = s_a^T s_b / N of standardised views; swapping a and b transposes c and changes neither sum. The off-diagonal
-    energy is the energy less that of the diagonal, through Gram matrices where they are smaller.
+    energy is the energy less that of the diagonal, through Gram matrices where they are smaller. `unbiased` takes the
+    U-statistics of the squared cross-covariances of s, brought to the scale of c (which divides by N, not by N - 1).
     """
     s = standardised(z, eps)
     diagonal = pair_diagonals(s)
-    off = pair_energies(s) - diagonal.square().sum(dim=1)
+    if unbiased:
+        off = unbiased_pair_off_diagonals(s) * (1 - 1 / z.shape[1]) ** 2
+    else:
+        off = pair_energies(s) - diagonal.square().sum(dim=1)
     return (diagonal - 1).square().sum(dim=1).mean(), off.mean()
 
 
@@ -57,11 +71,16 @@ class BarlowTwins(Objective):
         (`off_diagonal=0.005` with a tiny `eps`). With more than two views both sums are averaged over the unordered
         pairs of views, each pair being the two-view formula, so the size and lambda carry over.
 
+        `estimator="unbiased"` is ours: the U-statistic of each squared cross-covariance over the batch's own variances.
+        Its mean is 0 where the two views' features are independent, at any N, where the plug-in's is 1/(N - 1) a pair
+        of dimensions; the division by estimated variances leaves an error of relative order 1/N.
+
     Shapes
         z (V N D) -> two scalars. on_diagonal lies in [0, 4 D]; off_diagonal may fall below 0 by rounding.
 
     Raises
-        UserError for a negative off_diagonal, eps or scale not above 0, or fewer than 2 samples (no variance).
+        UserError for a negative off_diagonal, eps or scale not above 0, or fewer than 2 samples (no variance), 4 with
+        the unbiased estimator.
 
     Reference
         Zbontar, Jing, Misra, LeCun, Deny 2021, arXiv 2103.03230, equations 1 and 2; code: facebookresearch/barlowtwins,
@@ -72,11 +91,16 @@ class BarlowTwins(Objective):
         super().__init__()
         self.config = config
 
+    @classmethod
+    def least_samples_of(cls, config: Any) -> int:
+        """Two; four for the U-statistic."""
+        return 4 if config.estimator == "unbiased" else 2
+
     def forward(self, views: Views) -> dict[str, Tensor]:
         z = promote(views.read("z"))
-        require_samples(z, 2)
+        require_samples(z, self.least_samples_of(self.config))
         with without_autocast(z):
-            on, off = cross_correlation_terms(z, self.config.eps)
+            on, off = cross_correlation_terms(z, self.config.eps, unbiased=self.config.estimator == "unbiased")
         return {
             "on_diagonal": self.config.scale * on,
             "off_diagonal": self.config.scale * self.config.off_diagonal * off,

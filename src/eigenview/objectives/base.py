@@ -29,8 +29,6 @@ class Objective(nn.Module):
     """`update` comes after the optimiser's step instead of before `forward`."""
     gathers: bool = True
     """It sees the global batch. Off: each process's own shard, where a mean over shards estimates the same."""
-    least_samples: int = 2
-    """Samples without which its statistics do not exist."""
     one_network: str | None = None
     """Why both views must pass through one network, for an objective that does not work with two; else None."""
 
@@ -38,6 +36,11 @@ class Objective(nn.Module):
     def reads_of(cls, config: Any) -> frozenset[str]:
         """`reads` of an instance with this config, before there is one: the network is built from it."""
         return cls.reads
+
+    @classmethod
+    def least_samples_of(cls, config: Any) -> int:
+        """Samples without which the statistics of an instance with this config do not exist."""
+        return 2
 
     @classmethod
     def coupled_by(cls, config: Any) -> str | None:

@@ -124,7 +124,6 @@ class UnbiasedVICReg(Objective):
         VICReg: Bardes, Ponce, LeCun 2022, arXiv 2105.04906. U-statistics: Hoeffding 1948. The combination is ours.
     """
 
-    least_samples = 4
     running: Tensor
 
     def __init__(
@@ -141,6 +140,11 @@ class UnbiasedVICReg(Objective):
                     "hinge 'dual' keeps a running variance: give the width, UnbiasedVICReg(config, width=D)."
                 )
             self.register_buffer("running", torch.zeros(views, width))
+
+    @classmethod
+    def least_samples_of(cls, config: Any) -> int:
+        """Four: U-statistics of that order."""
+        return 4
 
     @classmethod
     def coupled_by(cls, config: Any) -> str | None:
@@ -173,7 +177,7 @@ class UnbiasedVICReg(Objective):
 
     def forward(self, views: Views) -> dict[str, Tensor]:
         z, c = promote(views.read("z")), self.config
-        require_samples(z, self.least_samples)
+        require_samples(z, self.least_samples_of(c))
         with without_autocast(z):
             return {
                 "invariance": c.invariance * invariance(z),
