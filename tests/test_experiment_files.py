@@ -9,7 +9,9 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import torch
 from experiments import _grids
+from experiments._estimators import FAMILIES, study
 
 from eigenview.experiment import experiments, load_experiment, table_rows
 
@@ -31,7 +33,20 @@ def summary(linear: float | None, *, seed: int = 0, verdict: str = "healthy") ->
     raw, untrained = ({"knn": a, "linear": b, "linear_few": c} for a, b, c in ((40, 41, 22), (32, 29, 17)))
     rows = {} if linear is None else {"raw pixels": raw, "untrained encoder": untrained}
     numbers = {"knn": knn, "linear": linear, "linear_few": knn, "seconds": 60.0, "images_per_second": 500.0}
-    return {"verdict": verdict, "seed": seed, "epochs": 5, "baselines": rows, **numbers}
+    return {"verdict": verdict, "seed": seed, "epochs": 5, "baselines": rows, "measured": MEASURED, **numbers}
+
+
+def measured() -> dict[str, Any]:
+    """What the experiments that measure something of their own leave in a summary, of random embeddings."""
+    draw = torch.Generator().manual_seed(0)
+    activations = torch.rand(64, 6, generator=draw)
+    weight = torch.randn(5, 6, generator=draw)
+    weights = {"hinge": 12.5, "covariance": 1.0}
+    sizes = (8, 16, 32, 256)
+    return {"validation_knn": 50.0, **study(activations, weight, weights, sizes, repeats=2, seed=0)}
+
+
+MEASURED = measured()
 
 
 def results(cells: Any, seeds: int) -> dict[str, list[dict[str, Any]]]:
@@ -104,6 +119,25 @@ def test_runs_that_diverged_or_collapsed_are_named(module: ModuleType) -> None:
     assert f"{cells[1]} (complete collapse, 1 of 2)" in conclusion
     module.figure(made).canvas.draw()
     module.conclude({cell: [summary(None, verdict="diverged")] for cell in cells})
+
+
+def test_the_estimator_study_finds_what_is_known() -> None:
+    """Independent uniform features: the plug-in is too large, the U-statistic is right, in value and gradient."""
+    draw = torch.Generator().manual_seed(1)
+    activations = torch.rand(400, 8, generator=draw, dtype=torch.float64)
+    weight = torch.randn(6, 8, generator=draw, dtype=torch.float64)
+    found = study(activations, weight, {"hinge": 12.5, "covariance": 4.0}, (8, 64), repeats=30, seed=0)
+    covariance = found["families"]["covariance"]
+    assert set(found["families"]) == {*FAMILIES, "total"}
+    for n in (8, 64):
+        plug_in, exact = (covariance[name][str(n)] for name in ("plug-in", "U-statistic"))
+        assert plug_in["value_bias"] > 2.5 * plug_in["value_resolution"]
+        assert abs(exact["value_bias"]) < 4 * exact["value_resolution"]
+        assert exact["gradient_bias"] < 3 * exact["gradient_resolution"]
+        assert plug_in["gradient_bias"] > 2 * plug_in["gradient_resolution"]
+    assert covariance["U-statistic"]["8"]["cosine"] > covariance["plug-in"]["8"]["cosine"]
+    square = found["families"]["square"]["U-statistic"]["8"]
+    assert abs(square["value_bias"]) < 4 * square["value_resolution"]
 
 
 def test_differences_within_the_spread_are_none() -> None:

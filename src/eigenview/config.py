@@ -201,6 +201,8 @@ class RunConfig(Generic[ObjectiveConfig]):
     accumulate: int = 1
     """Equal parts of a batch that the loss is computed on one after another, with one optimiser step for all: for
     losses whose mean over parts estimates the same gradient (unbiased-vicreg, byol, simsiam)."""
+    accumulate_coupled: bool = False
+    """Take --accumulate with any method: the mean of the parts' losses, which for the others is another loss."""
     views: int = 2
     """Augmented views of each image, V."""
     encoder: str = "conv-small"

@@ -5,6 +5,8 @@ An experiment is a file `experiments/NAME.py` of the source checkout with a docs
     published: dict of cell name -> dict of column -> number   (what the papers print, may be empty)
     conclude(results) -> str                                   (one line: was the published ordering seen?)
     figure(results) -> matplotlib figure                       (one picture)
+and, where summaries do not hold what is asked,
+    measure(run) -> dict of JSON values                        (kept in each summary as "measured")
 where `results` maps cell name -> list of summaries (summary.json), one per seed.
 """
 
@@ -27,6 +29,7 @@ from eigenview import runfiles
 from eigenview.errors import UserError, check, nearest
 
 FOLDER = Path("experiments")
+MEASURED = "measured.json"  # in the run directory, of an experiment that measures something of its own
 COLUMNS = ("knn", "linear", "linear_few")
 
 
@@ -81,7 +84,8 @@ def run_experiment(
     for seed in range(seeds):  # the whole grid once before the second seed: an early stop leaves a full grid
         for k, (cell, config) in enumerate(cells.items()):
             console.rule(f"{name} {scale}: {cell}, seed {seed} ({seed * len(cells) + k + 1} of {total})")
-            results[cell].append(_run_cell(config, Path("runs") / "experiments" / name / scale, cell, seed, console))
+            root = Path("runs") / "experiments" / name / scale
+            results[cell].append(_run_cell(module, config, root, cell, seed, console))
             if only is None:
                 _write(module, name, scale, results, directory, complete=False)
     if only is not None:
@@ -92,7 +96,7 @@ def run_experiment(
     return results
 
 
-def _run_cell(config: Any, root: Path, cell: str, seed: int, console: Console) -> dict[str, Any]:
+def _run_cell(module: ModuleType, config: Any, root: Path, cell: str, seed: int, console: Console) -> dict[str, Any]:
     from eigenview.config import to_dict
     from eigenview.run import Run, pretrain, with_fields
 
@@ -115,7 +119,14 @@ def _run_cell(config: Any, root: Path, cell: str, seed: int, console: Console) -
     kept = ("eigenview", "torch", "device", "threads", "commit", "started")
     # results are committed: where the images lie on this machine is nobody's business
     data = "/".join(Path(run.summary["data"]).parts[-2:])
-    return {**run.summary, "data": data, "environment": {key: environment[key] for key in kept}}
+    summary = {**run.summary, "data": data, "environment": {key: environment[key] for key in kept}}
+    if hasattr(module, "measure"):
+        path = run.directory / MEASURED
+        if not path.exists():
+            with console.status(f"measuring {cell}"):
+                runfiles.write_json(path, module.measure(run))
+        summary["measured"] = runfiles.read_json(path)
+    return summary
 
 
 def spread(results: list[dict[str, Any]], column: str) -> str:

@@ -24,13 +24,13 @@ def refuse_contradictions(config: RunConfig[Any]) -> None:
         f"{least} images at once" + (f", in {shares} parts" if shares > 1 else ""),
     )
     coupled = cls.coupled_by(config.objective)
-    if config.accumulate > 1 and coupled is not None:
+    if config.accumulate > 1 and coupled is not None and not config.accumulate_coupled:
         part = config.batch_size // config.devices // config.accumulate
         raise UserError(
             f"--accumulate {config.accumulate}: with --method {config.method} parts of a batch give another gradient "
             f"than the whole, because {coupled}. --micro-batch {part} gives the exact gradient of the whole "
             "batch in the memory of a part; --method unbiased-vicreg --objective.hinge dual has one that does not "
-            "depend on the parts."
+            "depend on the parts; --accumulate-coupled trains on the other gradient."
         )
     if not reads & {"z", "p"}:
         check(
