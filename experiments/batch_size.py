@@ -30,7 +30,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "Barlow Twins": ("barlow-twins", {}),
     "unbiased": ("unbiased-vicreg", {"covariance": 4.0}),
 }
-SIZES = {"tiny": (16, 64, 256, 1024), "cpu": (16, 256), "gpu": (16, 64, 256, 1024)}
+SIZES = {"tiny": (16, 64, 256, 1024), "cpu": (16, 1024), "gpu": (16, 64, 256, 1024)}
 FACTORS = {"": 1.0, " rate third": 1 / 3, " rate x3": 3.0}
 VALIDATION = 2500
 COLUMN = "ImageNet at 16 times the batch"

@@ -134,7 +134,7 @@ def test_the_estimator_study_finds_what_is_known() -> None:
         assert plug_in["value_bias"] > 2.5 * plug_in["value_resolution"]
         assert abs(exact["value_bias"]) < 4 * exact["value_resolution"]
         assert exact["gradient_bias"] < 3 * exact["gradient_resolution"]
-        assert plug_in["gradient_bias"] > 2 * plug_in["gradient_resolution"]
+    assert covariance["plug-in"]["8"]["gradient_bias"] > 5 * covariance["plug-in"]["8"]["gradient_resolution"]
     assert covariance["U-statistic"]["8"]["cosine"] > covariance["plug-in"]["8"]["cosine"]
     square = found["families"]["square"]["U-statistic"]["8"]
     assert abs(square["value_bias"]) < 4 * square["value_resolution"]
