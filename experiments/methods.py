@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from experiments._grids import failures
+
 from eigenview.config import MonitorConfig, RunConfig
 from eigenview.recipes import load_recipe
 from eigenview.run import with_fields
@@ -36,7 +38,12 @@ def cells(scale: str, data: str) -> dict[str, RunConfig[Any]]:
 
 def conclude(results: dict[str, list[dict[str, Any]]]) -> str:
     """Whether every run beats both baselines, by how much at least, and the order by linear accuracy."""
-    runs = [r for cell in results.values() for r in cell]
+    runs = [r for cell in results.values() for r in cell if r["linear"] is not None]
+    lost = [name for name, cell in results.items() if any(r["linear"] is None for r in cell)]
+    if lost:
+        return (
+            f"All five beat raw pixels and the untrained encoder: NO, {', '.join(lost)} diverged. {failures(results)}"
+        )
     margins = {
         column: min(r[column] - max(b[column] for b in r["baselines"].values()) for r in runs)
         for column in ("knn", "linear")
@@ -59,11 +66,17 @@ def figure(results: dict[str, list[dict[str, Any]]]) -> Any:
     axis = figure.subplots()
     for shift, column, colour, label in ((-0.18, "knn", "#0072B2", "k-NN"), (0.18, "linear", "#E69F00", "linear")):
         for k, runs in enumerate(results.values()):
-            values = [r[column] for r in runs]
+            values = [r[column] for r in runs if r[column] is not None]
+            if not values:
+                continue
             axis.bar(k + shift, sum(values) / len(values), 0.34, color=colour, label=label if k == 0 else None)
             axis.plot([k + shift] * len(values), values, "k.", ms=4)
         for name, style in (("raw pixels", ":"), ("untrained encoder", "--")):
-            level = next(iter(results.values()))[0]["baselines"][name][column]
+            level = next(
+                (r["baselines"][name][column] for cell in results.values() for r in cell if r["baselines"]), None
+            )
+            if level is None:
+                continue
             axis.axhline(level, color=colour, ls=style, lw=1, label=f"{name}, {label}")
     axis.set_xticks(range(len(results)), list(results))
     axis.set_ylabel("accuracy, %")

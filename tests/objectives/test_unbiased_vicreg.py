@@ -169,3 +169,47 @@ def test_the_mean_over_all_shardings_is_the_gradient_of_the_global_batch() -> No
     mean = torch.stack(losses).mean()
     torch.testing.assert_close(mean, whole, rtol=1e-12, atol=0)
     torch.testing.assert_close(torch.autograd.grad(mean, z)[0], expected, rtol=1e-10, atol=1e-12)
+
+
+STD = torch.tensor([0.3, 0.6, 0.9, 1.2], dtype=torch.float64)
+
+
+def dual_gradient_bias(rho: float, updates: int) -> tuple[Tensor, Tensor]:
+    """On a stationary Gaussian law with batches of 8: the bias of the gradient of `dual` after so many updates relative
+    to that of the hinge at the population, by dimension, and the mean distance of its slope from the right one, on the
+    same scale. 1,500 views stand for as many independent histories."""
+    histories, n = 1500, 8
+    objective = UnbiasedVICReg(UnbiasedVICRegConfig(hinge="dual", rho=rho), width=4, views=histories).double()
+    generator = torch.Generator().manual_seed(0)
+
+    def batch() -> Tensor:
+        return torch.randn(histories, n, 4, generator=generator, dtype=torch.float64)
+
+    for _ in range(updates):
+        objective.update(Views(z=STD * batch()))
+    scale = STD.clone().requires_grad_()
+    torch.stack([objective.variance_term(scale * batch()) for _ in range(40)]).mean().backward()
+    truth = STD.clone().requires_grad_()
+    hinge_value(truth.square(), 1.0, 1e-4).mean().backward()
+    assert scale.grad is not None
+    assert truth.grad is not None
+    at = objective.running.clone().requires_grad_()
+    hinge_value(at, 1.0, 1e-4).sum().backward()
+    assert at.grad is not None
+    slope = torch.where(STD < 1, -0.5 * (STD.square() + 1e-4).rsqrt(), 0.0)
+    size = truth.grad.abs().max()  # one scale for all: above gamma the true gradient is 0
+    apart = (at.grad - slope).abs().mean(dim=0) * 2 * STD / 4
+    return (scale.grad - truth.grad).abs() / size, apart / size
+
+
+def test_on_a_stationary_law_the_gradient_bias_of_dual_falls_to_zero_within_its_bound() -> None:
+    """The bound: the bias is at most the mean distance between the slope at the running variance and the true slope."""
+    chance = 0.012  # four standard errors of 40 x 1,500 batches of 8
+    worst = []
+    for rho, updates in ((0.0, 2), (0.9, 40), (0.99, 400)):
+        bias, bound = dual_gradient_bias(rho, updates)
+        assert (bias <= bound + chance).all(), rho
+        worst.append(bias.max().item())
+    assert worst[0] > 0.1
+    assert worst[1] < 0.06
+    assert worst[2] < chance
