@@ -18,3 +18,5 @@ test-all:   ## with the slow ones
 bench:      ## ratios in one run; CIFAR10= names the unpacked CIFAR-10 (JPEG) folder
 	uv run python -m benchmarks.augment
 	uv run python -m benchmarks.step
+	uv run python -m benchmarks.predictor
+	uv run python -m benchmarks.micro_batch

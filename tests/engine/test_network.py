@@ -113,14 +113,14 @@ def test_a_closed_form_predictor_moves_after_the_step_only() -> None:
     one_step(module)
     assert torch.equal(module.objective.predictor.W, before)
     assert module.objective.predictor.W.grad is not None  # trained between refreshes
-    module.update_objective(module._record, 0)
+    module.update_objective(module._records.pop(), 0)
     assert not torch.equal(module.objective.predictor.W, before)
 
 
 def test_an_overflow_in_the_moment_names_its_step() -> None:
     module = module_of("directcopy")
     one_step(module)
-    record = module._record
+    record = module._records[-1]
     with pytest.raises(NonFiniteError, match=r"second moment F .* at step 17; likely cause: the learning rate"):
         module.update_objective(type(record)(z=record.z * 1e25, z_target=record.z_target), 17)
 
