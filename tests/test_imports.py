@@ -19,6 +19,7 @@ LEVEL = {
     "models": 2,
     "probes": 2,
     "report": 2,
+    "theory": 1,
     "recipes": 2,
     "engine": 3,
 }

@@ -15,6 +15,8 @@ from eigenview.functional.moments import (
     standardised,
     unbiased_pair_off_diagonals,
 )
+from eigenview.functional.similarity import unit
+from eigenview.objectives import mean_view
 from eigenview.objectives.base import Objective, promote, require_samples, without_autocast
 from eigenview.views import Views
 
@@ -30,6 +32,11 @@ class BarlowTwinsConfig:
     estimator: Literal["plugin", "unbiased"] = "plugin"
     """How the squares of the off-diagonal correlations are estimated: plugin, as published, is too large by chance
     correlations, about D^2 / N in sum; unbiased takes that away."""
+    multiview: Literal["pairs", "mean-view"] = "pairs"
+    """pairs: the two-view formula averaged over pairs of views; mean-view: Ghosh et al.'s own forms, with one mean and
+    one standard deviation over all views."""
+    normalise: bool = False
+    """Rows of unit length before anything else, as in Ghosh et al.'s program."""
     scale: float = 1.0
     """Multiplies the whole loss; solo-learn's CIFAR settings use 0.1."""
 
@@ -37,6 +44,13 @@ class BarlowTwinsConfig:
         check(self.off_diagonal >= 0, "objective.off_diagonal", self.off_diagonal, "0 or more")
         check(self.eps > 0, "objective.eps", self.eps, "above 0")
         check(self.estimator in ("plugin", "unbiased"), "objective.estimator", self.estimator, "plugin, unbiased")
+        check(self.multiview in ("pairs", "mean-view"), "objective.multiview", self.multiview, "pairs, mean-view")
+        check(
+            self.multiview == "pairs" or self.estimator == "plugin",
+            "objective.estimator",
+            self.estimator,
+            "plugin with --objective.multiview mean-view",
+        )
         check(self.scale > 0, "objective.scale", self.scale, "above 0")
 
 
@@ -71,6 +85,9 @@ class BarlowTwins(Objective):
         (`off_diagonal=0.005` with a tiny `eps`). With more than two views both sums are averaged over the unordered
         pairs of views, each pair being the two-view formula, so the size and lambda carry over.
 
+        `multiview="mean-view"` is the program of Ghosh et al. (objectives/mean_view.py): statistics over all views
+        together, and for more than two views each against the mean of all.
+
         `estimator="unbiased"` is ours: the U-statistic of each squared cross-covariance over the batch's own variances.
         Its mean is 0 where the two views' features are independent, at any N, where the plug-in's is 1/(N - 1) a pair
         of dimensions; the division by estimated variances leaves an error of relative order 1/N.
@@ -99,8 +116,13 @@ class BarlowTwins(Objective):
     def forward(self, views: Views) -> dict[str, Tensor]:
         z = promote(views.read("z"))
         require_samples(z, self.least_samples_of(self.config))
+        z = unit(z) if self.config.normalise else z
         with without_autocast(z):
-            on, off = cross_correlation_terms(z, self.config.eps, unbiased=self.config.estimator == "unbiased")
+            if self.config.multiview == "mean-view":
+                on, off = mean_view.correlation_terms(z, self.config.eps)
+            else:
+                unbiased = self.config.estimator == "unbiased"
+                on, off = cross_correlation_terms(z, self.config.eps, unbiased=unbiased)
         return {
             "on_diagonal": self.config.scale * on,
             "off_diagonal": self.config.scale * self.config.off_diagonal * off,

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from eigenview.errors import check
 from eigenview.functional.similarity import nt_xent_terms
+from eigenview.objectives import mean_view
 from eigenview.objectives.base import Objective, promote, require_samples, without_autocast
 from eigenview.views import Views
 
@@ -23,7 +24,12 @@ class SimCLRConfig:
     """With more than two views: outside averages the log-probability of each positive; inside takes the log of their
     sum, as solo-learn does."""
 
+    multiview: Literal["pairs", "mean-view"] = "pairs"
+    """With more than two views: pairs has all views in one denominator; mean-view is Ghosh et al.'s form, each view
+    beside the mean of the others."""
+
     def __post_init__(self) -> None:
+        check(self.multiview in ("pairs", "mean-view"), "objective.multiview", self.multiview, "pairs, mean-view")
         check(self.temperature > 0, "objective.temperature", self.temperature, "above 0")
         check(self.positives in ("outside", "inside"), "objective.positives", self.positives, "outside, inside")
 
@@ -41,7 +47,8 @@ class SimCLR(Objective):
         Paper and code agree for two views. With more, each ordered pair of views counts alike and all V N - 1 other
         rows form the denominator, because one product then serves all pairs and the extra views are free negatives;
         equal embeddings give log(V N - 1). Averaging outside the log keeps every positive attractive: a sum inside it
-        (`positives="inside"`, solo-learn's) is content once one of them is near. For V = 2 both are the same number.
+        (`positives="inside"`, solo-learn's) is content once one of them is near. `multiview="mean-view"` is the form of Ghosh
+        et al. (objectives/mean_view.py). For V = 2 all are the same number.
 
     Shapes
         z (V N D) -> two scalars, both in nats. alignment lies in [-1/temperature, 1/temperature].
@@ -62,5 +69,8 @@ class SimCLR(Objective):
         z = promote(views.read("z"))
         require_samples(z, 2)
         with without_autocast(z):
-            alignment, logsumexp = nt_xent_terms(z, self.config.temperature, self.config.positives)
+            if self.config.multiview == "mean-view":
+                alignment, logsumexp = mean_view.nt_xent_terms(z, self.config.temperature)
+            else:
+                alignment, logsumexp = nt_xent_terms(z, self.config.temperature, self.config.positives)
         return {"alignment": alignment, "logsumexp": logsumexp}

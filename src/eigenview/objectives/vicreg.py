@@ -10,6 +10,7 @@ from torch import Tensor
 
 from eigenview.errors import check
 from eigenview.functional.moments import off_diagonal_energy, standard_deviations
+from eigenview.objectives import mean_view
 from eigenview.objectives.base import Objective, promote, require_samples, without_autocast
 from eigenview.views import Views
 
@@ -28,6 +29,9 @@ class VICRegConfig:
     """Standard deviation above which a dimension is left alone."""
     eps: float = 1e-4
     """Added to the variance inside the square root, so that a constant dimension has a finite gradient."""
+    multiview: Literal["pairs", "mean-view"] = "pairs"
+    """With more than two views: pairs averages over pairs and views; mean-view is Ghosh et al.'s form, each view beside
+    the mean of the others."""
     convention: Literal["code", "paper"] = "code"
     """code: invariance averaged over dimensions, variance averaged over views, as in the authors' program, for which
     25, 25, 1 were tuned; paper: invariance summed over dimensions, variance summed over views."""
@@ -38,6 +42,7 @@ class VICRegConfig:
         check(self.covariance >= 0, "objective.covariance", self.covariance, "0 or more")
         check(self.gamma > 0, "objective.gamma", self.gamma, "above 0")
         check(self.eps > 0, "objective.eps", self.eps, "above 0")
+        check(self.multiview in ("pairs", "mean-view"), "objective.multiview", self.multiview, "pairs, mean-view")
         check(self.convention in ("code", "paper"), "objective.convention", self.convention, "code, paper")
 
 
@@ -75,7 +80,8 @@ class VICReg(Objective):
         ours); solo-learn doubles only the variance, which is `variance=50` here. With more than two views invariance is
         the mean over all pairs (computed as the distance to the mean view, which costs V and equals it), variance the
         mean over views and covariance twice the mean over views: each regulariser speaks of one view's distribution, so
-        all terms keep their two-view size and the coefficients carry over.
+        all terms keep their two-view size and the coefficients carry over. `multiview="mean-view"` is the form of Ghosh
+        et al. (objectives/mean_view.py), the same for two views.
 
     Shapes
         z (V N D) -> three scalars. variance lies in [0, mu gamma]; covariance may fall below 0 by rounding.
@@ -97,8 +103,12 @@ class VICReg(Objective):
         require_samples(z, 2)
         by_code = c.convention == "code"
         with without_autocast(z):
+            if c.multiview == "mean-view":
+                near, spread, shared = mean_view.regularised_terms(z, c.gamma, c.eps)
+            else:
+                near, spread, shared = invariance(z), variance(z, c.gamma, c.eps), 2 * covariance(z)
             return {
-                "invariance": c.invariance * (1 if by_code else z.shape[-1]) * invariance(z),
-                "variance": c.variance * (1 if by_code else 2) * variance(z, c.gamma, c.eps),
-                "covariance": c.covariance * 2 * covariance(z),
+                "invariance": c.invariance * (1 if by_code else z.shape[-1]) * near,
+                "variance": c.variance * (1 if by_code else 2) * spread,
+                "covariance": c.covariance * shared,
             }

@@ -14,7 +14,7 @@ from scipy.integrate import solve_ivp  # pyright: ignore[reportMissingTypeStubs,
 
 from eigenview.errors import UserError, check
 
-Method = Literal["RK45", "RK23", "DOP853", "Radau", "BDF", "LSODA"]
+Method = Literal["DOP853", "LSODA"]
 
 
 @dataclass(frozen=True)
@@ -72,25 +72,38 @@ def integrate(
         pieces = np.split(y, ends[:-1])
         return {name: piece.reshape(part.shape) for piece, (name, part) in zip(pieces, parts.items(), strict=True)}
 
-    last = times[0]
+    last, repeats, overflows = float(times[0]), 0, 0
+
+    def failure(reason: str) -> UserError:
+        return UserError(
+            f"the integration of {', '.join(parts)} from t = {times[0]:g} to {times[-1]:g} failed near t = {last:.6g}: "
+            f"{reason} A state may grow without bound there. "
+            "Ask for a shorter time, start smaller, or change the parameters."
+        )
 
     def rates(t: float, y: ndarray) -> ndarray:
-        nonlocal last
+        nonlocal last, repeats, overflows
+        repeats = repeats + 1 if t == last else 0
         last = t
         rate = field(t, unpacked(y))
-        return np.concatenate([_rate(rate, name, part.shape) for name, part in parts.items()])
+        flat = np.concatenate([_rate(rate, name, part.shape) for name, part in parts.items()])
+        # a trial step may overflow and be taken back; beyond that many, or at the start, scipy would try for ever
+        overflows += not np.isfinite(flat).all()
+        if overflows > 1000 or (overflows and t == times[0]):
+            raise failure("The rates are not finite.")
+        # LSODA goes on with steps of length zero; a Jacobian takes one evaluation per state at the same time
+        if repeats > 10_000 + 10 * len(y):
+            raise failure("The step size fell to zero.")
+        return flat
 
     y0 = np.concatenate([value.ravel() for value in parts.values()])
     with np.errstate(over="ignore", invalid="ignore"):  # a state that blows up is reported below, in words
-        solution = cast(
-            Any, solve_ivp(rates, (times[0], times[-1]), y0, t_eval=times, method=method, rtol=rtol, atol=atol)
-        )
-    if not solution.success or solution.y.shape[1] != len(times) or not np.isfinite(solution.y).all():
-        raise UserError(
-            f"the integration of {', '.join(parts)} from t = {times[0]:g} to {times[-1]:g} failed near t = {last:.6g}: "
-            f"{solution.message} A state may grow without bound there. "
-            "Ask for a shorter time, start smaller, or change the parameters."
-        )
+        span = (times[0], times[-1])
+        solution = cast(Any, solve_ivp(rates, span, y0, t_eval=times, method=method, rtol=rtol, atol=atol))
+    if not solution.success:
+        raise failure(solution.message)
+    if not np.isfinite(solution.y).all():
+        raise failure("The states are not finite.")
     states = {name: np.empty((len(times), *part.shape)) for name, part in parts.items()}
     for index, y in enumerate(solution.y.T):
         for name, value in unpacked(y).items():

@@ -1,0 +1,97 @@
+"""The thin integrator: known solutions, names and shapes, and failures in words."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pytest
+
+from eigenview.errors import UserError
+from eigenview.theory.simulation import (
+    Method,
+    check_number,
+    check_second_moment,
+    check_square,
+    check_symmetric,
+    check_values,
+    integrate,
+)
+
+TIMES = np.linspace(0, 3, 7)
+
+
+@pytest.mark.parametrize("method", ["DOP853", "LSODA"])
+def test_states_of_any_shape_follow_their_known_solutions(method: Method) -> None:
+    """A number that decays, and a matrix that a skew-symmetric one rotates: R(t) = rotation by t."""
+    turn = np.array([[0.0, -1.0], [1.0, 0.0]])
+
+    def field(t: float, y: Mapping[str, Any]) -> dict[str, Any]:
+        assert y["decay"].shape == ()
+        return {"rotation": turn @ y["rotation"], "decay": -2 * y["decay"] + 0 * t}
+
+    solved = integrate(field, {"decay": 3.0, "rotation": np.eye(2)}, TIMES, method=method)
+    np.testing.assert_array_equal(solved.times, TIMES)
+    np.testing.assert_allclose(solved.states["decay"], 3 * np.exp(-2 * TIMES), rtol=1e-7)
+    c, s = np.cos(TIMES), np.sin(TIMES)
+    np.testing.assert_allclose(solved.states["rotation"], np.stack([c, -s, s, c], 1).reshape(-1, 2, 2), atol=1e-7)
+    np.testing.assert_array_equal(solved.final["rotation"], solved.states["rotation"][-1])
+
+
+def test_tighter_tolerances_give_a_smaller_error() -> None:
+    errors = [
+        np.abs(integrate(lambda t, y: {"y": -y["y"]}, {"y": 1.0}, TIMES, rtol=r, atol=r).final["y"] - np.exp(-3))
+        for r in (1e-4, 1e-7, 1e-12)
+    ]
+    assert errors[0] > errors[1] > errors[2]
+    assert errors[2] < 1e-12
+
+
+@pytest.mark.parametrize("method", ["DOP853", "LSODA"])
+def test_a_solution_that_blows_up_is_an_error_that_names_the_time(method: Method) -> None:
+    with pytest.raises(UserError, match=r"integration of y from t = 0 to 3 failed near t = 1[: ]"):
+        integrate(lambda _, y: {"y": y["y"] ** 2}, {"y": 1.0}, TIMES, method=method)
+
+
+@pytest.mark.parametrize("method", ["DOP853", "LSODA"])
+@pytest.mark.parametrize("when", [-1, 1])
+def test_rates_that_are_not_numbers_are_an_error(method: Method, when: float) -> None:
+    with pytest.raises(UserError, match="integration of y .* failed"):
+        integrate(lambda t, y: {"y": y["y"] * (np.nan if t > when else -1.0)}, {"y": 1.0}, TIMES, method=method)
+
+
+@pytest.mark.parametrize("times", [[0.0], [0, 1, 1], [1, 0], [0, np.inf], [[0, 1]]])
+def test_times_must_increase(times: list[float]) -> None:
+    with pytest.raises(UserError, match="increasing order"):
+        integrate(lambda _, y: dict(y), {"y": 1.0}, np.array(times))
+
+
+def test_a_start_that_is_not_finite_and_a_rate_of_another_shape_are_refused() -> None:
+    with pytest.raises(UserError, match="the start of y"):
+        integrate(lambda _, y: dict(y), {"y": np.nan}, TIMES)
+    with pytest.raises(ValueError, match=r"rate of y has shape \(\); its state has \(2,\)"):
+        integrate(lambda _, y: {"y": y["y"].sum()}, {"y": np.ones(2)}, TIMES)
+
+
+def test_checks_of_arguments() -> None:
+    check_number("x", 0.0, 0)
+    for bad in (-1.0, np.nan, np.inf):
+        with pytest.raises(UserError, match="x is .* 0 or more"):
+            check_number("x", bad, 0)
+    with pytest.raises(UserError, match="above 0, up to 1"):
+        check_number("x", 0.0, 0, 1, strict=True)
+    with pytest.raises(UserError, match="x is 2; allowed: 0 or more, up to 1"):
+        check_number("x", 2, 0, 1)
+    with pytest.raises(UserError, match=r"an entry of s is .*-0\.5"):
+        check_values("s", np.array([1, -0.5]))
+    with pytest.raises(UserError, match=r"the shape of A is \(2, 3\)"):
+        check_square("A", np.ones((2, 3)))
+    with pytest.raises(UserError, match=r"a square matrix \(3, 3\)"):
+        check_square("A", np.eye(2), 3)
+    with pytest.raises(UserError, match=r"A and its transpose is .*0\.1"):
+        check_symmetric("A", np.array([[1, 0.1], [0, 1]]))
+    check_symmetric("A", np.zeros((2, 2)))
+    check_second_moment("A", np.array([[1.0, 1], [1, 1]]))
+    with pytest.raises(UserError, match="smallest eigenvalue of A is .*variance"):
+        check_second_moment("A", np.diag([1, -0.01]))

@@ -1,0 +1,383 @@
+"""Eigenfunctions of T_M where they are known, our objectives' gradients on a graph, what descent learns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from numpy import ndarray
+from numpy.polynomial.hermite_e import hermegauss, hermeval
+from torch import Tensor
+
+from eigenview.errors import UserError
+from eigenview.objectives.barlow_twins import cross_correlation_terms
+from eigenview.objectives.vicreg import invariance
+from eigenview.theory import modes
+from eigenview.theory.spectral import (
+    Objective,
+    Quadratic,
+    descend,
+    eigenfunctions,
+    energies,
+    energies_in_time,
+    learned_energies,
+    loss,
+    measure,
+    needed_orthogonality,
+    nystroem,
+    operator,
+    penalties,
+    point_cloud,
+    principal_angles,
+    simulate,
+    velocity,
+    view_affinity,
+)
+from tests.draws import random
+
+QUADRATIC: list[Quadratic] = ["reformulated", "vicreg"]
+
+
+def graph(points: int = 12, seed: int = 0) -> ndarray:
+    """Random symmetric weights, a few of them large: a spectrum with gaps, of both signs."""
+    w = np.random.default_rng(seed).uniform(size=(points, points)) ** 4
+    return w + w.T
+
+
+def counts(points: int = 6) -> ndarray:
+    """Whole-number weights, so that a finite list of pairs has exactly this graph."""
+    w = np.random.default_rng(1).integers(0, 4, size=(points, points))
+    return (w + w.T).astype(float)
+
+
+def pairs(weights: ndarray) -> tuple[ndarray, ndarray]:
+    """Every (a, b) as often as its weight: both orders of each pair occur alike."""
+    a, b = np.indices(weights.shape).reshape(2, -1)
+    times = weights.astype(int).ravel()
+    return np.repeat(a, times), np.repeat(b, times)
+
+
+def off_unit(table: Tensor, order: float) -> Tensor:
+    return order * (table.T @ table / len(table) - torch.eye(table.shape[1], dtype=table.dtype)).square().sum()
+
+
+def vicreg_on_pairs(F: Tensor, weights: ndarray, orthogonality: float) -> Tensor:
+    """D times our invariance, a mean over samples and dimensions, and the penalty on the views' second moment."""
+    z = torch.stack([F[index] for index in pairs(weights)])
+    return F.shape[1] * invariance(z) + off_unit(z[0], orthogonality)
+
+
+def reformulated_on_pairs(F: Tensor, weights: ndarray, orthogonality: float) -> Tensor:
+    """Each view against the mean over all views it is paired with, by a loop."""
+    first, second = pairs(weights)
+    gaps = [F[second[first == a]].mean(dim=0) - F[a] for a in first]
+    return torch.stack(gaps).square().sum(dim=1).mean() + off_unit(F[first], orthogonality)
+
+
+def barlow_twins_on_pairs(F: Tensor, weights: ndarray, off_diagonal: float) -> Tensor:
+    on, off = cross_correlation_terms(torch.stack([F[index] for index in pairs(weights)]), eps=0.0)
+    return on + off_diagonal * off
+
+
+ON_PAIRS: dict[Objective, Callable[[Tensor, ndarray, float], Tensor]] = {
+    "reformulated": reformulated_on_pairs,
+    "vicreg": vicreg_on_pairs,
+    "barlow_twins": barlow_twins_on_pairs,
+}
+
+
+def minus_gradient(F: ndarray, weights: ndarray, orthogonality: float, objective: Objective) -> ndarray:
+    table = torch.from_numpy(F).clone().requires_grad_()
+    value = ON_PAIRS[objective](table, weights, orthogonality)
+    return -torch.autograd.grad(value, table)[0].numpy() / measure(weights)[:, None]
+
+
+@pytest.mark.parametrize("objective", ON_PAIRS)
+@pytest.mark.parametrize("orthogonality", [0.01, 3.0])
+def test_velocity_is_minus_the_gradient_of_the_objective(objective: Objective, orthogonality: float) -> None:
+    weights, F = counts(), random(6, 3, seed=4).numpy() + 0.5
+    expected = minus_gradient(F, weights, orthogonality, objective)
+    computed = velocity(F, weights, orthogonality, objective)
+    np.testing.assert_allclose(computed, expected, rtol=1e-11, atol=1e-12 * abs(expected).max())
+
+
+@pytest.mark.parametrize("objective", QUADRATIC)
+def test_loss_is_the_mean_over_all_pairs(objective: Quadratic) -> None:
+    weights, F = counts(), random(6, 3, seed=4)
+    expected = ON_PAIRS[objective](F, weights, 0.7).item()
+    assert loss(F.numpy(), weights, 0.7, objective) == pytest.approx(expected, rel=1e-13)
+
+
+def test_unstandardised_barlow_twins_learns_eigenfunctions_as_modes() -> None:
+    """A table is a linear network: velocity of modes.py with W = (Pi^1/2 F)^T and the symmetric form of T_M."""
+    weights, F = counts(), random(6, 3, seed=4)
+    first, second = pairs(weights)
+    table = F.clone().requires_grad_()
+    c = table[first].T @ table[second] / len(first)
+    (gradient,) = torch.autograd.grad((c - torch.eye(3)).square().sum(), table)
+    root = np.sqrt(measure(weights))
+    symmetric = root[:, None] * operator(weights) / root
+    rate = modes.velocity((root[:, None] * F.numpy()).T, symmetric).T / root[:, None]
+    np.testing.assert_allclose(rate, -gradient.numpy() / measure(weights)[:, None], rtol=1e-10, atol=1e-11)
+    np.testing.assert_allclose(modes.modes((symmetric + symmetric.T) / 2).values, eigenfunctions(weights, 6).values)
+
+
+def test_eigenfunctions_solve_the_equation_and_are_orthonormal() -> None:
+    weights = graph()
+    values, functions = eigenfunctions(weights, 12)
+    np.testing.assert_allclose(operator(weights) @ functions, functions * values, atol=1e-13)
+    np.testing.assert_allclose((functions.T * measure(weights)) @ functions, np.eye(12), atol=1e-13)
+    assert values[0] == pytest.approx(1, abs=1e-14)
+    assert (np.diff(values) < 0).all()
+    np.testing.assert_allclose(np.abs(functions[:, 0]), 1, atol=1e-13)
+    few = eigenfunctions(weights, 3)
+    np.testing.assert_array_equal(few.values, values[:3])
+    assert few.functions.shape == (12, 3)
+
+
+def test_a_ring_has_waves() -> None:
+    """Half the views stay, a quarter moves to each neighbour: eigenvalues (1 + cos(2 pi m / n)) / 2."""
+    n = 9
+    weights = np.eye(n) / 2 + (np.roll(np.eye(n), 1, axis=0) + np.roll(np.eye(n), -1, axis=0)) / 4
+    wave = np.array([(1 + math.cos(2 * math.pi * m / n)) / 2 for m in (0, 1, 1, 2, 2, 3, 3, 4, 4)])
+    values, functions = eigenfunctions(weights, n)
+    np.testing.assert_allclose(values, wave, atol=1e-14)
+    angle = 2 * math.pi * np.arange(n) / n
+    exact = np.stack([np.ones(n), np.cos(angle), np.sin(angle)], axis=1)
+    assert principal_angles(functions[:, :3], exact, measure(weights)).max() < 1e-10
+
+
+def test_images_whose_views_never_meet_are_told_apart_exactly() -> None:
+    weights = np.kron(np.eye(3), np.ones((4, 4)))
+    values, functions = eigenfunctions(weights, 4)
+    np.testing.assert_allclose(values, [1, 1, 1, 0], atol=1e-14)
+    blocks = np.kron(np.eye(3), np.ones((4, 1)))
+    assert principal_angles(functions[:, :3], blocks, measure(weights)).max() < 1e-10
+
+
+def test_gaussian_views_have_hermite_eigenfunctions_on_and_off_the_graph() -> None:
+    """Views with correlation r: eigenvalues r^m, Hermite polynomials, by Gauss-Hermite quadrature as a graph."""
+    r, n = 0.5, 60
+    nodes, quadrature = hermegauss(n)
+
+    def joint(x: ndarray, y: ndarray) -> ndarray:
+        """Density of two views over the product of their marginals (Mehler)."""
+        x = x[:, None]
+        return np.exp(-(r**2 * (x**2 + y**2) - 2 * r * x * y) / (2 * (1 - r**2))) / math.sqrt(1 - r**2)
+
+    mass = quadrature / quadrature.sum()
+    known = eigenfunctions(mass[:, None] * joint(nodes, nodes) * mass, 5)
+    np.testing.assert_allclose(known.values, r ** np.arange(5), atol=1e-8)
+    x = np.linspace(-2, 2, 11)
+    extended = nystroem(joint(x, nodes) * mass, known)
+    for m in range(5):
+        exact = hermeval(x, [0] * m + [1]) / math.sqrt(math.factorial(m))
+        sign = np.sign(exact[-1] * extended[-1, m])
+        np.testing.assert_allclose(sign * extended[:, m], exact, atol=1e-6)
+
+
+def test_nystroem_gives_the_graphs_own_points_back() -> None:
+    known = eigenfunctions(graph(), 5)
+    np.testing.assert_allclose(nystroem(7 * graph(), known), known.functions, atol=1e-12)
+    cloud = point_cloud()
+    known = eigenfunctions(view_affinity(cloud.points, cloud.points, cloud.images, 0.35), 6)
+    own = nystroem(view_affinity(cloud.points[:20], cloud.points, cloud.images, 0.35), known)
+    np.testing.assert_allclose(own, known.functions[:20], atol=1e-10)
+
+
+@pytest.mark.parametrize("objective", QUADRATIC)
+def test_eigenfunctions_are_the_constrained_minimum(objective: Quadratic) -> None:
+    weights, pi = graph(), measure(graph())
+    values, functions = eigenfunctions(weights, 3)
+    least = loss(functions, weights, 1.0, objective)
+    assert least == pytest.approx(penalties(values, objective).sum(), rel=1e-12)
+    for seed in range(50):
+        Q = np.linalg.qr(random(12, 3, seed=seed).numpy()).Q / np.sqrt(pi)[:, None]
+        assert loss(Q, weights, 1.0, objective) > least
+
+
+@pytest.mark.parametrize("objective", QUADRATIC)
+def test_gradient_descent_spans_the_leading_eigenspace_at_high_orthogonality_only(objective: Quadratic) -> None:
+    weights, pi = graph(), measure(graph())
+    exact = eigenfunctions(weights, 3)
+    F = 0.1 * random(12, 3, seed=2).numpy()
+    high = descend(F, weights, orthogonality=10.0, steps=4000, objective=objective)
+    assert principal_angles(high, exact.functions, pi).max() < 0.5
+    np.testing.assert_allclose(energies(high, pi), learned_energies(exact.values, 10.0, objective), rtol=1e-3)
+
+    between = needed_orthogonality(exact.values, objective)[:2].mean()
+    low = descend(F, weights, orthogonality=between, steps=4000, objective=objective)
+    angles = principal_angles(low, exact.functions, pi)
+    assert angles[0] < 0.5
+    assert angles[1:].tolist() == [90, 90]
+    assert needed_orthogonality(exact.values, objective)[0] == pytest.approx(0, abs=1e-14)
+
+
+@pytest.mark.parametrize("objective", QUADRATIC)
+@pytest.mark.parametrize("orthogonality", [0.3, 2.0])
+def test_the_minimum_has_the_stated_energies_and_loss(objective: Quadratic, orthogonality: float) -> None:
+    weights = graph()
+    values = eigenfunctions(weights, 3).values
+    F = descend(random(12, 3, seed=2).numpy(), weights, orthogonality=orthogonality, steps=6000, objective=objective)
+    e, P = learned_energies(values, orthogonality, objective), penalties(values, objective)
+    np.testing.assert_allclose(energies(F, measure(weights)), e, atol=1e-6)
+    minimum = (P * e + orthogonality * (e - 1) ** 2).sum()
+    assert loss(F, weights, orthogonality, objective) == pytest.approx(minimum, rel=1e-9)
+
+
+def test_barlow_twins_spans_the_eigenfunctions_after_the_constant() -> None:
+    cloud = point_cloud()
+    weights = view_affinity(cloud.points, cloud.points, cloud.images, 0.35)
+    pi, exact = measure(weights), eigenfunctions(weights, 5).functions[:, 1:]
+    F = random(240, 4, seed=2).numpy()
+
+    def angles(off_diagonal: float) -> ndarray:
+        learned = descend(F, weights, orthogonality=off_diagonal, steps=1200, objective="barlow_twins")
+        centred = learned - pi @ learned
+        return principal_angles(centred / np.sqrt(pi @ centred**2), exact, pi, floor=0.01)
+
+    assert angles(1.0).max() < 1
+    assert (angles(1e-5) == 90).sum() >= 2
+
+
+def test_the_point_cloud_at_low_and_high_orthogonality() -> None:
+    """Five overlapping clusters: the five leading eigenfunctions tell them apart, if the weight lets them in."""
+    cloud = point_cloud()
+    weights = view_affinity(cloud.points, cloud.points, cloud.images, 0.35)
+    pi, exact = measure(weights), eigenfunctions(weights, 6)
+    assert exact.values[4] > 2 * exact.values[5]
+    F = 0.1 * random(240, 5, seed=2).numpy()
+    high = descend(F, weights, orthogonality=1.0, steps=1000)
+    assert principal_angles(high, exact.functions[:, :5], pi).max() < 5
+    assert energies(high, pi).min() > 0.9
+    low = descend(F, weights, orthogonality=0.01, steps=3000)
+    assert principal_angles(low, exact.functions[:, :5], pi)[3:].tolist() == [90, 90]
+    np.testing.assert_allclose(energies(low, pi), learned_energies(exact.values[:5], 0.01), atol=0.01)
+
+    def readout(table: ndarray) -> float:
+        """Share of the clusters' indicators that a linear readout explains; its ridge keeps it off lost directions."""
+        wanted = np.eye(5)[cloud.cluster]
+        read = np.linalg.solve((table.T * pi) @ table + 1e-3 * np.eye(5), (table.T * pi) @ wanted)
+        return 1 - (pi @ (wanted - table @ read) ** 2).sum() / (pi @ (wanted - pi @ wanted) ** 2).sum()
+
+    assert readout(high) > 0.75
+    assert readout(low) < 0.5
+
+
+def test_the_point_cloud_is_what_it_says() -> None:
+    cloud = point_cloud(clusters=3, images=40, views=50, spread=0.2, noise=0.4, seed=1)
+    assert cloud.points.shape == (6000, 2)
+    assert np.bincount(cloud.cluster).tolist() == [2000, 2000, 2000]
+    assert (cloud.points - cloud.images[cloud.image]).std() == pytest.approx(0.4, rel=0.03)
+    spread = [cloud.images[40 * c : 40 * c + 40].std(axis=0, ddof=1) for c in range(3)]
+    assert np.mean(spread) == pytest.approx(0.2, rel=0.1)
+    single = point_cloud(spread=0.0)
+    np.testing.assert_allclose(np.linalg.norm(single.images, axis=1), 1.2, rtol=1e-14)
+
+
+def test_affinity_is_the_density_ratio_of_two_views() -> None:
+    """Two images, by the definition p(x, y) / (p(x) p(y)); far away nothing underflows to 0/0."""
+    images = np.array([[0.0, 0.0], [1.0, 0.5]])
+    x, y = random(3, 2).numpy(), random(4, 2, seed=1).numpy()
+
+    def likelihood(v: ndarray) -> ndarray:
+        return np.exp(-((v[:, None] - images) ** 2).sum(axis=2) / (2 * 0.7**2))
+
+    px, py = likelihood(x), likelihood(y)
+    ratio = (px @ py.T / 2) / np.outer(px.mean(axis=1), py.mean(axis=1))
+    np.testing.assert_allclose(2 * view_affinity(x, y, images, 0.7), ratio, rtol=1e-12)
+    assert np.isfinite(view_affinity(np.full((1, 2), 1e4), y, images, 0.7)).all()
+
+
+@pytest.mark.parametrize("objective", QUADRATIC)
+@pytest.mark.parametrize("orthogonality", [0.05, 2.0])
+def test_aligned_features_follow_the_closed_form(objective: Quadratic, orthogonality: float) -> None:
+    weights = graph()
+    values, functions = eigenfunctions(weights, 3)
+    start = np.array([0.3, 0.2, 0.1])
+    times = np.array([0.0, 0.2, 0.5, 1.0])
+    run = simulate(
+        functions * np.sqrt(start), weights, times, orthogonality=orthogonality, objective=objective, rtol=1e-11
+    )
+    P = np.maximum(penalties(values, objective), 0)
+    curves = [energies_in_time(s, p, orthogonality, times) for s, p in zip(start, P, strict=True)]
+    np.testing.assert_allclose(run.states["energies"], np.sort(np.stack(curves, axis=1))[:, ::-1], rtol=1e-8)
+
+
+def test_energies_in_time_at_the_threshold_and_in_the_limit() -> None:
+    """At P = 2 orthogonality e' = -8 orthogonality e^2: e = e(0) / (1 + 8 orthogonality e(0) t)."""
+    times = np.array([0.0, 1.0, 10.0])
+    np.testing.assert_allclose(energies_in_time(0.5, 0.25, 0.125, times), 0.5 / (1 + 0.5 * times), rtol=1e-14)
+    late = np.array([1e6])
+    assert energies_in_time(1e-6, 0.25, 1.0, late)[0] == pytest.approx(1 - 0.25 / 2, rel=1e-14)
+    assert energies_in_time(0.5, 1.0, 0.1, late)[0] == 0
+
+
+@pytest.mark.parametrize("objective", ON_PAIRS)
+def test_gradient_descent_follows_the_flow_and_its_error_halves_with_the_step(objective: Objective) -> None:
+    weights, F = graph(), random(12, 3, seed=2).numpy()
+    exact = simulate(F, weights, np.array([0.0, 0.2]), orthogonality=1.0, objective=objective, rtol=1e-11).final["F"]
+    errors = [
+        np.abs(descend(F, weights, orthogonality=1.0, steps=n, objective=objective, rate=0.2 / n) - exact).max()
+        for n in (100, 200, 400)
+    ]
+    assert errors[0] < 0.02
+    assert errors[0] / errors[1] == pytest.approx(2, rel=0.05)
+    assert errors[1] / errors[2] == pytest.approx(2, rel=0.05)
+
+
+def test_principal_angles_of_known_planes() -> None:
+    pi = np.array([0.5, 0.25, 0.125, 0.125])
+    e = np.eye(4) / np.sqrt(pi)[:, None]
+    for turn in (1e-9, 0.3, 1.2):
+        turned = np.stack([e[:, 0], math.cos(turn) * e[:, 1] + math.sin(turn) * e[:, 2]], axis=1)
+        mixed = turned @ np.array([[2.0, 1], [0, 3]])  # another basis of the same plane
+        angles = principal_angles(mixed, e[:, :2], pi)
+        assert angles[0] == pytest.approx(0, abs=1e-13)
+        assert angles[1] == pytest.approx(math.degrees(turn), rel=1e-6)
+    lost = np.stack([e[:, 0], 1e-4 * e[:, 1]], axis=1)  # energy 1e-8
+    assert principal_angles(lost, e[:, :2], pi)[1] == 90
+    assert principal_angles(lost, e[:, :2], pi, floor=1e-9)[1] < 1e-8
+    assert principal_angles(0 * lost, e[:, :2], pi).tolist() == [90, 90]
+
+
+def test_bad_input_is_refused_in_words() -> None:
+    weights, F, times = graph(), np.ones((12, 3)), np.array([0.0, 1.0])
+    with pytest.raises(UserError, match=r"number of functions is 13.*1 to 12"):
+        eigenfunctions(weights, 13)
+    with pytest.raises(UserError, match="transpose"):
+        eigenfunctions(np.triu(weights), 2)
+    with pytest.raises(UserError, match=r"entry of weights is .*-.*0 or more"):
+        eigenfunctions(-weights, 2)
+    lonely = weights.copy()
+    lonely[3] = lonely[:, 3] = 0
+    with pytest.raises(UserError, match=r"row of weights is .*above 0.*Drop the point"):
+        eigenfunctions(lonely, 2)
+    known = eigenfunctions(weights, 3)
+    with pytest.raises(UserError, match=r"shape of affinity is \(2, 11\).*12"):
+        nystroem(np.ones((2, 11)), known)
+    with pytest.raises(UserError, match="row of affinity"):
+        nystroem(np.zeros((2, 12)), known)
+    with pytest.raises(UserError, match="Ask for fewer functions"):
+        nystroem(np.ones((1, 4)), eigenfunctions(np.ones((4, 4)), 2))
+    with pytest.raises(UserError, match=r"shape of F is \(11, 3\).*12 points"):
+        simulate(F[1:], weights, times, orthogonality=1.0)
+    with pytest.raises(UserError, match=r"shape of F is \(12, 13\).*1 to 12 features"):
+        descend(np.ones((12, 13)), weights, orthogonality=1.0, steps=1)
+    with pytest.raises(UserError, match=r"orthogonality is -1.*above 0"):
+        simulate(F, weights, times, orthogonality=-1)
+    with pytest.raises(UserError, match=r"objective is 'vicrge'.*vicreg.*Did you mean vicreg"):
+        simulate(F, weights, times, orthogonality=1.0, objective="vicrge")  # type: ignore[arg-type]
+    with pytest.raises(UserError, match=r"rate is 5\.0.*stable"):
+        descend(random(12, 3).numpy(), weights, orthogonality=1.0, steps=100, rate=5.0)
+    with pytest.raises(UserError, match="singular value of exact"):
+        principal_angles(F, F, measure(weights))
+    with pytest.raises(UserError, match="clusters is 0"):
+        point_cloud(clusters=0)
+    with pytest.raises(UserError, match=r"noise is 0.*above 0"):
+        point_cloud(noise=0)
+    with pytest.raises(UserError, match=r"spread is -1"):
+        point_cloud(spread=-1)
