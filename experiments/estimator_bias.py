@@ -128,7 +128,7 @@ def figure(results: Results) -> Any:
                 axis.plot(SIZES, [ratio / (n - 1) for n in SIZES], "k:", lw=1, label="PR/(n - 1)")
             axis.set_xscale("log", base=2)
             axis.set_yscale("log")
-            axis.set_title(f"{name}: {title}", fontsize=9)
+            axis.set_title(f"{name}: {title}", fontsize=8)
             axis.set_xlabel("n (open triangle: below this, not resolved)", fontsize=8)
             axis.spines[["top", "right"]].set_visible(False)
             axis.legend(fontsize=7, frameon=False)
