@@ -17,6 +17,7 @@ from eigenview.distributed import rank
 from eigenview.engine.callbacks import Log, Monitor
 from eigenview.engine.module import PretrainModule
 from eigenview.engine.plan import Plan
+from eigenview.objectives.orthogonality import note as orthogonality_note
 
 TITLES = {"simclr": "SimCLR", "vicreg": "VICReg", "barlow-twins": "Barlow Twins", "byol": "BYOL", "simsiam": "SimSiam"}
 TITLES |= {"directcopy": "DirectCopy", "directpred": "DirectPred", "directset": "DirectSet", "isoloss": "IsoLoss"}
@@ -52,7 +53,8 @@ def show_plan(console: Console, plan: Plan, module: PretrainModule, directory: P
         ("run", f"{directory}   (stop any time with Ctrl-C; continue with --out {directory} --resume)"),
     ):
         console.print(f"{label:9} {text}", highlight=False, markup=False, soft_wrap=True)
-    for note in images.notes:
+    weight = orthogonality_note(config.method, config.objective, module.embedding_width)
+    for note in (*images.notes, *([weight] if weight else [])):
         console.print(f"{'note':9} {note}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from jaxtyping import Float
@@ -18,6 +18,7 @@ from eigenview.functional.moments import (
 from eigenview.functional.similarity import unit
 from eigenview.objectives import mean_view
 from eigenview.objectives.base import Objective, promote, require_samples, without_autocast
+from eigenview.objectives.orthogonality import barlow_twins_weight
 from eigenview.views import Views
 
 
@@ -25,8 +26,9 @@ from eigenview.views import Views
 class BarlowTwinsConfig:
     """Options of Barlow Twins."""
 
-    off_diagonal: float = 0.0051
-    """Weight of the redundancy between dimensions (lambda): 0.0051 in the authors' code, 0.005 in the paper."""
+    off_diagonal: float | Literal["auto"] = 0.0051
+    """Weight of the redundancy between dimensions (lambda): 0.0051 in the authors' code, 0.005 in the paper. auto: by
+    the embedding's width, about 5/width for narrow and 2/width for wide projectors."""
     eps: float = 1e-5
     """Added to the biased variance inside the square root, as batch norm does; the paper's formula has none."""
     estimator: Literal["plugin", "unbiased"] = "plugin"
@@ -41,7 +43,9 @@ class BarlowTwinsConfig:
     """Multiplies the whole loss; solo-learn's CIFAR settings use 0.1."""
 
     def __post_init__(self) -> None:
-        check(self.off_diagonal >= 0, "objective.off_diagonal", self.off_diagonal, "0 or more")
+        weight = self.off_diagonal
+        is_weight = weight == "auto" if isinstance(weight, str) else weight >= 0
+        check(is_weight, "objective.off_diagonal", weight, "0 or more, or auto")
         check(self.eps > 0, "objective.eps", self.eps, "above 0")
         check(self.estimator in ("plugin", "unbiased"), "objective.estimator", self.estimator, "plugin, unbiased")
         check(self.multiview in ("pairs", "mean-view"), "objective.multiview", self.multiview, "pairs, mean-view")
@@ -106,7 +110,17 @@ class BarlowTwins(Objective):
 
     def __init__(self, config: BarlowTwinsConfig = BarlowTwinsConfig()) -> None:
         super().__init__()
+        if isinstance(config.off_diagonal, str):
+            raise ValueError("off_diagonal 'auto' depends on the width: BarlowTwins.build(config, width=D, ...).")
         self.config = config
+        self.weight = config.off_diagonal
+
+    @classmethod
+    def build(cls, config: BarlowTwinsConfig, *, representation: int, width: int, views: int) -> Objective:
+        """With the weight that `auto` means at this width."""
+        if config.off_diagonal == "auto":
+            config = replace(config, off_diagonal=barlow_twins_weight(width))
+        return cls(config)
 
     @classmethod
     def least_samples_of(cls, config: Any) -> int:
@@ -125,5 +139,5 @@ class BarlowTwins(Objective):
                 on, off = cross_correlation_terms(z, self.config.eps, unbiased=unbiased)
         return {
             "on_diagonal": self.config.scale * on,
-            "off_diagonal": self.config.scale * self.config.off_diagonal * off,
+            "off_diagonal": self.config.scale * self.weight * off,
         }

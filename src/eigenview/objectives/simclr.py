@@ -47,8 +47,8 @@ class SimCLR(Objective):
         Paper and code agree for two views. With more, each ordered pair of views counts alike and all V N - 1 other
         rows form the denominator, because one product then serves all pairs and the extra views are free negatives;
         equal embeddings give log(V N - 1). Averaging outside the log keeps every positive attractive: a sum inside it
-        (`positives="inside"`, solo-learn's) is content once one of them is near. `multiview="mean-view"` is the form of Ghosh
-        et al. (objectives/mean_view.py). For V = 2 all are the same number.
+        (`positives="inside"`, solo-learn's) is content once one of them is near. `multiview="mean-view"` is the form of
+        Ghosh et al. (objectives/mean_view.py). For V = 2 all are the same number.
 
     Shapes
         z (V N D) -> two scalars, both in nats. alignment lies in [-1/temperature, 1/temperature].

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from jaxtyping import Float
@@ -12,6 +12,7 @@ from eigenview.errors import check
 from eigenview.functional.moments import off_diagonal_energy, standard_deviations
 from eigenview.objectives import mean_view
 from eigenview.objectives.base import Objective, promote, require_samples, without_autocast
+from eigenview.objectives.orthogonality import vicreg_weight
 from eigenview.views import Views
 
 
@@ -23,8 +24,9 @@ class VICRegConfig:
     """Weight of the distance between views (lambda)."""
     variance: float = 25.0
     """Weight of the hinge on each dimension's standard deviation (mu); 0 invites complete collapse."""
-    covariance: float = 1.0
-    """Weight of the covariances between dimensions (nu); 0 invites dimensional collapse."""
+    covariance: float | Literal["auto"] = 1.0
+    """Weight of the covariances between dimensions (nu); 0 invites dimensional collapse. auto: by the embedding's
+    width, 10.5 times the invariance's weight over the width."""
     gamma: float = 1.0
     """Standard deviation above which a dimension is left alone."""
     eps: float = 1e-4
@@ -39,7 +41,9 @@ class VICRegConfig:
     def __post_init__(self) -> None:
         for name, weight in (("invariance", self.invariance), ("variance", self.variance)):
             check(weight >= 0, f"objective.{name}", weight, "0 or more")
-        check(self.covariance >= 0, "objective.covariance", self.covariance, "0 or more")
+        weight = self.covariance
+        is_weight = weight == "auto" if isinstance(weight, str) else weight >= 0
+        check(is_weight, "objective.covariance", weight, "0 or more, or auto")
         check(self.gamma > 0, "objective.gamma", self.gamma, "above 0")
         check(self.eps > 0, "objective.eps", self.eps, "above 0")
         check(self.multiview in ("pairs", "mean-view"), "objective.multiview", self.multiview, "pairs, mean-view")
@@ -96,7 +100,17 @@ class VICReg(Objective):
 
     def __init__(self, config: VICRegConfig = VICRegConfig()) -> None:
         super().__init__()
+        if isinstance(config.covariance, str):
+            raise ValueError("covariance 'auto' depends on the width: VICReg.build(config, width=D, ...).")
         self.config = config
+        self.weight = config.covariance
+
+    @classmethod
+    def build(cls, config: VICRegConfig, *, representation: int, width: int, views: int) -> Objective:
+        """With the weight that `auto` means at this width."""
+        if config.covariance == "auto":
+            config = replace(config, covariance=vicreg_weight(width, config.invariance))
+        return cls(config)
 
     def forward(self, views: Views) -> dict[str, Tensor]:
         z, c = promote(views.read("z")), self.config
@@ -110,5 +124,5 @@ class VICReg(Objective):
             return {
                 "invariance": c.invariance * (1 if by_code else z.shape[-1]) * near,
                 "variance": c.variance * (1 if by_code else 2) * spread,
-                "covariance": c.covariance * shared,
+                "covariance": self.weight * shared,
             }
