@@ -189,6 +189,8 @@ class RunConfig(Generic[ObjectiveConfig]):
     """Labelled images for the probes: a folder with train/ and test/, or one set that is split. Default: --data."""
     data_fraction: float = 1.0
     """Share of the training images to train on, drawn with the seed."""
+    stratified: bool = False
+    """Draw that share from each class alike; needs labels, which are used for nothing else."""
     method: str = "vicreg"
     """The objective: eigenview list objectives."""
     epochs: int = 40

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -149,3 +151,18 @@ def test_probes_can_be_fitted_on_fewer_images() -> None:
     plan = make_plan(config("vicreg", probe={"images": 200}))
     assert plan.probes is not None
     assert len(plan.probes[0]) == 200
+
+
+def test_a_stratified_share_has_the_classes_alike() -> None:
+    whole = make_plan(config("vicreg")).train
+    part = make_plan(config("vicreg", data_fraction=0.25, stratified=True)).train
+    assert whole.labels is not None
+    assert part.labels is not None
+    assert np.bincount(part.labels).tolist() == [round(0.25 * n) for n in np.bincount(whole.labels)]
+
+
+def test_a_stratified_share_of_unlabelled_images_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", np.zeros((400, 16, 16, 3), np.uint8))
+    asked = config("vicreg", data=str(tmp_path / "images.npy"), data_fraction=0.5, stratified=True)
+    with pytest.raises(UserError, match=r"--stratified: .*images.npy has no labels to draw by"):
+        make_plan(asked)

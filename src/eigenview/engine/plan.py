@@ -69,8 +69,7 @@ def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
         probes = (probes[0].take(np.sort(drawn)), probes[1])
     train, held_out, note = _hold_out(images, probes, config)
     if config.data_fraction < 1:
-        share = np.random.default_rng((config.seed, 2)).permutation(len(train))
-        train = train.take(np.sort(share[: round(config.data_fraction * len(train))]))
+        train = train.take(_share(train, config))
     if config.batch_size > len(train):
         raise UserError(
             f"{config.data} holds {len(train)} readable image{'s' if len(train) != 1 else ''} to train on; "
@@ -117,6 +116,17 @@ def _hold_out(
         images.take(np.sort(order[:count])),
         f"{count} images held out of training",
     )
+
+
+def _share(train: ImageSet, config: RunConfig[Any]) -> np.ndarray:
+    """Indices of the share of the images to train on, in order."""
+    draw = np.random.default_rng((config.seed, 2)).permutation(len(train))
+    if not config.stratified:
+        return np.sort(draw[: round(config.data_fraction * len(train))])
+    if train.labels is None:
+        raise UserError(f"--stratified: {config.data} has no labels to draw by; leave it out, or use class subfolders.")
+    of_class = [draw[train.labels[draw] == label] for label in np.unique(train.labels)]
+    return np.sort(np.concatenate([rows[: round(config.data_fraction * len(rows))] for rows in of_class]))
 
 
 def augmentation_preset(config: RunConfig[Any], size: int) -> str:
