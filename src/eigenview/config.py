@@ -207,6 +207,13 @@ class RunConfig(Generic[ObjectiveConfig]):
     """Take --accumulate with any method: the mean of the parts' losses, which for the others is another loss."""
     views: int = 2
     """Augmented views of each image, V."""
+    local_views: int = 0
+    """Small crops of each image beside the views, encoded at their own size. They predict the views and are compared
+    with them and each other, but no target network sees them, and nothing is asked to predict them."""
+    local_size: int | None = None
+    """Side of the small crops in pixels; default: half of the views'."""
+    local_scale: tuple[float, float] = (0.05, 0.4)
+    """Smallest and largest share of the image's area that a small crop covers."""
     encoder: str = "conv-small"
     """conv-tiny, conv-small, conv-medium, or timm:NAME, torchvision:NAME."""
     second_encoder: str | None = None
@@ -234,6 +241,16 @@ class RunConfig(Generic[ObjectiveConfig]):
         check(self.epochs >= 1, "--epochs", self.epochs, "1 or more")
         check(self.batch_size >= 2, "--batch-size", self.batch_size, "2 or more")
         check(self.views >= 2, "--views", self.views, "2 or more: joint embedding compares views of one image")
+        check(self.local_views >= 0, "--local-views", self.local_views, "0 or more")
+        has_local = self.local_views > 0
+        check(
+            self.local_size is None or (has_local and self.local_size >= 4),
+            "--local-size",
+            self.local_size,
+            "4 or more, with --local-views above 0",
+        )
+        low, high = self.local_scale
+        check(0 < low <= high <= 1, "--local-scale", self.local_scale, "two shares above 0 up to 1, the smaller first")
         check(self.size is None or self.size >= 8, "--size", self.size, "8 or more")
         check(self.devices >= 1, "--devices", self.devices, "1 or more")
         check(self.seed >= 0, "--seed", self.seed, "0 or more")

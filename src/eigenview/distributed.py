@@ -57,14 +57,14 @@ def gather_views(views: Views, reads: frozenset[str]) -> Views:
     """The global batch of the fields an objective reads, in ONE collective: (V n D) on each rank -> (V world*n D)."""
     names = [name for name in FIELDS if name in reads]
     if world_size() == 1:
-        return Views(**{name: views.read(name) for name in names})
+        return Views(**{name: views.read(name) for name in names}, targets=views.targets)
     fields = [views.read(name) for name in names]
     # samples first, widths concatenated: one buffer (n, sum of V*width) for one all-gather
     shapes = [(f.shape[0], f.shape[2]) for f in fields]
     flat = torch.cat([f.transpose(0, 1).flatten(1) for f in fields], dim=1)
     parts = gather(flat).split([v * d for v, d in shapes], dim=1)
     restored = [part.unflatten(1, shape).transpose(0, 1) for part, shape in zip(parts, shapes, strict=True)]
-    return Views(**dict(zip(names, restored, strict=True)))
+    return Views(**dict(zip(names, restored, strict=True)), targets=views.targets)
 
 
 def mean_over_ranks(value: Tensor) -> Tensor:

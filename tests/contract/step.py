@@ -32,7 +32,7 @@ class Network(nn.Module):
 
 
 def loss_and_gradients(
-    method: str, num_views: int, width: int, options: dict[str, Any] | None = None
+    method: str, num_views: int, width: int, options: dict[str, Any] | None = None, targets: int | None = None
 ) -> tuple[float, dict[str, np.ndarray]]:
     """The loss of the global batch, every parameter's gradient after DDP's average, and the objective's state.
 
@@ -52,8 +52,8 @@ def loss_and_gradients(
     trained = DistributedDataParallel(network) if distributed.is_initialized() else network
     z, p = trained(x)
     with torch.no_grad():
-        z_target = target(x)[0]
-    views = Views(h=z, z=z, p=p, z_target=z_target)
+        z_target = target(x)[0][:targets]
+    views = Views(h=z, z=z, p=p, z_target=z_target, targets=targets)
     if objective.gathers:
         views = distributed.gather_views(views, objective.reads)
     objective.update(views)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -23,8 +25,8 @@ from tests.theory.finite_law import draw, every_pair, images_with_views, moments
 LAW = images_with_views()
 X, X_PRIME = moments(LAW)
 PAIRS = every_pair(LAW)
-DATA = {"X": X.numpy(), "X_prime": X_PRIME.numpy()}
-RATES = {"alpha_p": 1.7, "beta": 0.4, "eta": 0.3}
+DATA: dict[str, Any] = {"X": X.numpy(), "X_prime": X_PRIME.numpy()}
+RATES: dict[str, Any] = {"alpha_p": 1.7, "beta": 0.4, "eta": 0.3}
 
 
 def matrices() -> tuple[Tensor, Tensor, Tensor]:
@@ -59,7 +61,7 @@ def test_the_field_is_minus_the_gradient(of: str, stop_gradient: bool) -> None:
         loss = expected_loss(W_p, W, target, X=X, X_prime=X_PRIME)
     else:
         loss = byol(W_p, W, target, stop_gradient=stop_gradient)
-    # weight decay as optimisers have it: the predictor's learning rate does not multiply it here
+    # the predictor's learning rate alpha_p multiplies its gradient, not its weight decay
     gradients = torch.autograd.grad(loss, (W_p, W))
     field = vector_field(*(m.detach().numpy() for m in (W_p, W, target)), **DATA, **RATES, stop_gradient=stop_gradient)
     expected_p = -RATES["alpha_p"] * gradients[0] - RATES["eta"] * W_p.detach()
@@ -110,7 +112,7 @@ def test_a_direction_without_view_noise_survives_without_a_predictor() -> None:
 def test_a_predictor_with_stop_gradient_keeps_the_encoder_alive() -> None:
     """The same start collapses without the predictor and without the stop-gradient."""
     W, W_p = 0.8 * np.eye(2), 0.5 * np.eye(2)
-    options = {"X": np.eye(2), "X_prime": 0.25 * np.eye(2), "eta": 0.05}
+    options: dict[str, Any] = {"X": np.eye(2), "X_prime": 0.25 * np.eye(2), "eta": 0.05}
     times = np.array([0.0, 150.0])
     alive = simulate(W, times, W_p=W_p, **options).final
     p_plus = (1 + np.sqrt(1 - 4 * 0.05 * 1.25)) / 2.5
@@ -124,9 +126,9 @@ def test_a_predictor_with_stop_gradient_keeps_the_encoder_alive() -> None:
 
 
 def test_the_target_follows_the_encoder_at_its_rate() -> None:
-    """With eta and view noise chosen so that W stands still, W_a - W decays as e^(-beta t); and it starts as W."""
-    W, W_p, _ = 0.5 * np.eye(2), np.eye(2), None
-    still = {"X": np.zeros((2, 2)), "X_prime": np.zeros((2, 2)), "alpha_p": 0.0}
+    """Without data W stands still, and W - W_a decays as e^(-beta t); by default W_a starts as W."""
+    W, W_p = 0.5 * np.eye(2), np.eye(2)
+    still: dict[str, Any] = {"X": np.zeros((2, 2)), "X_prime": np.zeros((2, 2)), "alpha_p": 0.0}
     run = simulate(W, np.array([0.0, 3.0]), W_p=W_p, W_a=np.zeros((2, 2)), beta=0.7, **still)
     np.testing.assert_allclose(run.final["W_a"], W * (1 - np.exp(-2.1)), rtol=1e-9)
     np.testing.assert_array_equal(simulate(W, np.array([0.0, 3.0]), W_p=W_p, beta=0.7, **still).states["W_a"][0], W)
@@ -148,7 +150,7 @@ def test_sgd_on_the_objective_follows_the_flow_with_an_error_of_first_order() ->
     start, end = matrices(), 1.0
     run = simulate(start[1].numpy(), np.array([0.0, end]), W_p=start[0].numpy(), W_a=start[2].numpy(), **DATA, **RATES)
     errors: list[float] = []
-    for steps in (100, 200, 400):
+    for steps in (50, 100, 200):
         lr = end / steps
         W_p, W = start[0].clone().requires_grad_(), start[1].clone().requires_grad_()
         W_a = start[2].clone()
@@ -166,15 +168,15 @@ def test_sgd_on_the_objective_follows_the_flow_with_an_error_of_first_order() ->
             W_a = W_a + lr * RATES["beta"] * (before - W_a)
         got = {"W_p": W_p.detach(), "W": W.detach(), "W_a": W_a}
         errors.append(max(np.abs(got[name].numpy() - run.final[name]).max() for name in got))
-    assert errors[0] < 0.02
-    assert errors[0] / errors[1] == pytest.approx(2, rel=0.05)
-    assert errors[1] / errors[2] == pytest.approx(2, rel=0.03)
+    assert errors[0] < 0.04
+    assert errors[0] / errors[1] == pytest.approx(2, rel=0.1)
+    assert errors[1] / errors[2] == pytest.approx(2, rel=0.05)
 
 
 def test_bad_input() -> None:
     W_p, W, W_a = (m.numpy() for m in matrices())
     times = np.array([0.0, 1.0])
-    bad = [
+    bad: list[tuple[str, dict[str, Any]]] = [
         ("the shape of W_p", {"W_p": np.ones((2, 3))}),
         ("the shape of W_p", {"W_p": np.eye(3)}),
         ("X and its transpose", {"X": np.triu(np.ones((3, 3)))}),

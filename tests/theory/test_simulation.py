@@ -57,7 +57,7 @@ def test_a_solution_that_blows_up_is_an_error_that_names_the_time(method: Method
 @pytest.mark.parametrize("method", ["DOP853", "LSODA"])
 @pytest.mark.parametrize("when", [-1, 1])
 def test_rates_that_are_not_numbers_are_an_error(method: Method, when: float) -> None:
-    with pytest.raises(UserError, match="integration of y .* failed"):
+    with pytest.raises(UserError, match=r"integration of y .* failed"):
         integrate(lambda t, y: {"y": y["y"] * (np.nan if t > when else -1.0)}, {"y": 1.0}, TIMES, method=method)
 
 
@@ -77,7 +77,7 @@ def test_a_start_that_is_not_finite_and_a_rate_of_another_shape_are_refused() ->
 def test_checks_of_arguments() -> None:
     check_number("x", 0.0, 0)
     for bad in (-1.0, np.nan, np.inf):
-        with pytest.raises(UserError, match="x is .* 0 or more"):
+        with pytest.raises(UserError, match=r"x is .* 0 or more"):
             check_number("x", bad, 0)
     with pytest.raises(UserError, match="above 0, up to 1"):
         check_number("x", 0.0, 0, 1, strict=True)
@@ -93,5 +93,5 @@ def test_checks_of_arguments() -> None:
         check_symmetric("A", np.array([[1, 0.1], [0, 1]]))
     check_symmetric("A", np.zeros((2, 2)))
     check_second_moment("A", np.array([[1.0, 1], [1, 1]]))
-    with pytest.raises(UserError, match="smallest eigenvalue of A is .*variance"):
+    with pytest.raises(UserError, match=r"smallest eigenvalue of A is .*variance"):
         check_second_moment("A", np.diag([1, -0.01]))

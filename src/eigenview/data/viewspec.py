@@ -22,6 +22,8 @@ SMALL_SIDE = 64  # views up to this side take the small-image version of a prese
 class ViewSpec:
     """How one view is drawn from an image. Probabilities lie between 0 and 1; pixel values between 0 and 1."""
 
+    size: int | None = None
+    """Side of the view in pixels; default: the run's."""
     crop_scale: tuple[float, float] = (0.08, 1.0)
     """Smallest and largest share of the image's area that a crop covers."""
     crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
@@ -155,6 +157,11 @@ def view_specs(preset: str, views: int) -> tuple[ViewSpec, ...]:
     check(views >= 1, "--views", views, "1 or more")
     specs = PRESETS[preset].specs
     return tuple(specs[i % len(specs)] for i in range(views))
+
+
+def local_specs(preset: str, count: int, size: int, scale: tuple[float, float]) -> tuple[ViewSpec, ...]:
+    """Small crops beside the views of a preset: its operations on `scale` of the area, at their own size."""
+    return tuple(replace(spec, size=size, crop_scale=scale) for spec in view_specs(preset, count)) if count else ()
 
 
 def preset_for_size(preset: str, size: int) -> str:

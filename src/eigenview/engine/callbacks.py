@@ -110,7 +110,8 @@ class Monitor(L.Callback):
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
         module = _ours(pl_module)
         # a seed of their own, never a training step's: the diagnostic views are the same in every diagnosis
-        self.views = module.make_views(self.images.to(module.device), augmentation_seed=module.config.seed + 2**31)
+        seed = module.config.seed + 2**31
+        self.views = module.make_views(self.images.to(module.device), seed)[: module.config.views]
         if trainer.global_step == 0:
             self.diagnose(module, 0)
 

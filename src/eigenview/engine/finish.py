@@ -124,7 +124,8 @@ def gallery(plan: Plan, module: PretrainModule, encode: Callable[[Tensor], Tenso
     """Views as the network saw them, and nearest neighbours of held-out images among training images."""
     originals = torch.from_numpy(plan.train.read(np.arange(min(GALLERY_IMAGES, len(plan.train)))))
     seed, _ = step_seeds(plan.config.seed, 0, 0)
-    seen = [to_uint8(v, s) for v, s in zip(module.make_views(originals, seed), plan.specs, strict=True)]
+    views = zip(module.make_views(originals, seed), plan.specs, strict=True)
+    seen = [to_uint8(view, spec) for view, spec in views if spec.size is None]
     bank = plan.train.take(np.sort(np.random.default_rng(plan.config.seed).permutation(len(plan.train))[:BANK]))
     queries = plan.held_out.take(np.arange(min(QUERIES, len(plan.held_out))))
     bank_h, query_h = (nn.functional.normalize(torch.from_numpy(extract(encode, x)), dim=1) for x in (bank, queries))

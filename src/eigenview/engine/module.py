@@ -65,9 +65,9 @@ class PretrainModule(L.LightningModule):
         self._bad_term: Tensor | None = None  # (terms,) step of the first non-finite value of each term, or -1
 
     def make_views(self, images: Tensor, augmentation_seed: int) -> list[Tensor]:
-        """V augmented views of a uint8 batch, on the batch's device."""
+        """The augmented views of a uint8 batch, on its device: V of the run's size, then the local crops."""
         generator = torch.Generator(device=images.device).manual_seed(augmentation_seed)
-        return [augment(images, spec, self.size, generator) for spec in self.specs]
+        return [augment(images, spec, spec.size or self.size, generator) for spec in self.specs]
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         step = self.global_step
@@ -88,8 +88,10 @@ class PretrainModule(L.LightningModule):
         """The loss of one part of the batch (usually all of it), as its share of the step's."""
         out: Outputs = self.network(views)
         # without a target network the online one is its own: it is the objective that holds it constant
-        z_target = self.target(views) if self.target is not None else out.z
-        record = Views(h=out.h, z=out.z, p=out.p, z_target=z_target)
+        count = self.config.views
+        z_target = self.target(views[:count]) if self.target is not None else out.z[:count]
+        targets = count if self.config.local_views else None
+        record = Views(h=out.h, z=out.z, p=out.p, z_target=z_target, targets=targets)
         if self.objective.gathers:
             record = gather_views(record, self.objective.reads)
         if self.objective.updates_last:

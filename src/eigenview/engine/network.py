@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from eigenview.config import NetworkConfig
 from eigenview.engine.micro_batch import encode_in_parts
 from eigenview.errors import check
-from eigenview.models.encoders import build_encoder
+from eigenview.models.encoders import build_encoder, check_local_size
 from eigenview.models.heads import embedding_width, predictor, projector
 from eigenview.models.target import TargetNetwork
 
@@ -84,6 +84,7 @@ def build_network(
     *,
     seed: int,
     second_encoder: str | None = None,
+    local_size: int | None = None,
 ) -> tuple[Network, TargetNetwork | None, int, int]:
     """Network and target for an objective that reads the given fields of Views; also the widths H and D.
 
@@ -94,6 +95,7 @@ def build_network(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         body, width = build_encoder(encoder, size=size, stem=config.stem, norm=config.encoder_norm)
+        check_local_size(encoder, body, local_size)
         head = projector(width, config)
         embedding = embedding_width(width, config)
         guess = predictor(embedding, config) if "p" in reads else None
@@ -102,6 +104,7 @@ def build_network(
             other, other_width = build_encoder(
                 second_encoder or encoder, size=size, stem=config.stem, norm=config.encoder_norm
             )
+            check_local_size(second_encoder or encoder, other, local_size)
             compared = config.projector_layers == 0 or "h" in reads
             check(
                 not compared or other_width == width,

@@ -11,10 +11,10 @@ import torch
 from eigenview.config import RunConfig
 from eigenview.data.images import ImageSet
 from eigenview.data.sources import load_images, load_probe_sets
-from eigenview.data.viewspec import ViewSpec, preset_for_size, view_specs
+from eigenview.data.viewspec import ViewSpec, local_specs, preset_for_size, view_specs
 from eigenview.engine.contradictions import refuse_contradictions
 from eigenview.engine.precision import choose_precision
-from eigenview.errors import UserError
+from eigenview.errors import UserError, check
 
 # A held-out batch much smaller than the width tells nothing of rank; a tenth of a small set is all we may take.
 HELD_OUT_FRACTION = 0.1
@@ -75,6 +75,8 @@ def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
             f"{config.data} holds {len(train)} readable image{'s' if len(train) != 1 else ''} to train on; "
             f"a batch of {config.batch_size} needs at least {config.batch_size}. Use --batch-size, or more images."
         )
+    preset, small = augmentation_preset(config, images.size), config.local_size or images.size // 2
+    check(small < images.size or not config.local_views, "--local-size", small, f"below the views' {images.size} px")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     precision, precision_note = choose_precision(config.precision, device)
     return Plan(
@@ -85,7 +87,7 @@ def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
         probes=probes,
         probe_note=_probe_note(config, probes),
         size=images.size,
-        specs=view_specs(augmentation_preset(config, images.size), config.views),
+        specs=(*view_specs(preset, config.views), *local_specs(preset, config.local_views, small, config.local_scale)),
         steps_per_epoch=len(train) // config.batch_size,
         device=device,
         precision=precision,

@@ -35,8 +35,9 @@ def show_plan(console: Console, plan: Plan, module: PretrainModule, directory: P
     low, high = images.side_range
     sides = f"{low} px" if low == high else f"{low} to {high:,} px"
     skipped = f" ({len(images.skipped)} unreadable, listed in {directory}/skipped.csv)" if images.skipped else ""
+    local = f" + {config.local_views} of {plan.specs[-1].size} px" if config.local_views else ""
     console.print(
-        f"[bold]eigenview {eigenview.__version__}[/]  ·  {title}  ·  {config.views} views  ·  "
+        f"[bold]eigenview {eigenview.__version__}[/]  ·  {title}  ·  {config.views} views{local}  ·  "
         f"{config.encoder}, {encoder / 1e6:.2g} M parameters  ·  {where}, {plan.precision_note}",
         highlight=False,
         soft_wrap=True,

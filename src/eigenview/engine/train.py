@@ -96,13 +96,14 @@ def build_module(plan: Plan) -> PretrainModule:
         cls.reads_of(config.objective),
         seed=config.seed,
         second_encoder=config.second_encoder,
+        local_size=plan.specs[-1].size,
     )
     network.micro_batch = config.micro_batch
     if target is not None:
         target.part = config.micro_batch
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        objective = cls.build(config.objective, representation=widths[0], width=widths[1], views=config.views)
+        objective = cls.build(config.objective, representation=widths[0], width=widths[1], views=len(plan.specs))
     return PretrainModule(
         config,
         network=network,

@@ -165,6 +165,19 @@ def _check_supported(library: Library, model: str, stem: Stem) -> None:
         )
 
 
+def check_local_size(name: str, encoder: nn.Module, size: int | None) -> None:
+    """Raises UserError where an encoder built for one size cannot take local crops of this one."""
+    if size is None:
+        return
+    try:
+        features_of_zeros(encoder, size)
+    except (RuntimeError, AssertionError, ValueError, ZeroDivisionError) as error:
+        raise UserError(
+            f"--local-size {size}: {name} cannot take crops of {size} px beside its views. Give a larger --local-size, "
+            "or an encoder without a fixed input size (conv nets, ResNets)."
+        ) from error
+
+
 def vector_width(features: Any, name: str) -> int:
     """H of features (n H); a network that gives anything else is no encoder."""
     if not isinstance(features, Tensor) or features.ndim != 2:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import permutations
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 from eigenview.functional.similarity import cosine
 from eigenview.objectives.base import Objective, promote, without_autocast
 from eigenview.objectives.regulariser import RegulariserConfig, regularised_reads, regulariser_terms
-from eigenview.views import Views
+from eigenview.views import Views, ordered_pairs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,10 +34,11 @@ def regression(p: Float[Tensor, "N D"], target: Float[Tensor, "N D"], normalise:
 
 
 def between_views(
-    p: Float[Tensor, "V N D"], target: Float[Tensor, "V N D"], normalise: bool = True
+    p: Float[Tensor, "V N D"], target: Float[Tensor, "T N D"], normalise: bool = True
 ) -> Float[Tensor, ""]:
-    """Twice the mean over ordered pairs of different views a, b of `regression(p_a, target_b)`; the sum for two."""
-    pairs = permutations(range(len(p)), 2)
+    """Twice the mean over ordered pairs of different views a, b of `regression(p_a, target_b)`; the sum for two. The
+    targets are those of the first T views: of all, or of those that are no local crops."""
+    pairs = ordered_pairs(len(p), len(target))
     return 2 * torch.stack([regression(p[a], target[b], normalise) for a, b in pairs]).mean()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import permutations
 from typing import Literal
 
 import torch
@@ -14,7 +13,7 @@ from eigenview.errors import check
 from eigenview.objectives.base import promote, without_autocast
 from eigenview.objectives.byol import between_views
 from eigenview.objectives.closed_form import ClosedFormConfig, ClosedFormObjective
-from eigenview.views import Views
+from eigenview.views import Views, ordered_pairs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -115,7 +114,7 @@ class IsoLoss(ClosedFormObjective):
             return {"similarity": self._value_form(z, p, target)}
 
     def _value_form(self, z: Tensor, p: Tensor, target: Tensor) -> Tensor:
-        pairs = list(permutations(range(len(z)), 2))
+        pairs = ordered_pairs(len(z), len(target))
         if self.config.metric == "euclidean":
             each = [euclidean_value(z[a], p[a], target[b]) for a, b in pairs]
         else:

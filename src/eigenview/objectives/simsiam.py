@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from itertools import permutations
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from torch import Tensor
 from eigenview.functional.similarity import cosine
 from eigenview.objectives.base import Objective, promote, without_autocast
 from eigenview.objectives.regulariser import RegulariserConfig, regularised_reads, regulariser_terms
-from eigenview.views import Views
+from eigenview.views import Views, ordered_pairs
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +73,6 @@ class SimSiam(Objective):
         p, z = promote(views.read("p")), promote(views.read("z"))
         z = z.detach() if self.config.stop_gradient else z
         with without_autocast(p):
-            each = [negative_cosine(p[a], z[b]) for a, b in permutations(range(p.shape[0]), 2)]
+            each = [negative_cosine(p[a], z[b]) for a, b in ordered_pairs(len(p), views.targets)]
             similarity = torch.stack(each).mean()
         return {"similarity": similarity, **regulariser_terms(views, self.config)}

@@ -19,7 +19,6 @@ from eigenview.theory.simulation import (
     Simulation,
     check_number,
     check_second_moment,
-    check_symmetric,
     check_values,
     integrate,
 )
@@ -51,22 +50,25 @@ def mode_field(w: ndarray, *, alpha: float, eta: float, sigma2: ndarray | float)
 
 
 def simulate(
-    W: Float[ndarray, "m m"],
+    W: Float[ndarray, "k m"],
     times: Float[ndarray, " T"],
     *,
     alpha: float,
     eta: float,
     X_prime: Float[ndarray, "m m"],
 ) -> Simulation:
-    """Integrate `vector_field` from a symmetric W, for instance 0.9 I plus small noise: state W (T m m).
+    """Integrate `vector_field` from W, for instance 0.9 I plus small noise: state W (T k m).
+
+    It ends at W^T W = p^(1/alpha) P_S (nuisance vanished): from a W that commutes with P_B, W = p^(1/(2 alpha)) P_S;
+    from others with a rotation of the embedding in front, which no loss of this kind sees.
 
     Raises
-        UserError for a W that is not square and symmetric, an X_prime that is not a covariance of its size, alpha not
-        above 0, negative eta, and a failed integration.
+        UserError for a W that is no matrix, an X_prime that is not a covariance of W's input width, alpha not above 0,
+        negative eta, and a failed integration.
     """
     _check_parameters(alpha, eta)
-    check_symmetric("W", W)
-    check_second_moment("X_prime", X_prime, len(W))
+    check(W.ndim == 2, "the shape of W", W.shape, "embedding width, input width")
+    check_second_moment("X_prime", X_prime, W.shape[1])
     return integrate(lambda _, y: {"W": vector_field(y["W"], alpha=alpha, eta=eta, X_prime=X_prime)}, {"W": W}, times)
 
 

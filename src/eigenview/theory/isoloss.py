@@ -27,7 +27,8 @@ assumptions = (
     "Each embedding moves as if it were a free variable (neural tangent kernel = identity), W_p = F^alpha follows the "
     "embeddings at once, and the target is the embedding of the other view by the same network. "
     "The Euclidean laws are exact then; those of the cosine are a mean field (averages of ratios replaced by ratios of "
-    "averages), good for signs and orderings. "
+    "averages): exact where all embeddings have one length, good for signs, and for orderings where many modes share "
+    "the length. "
     "A real network couples modes through its kernel and lags through the running average of F."
 )
 # eta here is a learning rate for J = 1/2 |p - t|^2 and J = -cos(p, t). The objectives have no 1/2 and 2 - 2 cos, so
