@@ -20,3 +20,5 @@ bench:      ## ratios in one run; CIFAR10= names the unpacked CIFAR-10 (JPEG) fo
 	uv run python -m benchmarks.step
 	uv run python -m benchmarks.predictor
 	uv run python -m benchmarks.micro_batch
+	uv run python -m benchmarks.unbiased
+	uv run python -m benchmarks.side_by_side

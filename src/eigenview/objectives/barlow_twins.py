@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from eigenview.errors import check
+from eigenview.functional.fused.cross_correlation import fused_cross_correlation_terms
 from eigenview.functional.moments import (
     pair_diagonals,
     pair_energies,
@@ -134,9 +135,10 @@ class BarlowTwins(Objective):
         with without_autocast(z):
             if self.config.multiview == "mean-view":
                 on, off = mean_view.correlation_terms(z, self.config.eps)
+            elif self.config.estimator == "unbiased":
+                on, off = cross_correlation_terms(z, self.config.eps, unbiased=True)
             else:
-                unbiased = self.config.estimator == "unbiased"
-                on, off = cross_correlation_terms(z, self.config.eps, unbiased=unbiased)
+                on, off = fused_cross_correlation_terms(z, self.config.eps)
         return {
             "on_diagonal": self.config.scale * on,
             "off_diagonal": self.config.scale * self.weight * off,

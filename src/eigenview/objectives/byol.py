@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from eigenview.functional.similarity import cosine
-from eigenview.objectives.base import Objective, promote, without_autocast
-from eigenview.objectives.regulariser import RegulariserConfig, regularised_reads, regulariser_terms
+from eigenview.objectives.base import promote, without_autocast
+from eigenview.objectives.regulariser import RegularisedObjective, RegulariserConfig, regulariser_terms
 from eigenview.views import Views, ordered_pairs
 
 
@@ -42,7 +41,7 @@ def between_views(
     return 2 * torch.stack([regression(p[a], target[b], normalise) for a, b in pairs]).mean()
 
 
-class BYOL(Objective):
+class BYOL(RegularisedObjective):
     """Distance from each view's prediction to the target network's embedding of every other view.
 
     Definition
@@ -70,19 +69,7 @@ class BYOL(Objective):
     one_network = "its target network is an average of one network's weights"
 
     def __init__(self, config: BYOLConfig = BYOLConfig()) -> None:
-        super().__init__()
-        self.config = config
-        self.reads = self.reads_of(config)
-
-    @classmethod
-    def reads_of(cls, config: Any) -> frozenset[str]:
-        """p and z_target, and what is regularised."""
-        return regularised_reads(cls.reads, config)
-
-    @classmethod
-    def coupled_by(cls, config: Any) -> str | None:
-        """Nothing: the loss is a mean over images, as long as nothing is regularised."""
-        return "the variance and covariance terms are those of the whole batch" if config.is_on else None
+        super().__init__(config)
 
     def forward(self, views: Views) -> dict[str, Tensor]:
         p, target = promote(views.read("p")), promote(views.read("z_target"))

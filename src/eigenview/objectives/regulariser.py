@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 
 from eigenview.errors import check
-from eigenview.objectives.base import promote, require_samples, without_autocast
-from eigenview.objectives.vicreg import covariance, variance
+from eigenview.functional.fused.energies import fused_regulariser_terms
+from eigenview.objectives.base import Objective, promote, require_samples, without_autocast
 from eigenview.views import Views
 
 FIELD = {"representation": "h", "projector": "z", "predictor": "p"}
@@ -56,8 +56,28 @@ def regulariser_terms(views: Views, config: RegulariserConfig, eps: float = 1e-4
     require_samples(x, 2)
     terms: dict[str, Tensor] = {}
     with without_autocast(x):
-        if config.variance > 0:
-            terms["variance"] = config.variance * 2 * variance(x, config.gamma, eps)
-        if config.covariance > 0:
-            terms["covariance"] = config.covariance * 2 * covariance(x)
+        variance, covariance = fused_regulariser_terms(x, config.gamma, eps)
+    if config.variance > 0:
+        terms["variance"] = config.variance * 2 * variance
+    if config.covariance > 0:
+        terms["covariance"] = config.covariance * 2 * covariance
     return terms
+
+
+class RegularisedObjective(Objective):
+    """A mean over images with VICReg's terms beside it where their weights are above 0."""
+
+    def __init__(self, config: Any) -> None:
+        super().__init__()
+        self.config = config
+        self.reads = self.reads_of(config)
+
+    @classmethod
+    def reads_of(cls, config: Any) -> frozenset[str]:
+        """What the method reads, and what is regularised."""
+        return regularised_reads(cls.reads, config)
+
+    @classmethod
+    def coupled_by(cls, config: Any) -> str | None:
+        """Nothing: the loss is a mean over images, as long as nothing is regularised."""
+        return "the variance and covariance terms are those of the whole batch" if config.is_on else None

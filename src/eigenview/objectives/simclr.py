@@ -8,7 +8,7 @@ from typing import Literal
 from torch import Tensor
 
 from eigenview.errors import check
-from eigenview.functional.similarity import nt_xent_terms
+from eigenview.functional.fused.nt_xent import fused_nt_xent_terms
 from eigenview.objectives import mean_view
 from eigenview.objectives.base import Objective, promote, require_samples, without_autocast
 from eigenview.views import Views
@@ -72,5 +72,5 @@ class SimCLR(Objective):
             if self.config.multiview == "mean-view":
                 alignment, logsumexp = mean_view.nt_xent_terms(z, self.config.temperature)
             else:
-                alignment, logsumexp = nt_xent_terms(z, self.config.temperature, self.config.positives)
+                alignment, logsumexp = fused_nt_xent_terms(z, self.config.temperature, self.config.positives)
         return {"alignment": alignment, "logsumexp": logsumexp}

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from eigenview.functional.similarity import cosine
-from eigenview.objectives.base import Objective, promote, without_autocast
-from eigenview.objectives.regulariser import RegulariserConfig, regularised_reads, regulariser_terms
+from eigenview.objectives.base import promote, without_autocast
+from eigenview.objectives.regulariser import RegularisedObjective, RegulariserConfig, regulariser_terms
 from eigenview.views import Views, ordered_pairs
 
 
@@ -28,7 +27,7 @@ def negative_cosine(p: Float[Tensor, "N D"], z: Float[Tensor, "N D"]) -> Float[T
     return -cosine(p, z).mean()
 
 
-class SimSiam(Objective):
+class SimSiam(RegularisedObjective):
     """Minus the cosine between each view's prediction and every other view's embedding.
 
     Definition
@@ -55,19 +54,7 @@ class SimSiam(Objective):
     one_network = "it compares a prediction with an embedding of the same network"
 
     def __init__(self, config: SimSiamConfig = SimSiamConfig()) -> None:
-        super().__init__()
-        self.config = config
-        self.reads = self.reads_of(config)
-
-    @classmethod
-    def reads_of(cls, config: Any) -> frozenset[str]:
-        """p and z, and what is regularised."""
-        return regularised_reads(cls.reads, config)
-
-    @classmethod
-    def coupled_by(cls, config: Any) -> str | None:
-        """Nothing: the loss is a mean over images, as long as nothing is regularised."""
-        return "the variance and covariance terms are those of the whole batch" if config.is_on else None
+        super().__init__(config)
 
     def forward(self, views: Views) -> dict[str, Tensor]:
         p, z = promote(views.read("p")), promote(views.read("z"))

@@ -10,14 +10,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from eigenview.errors import check
+from eigenview.functional.fused.unbiased import fused_unbiased_terms
 from eigenview.functional.moments import (
     unbiased_covariance_energy,
-    unbiased_off_diagonal_energy,
     unbiased_squared_variances,
     variances,
 )
 from eigenview.objectives.base import Objective, promote, require_samples, without_autocast
-from eigenview.objectives.vicreg import invariance
 from eigenview.views import Views
 
 
@@ -78,10 +77,8 @@ def hinge_tangent(
     return hinge_value(a, gamma, eps) + slope * (variance - a)
 
 
-def covariance_term(z: Float[Tensor, "V N D"], form: Literal["off-diagonal", "identity"]) -> Float[Tensor, ""]:
-    """Mean over views of (1/D) sum over i != j of U_ij, or of (1/D) ||Cov - I||_F^2 = (1/D) (sum U - 2 tr S + D)."""
-    if form == "off-diagonal":
-        return unbiased_off_diagonal_energy(z).mean() / z.shape[-1]
+def distance_to_identity(z: Float[Tensor, "V N D"]) -> Float[Tensor, ""]:
+    """Mean over views of the U-statistic of (1/D) ||Cov - I||_F^2 = (1/D) (sum U - 2 tr S + D)."""
     distance = unbiased_covariance_energy(z) - 2 * variances(z).sum(dim=-1) + z.shape[-1]
     return distance.mean() / z.shape[-1]
 
@@ -179,15 +176,18 @@ class UnbiasedVICReg(Objective):
         z, c = promote(views.read("z")), self.config
         require_samples(z, self.least_samples_of(c))
         with without_autocast(z):
+            near, batch, energies = fused_unbiased_terms(z)
+            off_diagonal = c.form == "off-diagonal"
+            covariance = energies.mean() / z.shape[-1] if off_diagonal else distance_to_identity(z)
             return {
-                "invariance": c.invariance * invariance(z),
-                "variance": c.variance * self.variance_term(z),
-                "covariance": c.covariance * 2 * covariance_term(z, c.form),
+                "invariance": c.invariance * near,
+                "variance": c.variance * self.variance_term(z, batch),
+                "covariance": c.covariance * 2 * covariance,
             }
 
-    def variance_term(self, z: Float[Tensor, "V N D"]) -> Float[Tensor, ""]:
-        """Mean over views and dimensions of the chosen penalty on the variance."""
-        c, batch = self.config, variances(z)
+    def variance_term(self, z: Float[Tensor, "V N D"], batch: Float[Tensor, "V D"]) -> Float[Tensor, ""]:
+        """Mean over views and dimensions of the chosen penalty on the variance, `batch` the unbiased variances of z."""
+        c = self.config
         if c.hinge == "plugin":
             return hinge_value(batch, c.gamma, c.eps).mean()
         if c.hinge == "dual":

@@ -9,6 +9,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from eigenview.errors import check
+from eigenview.functional.fused.energies import fused_vicreg_terms
 from eigenview.functional.moments import off_diagonal_energy, standard_deviations
 from eigenview.objectives import mean_view
 from eigenview.objectives.base import Objective, promote, require_samples, without_autocast
@@ -120,7 +121,8 @@ class VICReg(Objective):
             if c.multiview == "mean-view":
                 near, spread, shared = mean_view.regularised_terms(z, c.gamma, c.eps)
             else:
-                near, spread, shared = invariance(z), variance(z, c.gamma, c.eps), 2 * covariance(z)
+                near, spread, one_view = fused_vicreg_terms(z, c.gamma, c.eps)
+                shared = 2 * one_view
             return {
                 "invariance": c.invariance * (1 if by_code else z.shape[-1]) * near,
                 "variance": c.variance * (1 if by_code else 2) * spread,

@@ -1,0 +1,158 @@
+"""Barlow Twins' two sums over all pairs of views, with gradients that hold neither a D x D nor an N x N matrix.
+
+s_a the standardised view a (N D), C_ab = s_a^T s_b / N, K_a = s_a s_a^T / N. Over the P = V (V-1) / 2 pairs
+
+    sum ||C_ab||_F^2 = sum over a < b of <K_a, K_b>,
+    d/ds_a = (2/N) sum over b != a of s_b C_ab^T = (2/N) (sum over b != a of K_b) s_a.
+
+Either matrix, by the number of operations. Through C_ab with zeros on its diagonal the off-diagonal sum is one of
+squares; through K the squares of the diagonal are subtracted. The plain form: `objectives.barlow_twins`.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from eigenview.errors import check
+from eigenview.functional.fused.centring import deviations, two_means
+from eigenview.functional.fused.first_order import first_order
+from eigenview.functional.fused.strips import strips
+
+
+def gram_is_cheaper(views: int, samples: int, width: int) -> bool:
+    """Whether V Gram matrices and their products cost less than the three products of each pair of views.
+
+    2 V N^2 D multiply-adds against 3 P N D^2. (Half of one Gram product is saved by symmetry: not counted.)
+    """
+    return 4 * samples < 3 * (views - 1) * width
+
+
+def energy_by_grams(s: Float[Tensor, "V N D"], slope: Float[Tensor, "V N D"] | None) -> Float[Tensor, ""]:
+    """Sum over pairs of ||C_ab||_F^2, in float64; `slope` is overwritten with its gradient with respect to s."""
+    samples = s.shape[1]
+    energy = torch.zeros((), dtype=torch.float64, device=s.device)
+    for start, stop in strips(samples, samples, s.device):
+        grams = [(view[start:stop] @ view[start:].mT).mul_(1 / samples) for view in s]
+        whole = torch.stack(grams).sum(dim=0) if len(s) > 2 else None
+        for a, gram in enumerate(grams):
+            others = whole - gram if whole is not None else grams[1 - a]
+            # each pair is met twice; right of the diagonal block each entry stands for its mirror image too
+            met = gram * others
+            energy += met.sum().double() - met[:, : stop - start].sum().double() / 2
+            if slope is not None:
+                beta = float(start > 0)
+                right = others[:, stop - start :].mT
+                slope[a, start:stop].addmm_(others, s[a, start:], beta=beta, alpha=2 / samples)
+                slope[a, stop:].addmm_(right, s[a, start:stop], beta=beta, alpha=2 / samples)
+    return energy
+
+
+def off_diagonal_by_correlations(s: Float[Tensor, "V N D"], slope: Float[Tensor, "V N D"] | None) -> Float[Tensor, ""]:
+    """Sum over pairs of ||C_ab||_F^2 off the diagonal, in float64; `slope` as in `energy_by_grams`."""
+    views, samples, width = s.shape
+    energy = torch.zeros((), dtype=torch.float64, device=s.device)
+    if slope is not None:
+        slope.zero_()
+    for a, b in combinations(range(views), 2):
+        for start, stop in strips(width, width, s.device):
+            strip = (s[a, :, start:stop].mT @ s[b]).mul_(1 / samples)
+            strip.diagonal(start).zero_()
+            energy += strip.square().sum().double()
+            if slope is not None:
+                slope[a, :, start:stop].addmm_(s[b], strip.mT, alpha=2 / samples)
+                slope[b].addmm_(s[a, :, start:stop], strip, alpha=2 / samples)
+    return energy
+
+
+class _CrossCorrelations(torch.autograd.Function):
+    """z (V N D) -> (diagonals of C_ab (P D), mean over pairs of the off-diagonal energy)."""
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, z: Tensor, eps: float, is_differentiated: bool
+    ) -> tuple[Tensor, Tensor]:
+        views, samples, width = z.shape
+        pairs = list(combinations(range(views), 2))
+        s = torch.empty(z.shape, dtype=z.dtype, device=z.device)
+        first, left = two_means(z, s[0])
+        for a in range(views):
+            deviations(z[a], first[a], left[a], out=s[a])
+        # biased variance, as batch norm
+        rate = torch.stack([(y.square().mean(dim=0, keepdim=True) + eps).rsqrt() for y in s])
+        s.mul_(rate)
+        diagonals = torch.stack([(s[a] * s[b]).mean(dim=0) for a, b in pairs])
+        slope = torch.empty(z.shape, dtype=z.dtype, device=z.device) if is_differentiated else None
+        through_gram = gram_is_cheaper(views, samples, width)
+        if through_gram:
+            energy = energy_by_grams(s, slope) - diagonals.double().square().sum()
+        else:
+            energy = off_diagonal_by_correlations(s, slope)
+        along = torch.stack([s[a].mul_(slope[a]).mean(dim=0) for a in range(views)]) if slope is not None else None
+        ctx.save_for_backward(z, first, left, rate, diagonals, slope, along)
+        ctx.through_gram = through_gram
+        ctx.set_materialize_grads(False)
+        return diagonals, (energy / len(pairs)).to(z.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        z, first, left, rate, diagonals, slope, along = cast(tuple[Tensor, ...], ctx.saved_tensors)
+        for_diagonals, for_energy = grads
+        pairs = list(combinations(range(len(z)), 2))
+        with torch.no_grad():
+            pull = torch.zeros_like(diagonals) if for_diagonals is None else for_diagonals
+            if for_energy is not None and ctx.through_gram:
+                pull = pull - diagonals * (2 * for_energy / len(pairs))
+            column = _columns(pull, diagonals, pairs, len(z), z.shape[1])
+            out = torch.zeros_like(z)
+            if for_energy is not None:
+                weight = for_energy / len(pairs)
+                for a in range(len(z)):
+                    torch.mul(slope[a], rate[a] * weight, out=out[a])
+                    column[a, a] -= along[a] * weight
+            y = torch.empty(z.shape[1:], dtype=z.dtype, device=z.device)
+            for b in range(len(z)):
+                deviations(z[b], first[b], left[b], out=y)
+                for a in range(len(z)):
+                    out[a].addcmul_(y, column[a, b] * rate[a, 0] * rate[b, 0])
+        return first_order(out, "a fused cross-correlation term", z, *grads), None, None
+
+
+def _columns(pull: Tensor, diagonals: Tensor, pairs: list[tuple[int, int]], views: int, samples: int) -> Tensor:
+    """k (V V D) with dL/dz_a = rate_a sum_b k_ab s_b, for a loss of the diagonals whose derivatives are `pull`.
+
+    c_ab = mean(s_a s_b) has the gradient s_b / N with respect to s_a. Standardising, s = rate (z - mean), takes a
+    gradient g back as rate (g - mean(g) - s mean(g s)): s_b has the mean 0, and mean(s_b s_a) = c_ab.
+    """
+    column = pull.new_zeros(views, views, pull.shape[1])
+    for p, (a, b) in enumerate(pairs):
+        share = pull[p] / samples
+        for to, other in ((a, b), (b, a)):
+            column[to, other] += share
+            column[to, to] -= share * diagonals[p]
+    return column
+
+
+def fused_cross_correlation_terms(
+    z: Float[Tensor, "V N D"], eps: float = 1e-5
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """(sum_i (c_ii - 1)^2, sum over i != j of c_ij^2), each averaged over the unordered pairs of views.
+
+    As `objectives.barlow_twins.cross_correlation_terms`; differentiable once, under any weights. Each view has its own
+    statistics: mean, and sqrt(biased variance + eps). Where Gram matrices are used (N below 3/4 (V-1) D) the second sum
+    is a difference that rounding can bring below zero.
+
+    Memory: the gradient and two more tensors of the size of z, one view, and V strips of the smaller matrix.
+
+    Raises: UserError for fewer than 2 views or samples, and where it is differentiated twice.
+    """
+    views, samples = z.shape[:2]
+    check(views >= 2, "views", views, "2 or more", "One view has nothing to be correlated with.")
+    check(samples >= 2, "samples in the batch", samples, "2 or more", "Use a larger batch.")
+    is_differentiated = z.requires_grad and torch.is_grad_enabled()
+    diagonals, off = cast(tuple[Tensor, Tensor], _CrossCorrelations.apply(z, eps, is_differentiated))
+    return (diagonals - 1).square().sum(dim=1).mean(), off

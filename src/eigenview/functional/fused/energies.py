@@ -1,0 +1,189 @@
+"""Covariance energies and VICReg's three terms, with gradients from the smaller of the Gram matrix and the covariance.
+
+For one view with centred rows Y (N D), S = Y^T Y / (N-1), v its diagonal:
+
+    d ||S||_F^2 / dY = 4/(N-1) Y S = 4/(N-1)^2 (Y Y^T) Y,      d v_j / dY_ij = 2/(N-1) Y_ij.
+
+The columns of all of them have mean zero, so that they are the gradients with respect to z as well. Off the diagonal:
+below N = D through the Gram matrix, less the energy of v; else through S with zeros on its diagonal, where nothing is
+subtracted. For the backward pass the smaller matrix M is kept: it has at most as many entries as Y, usually far fewer,
+and the gradient M Y would be the larger thing to keep. Equal to the plain forms in `functional.moments` and
+`objectives.vicreg`, where each formula has its source.
+"""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from eigenview.errors import check
+from eigenview.functional.fused.centring import deviations, two_means
+from eigenview.functional.fused.first_order import first_order
+from eigenview.functional.fused.strips import blocks, gram
+
+
+class _Statistics(torch.autograd.Function):
+    """z (V N D) -> (scatter of the views about their mean, variances (V D), off-diagonal energies (V), Q (V)).
+
+    Q = 1/(N-1) sum_a (|y_a|^4 - sum_j y_aj^4), of the U-statistics (`unbiased.py`), is zero unless it is asked for.
+    """
+
+    @staticmethod
+    def forward(  # type: ignore[override]
+        ctx: Any, z: Tensor, is_differentiated: bool, with_fourth: bool
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        views, samples, width = z.shape
+        y = torch.empty(samples, width, dtype=z.dtype, device=z.device)  # one view; used over and over
+        first, left = two_means(z, y)
+        through_gram = samples < width
+        variances, energies, matrices = z.new_empty(views, width), z.new_empty(views), list[Tensor | None]()
+        rows = views * with_fourth
+        fourth, lengths, thirds = z.new_zeros(views), z.new_empty(rows, samples), z.new_empty(rows, width)
+        for a in range(views):
+            deviations(z[a], first[a], left[a], out=y)
+            if with_fourth:
+                fourth[a], lengths[a], thirds[a], variances[a] = _fourth(y)
+            else:
+                for part in blocks(width, samples, z.device):
+                    variances[a, part] = y[:, part].square().sum(dim=0) / (samples - 1)
+            x = y if through_gram else y.mT
+            matrix, energy = gram(x, 1 / (samples - 1), keep_diagonal=through_gram, is_kept=is_differentiated)
+            energies[a] = energy - variances[a].double().square().sum() if through_gram else energy
+            matrices.append(matrix)
+        ctx.save_for_backward(z, first, left, variances, lengths, thirds, *matrices)
+        ctx.set_materialize_grads(False)
+        return _scatter(z), variances, energies, fourth
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        z, first, left, variances, lengths, thirds, *matrices = cast(tuple[Tensor, ...], ctx.saved_tensors)
+        for_scatter, for_variances, for_energies, for_fourth = grads
+        _, samples, width = z.shape
+        through_gram = samples < width
+        with torch.no_grad():
+            # whatever is a column times y
+            column = torch.zeros_like(variances) if for_variances is None else for_variances * (2 / (samples - 1))
+            if for_energies is not None and through_gram:
+                column = column - for_energies[:, None] * variances * (4 / (samples - 1))
+            out = torch.empty(z.shape, dtype=z.dtype, device=z.device)
+            weights = None if for_energies is None else for_energies * (4 / (samples - 1))
+            quartic = for_fourth * (4 / (samples - 1)) if for_fourth is not None and len(lengths) else None
+            spread = None if for_scatter is None else 2 * for_scatter
+            # M Y needs whole columns of Y, Y M whole rows
+            count, across = (width, samples) if through_gram else (samples, width)
+            for part in blocks(count, across, z.device):
+                rows, columns = (slice(None), part) if through_gram else (part, slice(None))
+                piece = out[:, rows, columns]
+                y = torch.empty(piece.shape[1:], dtype=z.dtype, device=z.device)
+                product = torch.empty_like(y)
+                for a, matrix in enumerate(matrices):
+                    deviations(z[a, rows, columns], first[a, :, columns], left[a, :, columns], out=y)
+                    torch.mul(y, column[a, columns], out=piece[a])
+                    if weights is not None:
+                        torch.mm(*((matrix, y) if through_gram else (y, matrix)), out=product)
+                        piece[a].addcmul_(product, weights[a])
+                    if quartic is not None:
+                        # y (|y_a|^2 - y^2) less its column means, which are not zero
+                        torch.mul(y, y, out=product)
+                        torch.sub(lengths[a, rows, None], product, out=product).mul_(y).sub_(thirds[a, columns])
+                        piece[a].addcmul_(product, quartic[a])
+                if spread is not None:
+                    _add_scatter(z[:, rows, columns], spread, piece, y, product)
+        return first_order(out, "a fused covariance term", z, *grads), None, None
+
+
+def _fourth(y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of centred rows y (N D): (Q, |y_a|^2 (N), column means of y (|y_a|^2 - y^2) (D), variances (D))."""
+    samples = len(y)
+    square = y.square()
+    lengths = square.sum(dim=1)
+    variances = square.sum(dim=0) / (samples - 1)
+    fourth = (lengths.double().square().sum() - (square * square).sum(dim=1).double().sum()) / (samples - 1)
+    thirds = (lengths @ y - square.mul_(y).sum(dim=0)) / samples
+    return fourth, lengths, thirds, variances
+
+
+def _add_scatter(z: Tensor, spread: Tensor, out: Tensor, room: Tensor, other: Tensor) -> None:
+    """out += spread (z - mean view): d sum_a |z_a - mean|^2 / dz_a = 2 (z_a - mean)."""
+    centre = torch.mean(z, dim=0, out=other)
+    for a in range(len(z)):
+        out[a].addcmul_(torch.sub(z[a], centre, out=room), spread)
+
+
+def _scatter(z: Tensor) -> Tensor:
+    """sum_a |z_a - mean over views|^2, some samples at a time."""
+    total = torch.zeros((), dtype=torch.float64, device=z.device)
+    for part in blocks(z.shape[1], z.shape[2], z.device, least=1):
+        centre = z[:, part].mean(dim=0)
+        for view in z:
+            total += (view[part] - centre).square_().sum().double()
+    return total.to(z.dtype)
+
+
+def statistics(z: Tensor, *, with_fourth: bool = False) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """(scatter of the views about their mean, variances (V D), off-diagonal energies (V), Q (V)) of z (V N D)."""
+    check(z.shape[-2] >= 2, "samples in the batch", z.shape[-2], "2 or more", "Use a larger batch.")
+    is_differentiated = z.requires_grad and torch.is_grad_enabled()
+    return cast(tuple[Tensor, Tensor, Tensor, Tensor], _Statistics.apply(z, is_differentiated, with_fourth))
+
+
+def fused_off_diagonal_energy(z: Float[Tensor, "*views N D"]) -> Float[Tensor, "*views"]:
+    """sum over i != j of Cov(z)_ij^2, as `moments.off_diagonal_energy`; differentiable once.
+
+    For N < D a difference, which may come out below zero by rounding (relative 1e-7 of the whole energy in float32);
+    for N >= D a sum of squares, where the plain form has the difference too.
+
+    Raises: UserError for fewer than 2 samples, and where it is differentiated twice.
+    """
+    return statistics(z.reshape(-1, *z.shape[-2:]))[2].reshape(z.shape[:-2])
+
+
+def fused_covariance_energy(z: Float[Tensor, "*views N D"]) -> Float[Tensor, "*views"]:
+    """||Cov(z)||_F^2, as `moments.covariance_energy`; differentiable once.
+
+    Raises: UserError for fewer than 2 samples, and where it is differentiated twice.
+    """
+    _, variances, energies, _ = statistics(z.reshape(-1, *z.shape[-2:]))
+    return (energies + variances.square().sum(dim=-1)).reshape(z.shape[:-2])
+
+
+def fused_regulariser_terms(
+    z: Float[Tensor, "V N D"], gamma: float, eps: float
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """(variance, covariance) of `fused_vicreg_terms`, for any V >= 1; differentiable once.
+
+    Raises: UserError for fewer than 2 samples, and where it is differentiated twice.
+    """
+    _, variances, energies, _ = statistics(z)
+    return _hinge(variances, gamma, eps), energies.mean() / z.shape[-1]
+
+
+def fused_vicreg_terms(
+    z: Float[Tensor, "V N D"], gamma: float, eps: float
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
+    """(invariance, variance, covariance) of VICReg, without weights; differentiable once, under any weights.
+
+    As the functions of these names in `objectives.vicreg`: invariance is the mean over pairs of views, samples and
+    dimensions of the squared difference; variance the mean over views and dimensions of
+    max(0, gamma - sqrt(Var + eps)), Var with N - 1; covariance the mean over views of (1/D) times the sum of squared
+    off-diagonal covariances.
+
+    Time: 1.6 to 2 times min(N, D) N D multiply-adds a view, forward and backward together (the plain form: 3 times).
+    Memory: min(N, D)^2 numbers a view and small change besides the gradient; in the forward pass one view besides.
+
+    Raises: UserError for fewer than 2 views or samples, and where it is differentiated twice.
+    """
+    views, samples, width = z.shape
+    check(views >= 2, "views", views, "2 or more", "One view has nothing to agree with.")
+    scatter, variances, energies, _ = statistics(z)
+    # the mean over pairs of the squared difference is 2 / (V - 1) times the squared distance to the mean view
+    invariance = scatter * (2 / (views - 1) / (samples * width))
+    return invariance, _hinge(variances, gamma, eps), energies.mean() / width
+
+
+def _hinge(variances: Float[Tensor, "V D"], gamma: float, eps: float) -> Float[Tensor, ""]:
+    """Mean of max(0, gamma - sqrt(v + eps)): plain autograd, as nothing here has the size of z."""
+    return (gamma - (variances + eps).sqrt()).clamp_min(0.0).mean()

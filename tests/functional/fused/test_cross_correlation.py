@@ -1,0 +1,69 @@
+"""Barlow Twins' sums in one pass: both routes, a worked pair, limits, refusals."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from eigenview.errors import UserError
+from eigenview.functional.fused.cross_correlation import (
+    energy_by_grams,
+    fused_cross_correlation_terms,
+    gram_is_cheaper,
+    off_diagonal_by_correlations,
+)
+from eigenview.functional.moments import pair_diagonals, pair_energies, standardised
+from tests.draws import random, whitened
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 4), (2, 4, 6), (3, 5, 5), (4, 5, 7)])
+def test_both_routes_give_the_same_energy_and_slope(shape: tuple[int, ...]) -> None:
+    s = standardised(random(*shape)).requires_grad_()
+    whole = pair_energies(s).sum()
+    diagonal = pair_diagonals(s).square().sum()
+    slope = torch.full(shape, torch.nan, dtype=torch.float64)
+    by_grams = energy_by_grams(s.detach(), slope)
+    torch.testing.assert_close(by_grams, whole.detach(), rtol=1e-12, atol=0)
+    torch.testing.assert_close(slope, torch.autograd.grad(whole, s, retain_graph=True)[0], rtol=1e-11, atol=1e-12)
+    slope = torch.full(shape, torch.nan, dtype=torch.float64)
+    by_correlations = off_diagonal_by_correlations(s.detach(), slope)
+    torch.testing.assert_close(by_correlations, (whole - diagonal).detach(), rtol=1e-11, atol=1e-12)
+    torch.testing.assert_close(slope, torch.autograd.grad(whole - diagonal, s)[0], rtol=1e-11, atol=1e-12)
+
+
+def test_equal_and_opposite_decorrelated_views() -> None:
+    """c is the identity up to eps, and its negative: (c_ii - 1)^2 is 0 and 4, nothing is off the diagonal."""
+    z = whitened(12, 5)
+    on, off = fused_cross_correlation_terms(torch.stack([z, z]))
+    assert on.item() == pytest.approx(5 * 1e-10, rel=1e-3)  # c_ii = 1 / (1 + 1e-5)
+    assert abs(off.item()) < 1e-20
+    on, off = fused_cross_correlation_terms(torch.stack([z, -z]))
+    assert on.item() == pytest.approx(4 * 5, rel=1e-4)
+    # of three views two agree and two pairs are opposite
+    assert fused_cross_correlation_terms(torch.stack([z, z, -z]))[0].item() == pytest.approx(2 / 3 * 20, rel=1e-4)
+
+
+def test_scale_and_shift_of_a_feature_change_nothing() -> None:
+    z = random(2, 9, 4)
+    moved = z * torch.tensor([2.0, 0.5, 3.0, 1.0], dtype=z.dtype) + 7
+    torch.testing.assert_close(
+        fused_cross_correlation_terms(z, 1e-12), fused_cross_correlation_terms(moved, 1e-12), rtol=1e-9, atol=1e-9
+    )
+
+
+@pytest.mark.parametrize(
+    ("views", "samples", "width", "grams"),
+    [(2, 256, 2048, True), (2, 2048, 8192, True), (2, 768, 1024, False), (2, 767, 1024, True), (4, 2048, 1024, True)],
+)
+def test_the_route_is_the_cheaper_one(views: int, samples: int, width: int, grams: bool) -> None:
+    """2 V N^2 D against 3 (V (V-1) / 2) N D^2."""
+    assert gram_is_cheaper(views, samples, width) == grams
+    cost = (2 * views * samples**2 * width, 3 * views * (views - 1) // 2 * samples * width**2)
+    assert grams == (cost[0] < cost[1])
+
+
+def test_refusals() -> None:
+    with pytest.raises(UserError, match="views is 1; allowed: 2 or more"):
+        fused_cross_correlation_terms(torch.zeros(1, 4, 4))
+    with pytest.raises(UserError, match="samples in the batch is 1; allowed: 2 or more"):
+        fused_cross_correlation_terms(torch.zeros(2, 1, 4))
