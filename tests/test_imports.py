@@ -21,6 +21,7 @@ LEVEL = {
     "report": 2,
     "theory": 1,
     "recipes": 2,
+    "laboratory": 3,
     "engine": 3,
 }
 TOP = 4  # run, cli, commands, listing, experiment, encoder_uses

@@ -18,9 +18,10 @@ VERBS = {
     "embed": "representations of images -> a Parquet file",
     "diagnose": "collapse verdict for a run, an embeddings file or a timm model",
     "report": "one page for one run, or several side by side",
+    "simulate": "what the theory predicts: numbers, curves and a figure",
     "experiment": "reproduce a published table or figure, or a study of ours",
     "export": "the encoder for timm, torchvision, ONNX or a hub folder",
-    "list": "objectives, recipes, encoders, augmentations, datasets or experiments",
+    "list": "objectives, recipes, encoders, augmentations, datasets, experiments or theories",
 }
 
 HELP = """usage: eigenview VERB [options]

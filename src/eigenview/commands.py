@@ -188,6 +188,8 @@ class Report:
     """Run directories."""
     out: Path | None = None
     """The page; default RUN/report.html for one run, report.html for several."""
+    theory: bool = False
+    """Also lay the linear theory's eigenvalues of F and W_p over one run with a predictor, with what they miss."""
     open: bool = False
     """Open it in the browser."""
 
@@ -200,7 +202,7 @@ def report(args: list[str]) -> int:
     from eigenview.report.page import write_report
 
     out = given.out or (given.runs[0] / runfiles.REPORT if len(given.runs) == 1 else Path(runfiles.REPORT))
-    path = write_report(given.runs, out)
+    path = write_report(given.runs, out, theory=given.theory)
     print(path)
     if given.open:
         webbrowser.open(path.resolve().as_uri())
@@ -255,7 +257,39 @@ def experiment(args: list[str]) -> int:
     return 0
 
 
-LISTS = ("objectives", "recipes", "encoders", "augmentations", "datasets", "experiments")
+@dataclass(frozen=True, kw_only=True)
+class Simulate(Generic[Options]):
+    """One theory as numbers and curves."""
+
+    options: Annotated[Options, FLAT]
+    sweep: str | None = None
+    """Several values of one option in one figure: option=a,b,c."""
+    out: Path | None = None
+    """Folder for figure.html, numbers.csv and curves.csv; default simulations/NAME."""
+    png: Path | None = None
+    """Also draw the curves to this PNG (needs matplotlib)."""
+
+
+def simulate(args: list[str]) -> int:
+    """Theory -> numbers, curves, figure."""
+    from eigenview.laboratory import THEORIES, load
+
+    if not args or args[0] in ("-h", "--help"):
+        print("usage: eigenview simulate NAME [--options] [--sweep option=a,b,c] [--out DIR]\n")
+        print("\n".join(f"  {name:17} {text}" for name, (_, text) in THEORIES.items()))
+        print("\neigenview simulate NAME --help shows its options, its assumptions and where they fail.")
+        return 0
+    name, theory = args[0], load(args[0])
+    from eigenview.laboratory import command
+
+    note = f"{THEORIES[name][1][0].upper()}{THEORIES[name][1][1:]}. Assumptions: {theory.assumptions}"
+    given = parse(Simulate[theory.options], args[1:], f"simulate {name}", description=note)  # type: ignore[name-defined]
+    repeat = ["eigenview", "simulate", *args]
+    command.simulate(name, theory, given.options, given.sweep, given.out, given.png, repeat, Console())
+    return 0
+
+
+LISTS = ("objectives", "recipes", "encoders", "augmentations", "datasets", "experiments", "theories")
 
 
 def list_(args: list[str]) -> int:
@@ -278,6 +312,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "embed": embed,
     "diagnose": diagnose,
     "report": report,
+    "simulate": simulate,
     "experiment": experiment,
     "export": export,
     "list": list_,

@@ -1,10 +1,10 @@
 """The only file that imports torch.distributed: an autograd-aware gather, means over ranks, rank and world size.
 
 Why the gradients are right: every rank computes the same global loss L from the same gathered batch, and so knows dL/dz
-of all rows. The gather's backward, which is a sum over ranks, is therefore world * dL/dz of the rank's own rows, with no
-communication; DDP then averages parameter gradients, (1/world) sum_r world * dL/dz_r dz_r/dtheta = dL/dtheta. That is a
-third of the bytes of a gather whose backward is summed over ranks. It rests on the loss being the same everywhere: an
-objective sees the global batch and knows nothing of ranks.
+of all rows. The gather's backward, a sum over ranks, is therefore world * dL/dz of the rank's own rows, and nothing is
+sent; DDP then averages parameter gradients, (1/world) sum_r world * dL/dz_r dz_r/dtheta = dL/dtheta. That is a third of
+the bytes of a gather whose backward is summed over ranks. It rests on the loss being the same everywhere: an objective
+sees the global batch and knows nothing of ranks.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from eigenview.data.viewspec import PRESETS
 from eigenview.experiment import experiments
+from eigenview.laboratory import THEORIES
 from eigenview.objectives import OBJECTIVES
 from eigenview.recipes import RECIPES
 
@@ -28,6 +29,8 @@ def rows(what: str) -> list[tuple[str, str]]:
         return list(DATASETS.items())
     if what == "experiments":
         return list(experiments().items())
+    if what == "theories":
+        return [(name, text) for name, (_, text) in THEORIES.items()]
     from eigenview.models.encoders import list_encoders
 
     return [(row.name, row.note) for row in list_encoders()]

@@ -41,7 +41,9 @@ MOST_OF_F = 0.99  # of the trace: the modes among which the least aligned one is
 CHANCE = 0.5  # a mode's W_p v may be off by this share of W_p's size, not more
 
 
-def diagnose_predictor(z: Tensor, p: Tensor) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+def diagnose_predictor(
+    z: Tensor, p: Tensor, z_target: Tensor | None = None
+) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """(row, spectra) of `predictor_measures` for embeddings z (V N D) and their predictions p (V N D), any predictor.
 
     W_p is the least-squares map of `linear_map`, within the modes where these rows determine it. A linear predictor is
@@ -52,13 +54,18 @@ def diagnose_predictor(z: Tensor, p: Tensor) -> tuple[dict[str, Any], dict[str, 
     where that is over half. (Chance still adds to the asymmetry, a few tenths for 1,024 rows.) Where z has as many
     directions as rows, any predictor would be fitted without residual: the modes are then at most half of the rows.
 
+    Two more spectra, (D,) each, for laying the theory over a run: "noise", the variance along v_j of the views of an
+    image (unbiased over views, mean over images), which is the theory's X' in embedding space; and with `z_target`
+    (V N D), the target network's embeddings of the same views, "target", E[(v_j . z_target) (v_j . z)] / s_j, the
+    theory's tau: 1 where the target is the network, nan in modes below 1e-12 of the largest.
+
     Where z or p holds nan or infinity, measures are None and spectra nan.
     """
     check(z.ndim == 3, "z", tuple(z.shape), "three axes: views, samples, width")
     check(p.shape == z.shape, "p", tuple(p.shape), f"the shape of z, {tuple(z.shape)}")
+    names = ["F", "W_p", "alignment", "noise"] + (["target"] if z_target is not None else [])
     if not (z.isfinite().all() and p.isfinite().all()):
-        nothing = np.full(z.shape[2], math.nan)
-        return dict.fromkeys(PREDICTOR_MEASURES), {"F": nothing, "W_p": nothing.copy(), "alignment": nothing.copy()}
+        return dict.fromkeys(PREDICTOR_MEASURES), {name: np.full(z.shape[2], math.nan) for name in names}
     z, p = _on_cpu(z), _on_cpu(p)
     s, v = _modes(second_moment(z))
     rows, num = z.shape[0] * z.shape[1], _rank(s)
@@ -74,6 +81,11 @@ def diagnose_predictor(z: Tensor, p: Tensor) -> tuple[dict[str, Any], dict[str, 
     spectra["W_p"] = np.full(len(s), math.nan)
     spectra["W_p"][:num] = torch.where(surer, A.diagonal()[:num], math.nan).numpy()
     spectra["alignment"][left:] = math.nan
+    spectra["noise"] = ((z - z.mean(dim=0)) @ v).square().mean(dim=1).sum(dim=0).div(max(1, len(z) - 1)).numpy()
+    if z_target is not None:
+        check(z_target.shape == z.shape, "z_target", tuple(z_target.shape), f"the shape of z, {tuple(z.shape)}")
+        both = ((_on_cpu(z_target) @ v) * (z @ v)).mean(dim=(0, 1))
+        spectra["target"] = torch.where(s > CUTOFF * s[0], both / s, math.nan).numpy()
     return row, spectra
 
 

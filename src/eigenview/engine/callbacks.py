@@ -142,10 +142,11 @@ class Monitor(L.Callback):
                 pairs = [module.network.embed(view) for view in self.views]
             h = torch.stack([pair[0] for pair in pairs]).float()
             p = module.predict(z)
+            z_target = None if p is None else self.target_embeddings(module)
         module.network.train()
         row, spectra = diagnose(h, z, step, step / module.steps_per_epoch)
         if p is not None:
-            row["predictor"], of_predictor = diagnose_predictor(z, p)
+            row["predictor"], of_predictor = diagnose_predictor(z, p, z_target)
             spectra |= of_predictor
         config = module.config
         self.verdict = judge(
@@ -161,6 +162,15 @@ class Monitor(L.Callback):
         arrays = {name: np.asarray(values) for name, values in self.spectra.items()}
         runfiles.write_arrays(self.directory / runfiles.SPECTRA, arrays)
         self.clock.proceed()
+
+    def target_embeddings(self, module: PretrainModule) -> Tensor | None:
+        """The target network's embeddings of the diagnostic views (V N D), in evaluation mode like the online ones."""
+        if module.target is None:
+            return None
+        module.target.eval()
+        z_target = module.target(self.views).float()
+        module.target.train()
+        return z_target
 
 
 class Checkpoints(L.Callback):

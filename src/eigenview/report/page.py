@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
@@ -13,11 +13,17 @@ from plotly.offline import get_plotlyjs
 
 import eigenview
 from eigenview import runfiles
+from eigenview.errors import UserError
 from eigenview.report import configuration, figures, pictures, predictor, spectrum, tables
 from eigenview.report.read import RunRecord, read_runs
 
+if TYPE_CHECKING:
+    from eigenview.report.overlay import Section
 
-def write_report(runs: Sequence[Path], out: Path, *, default: dict[str, Any] | None = None) -> Path:
+
+def write_report(
+    runs: Sequence[Path], out: Path, *, default: dict[str, Any] | None = None, theory: bool = False
+) -> Path:
     """Write the report of one run, or of several side by side, to `out`, whole or not at all; returns `out`.
 
     Args:
@@ -26,16 +32,18 @@ def write_report(runs: Sequence[Path], out: Path, *, default: dict[str, Any] | N
         default: the configuration that one run started from (config.to_dict of its recipe); when left out,
             the one that environment.json recorded. With it the page opens
             with the options that differ, without it with the everyday ones; all stand folded below.
+        theory: also lay the linear theory of F and W_p over the one run.
 
     Raises:
-        UserError: a directory that is no run, a damaged file, or an `out` that cannot be written.
+        UserError: a directory that is no run, a damaged file, or an `out` that cannot be written; with `theory`,
+            several runs, or one that it has nothing to say about.
     """
     records = read_runs(runs)
-    runfiles.write_bytes(out, render(records, default).encode())
+    runfiles.write_bytes(out, render(records, default, theory=theory).encode())
     return out
 
 
-def render(records: Sequence[RunRecord], default: dict[str, Any] | None = None) -> str:
+def render(records: Sequence[RunRecord], default: dict[str, Any] | None = None, *, theory: bool = False) -> str:
     """The page as text. Everything that comes from a run is escaped: names and paths may come from strangers."""
     if len(records) == 1 and default is None:
         default = records[0].environment.get("defaults")
@@ -61,8 +69,17 @@ def render(records: Sequence[RunRecord], default: dict[str, Any] | None = None) 
         loss_figures=figures.loss_figures(records),
         figures=figures.course_figures(records) + spectrum.spectrum_figures(records),
         predictor_figures=predictor.predictor_figures(records),
+        theory=_theory(records) if theory else None,
         plotlyjs=Markup(get_plotlyjs()),
     )
+
+
+def _theory(records: Sequence[RunRecord]) -> Section:
+    if len(records) != 1:
+        raise UserError(f"--theory is laid over one run at a time; got {len(records)}. Give one, or leave it out.")
+    from eigenview.report.overlay import overlay  # scipy takes a while, and most pages need none of it
+
+    return overlay(records[0])
 
 
 def _mark_options(text: str) -> Markup:
