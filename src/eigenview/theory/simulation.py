@@ -131,7 +131,7 @@ def check_number(name: str, value: float, low: float, high: float = math.inf, *,
 def check_values(name: str, values: ndarray, low: float = 0.0) -> None:
     """Refuse an array of eigenvalues or variances with an entry that is not finite or is below `low`."""
     bad = values[~(np.isfinite(values) & (values >= low))]
-    check(bad.size == 0, f"an entry of {name}", bad[0] if bad.size else None, f"finite numbers, {low:g} or more")
+    check(bad.size == 0, f"an entry of {name}", float(bad[0]) if bad.size else None, f"finite numbers, {low:g} or more")
 
 
 def check_square(name: str, matrix: ndarray, size: int | None = None) -> None:
