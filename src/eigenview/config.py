@@ -299,7 +299,7 @@ def from_dict(values: dict[str, Any], objective_type: type) -> RunConfig[Any]:
         known = {f.name for f in dataclasses.fields(cls)}
         for name in given:
             check(name in known, f"{where}{name}", given[name], f"fields {', '.join(sorted(known))}")
-        return cls(**given)
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
 
     parts = {"network": NetworkConfig, "optim": OptimConfig, "loader": LoaderConfig, "monitor": MonitorConfig}
     parts |= {"probe": ProbeConfig, "objective": objective_type}

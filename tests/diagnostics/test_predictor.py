@@ -237,3 +237,41 @@ def test_wrong_shapes_are_named() -> None:
         predictor_measures(gaussian(3, 4), gaussian(3, 4))
     with pytest.raises(UserError, match="the shape of F"):
         predictor_measures(gaussian(4, 4), gaussian(3, 3))
+
+
+def test_the_views_noise_and_the_target_along_the_modes_written_out() -> None:
+    """noise: unbiased variance over the views of an image along v_j, mean over images; target: a regression on z."""
+    z = gaussian(3, 50, 4) + 2 * gaussian(1, 50, 4, seed=1)
+    target = 0.6 * z
+    _, spectra = diagnose_predictor(z, z, target)
+    _, v = torch.linalg.eigh(naive(z))
+    for j in range(4):
+        along = z @ v[:, 3 - j]
+        variances = [sum((x - float(image.mean())) ** 2 for x in image.tolist()) / 2 for image in along.T]
+        assert spectra["noise"][j] == pytest.approx(sum(variances) / 50)
+    np.testing.assert_allclose(spectra["target"], 0.6)
+    assert spectra["noise"].shape == spectra["target"].shape == spectra["F"].shape
+    without = diagnose_predictor(z, z)[1]
+    assert "target" not in without
+    np.testing.assert_array_equal(without["noise"], spectra["noise"])
+
+
+def test_a_known_noise_and_a_known_target_are_found() -> None:
+    """Views x + n of unit x with noise variances 0.5 and 0.1: F = 1 + noise, and a target of other weights per mode."""
+    x = gaussian(1, 40000, 2) + torch.tensor([0.5, 0.1], dtype=torch.float64).sqrt() * gaussian(2, 40000, 2, seed=2)
+    _, spectra = diagnose_predictor(x, x, x * torch.tensor([0.7, 1.2], dtype=torch.float64))
+    np.testing.assert_allclose(spectra["F"], [1.5, 1.1], rtol=0.03)
+    np.testing.assert_allclose(spectra["noise"], [0.5, 0.1], rtol=0.03)
+    np.testing.assert_allclose(spectra["target"], [0.7, 1.2], rtol=0.01)
+
+
+def test_noise_and_target_of_views_that_are_not_finite_or_absent() -> None:
+    z = gaussian(2, 20, 3)
+    _, spectra = diagnose_predictor(z * math.inf, z, z)
+    assert np.isnan(spectra["noise"]).all()
+    assert np.isnan(spectra["target"]).all()
+    flat = z * torch.tensor([1.0, 1.0, 0.0], dtype=torch.float64)
+    _, spectra = diagnose_predictor(flat, flat, flat)
+    np.testing.assert_array_equal(np.isnan(spectra["target"]), [False, False, True])
+    with pytest.raises(UserError, match="z_target is"):
+        diagnose_predictor(z, z, z[:1])

@@ -22,7 +22,9 @@ def check_available() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError:
-        raise UserError("--png needs matplotlib: pip install 'eigenview[figures]', or open figure.html.") from None
+        raise UserError(
+            "--png needs matplotlib, which is not installed: pip install 'eigenview[figures]', or open figure.html."
+        ) from None
 
 
 def write(study: Study, path: Path) -> None:
