@@ -16,6 +16,7 @@ VERBS = {
     "pretrain": "images -> backbone, number and verdict",
     "probe": "k-NN, linear and few-label accuracy of a run's encoder",
     "embed": "representations of images -> a Parquet file",
+    "pack": "images decoded once -> a folder for repeated runs",
     "diagnose": "collapse verdict for a run, an embeddings file or a timm model",
     "report": "one page for one run, or several side by side",
     "simulate": "what the theory predicts: numbers, curves and a figure",

@@ -157,6 +157,15 @@ def embed(args: list[str]) -> int:
     return 0
 
 
+def pack(args: list[str]) -> int:
+    """Images -> a folder of decoded images."""
+    from eigenview.data.packing import PackOptions, write_pack
+
+    given: PackOptions = parse(PackOptions, args, "pack")
+    print(write_pack(given, Console(stderr=True)).summary())
+    return 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Diagnose:
     """Collapse verdict for a run, an embeddings file (.npy, .npz, .parquet), or a timm model with images."""
@@ -310,6 +319,7 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "pretrain": pretrain,
     "probe": probe,
     "embed": embed,
+    "pack": pack,
     "diagnose": diagnose,
     "report": report,
     "simulate": simulate,

@@ -42,4 +42,5 @@ def test_progress_only_when_it_takes_long(monkeypatch: pytest.MonkeyPatch, silen
     list(map_chunks(late_first, range(100), chunk=5, title="decoding images", console=console))
     shown = console.file.getvalue()  # type: ignore[attr-defined]
     assert ("decoding images" in shown) == (silent_seconds == 0)
+    assert ("a second" in shown) == (silent_seconds == 0)
     assert ("100/100" in shown) == (silent_seconds == 0)

@@ -59,7 +59,8 @@ def as_image_set(stored: Stored, request: Request, sizes: Sizes | None = None) -
             pixels = np.concatenate([rows for rows, _ in _resized(stored, side, request)])
         elif needed <= request.loader.cache_gb * 1e9:
             listing = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in stored.files]
-            entry = Entry.of(stored.files[0].parent, listing, f"{stored.files[0].name} {stored.part}")
+            what = f"{stored.files[0].name} {stored.part}"
+            entry = Entry.of(stored.files[0].parent, listing, what, shelf=request.shelf)
             pixels, _ = entry.pixels(side) or entry.keep_pixels(side, _resized(stored, side, request), len(pixels))
         elif short < sizes.size:
             raise UserError(

@@ -53,12 +53,16 @@ def map_chunks(
             return
         with ThreadPoolExecutor(cores()) as pool, _Bar(title, len(items), console) as bar:
             running: deque[Future[Rows]] = deque()
-            for i in starts:
-                running.append(pool.submit(work, items[i : i + chunk]))
-                if len(running) > 2 * cores():  # bounded, so a slow disk cannot pile results up in memory
+            try:
+                for i in starts:
+                    running.append(pool.submit(work, items[i : i + chunk]))
+                    if len(running) > 2 * cores():  # bounded, so a slow disk cannot pile results up in memory
+                        yield bar.count(running.popleft().result())
+                while running:
                     yield bar.count(running.popleft().result())
-            while running:
-                yield bar.count(running.popleft().result())
+            finally:
+                for future in running:  # only after an error or Ctrl-C: what has not begun would only delay the answer
+                    future.cancel()
 
 
 class _Bar:
@@ -80,9 +84,11 @@ class _Bar:
         self.done += len(rows[0])
         if self.title and self.progress is None and time.monotonic() - self.started > SILENT_SECONDS:
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+            columns += (TextColumn("left, {task.fields[rate]:,.0f} a second"),)
             self.progress = Progress(*columns, console=self.console or Console(stderr=True), transient=True)
-            self.progress.add_task(self.title, total=self.total)
+            self.progress.add_task(self.title, total=self.total, rate=0.0)
             self.progress.start()
         if self.progress is not None:
-            self.progress.update(self.progress.task_ids[0], completed=self.done)
+            rate = self.done / (time.monotonic() - self.started)
+            self.progress.update(self.progress.task_ids[0], completed=self.done, rate=rate)
         return rows

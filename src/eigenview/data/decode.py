@@ -1,4 +1,4 @@
-"""One image file -> one uint8 RGB square.
+"""One image, a file or a piece of one -> one uint8 RGB square.
 
 Colour: grey is repeated over three channels; transparency is laid on white (what a browser shows; the colour under
 fully transparent pixels is arbitrary); CMYK is converted without its colour profile; 16-bit grey is divided by 257, so
@@ -8,6 +8,7 @@ that 65535 becomes 255; of an animation the first frame counts. 32-bit integers 
 
 from __future__ import annotations
 
+import io
 import os
 import struct
 import zlib
@@ -15,6 +16,8 @@ from collections.abc import Sequence
 
 import numpy as np
 from PIL import Image, ImageOps
+
+from eigenview.data.pieces import Piece, as_piece, read_piece
 
 DECODE_VERSION = 1
 """Part of every cache key: raise it when the same file would decode to other pixels."""
@@ -42,6 +45,9 @@ def _reason(path: str, error: BaseException) -> str:
 
 
 def _has_content(path: str) -> bool:
+    piece = as_piece(path)
+    if piece is not None:
+        return piece.bytes > 0
     try:
         return os.path.getsize(path) > 0
     except OSError:
@@ -51,7 +57,7 @@ def _has_content(path: str) -> bool:
 def short_side(path: str) -> int:
     """The smaller of width and height in pixels, from the header alone. Raises Unreadable."""
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        with Image.open(_content(path), formats=_FORMATS) as image:
             return min(image.size)
     except _DAMAGE as error:
         raise Unreadable(_reason(path, error)) from error
@@ -60,12 +66,27 @@ def short_side(path: str) -> int:
 def decode(path: str, side: int) -> np.ndarray:
     """The image as uint8 (3, side, side). Raises Unreadable when the file is damaged, truncated or no image."""
     try:
-        with Image.open(path, formats=_FORMATS) as image:
+        piece = as_piece(path)
+        if piece is not None and piece.side:
+            return _stored(piece, side)
+        with Image.open(_content(path), formats=_FORMATS) as image:
             # JPEG can decode at 1/2, 1/4, 1/8; twice the wanted side keeps the final resize's quality.
             image.draft(None, (2 * side, 2 * side))
             return square(to_rgb(_upright(image)), side)
     except _DAMAGE as error:
         raise Unreadable(_reason(path, error)) from error
+
+
+def _content(path: str) -> str | io.BytesIO:
+    piece = as_piece(path)
+    return path if piece is None else io.BytesIO(read_piece(piece))
+
+
+def _stored(piece: Piece, side: int) -> np.ndarray:
+    pixels = np.frombuffer(read_piece(piece), np.uint8).reshape(3, piece.side, piece.side)
+    if side == piece.side:
+        return pixels
+    return square(Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))), side)
 
 
 def _upright(image: Image.Image) -> Image.Image:

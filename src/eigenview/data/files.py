@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,6 @@ from eigenview.data.folder import (
     Listing,
     Part,
     choose_part,
-    class_labels,
     nothing_found,
     scan,
     split_folders,
@@ -47,10 +45,10 @@ class Folder:
             part = Part(
                 self.root.parent, (File(self.root.name, status.st_size, status.st_mtime_ns),), (self.root.name,)
             )
-            return _read(part, self.root, self.root.stem, (), request)
+            return read_part(part, self.root, self.root.stem, (), request)
         found = self._scan()
         part = choose_part(found, split)
-        return _read(part, self.root, _folder_name(part.root), tuple(found.closed), request)
+        return read_part(part, self.root, _folder_name(part.root), tuple(found.closed), request)
 
     def labelled_pair(self, request: Request) -> tuple[ImageSet, ImageSet] | None:
         if self.root.is_file():
@@ -71,7 +69,7 @@ class Folder:
         return found
 
 
-def _read(part: Part, shown: Path, name: str, closed: tuple[Skipped, ...], request: Request) -> ImageSet:
+def read_part(part: Part, shown: Path, name: str, closed: tuple[Skipped, ...], request: Request) -> ImageSet:
     reader = _Reader(part, shown, request)
     sides, broken = reader.sides()
     sizes = choose_sizes(int(np.median(sides[sides > 0])), request.size, request.source_size)
@@ -79,7 +77,7 @@ def _read(part: Part, shown: Path, name: str, closed: tuple[Skipped, ...], reque
     if np.count_nonzero(sides) * 3 * sizes.source_size**2 <= request.loader.cache_gb * 1e9:
         pixels, broken = reader.pixels(sizes.source_size, int(np.count_nonzero(sides)))
     kept = [i for i in range(len(reader.paths)) if i not in broken]
-    labels, class_names, note = class_labels([part.label_names[i] for i in kept])
+    labels, class_names, note = part.classes(kept)
     unread = tuple(Skipped(printable(reader.paths[i]), reason) for i, reason in sorted(broken.items()))
     return ImageSet(
         name=printable(name),
@@ -106,9 +104,9 @@ class _Reader:
     """The two passes over the files, each taken from the cache where it is known. cache_gb 0: nothing is kept."""
 
     def __init__(self, part: Part, shown: Path, request: Request) -> None:
-        self.paths = [os.path.join(part.root, file.name) for file in part.files]
+        self.paths = part.paths()
         self.shown, self.is_strict, self.console = shown, request.loader.strict, request.console
-        self.entry = Entry.of(part.root, part.files)
+        self.entry = Entry.of(part.root, part.files, part.what, shelf=request.shelf)
         self.keeps = request.loader.cache_gb > 0
 
     def sides(self) -> Rows:
@@ -165,7 +163,9 @@ class _Reader:
             return
         first = [f"{printable(self.paths[i])}: {reason}" for i, reason in sorted(broken.items())[:3]]
         if self.is_strict:
-            raise UserError(f"{first[0]}. Repair or remove the file, or leave out --loader.strict to skip it.")
+            raise UserError(
+                f"{first[0]}. Repair or remove the file, or leave out --loader.strict (pack: --strict) to skip it."
+            )
         if is_complete and 2 * len(broken) > len(self.paths):
             raise UserError(
                 f"{self.shown}: {len(broken)} of {len(self.paths)} image files are unreadable ({'; '.join(first)}). "

@@ -25,6 +25,14 @@ SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "tes
 SPLITS |= {"val": "val", "valid": "val", "validation": "val"}
 
 
+Label = int | str | None
+"""A label as a shard gives it; None where a sample has none."""
+
+
+Labelled = tuple[np.ndarray | None, tuple[str, ...], str | None]
+"""Labels int64 (N,), class names, and a note where there are no labels."""
+
+
 class File(NamedTuple):
     """An image file: path below the folder, with "/"; size in bytes; time of its last change in ns."""
 
@@ -86,12 +94,29 @@ def _note(entry: os.DirEntry[str], below: str, found: Listing) -> None:
 
 @dataclass(frozen=True)
 class Part:
-    """The files of one split, relative to `root`; `label_names` are the same without the split's folder."""
+    """The files of one split, relative to `root`; `label_names` are the same without the split's folder.
+
+    Images inside shards: `pieces` are the images and `labels` their labels, while `files` tells them apart for the
+    cache, as `what` does for choices of shards from one folder.
+    """
 
     root: Path
     files: tuple[File, ...]
     label_names: tuple[str, ...]
     notes: tuple[str, ...] = ()
+    pieces: tuple[str, ...] = ()
+    labels: tuple[Label, ...] = ()
+    what: str = ""
+
+    def paths(self) -> list[str]:
+        """What to decode, image by image."""
+        return list(self.pieces) or [os.path.join(self.root, file.name) for file in self.files]
+
+    def classes(self, kept: Sequence[int]) -> Labelled:
+        """Labels of the images `kept`, class names, and a note where there are no labels."""
+        if self.pieces:
+            return numbered_labels([self.labels[i] for i in kept])
+        return class_labels([self.label_names[i] for i in kept])
 
 
 def split_folders(found: Listing) -> dict[str, str]:
@@ -127,7 +152,23 @@ def choose_part(found: Listing, split: Split) -> Part:
     return Part(found.root / folders[kind], files, tuple(file.name for file in files), notes)
 
 
-def class_labels(names: Sequence[str]) -> tuple[np.ndarray | None, tuple[str, ...], str | None]:
+def numbered_labels(labels: Sequence[Label]) -> Labelled:
+    """Labels int64 (N,) from labels of any value; classes in the order of the numbers, or of the texts."""
+    known = [label for label in labels if label is not None]
+    if not known:
+        return None, (), None
+    if len(known) < len(labels):
+        return None, (), f"no labels: {len(labels) - len(known)} of {len(labels)} samples have none"
+    is_numeric = all(isinstance(label, int) for label in known)
+    classes = sorted(set(known), key=int) if is_numeric else sorted({str(label) for label in known})
+    if len(classes) < 2:
+        return None, (), f"no labels: all samples are of one class, {printable(str(classes[0]))}"
+    number = {name: i for i, name in enumerate(classes)}
+    rows = [number[label if is_numeric else str(label)] for label in known]
+    return np.array(rows, np.int64), tuple(printable(str(name)) for name in classes), None
+
+
+def class_labels(names: Sequence[str]) -> Labelled:
     """Labels int64 (N,) from the first folder of each name, the class names, and a note where there are no labels."""
     tops = [name.partition("/")[0] if "/" in name else None for name in names]
     classes = sorted({top for top in tops if top is not None})

@@ -12,6 +12,7 @@ import numpy as np
 
 from eigenview.data.chunks import map_chunks
 from eigenview.data.decode import decode_rows
+from eigenview.data.pieces import shown
 from eigenview.errors import UserError
 
 Split = Literal["train", "test", "all"]
@@ -39,7 +40,7 @@ class ImageSet:
     pixels: np.ndarray | None
     """uint8 (N, 3, S, S), or None for a set that is decoded when read."""
     paths: tuple[str, ...]
-    """The file of each image, or () where images do not come from files of their own."""
+    """The file (or piece of a file, see pieces.py) of each image, or () for pixels that come from no image files."""
     labels: np.ndarray | None
     """int64 (N,), or None where the data carry no labels."""
     class_names: tuple[str, ...]
@@ -130,4 +131,4 @@ def stand_ins(rows: int, broken: set[int]) -> np.ndarray:
 
 def printable(path: str) -> str:
     """A file name as text that any file or terminal can hold: bytes that are not UTF-8 are shown as \\xNN."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
+    return os.fsencode(shown(path)).decode("utf-8", "backslashreplace")

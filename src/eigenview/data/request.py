@@ -8,6 +8,7 @@ from typing import Protocol
 from rich.console import Console
 
 from eigenview.config import LoaderConfig
+from eigenview.data.cache import Shelf
 from eigenview.data.images import ImageSet, Split
 
 
@@ -19,6 +20,8 @@ class Request:
     source_size: int | None = None
     loader: LoaderConfig = LoaderConfig()
     console: Console | None = None
+    shelf: Shelf | None = None
+    """Where decoded images are kept; default: the user's cache."""
 
 
 class Source(Protocol):

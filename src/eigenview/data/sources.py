@@ -13,7 +13,9 @@ from eigenview.data.builtin import Digits, find_on_disk
 from eigenview.data.decode import READABLE, SUFFIXES
 from eigenview.data.files import Folder
 from eigenview.data.images import ImageSet, Split
+from eigenview.data.packs import find_pack
 from eigenview.data.request import Request, Source
+from eigenview.data.shards import find_shards
 from eigenview.data.splitting import split_set
 from eigenview.errors import UserError, nearest
 
@@ -29,7 +31,7 @@ def load_images(
     split: Split = "train",
     console: Console | None = None,
 ) -> ImageSet:
-    """The images that `spec` names: digits, a folder, an image, a .npy/.npz file, or a torchvision set on disk.
+    """The images that `spec` names: digits, a folder, an image, a .npy/.npz, .tar shards, a pack, a torchvision set.
 
     size: side of the views in pixels; default: chosen from the data. source_size: side of the stored squares they are
     cut from; default: `size`, or 8/7 of it where the originals are larger. split: "train" is everything that may be
@@ -69,7 +71,10 @@ def find_source(spec: str) -> Source:
     """What `spec` names. A path that exists comes before a built-in name. Raises UserError for neither."""
     path = Path(spec).expanduser()
     if path.is_dir():
-        return find_on_disk(path) or Folder(path)
+        return find_pack(path) or find_on_disk(path) or find_shards(spec) or Folder(path)
+    shards = find_shards(spec)
+    if shards is not None:
+        return shards
     if path.is_file():
         if path.suffix.lower() in (".npy", ".npz"):
             return ArrayFile(path)
@@ -77,7 +82,7 @@ def find_source(spec: str) -> Source:
             return Folder(path)
         raise UserError(
             f"{spec} is a file eigenview cannot take images from. Give a folder (unpack an archive first), "
-            f"a .npy or .npz array, or an image ({READABLE})."
+            f"a .npy or .npz array, .tar shards, or an image ({READABLE})."
         )
     if spec in BUILT_IN:
         return Digits()
