@@ -125,6 +125,7 @@ def test_parts_too_small_for_the_statistics_are_refused() -> None:
 
 
 @pytest.mark.ddp
+@pytest.mark.slow
 def test_two_processes_train_alike_in_parts_and_whole(tmp_path: Path) -> None:
     """Lightning's loop and DDP's averaging are what they are without parts: no gradient is lost, none counted twice."""
     options = {"method": "simsiam", "devices": 2, "epochs": 1, "precision": "fp32", "encoder": "conv-tiny"}
