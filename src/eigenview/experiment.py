@@ -167,6 +167,14 @@ def _table(module: ModuleType, results: dict[str, list[dict[str, Any]]]) -> Tabl
     return table
 
 
+def _origin(results: dict[str, list[dict[str, Any]]]) -> str:
+    """Which code on which machine the rows come from: the cells of one grid may have been run days apart."""
+    kept = ("commit", "torch", "device", "threads")
+    seen = {key: sorted({str(r["environment"][key]) for runs in results.values() for r in runs}) for key in kept}
+    commits, torch, device, threads = (", ".join(seen[key]) for key in kept)
+    return f"Commit {commits}; torch {torch}; {device}, threads: {threads}."
+
+
 def _write(
     module: ModuleType,
     name: str,
@@ -187,7 +195,7 @@ def _write(
         title = (module.__doc__ or name).split("\n")[0]
         command = f"    eigenview experiment {name} --scale {scale} --seeds {max(len(r) for r in results.values())}"
         table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
-        text = f"# {title}\n\n{command}\n\n{table}\n\n{conclusion}\n\n![figure](figure.png)\n"
+        text = f"# {title}\n\n{command}\n\n{table}\n\n{conclusion}\n\n{_origin(results)}\n\n![figure](figure.png)\n"
         runfiles.write_bytes(directory / "table.md", text.encode())
         module.figure(results).savefig(directory / "figure.png", dpi=110, bbox_inches="tight")
     return conclusion
