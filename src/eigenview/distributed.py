@@ -9,6 +9,7 @@ sees the global batch and knows nothing of ranks.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -61,15 +62,53 @@ def gather(shard: Tensor) -> Tensor:
 def gather_views(views: Views, reads: frozenset[str]) -> Views:
     """The global batch of the fields an objective reads, in ONE collective: (V n D) on each rank -> (V world*n D)."""
     names = [name for name in FIELDS if name in reads]
-    if world_size() == 1:
-        return Views(**{name: views.read(name) for name in names}, targets=views.targets)
     fields = [views.read(name) for name in names]
+    if world_size() == 1:
+        return _views(dict(zip(names, fields, strict=True)), views.targets)
     # samples first, widths concatenated: one buffer (n, sum of V*width) for one all-gather
     shapes = [(f.shape[0], f.shape[2]) for f in fields]
     flat = torch.cat([f.transpose(0, 1).flatten(1) for f in fields], dim=1)
     parts = gather(flat).split([v * d for v, d in shapes], dim=1)
     restored = [part.unflatten(1, shape).transpose(0, 1) for part, shape in zip(parts, shapes, strict=True)]
-    return Views(**dict(zip(names, restored, strict=True)), targets=views.targets)
+    return _views(dict(zip(names, restored, strict=True)), views.targets)
+
+
+def _views(fields: dict[str, Tensor], targets: int | None) -> Views:
+    get = fields.get
+    return Views(h=get("h"), z=get("z"), p=get("p"), z_target=get("z_target"), targets=targets)
+
+
+class Ranks:
+    """The process group as sharded functions see it (`functional.sharded.processes.Processes`)."""
+
+    @property
+    def rank(self) -> int:
+        """This process's number."""
+        return rank()
+
+    @property
+    def size(self) -> int:
+        """Number of processes."""
+        return world_size()
+
+    def gather(self, shard: Tensor) -> Tensor:
+        """Rows of all ranks on axis 0, without gradient."""
+        out = shard.new_empty((world_size() * shard.shape[0], *shard.shape[1:]))
+        dist.all_gather_into_tensor(out, shard.detach().contiguous())
+        return out
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum over ranks, without gradient."""
+        out = values.detach().clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(out)
+        return out
+
+
+def global_batch(views: Views, *, reads: frozenset[str], takes_shards: bool) -> Views:
+    """What an objective sees of each rank's `views`: all rows of the fields it reads, or its own and whom to ask."""
+    if world_size() > 1 and takes_shards:
+        return replace(views, processes=Ranks())
+    return gather_views(views, reads)
 
 
 def mean_over_ranks(value: Tensor) -> Tensor:

@@ -16,6 +16,8 @@ from itertools import permutations
 
 from torch import Tensor
 
+from eigenview.functional.sharded.processes import Processes
+
 FIELDS = ("h", "z", "p", "z_target")
 
 
@@ -33,6 +35,8 @@ class Views:
     z_target: Tensor | None = None
     targets: int | None = None
     """Views that may be predicted, the first of all; None: every one."""
+    processes: Processes | None = None
+    """Those on which the rest of the batch lies, for an objective that `takes_shards`; None: these rows are all."""
 
     def __post_init__(self) -> None:
         shapes = {name: tuple(t.shape) for name in FIELDS if (t := getattr(self, name)) is not None}
@@ -62,7 +66,7 @@ class Views:
     def detach(self) -> Views:
         """The same values without their graph."""
         fields = {name: t.detach() for name in FIELDS if (t := getattr(self, name)) is not None}
-        return Views(**fields, targets=self.targets)
+        return Views(**fields, targets=self.targets, processes=self.processes)
 
 
 def ordered_pairs(views: int, targets: int | None = None) -> list[tuple[int, int]]:

@@ -55,7 +55,7 @@ def loss_and_gradients(
         z_target = target(x)[0][:targets]
     views = Views(h=z, z=z, p=p, z_target=z_target, targets=targets)
     if objective.gathers:
-        views = distributed.gather_views(views, objective.reads)
+        views = distributed.global_batch(views, reads=objective.reads, takes_shards=objective.takes_shards)
     objective.update(views)
     loss = total(objective(views))
     loss.backward()

@@ -1,7 +1,8 @@
-"""What a step sends between processes, counted: one gather, and nothing on the way back."""
+"""What a step sends between processes, counted; and that sharded terms equal those of the whole batch."""
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,14 @@ import torch.distributed as dist
 from torch import Tensor
 
 from eigenview import distributed
-from eigenview.objectives.base import total
-from eigenview.objectives.vicreg import VICReg
+from eigenview.objectives import config_class, objective_class
+from eigenview.objectives.base import Objective, total
 from eigenview.views import Views
 from tests.process_pool import ProcessPool
 
-VIEWS, SAMPLES, WIDTH = 2, 8, 24
+SHARDED = ("vicreg", "barlow-twins", "simclr")
+# (views, samples, width): a gather sends less, a sum sends less, more views of few samples, few of many dimensions
+SHAPES = [(2, 8, 24), (2, 160, 12), (3, 8, 6), (3, 96, 10), (2, 40, 32)]
 
 
 class _SummedGather(torch.autograd.Function):
@@ -36,8 +39,20 @@ class _SummedGather(torch.autograd.Function):
         return summed.narrow(0, dist.get_rank() * ctx.rows, ctx.rows)
 
 
-def bytes_and_gradient(usual: bool) -> tuple[float, np.ndarray]:
-    """Bytes this rank sends in one step, by ring algorithms, and the gradient of its own embeddings."""
+def objective_of(method: str, width: int, views: int) -> Objective:
+    config = config_class(method)(**({"positives": "inside"} if method == "simclr" and views == 3 else {}))
+    return objective_class(method).build(config, representation=width, width=width, views=views)
+
+
+def embeddings(shape: tuple[int, int, int]) -> Tensor:
+    generator = torch.Generator().manual_seed(0)
+    common = torch.randn(1, *shape[1:], generator=generator, dtype=torch.float64)
+    noise = torch.randn(shape, generator=generator, dtype=torch.float64)
+    return (common + 0.5 * noise) * torch.linspace(0.5, 1.5, shape[2], dtype=torch.float64) + 3
+
+
+def bytes_and_gradient(method: str, shape: tuple[int, int, int], usual: bool) -> tuple[float, dict[str, Any]]:
+    """Bytes this rank sends in one step, by ring algorithms; the terms and the gradient of its own embeddings."""
     sent = 0.0
     share = (dist.get_world_size() - 1) / dist.get_world_size()
     gather_all, reduce_all = dist.all_gather_into_tensor, dist.all_reduce
@@ -54,26 +69,76 @@ def bytes_and_gradient(usual: bool) -> tuple[float, np.ndarray]:
 
     dist.all_gather_into_tensor, dist.all_reduce = counted_gather, counted_reduce
     try:
-        z = torch.randn(VIEWS, SAMPLES, WIDTH, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-        mine = SAMPLES // dist.get_world_size()
-        own = z[:, dist.get_rank() * mine : (dist.get_rank() + 1) * mine].clone().requires_grad_()
+        objective = objective_of(method, shape[2], shape[0])
+        mine = shape[1] // dist.get_world_size()
+        own = embeddings(shape)[:, dist.get_rank() * mine : (dist.get_rank() + 1) * mine].clone().requires_grad_()
         if usual:
-            whole = _SummedGather.apply(own.transpose(0, 1)).transpose(0, 1)  # type: ignore[attr-defined]
+            views = Views(z=_SummedGather.apply(own.transpose(0, 1)).transpose(0, 1))  # type: ignore[attr-defined]
         else:
-            whole = distributed.gather_views(Views(z=own), frozenset({"z"})).read("z")
-        total(VICReg()(Views(z=whole))).backward()
+            views = distributed.global_batch(Views(z=own), reads=objective.reads, takes_shards=objective.takes_shards)
+        terms = objective(views)
+        total(terms).backward()
     finally:
         dist.all_gather_into_tensor, dist.all_reduce = gather_all, reduce_all
     assert own.grad is not None
-    return sent, own.grad.numpy()
+    return sent, {n: t.item() for n, t in terms.items()} | {"gradient": own.grad.numpy()}
 
 
 @pytest.mark.ddp
 @pytest.mark.parametrize("size", [2, 4])
-def test_three_times_fewer_bytes_and_the_same_gradient(processes: ProcessPool, size: int) -> None:
-    ours, usual = (processes.run(size, bytes_and_gradient, way) for way in (False, True))
-    once = (size - 1) / size * VIEWS * SAMPLES * WIDTH * 8
-    for (sent, gradient), (sent_usually, expected) in zip(ours, usual, strict=True):
-        assert sent == pytest.approx(once)  # the embeddings, once
-        assert sent_usually >= 3 * sent - 1e-9
-        np.testing.assert_allclose(gradient, expected, rtol=1e-12, atol=1e-15)
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("method", SHARDED)
+def test_three_times_fewer_bytes_and_the_same_gradient(
+    processes: ProcessPool, method: str, shape: tuple[int, int, int], size: int
+) -> None:
+    ours, usual = (processes.run(size, bytes_and_gradient, method, shape, way) for way in (False, True))
+    once = (size - 1) / size * np.prod(shape) * 8
+    for (sent, found), (sent_usually, expected) in zip(ours, usual, strict=True):
+        assert sent_usually == pytest.approx(3 * once)
+        # the embeddings once, and besides them a few sums, which weigh nothing at real sizes
+        views, samples, width = shape
+        besides = 2 * 8 * (views + 2 + views * samples + 3 * views * width)
+        assert sent <= once + besides
+        assert found.keys() == expected.keys()
+        for name, value in expected.items():
+            np.testing.assert_allclose(found[name], value, rtol=1e-10, atol=1e-12)
+    for (_, a), (_, b) in pairwise(ours):  # to the bit: every process logs and stops by the same numbers
+        assert all(a[name] == b[name] for name in a if name != "gradient")
+
+
+@pytest.mark.ddp
+@pytest.mark.parametrize(("method", "shape"), [("vicreg", (2, 1024, 64)), ("barlow-twins", (2, 1024, 64))])
+def test_many_samples_are_summed_and_not_gathered(
+    processes: ProcessPool, method: str, shape: tuple[int, int, int]
+) -> None:
+    """16 times as many samples as dimensions: sums of D x D send 7 (VICReg) and 8 times less than a gather."""
+    ours, usual = (processes.run(2, bytes_and_gradient, method, shape, way) for way in (False, True))
+    assert usual[0][0] >= 3 * 7 * ours[0][0]
+
+
+def weighted_gradient(method: str, weights: tuple[float, ...]) -> np.ndarray:
+    """The gradient at this rank of a weighted sum of the terms, whatever the weights."""
+    shape = (2, 8, 24)
+    size, rank = distributed.world_size(), distributed.rank()
+    mine = shape[1] // size
+    own = embeddings(shape)[:, rank * mine : (rank + 1) * mine].clone().requires_grad_()
+    objective = objective_of(method, shape[2], shape[0])
+    views = distributed.global_batch(Views(z=own), reads=objective.reads, takes_shards=True)
+    terms = objective(views).values()
+    sum(w * t for w, t in zip(weights, terms, strict=True) if w).backward()  # type: ignore[union-attr]
+    assert own.grad is not None
+    return own.grad.numpy() / size
+
+
+@pytest.mark.ddp
+@pytest.mark.parametrize(
+    ("method", "weights"),
+    [("vicreg", w) for w in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.3, -1.0, 2.0))]
+    + [(m, w) for m in ("barlow-twins", "simclr") for w in ((1.0, 0.0), (0.0, 1.0), (0.3, -2.0))],
+    ids=str,
+)
+def test_any_weights_of_the_terms(processes: ProcessPool, method: str, weights: tuple[float, ...]) -> None:
+    shards = processes.run(2, weighted_gradient, method, weights)
+    np.testing.assert_allclose(
+        np.concatenate(shards, axis=1), weighted_gradient(method, weights), rtol=1e-10, atol=1e-14
+    )

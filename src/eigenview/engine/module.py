@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from eigenview.config import RunConfig
 from eigenview.data.augment import augment
 from eigenview.data.viewspec import ViewSpec
-from eigenview.distributed import gather_views, rank
+from eigenview.distributed import global_batch, rank
 from eigenview.engine.network import Network, Outputs
 from eigenview.engine.optim import build_optimizer, peak_learning_rate
 from eigenview.engine.schedules import learning_rate, target_momentum
@@ -93,7 +93,7 @@ class PretrainModule(L.LightningModule):
         targets = count if self.config.local_views else None
         record = Views(h=out.h, z=out.z, p=out.p, z_target=z_target, targets=targets)
         if self.objective.gathers:
-            record = gather_views(record, self.objective.reads)
+            record = global_batch(record, reads=self.objective.reads, takes_shards=self.objective.takes_shards)
         if self.objective.updates_last:
             self._records.append(record.detach())
         else:

@@ -16,6 +16,7 @@ from eigenview.functional.moments import (
     standardised,
     unbiased_pair_off_diagonals,
 )
+from eigenview.functional.sharded.cross_correlation import sharded_cross_correlation_terms
 from eigenview.functional.similarity import unit
 from eigenview.objectives import mean_view
 from eigenview.objectives.base import Objective, promote, require_samples, without_autocast
@@ -115,6 +116,7 @@ class BarlowTwins(Objective):
             raise ValueError("off_diagonal 'auto' depends on the width: BarlowTwins.build(config, width=D, ...).")
         self.config = config
         self.weight = config.off_diagonal
+        self.takes_shards = config.multiview == "pairs" and config.estimator == "plugin"
 
     @classmethod
     def build(cls, config: BarlowTwinsConfig, *, representation: int, width: int, views: int) -> Objective:
@@ -130,13 +132,15 @@ class BarlowTwins(Objective):
 
     def forward(self, views: Views) -> dict[str, Tensor]:
         z = promote(views.read("z"))
-        require_samples(z, self.least_samples_of(self.config))
+        require_samples(z, self.least_samples_of(self.config), views.processes)
         z = unit(z) if self.config.normalise else z
         with without_autocast(z):
             if self.config.multiview == "mean-view":
                 on, off = mean_view.correlation_terms(z, self.config.eps)
             elif self.config.estimator == "unbiased":
                 on, off = cross_correlation_terms(z, self.config.eps, unbiased=True)
+            elif views.processes is not None:
+                on, off = sharded_cross_correlation_terms(z, self.config.eps, views.processes)
             else:
                 on, off = fused_cross_correlation_terms(z, self.config.eps)
         return {

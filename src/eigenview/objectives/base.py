@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from eigenview.errors import check
+from eigenview.functional.sharded.processes import Processes
 from eigenview.views import Views
 
 
@@ -19,8 +20,10 @@ class Objective(nn.Module):
     `update(views)`, once per training step, without gradient: before `forward`, or after the optimiser's step for
     objectives with `updates_last`.
 
-    An objective sees global-batch tensors and knows nothing of processes: on several, gather the fields it `reads`
-    with `eigenview.distributed.gather_views` first (our engine does), and average gradients as DDP does.
+    Its terms are those of the global batch. On several processes put what it is to see through
+    `eigenview.distributed.global_batch` first (our engine does), and average gradients as DDP does: it gathers the
+    fields that are read, or leaves that to the formulas which need less (`takes_shards`). No objective calls
+    torch.distributed.
     """
 
     reads: frozenset[str] = frozenset({"z"})
@@ -29,6 +32,8 @@ class Objective(nn.Module):
     """`update` comes after the optimiser's step instead of before `forward`."""
     gathers: bool = True
     """It sees the global batch. Off: each process's own shard, where a mean over shards estimates the same."""
+    takes_shards: bool = False
+    """It can compute the global batch's terms from `Views` that hold a process's own rows and name the `processes`."""
     one_network: str | None = None
     """Why both views must pass through one network, for an objective that does not work with two; else None."""
 
@@ -79,6 +84,7 @@ def without_autocast(x: Tensor) -> torch.autocast:
     return torch.autocast(x.device.type, enabled=False)
 
 
-def require_samples(x: Tensor, least: int) -> None:
-    """Refuse a batch (V N D) with too few samples for the statistics an objective takes of it."""
-    check(x.shape[1] >= least, "samples in the batch", x.shape[1], f"{least} or more", "Use a larger batch.")
+def require_samples(x: Tensor, least: int, processes: Processes | None = None) -> None:
+    """Refuse a batch (V N D) with too few samples, over all processes, for the statistics an objective takes of it."""
+    count = x.shape[1] * (processes.size if processes is not None else 1)
+    check(count >= least, "samples in the batch", count, f"{least} or more", "Use a larger batch.")

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from eigenview.errors import check
 from eigenview.functional.fused.nt_xent import fused_nt_xent_terms
+from eigenview.functional.sharded.nt_xent import sharded_nt_xent_terms
 from eigenview.objectives import mean_view
 from eigenview.objectives.base import Objective, promote, require_samples, without_autocast
 from eigenview.views import Views
@@ -64,13 +65,18 @@ class SimCLR(Objective):
     def __init__(self, config: SimCLRConfig = SimCLRConfig()) -> None:
         super().__init__()
         self.config = config
+        self.takes_shards = config.multiview == "pairs"
 
     def forward(self, views: Views) -> dict[str, Tensor]:
         z = promote(views.read("z"))
-        require_samples(z, 2)
+        require_samples(z, 2, views.processes)
         with without_autocast(z):
             if self.config.multiview == "mean-view":
                 alignment, logsumexp = mean_view.nt_xent_terms(z, self.config.temperature)
+            elif views.processes is not None:
+                alignment, logsumexp = sharded_nt_xent_terms(
+                    z, self.config.temperature, self.config.positives, views.processes
+                )
             else:
                 alignment, logsumexp = fused_nt_xent_terms(z, self.config.temperature, self.config.positives)
         return {"alignment": alignment, "logsumexp": logsumexp}

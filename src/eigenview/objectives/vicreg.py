@@ -11,6 +11,7 @@ from torch import Tensor
 from eigenview.errors import check
 from eigenview.functional.fused.energies import fused_vicreg_terms
 from eigenview.functional.moments import off_diagonal_energy, standard_deviations
+from eigenview.functional.sharded.energies import sharded_vicreg_terms
 from eigenview.objectives import mean_view
 from eigenview.objectives.base import Objective, promote, require_samples, without_autocast
 from eigenview.objectives.orthogonality import vicreg_weight
@@ -105,6 +106,7 @@ class VICReg(Objective):
             raise ValueError("covariance 'auto' depends on the width: VICReg.build(config, width=D, ...).")
         self.config = config
         self.weight = config.covariance
+        self.takes_shards = config.multiview == "pairs"
 
     @classmethod
     def build(cls, config: VICRegConfig, *, representation: int, width: int, views: int) -> Objective:
@@ -115,11 +117,14 @@ class VICReg(Objective):
 
     def forward(self, views: Views) -> dict[str, Tensor]:
         z, c = promote(views.read("z")), self.config
-        require_samples(z, 2)
+        require_samples(z, 2, views.processes)
         by_code = c.convention == "code"
         with without_autocast(z):
             if c.multiview == "mean-view":
                 near, spread, shared = mean_view.regularised_terms(z, c.gamma, c.eps)
+            elif views.processes is not None:
+                near, spread, one_view = sharded_vicreg_terms(z, c.gamma, c.eps, views.processes)
+                shared = 2 * one_view
             else:
                 near, spread, one_view = fused_vicreg_terms(z, c.gamma, c.eps)
                 shared = 2 * one_view

@@ -107,7 +107,7 @@ class _CrossCorrelations(torch.autograd.Function):
             pull = torch.zeros_like(diagonals) if for_diagonals is None else for_diagonals
             if for_energy is not None and ctx.through_gram:
                 pull = pull - diagonals * (2 * for_energy / len(pairs))
-            column = _columns(pull, diagonals, pairs, len(z), z.shape[1])
+            column = columns(pull, diagonals, pairs, len(z), z.shape[1])
             out = torch.zeros_like(z)
             if for_energy is not None:
                 weight = for_energy / len(pairs)
@@ -122,7 +122,7 @@ class _CrossCorrelations(torch.autograd.Function):
         return first_order(out, "a fused cross-correlation term", z, *grads), None, None
 
 
-def _columns(pull: Tensor, diagonals: Tensor, pairs: list[tuple[int, int]], views: int, samples: int) -> Tensor:
+def columns(pull: Tensor, diagonals: Tensor, pairs: list[tuple[int, int]], views: int, samples: int) -> Tensor:
     """k (V V D) with dL/dz_a = rate_a sum_b k_ab s_b, for a loss of the diagonals whose derivatives are `pull`.
 
     c_ab = mean(s_a s_b) has the gradient s_b / N with respect to s_a. Standardising, s = rate (z - mean), takes a

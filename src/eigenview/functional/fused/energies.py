@@ -158,7 +158,7 @@ def fused_regulariser_terms(
     Raises: UserError for fewer than 2 samples, and where it is differentiated twice.
     """
     _, variances, energies, _ = statistics(z)
-    return _hinge(variances, gamma, eps), energies.mean() / z.shape[-1]
+    return hinge(variances, gamma, eps), energies.mean() / z.shape[-1]
 
 
 def fused_vicreg_terms(
@@ -181,9 +181,9 @@ def fused_vicreg_terms(
     scatter, variances, energies, _ = statistics(z)
     # the mean over pairs of the squared difference is 2 / (V - 1) times the squared distance to the mean view
     invariance = scatter * (2 / (views - 1) / (samples * width))
-    return invariance, _hinge(variances, gamma, eps), energies.mean() / width
+    return invariance, hinge(variances, gamma, eps), energies.mean() / width
 
 
-def _hinge(variances: Float[Tensor, "V D"], gamma: float, eps: float) -> Float[Tensor, ""]:
+def hinge(variances: Float[Tensor, "V D"], gamma: float, eps: float) -> Float[Tensor, ""]:
     """Mean of max(0, gamma - sqrt(v + eps)): plain autograd, as nothing here has the size of z."""
     return (gamma - (variances + eps).sqrt()).clamp_min(0.0).mean()

@@ -1,0 +1,117 @@
+"""Barlow Twins' two sums of a batch spread over processes; formulas as in `fused/cross_correlation.py`.
+
+s_a the standardised view a (N D), of which this process has n rows, C_ab = s_a^T s_b / N, K_a = s_a s_a^T / N. Over
+pairs of views
+
+    sum ||C_ab||_F^2 = sum over processes of sum over a < b of <K_a, K_b> in own rows,
+    d/ds_a (own rows) = (2/N) (sum over b != a of K_b in own rows) s_a    (gathered), or (2/N) sum over b of s_b C_ab^T
+    with C_ab summed over processes.
+"""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any, cast
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from eigenview.errors import check
+from eigenview.functional.fused.centring import deviations, two_means
+from eigenview.functional.fused.cross_correlation import columns
+from eigenview.functional.fused.first_order import first_order
+from eigenview.functional.sharded.processes import Processes, gather_samples, global_deviations, own_rows, sends_less
+
+
+def _gathered(z: Tensor, eps: float, processes: Processes) -> tuple[Tensor, ...]:
+    """(own s, rate, diagonals, energy with the diagonal's, its slope in own rows) from everyone's rows."""
+    everyone, rows = gather_samples(z, processes), own_rows(z.shape[1], processes)
+    count = everyone.shape[1]
+    first, left = two_means(everyone, torch.empty_like(everyone[0]))
+    for a, view in enumerate(everyone):
+        deviations(view, first[a], left[a], out=view)
+    rate = (everyone.square().mean(dim=1, keepdim=True) + eps).rsqrt()
+    s = everyone.mul_(rate)
+    own = s[:, rows]
+    diagonals = torch.stack([(s[a] * s[b]).mean(dim=0) for a, b in combinations(range(len(z)), 2)])
+    grams = torch.stack([part @ view.mT for part, view in zip(own, s, strict=True)]).mul_(1 / count)
+    others = grams.sum(dim=0) - grams
+    energy = processes.sum((grams * others).sum().double()) / 2  # each pair is met twice
+    slope = (others @ s).mul_(2 / count)
+    return own, rate, diagonals, energy - diagonals.double().square().sum(), slope
+
+
+def _summed(z: Tensor, eps: float, processes: Processes) -> tuple[Tensor, ...]:
+    """The same from own rows and sums over processes, the energy and its slope without the diagonals."""
+    count = z.shape[1] * processes.size
+    _, _, y = global_deviations(z, processes)
+    rate = (processes.sum(y.square().sum(dim=1, keepdim=True)) / count + eps).rsqrt()
+    own = y.mul_(rate)
+    pairs = list(combinations(range(len(z)), 2))
+    C = processes.sum(torch.stack([own[a].mT @ own[b] for a, b in pairs]).div_(count))
+    diagonals = C.diagonal(dim1=1, dim2=2).clone()
+    C.diagonal(dim1=1, dim2=2).zero_()
+    slope = torch.zeros_like(own)
+    for (a, b), c in zip(pairs, C, strict=True):
+        slope[a].addmm_(own[b], c.mT, alpha=2 / count)
+        slope[b].addmm_(own[a], c, alpha=2 / count)
+    return own, rate, diagonals, C.square().sum(), slope
+
+
+class _ShardedCorrelations(torch.autograd.Function):
+    """z (V n D) -> (diagonals of C_ab (P D), mean over pairs of the off-diagonal energy)."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, eps: float, processes: Processes) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        views, own, width = z.shape
+        count = own * processes.size
+        pairs = views * (views - 1) // 2
+        # the variances are one more sum, of V D numbers
+        by_sum = sends_less(views, count, width, pairs * width**2 + views * width)
+        s, rate, diagonals, energy, slope = (_summed if by_sum else _gathered)(z, eps, processes)
+        along = processes.sum((s * slope).sum(dim=1)) / count
+        ctx.save_for_backward(z, s, rate, diagonals, slope, along)
+        ctx.by_sum, ctx.processes, ctx.count = by_sum, processes, count
+        ctx.set_materialize_grads(False)
+        return diagonals, (energy / pairs).to(z.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        z, s, rate, diagonals, slope, along = cast(tuple[Tensor, ...], ctx.saved_tensors)
+        for_diagonals, for_energy = grads
+        pairs = list(combinations(range(len(z)), 2))
+        with torch.no_grad():
+            pull = torch.zeros_like(diagonals) if for_diagonals is None else for_diagonals
+            if for_energy is not None and not ctx.by_sum:
+                pull = pull - diagonals * (2 * for_energy / len(pairs))
+            column = columns(pull, diagonals, pairs, len(z), ctx.count)
+            out = torch.zeros_like(z)
+            if for_energy is not None:
+                weight = for_energy / len(pairs)
+                out.addcmul_(slope, rate * weight)
+                column.diagonal().sub_((along * weight).mT)
+            for a in range(len(z)):
+                for b in range(len(z)):
+                    out[a].addcmul_(s[b], column[a, b] * rate[a, 0])
+            out.mul_(ctx.processes.size)  # DDP divides by it
+        return first_order(out, "a sharded cross-correlation term", z, *grads), None, None
+
+
+def sharded_cross_correlation_terms(
+    z: Float[Tensor, "V n D"], eps: float, processes: Processes
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """`fused_cross_correlation_terms` of the batch whose rows lie on `processes`, n on each; everywhere the same.
+
+    The gradient is `size` times that of the global terms with respect to the rows at hand, which DDP's average over
+    processes turns into the global gradient. Differentiable once.
+
+    Sends V N D numbers, or V (V-1) D^2 where that is less, in the forward pass, and a few vectors.
+
+    Raises: UserError for fewer than 2 views or 2 samples over all processes, and where it is differentiated twice.
+    """
+    views, count = z.shape[0], z.shape[1] * processes.size
+    check(views >= 2, "views", views, "2 or more", "One view has nothing to be correlated with.")
+    check(count >= 2, "samples in the batch", count, "2 or more", "Use a larger batch.")
+    diagonals, off = cast(tuple[Tensor, Tensor], _ShardedCorrelations.apply(z, eps, processes))
+    return (diagonals - 1).square().sum(dim=1).mean(), off
