@@ -44,13 +44,13 @@ class _Statistics(torch.autograd.Function):
         fourth, lengths, thirds = z.new_zeros(views), z.new_empty(rows, samples), z.new_empty(rows, width)
         for a in range(views):
             deviations(z[a], first[a], left[a], out=y)
+            x = y if through_gram else y.mT
+            matrix, energy = gram(x, 1 / (samples - 1), keep_diagonal=through_gram, is_kept=is_differentiated)
             if with_fourth:
                 fourth[a], lengths[a], thirds[a], variances[a] = _fourth(y)
             else:
                 for part in blocks(width, samples, z.device):
                     variances[a, part] = y[:, part].square().sum(dim=0) / (samples - 1)
-            x = y if through_gram else y.mT
-            matrix, energy = gram(x, 1 / (samples - 1), keep_diagonal=through_gram, is_kept=is_differentiated)
             energies[a] = energy - variances[a].double().square().sum() if through_gram else energy
             matrices.append(matrix)
         ctx.save_for_backward(z, first, left, variances, lengths, thirds, *matrices)
@@ -72,6 +72,12 @@ class _Statistics(torch.autograd.Function):
             weights = None if for_energies is None else for_energies * (4 / (samples - 1))
             quartic = for_fourth * (4 / (samples - 1)) if for_fourth is not None and len(lengths) else None
             spread = None if for_scatter is None else 2 * for_scatter
+            if through_gram and weights is not None:
+                matrices = [matrix * weight for matrix, weight in zip(matrices, weights, strict=True)]
+                if quartic is not None:
+                    # |y_a|^2 y is a diagonal matrix times Y, and joins the one that is multiplied anyway
+                    for matrix, length, q in zip(matrices, lengths, quartic, strict=True):
+                        matrix.diagonal().addcmul_(length, q)
             # M Y needs whole columns of Y, Y M whole rows
             count, across = (width, samples) if through_gram else (samples, width)
             for part in blocks(count, across, z.device):
@@ -81,15 +87,20 @@ class _Statistics(torch.autograd.Function):
                 product = torch.empty_like(y)
                 for a, matrix in enumerate(matrices):
                     deviations(z[a, rows, columns], first[a, :, columns], left[a, :, columns], out=y)
-                    torch.mul(y, column[a, columns], out=piece[a])
-                    if weights is not None:
-                        torch.mm(*((matrix, y) if through_gram else (y, matrix)), out=product)
-                        piece[a].addcmul_(product, weights[a])
+                    factor = column[a, columns]
                     if quartic is not None:
                         # y (|y_a|^2 - y^2) less its column means, which are not zero
-                        torch.mul(y, y, out=product)
-                        torch.sub(lengths[a, rows, None], product, out=product).mul_(y).sub_(thirds[a, columns])
-                        piece[a].addcmul_(product, quartic[a])
+                        torch.mul(y, -quartic[a], out=product)
+                        factor = torch.addcmul(factor, product, y, out=product)
+                        if not through_gram or weights is None:
+                            factor.addcmul_(lengths[a, rows, None], quartic[a])
+                    torch.mul(y, factor, out=piece[a])
+                    if weights is not None and through_gram:
+                        piece[a].addmm_(matrix, y)
+                    elif weights is not None:
+                        piece[a].addmm_(y.mul_(weights[a]), matrix)
+                    if quartic is not None:
+                        piece[a].addcmul_(thirds[a, columns], -quartic[a])
                 if spread is not None:
                     _add_scatter(z[:, rows, columns], spread, piece, y, product)
         return first_order(out, "a fused covariance term", z, *grads), None, None
@@ -97,13 +108,18 @@ class _Statistics(torch.autograd.Function):
 
 def _fourth(y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Of centred rows y (N D): (Q, |y_a|^2 (N), column means of y (|y_a|^2 - y^2) (D), variances (D))."""
-    samples = len(y)
-    square = y.square()
-    lengths = square.sum(dim=1)
-    variances = square.sum(dim=0) / (samples - 1)
-    fourth = (lengths.double().square().sum() - (square * square).sum(dim=1).double().sum()) / (samples - 1)
-    thirds = (lengths @ y - square.mul_(y).sum(dim=0)) / samples
-    return fourth, lengths, thirds, variances
+    samples, width = y.shape
+    lengths, quarts = y.new_zeros(samples), torch.zeros((), dtype=torch.float64, device=y.device)
+    variances, cubes = y.new_empty(width), y.new_empty(width)
+    for part in blocks(width, samples, y.device):
+        piece = y[:, part]
+        square = piece.square()
+        lengths += square.sum(dim=1)
+        variances[part] = square.sum(dim=0) / (samples - 1)
+        cubes[part] = (square * piece).sum(dim=0)
+        quarts += square.square_().sum().double()
+    fourth = (lengths.double().square().sum() - quarts) / (samples - 1)
+    return fourth, lengths, (lengths @ y - cubes) / samples, variances
 
 
 def _add_scatter(z: Tensor, spread: Tensor, out: Tensor, room: Tensor, other: Tensor) -> None:
