@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import re
 import sys
+import time
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from experiments import _grids
+from experiments import _grids, _lightly_loop, pareto, time_to_accuracy
 from experiments._estimators import FAMILIES, study
+from PIL import Image
+from rich.console import Console
 
+from eigenview import experiment, runfiles
+from eigenview.config import RunConfig, to_dict
+from eigenview.data.viewspec import view_specs
 from eigenview.experiment import experiments, load_experiment, table_rows
+from eigenview.run import Run
 
 ROOT = Path(__file__).parents[1]
 NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.py"))
@@ -27,12 +35,12 @@ def module(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> M
     return load_experiment(request.param)
 
 
-def summary(linear: float | None, *, seed: int = 0, verdict: str = "healthy") -> dict[str, Any]:
+def summary(linear: float | None, *, seed: int = 0, verdict: str = "healthy", seconds: float = 60.0) -> dict[str, Any]:
     """What the code reads of a summary.json; accuracies are None in a run that diverged."""
     knn = None if linear is None else linear - 2
     raw, untrained = ({"knn": a, "linear": b, "linear_few": c} for a, b, c in ((40, 41, 22), (32, 29, 17)))
     rows = {} if linear is None else {"raw pixels": raw, "untrained encoder": untrained}
-    numbers = {"knn": knn, "linear": linear, "linear_few": knn, "seconds": 60.0, "images_per_second": 500.0}
+    numbers = {"knn": knn, "linear": linear, "linear_few": knn, "seconds": seconds, "images_per_second": 500.0}
     return {"verdict": verdict, "seed": seed, "epochs": 5, "baselines": rows, "measured": MEASURED, **numbers}
 
 
@@ -43,7 +51,11 @@ def measured() -> dict[str, Any]:
     weight = torch.randn(5, 6, generator=draw)
     weights = {"hinge": 12.5, "covariance": 1.0}
     sizes = (8, 16, 32, 256)
-    return {"validation_knn": 50.0, **study(activations, weight, weights, sizes, repeats=2, seed=0)}
+    return {
+        "validation_knn": 50.0,
+        "decoding_seconds": 2.0,
+        **study(activations, weight, weights, sizes, repeats=2, seed=0),
+    }
 
 
 MEASURED = measured()
@@ -157,3 +169,177 @@ def test_one_seed_is_said_and_only_large_differences_count() -> None:
     assert _grids.check_claim(made, ("a", ">", "c")) == (True, "a > c: yes (+2.0, one seed)")
     claims = [("a", ">", "b"), ("a", ">", "c"), ("a", ">", "absent")]
     assert _grids.check_claims(made, claims).startswith("Published comparisons seen: 1 of 2 (linear accuracy).")
+
+
+def test_the_frontier_of_made_up_points_is_the_one_drawn_by_hand() -> None:
+    found = {"g": (1.0, 50.0), "d": (4.0, 40.0), "c": (3.0, 45.0), "b": (2.0, 40.0), "f": (2.0, 41.0)}
+    found |= {"e": (5.0, 30.0), "a": (1.0, 50.0)}
+    assert pareto.frontier(found) == ["g", "b", "e"]  # g before a: equal, and the first
+    assert pareto.frontier({}) == []
+
+
+def test_cells_of_equal_time_encode_as_many_images() -> None:
+    for scale in SCALES:
+        grid = pareto.cells(scale, "cifar")
+        passes = {name: c.views * c.data_fraction * c.epochs for name, c in grid.items()}
+        assert {passes[name] for name in pareto.EQUAL_TIME} == {passes[pareto.REFERENCE]}
+    tiny = pareto.cells("tiny", "cifar")
+    steps = {name: c.data_fraction * c.epochs for name, c in tiny.items()}
+    assert len(tiny) == 12
+    assert steps["2 views of half x2"] == steps["2 views of quarter x4"] == steps["2 views of all"] == 0.25 * 5
+    assert steps["8 views of quarter"] == steps["2 views of all"] / 4
+    total = sum(c.views * c.data_fraction * c.epochs for c in tiny.values())
+    assert total / (2 * 0.25 * 5) == 16.25  # the docstring's time
+
+
+def test_pareto_names_the_frontier_and_what_matches_two_views_soonest() -> None:
+    made = {
+        "2 views of quarter": [summary(40.0, seconds=10.0)],
+        "4 views of half": [summary(51.0, seconds=30.0)],
+        "2 views of all": [summary(50.0, seconds=40.0)],
+        "8 views of quarter": [summary(44.0, seconds=44.0)],
+        "4 views of all": [summary(60.0, seconds=80.0)],
+        "8 views of all": [summary(None, verdict="diverged", seconds=1.0)],
+    }
+    said = pareto.conclude(made)
+    assert "4 views of all > 2 views of all: yes (+10.0, one seed)" in said
+    assert "8 views of quarter ~ 2 views of all: NO (-6.0, one seed)" in said
+    assert "encoder: 4 views of half 51.0 ~ 2 views of all 50.0 > 8 views of quarter 44.0." in said
+    frontier = "2 views of quarter 10 s 60.0 %; 4 views of half 30 s 49.0 %; 4 views of all 80 s 40.0 %"
+    assert f"Frontier (seconds, error): {frontier}." in said
+    assert "no worse than 2 views of all: 4 views of half (+1.0, one seed) in 0.75 of its time." in said
+    del made["4 views of half"], made["4 views of all"]
+    assert "No other cell is as good as 2 views of all." in pareto.conclude(made)
+
+
+def test_time_to_an_accuracy_follows_the_line_to_its_first_crossing() -> None:
+    curve = [(10.0, 30.0), (20.0, 40.0), (40.0, 38.0), (50.0, 44.0)]
+    found = [time_to_accuracy.time_to(curve, accuracy) for accuracy in (25.0, 30.0, 35.0, 40.0, 41.0, 44.0, 45.0)]
+    assert found == [10.0, 10.0, 15.0, 20.0, 45.0, 50.0, None]
+    assert time_to_accuracy.race(curve, [(80.0, 38.0), (100.0, 42.0)]) == (42.0, pytest.approx(140 / 3), 100.0)
+
+
+def test_the_race_is_told_with_decoding_counted() -> None:
+    """k-NN is linear - 2 and decoding takes 2 s in made-up summaries."""
+    made = {
+        "ours bf16 20 %": [summary(42.0, seconds=8.0), summary(42.0, seconds=8.0)],
+        "ours bf16 100 %": [summary(62.0, seconds=38.0), summary(62.0, seconds=38.0)],
+        "lightly bf16 20 %": [summary(32.0, seconds=18.0), summary(32.0, seconds=18.0)],
+        "lightly bf16 100 %": [summary(52.0, seconds=98.0), summary(None, verdict="diverged", seconds=1.0)],
+        time_to_accuracy.EXAMPLE: [summary(35.0, seconds=58.0)],
+    }
+    said = time_to_accuracy.conclude(made)
+    assert said.startswith("50.0 % k-NN: ours bf16 25 s, lightly bf16 100 s (4.00x); ")
+    assert "equal epochs in bf16: different (+10.0, one seed)" in said
+    assert "its example's settings: 33.0 % after 60 s." in said
+    assert "not installed" not in said
+    assert "lightly bf16 100 % (diverged, 1 of 2)" in said
+    time_to_accuracy.figure(made).canvas.draw()
+
+
+def test_without_lightly_only_ours_is_run_and_both_places_say_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_lightly_loop, "version", lambda: None)
+    console = Console(record=True, width=120)
+    assert time_to_accuracy.peers("tiny", "cifar", console) == {}
+    assert "lightly is not installed: uv sync --group bench" in console.export_text()
+    made = results(time_to_accuracy.cells("tiny", "cifar"), 1)
+    said = time_to_accuracy.conclude(made)
+    assert f"Only ours was run ({_lightly_loop.MISSING}): ours fp32 58.0 % k-NN in 62 s; ours bf16 50.0 %" in said
+
+
+def test_lightly_gets_the_same_settings_and_once_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    from eigenview.engine.contradictions import refuse_contradictions
+
+    monkeypatch.setattr(_lightly_loop, "version", lambda: "1.6.0")
+    for scale in SCALES:
+        ours = time_to_accuracy.cells(scale, "cifar")
+        theirs = time_to_accuracy.peers(scale, "cifar", Console(quiet=True))
+        example, train = theirs.pop(time_to_accuracy.EXAMPLE)
+        assert train is _lightly_loop.train
+        same = {name.replace("lightly", "ours"): config for name, (config, _) in theirs.items()}
+        assert ours == {name: config for name, config in same.items() if name in ours}
+        assert {config.epochs for config in same.values()} == {config.epochs for config in ours.values()}
+        assert (example.epochs, example.precision) == (max(c.epochs for c in ours.values()), "fp32")
+        assert (example.batch_size, example.optim.lr_per_256, example.objective.temperature) == (256, 0.06, 0.5)
+        for config in (example, *same.values()):
+            refuse_contradictions(config)
+    assert [c.epochs for c in time_to_accuracy.cells("tiny", "cifar").values()] == [1, 2, 3, 5] * 2
+
+
+def test_lightly_draws_the_views_of_the_spec() -> None:
+    """SimCLR at half the colour strength, without blur (Chen et al. 2020, B.9): 0.5 x (0.8, 0.8, 0.8, 0.2)."""
+    options = _lightly_loop.transform_options(view_specs("simclr-small", 2)[0], 24)
+    strength = options["cj_strength"]
+    assert [strength * options[f"cj_{name}"] for name in ("bright", "contrast", "sat", "hue")] == [0.4, 0.4, 0.4, 0.1]
+    names = ("input_size", "cj_prob", "min_scale", "random_gray_scale", "gaussian_blur", "hf_prob")
+    assert [options[name] for name in names] == [24, 0.8, 0.08, 0.2, 0.0, 0.5]
+    assert options["normalize"]["mean"] == [0.485, 0.456, 0.406]
+
+
+def write_images(folder: Path, per_class: int) -> None:
+    draw = np.random.default_rng(0)
+    for split, count in (("train", per_class), ("test", 12)):
+        for kind in ("a", "b"):
+            (folder / split / kind).mkdir(parents=True)
+            for k in range(count):
+                pixels = draw.integers(0, 255, (12, 12, 3), np.uint8)
+                Image.fromarray(pixels).save(folder / split / kind / f"{k:02}.png")
+
+
+def test_decoding_is_timed_with_an_empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_images(tmp_path / "images", 20)
+    monkeypatch.setenv("EIGENVIEW_CACHE", str(tmp_path / "cache"))
+    start = time.perf_counter()
+    seconds = time_to_accuracy.decoding_seconds(str(tmp_path / "images" / "train"), 8)
+    assert 0 < seconds < time.perf_counter() - start
+    assert not (tmp_path / "cache").exists(), "the user's cache stays as it is"
+
+
+def test_a_run_by_lightly_is_left_like_one_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("lightly", reason="lightly is not installed: uv sync --group bench")
+    monkeypatch.setenv("EIGENVIEW_CACHE", str(tmp_path / "cache"))
+    write_images(tmp_path / "images", 40)
+    config = _grids.cell("simclr", "tiny", str(tmp_path / "images"), {"data_fraction": 0.5, "size": 8, "epochs": 2})
+    config = _grids.with_fields(config, {"encoder": "conv-tiny", "batch_size": 16, "precision": "fp32"})
+    start = time.perf_counter()
+    _lightly_loop.train(config, tmp_path / "run", Console(quiet=True))
+    run = Run(tmp_path / "run")
+    assert 0 < run.summary["seconds"] < time.perf_counter() - start
+    assert (run.config, run.summary["images"], run.summary["finished"]) == (config, 40, True)
+    assert run.summary["images_per_second"] == pytest.approx(2 * 2 * 16 / run.summary["seconds"], rel=0.01)
+    assert [row["step"] for row in runfiles.read_rows(run.directory / runfiles.DIAGNOSTICS)] == [0, 4]
+    assert run.summary["knn"] is not None
+    assert run.encoder.embed(torch.zeros(1, 3, 8, 8, dtype=torch.uint8)).shape == (1, run.encoder.width)
+    assert time_to_accuracy.measure(run) == {"library": f"lightly {_lightly_loop.version()}", "decoding_seconds": 0}
+
+
+def test_rows_of_a_peer_are_run_once_and_stand_in_the_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The frame alone: a peer that writes the files of a run, then a second call that finds them."""
+    calls: list[tuple[str, int]] = []
+
+    def train(config: RunConfig[Any], directory: Path, console: Console) -> None:
+        calls.append((directory.name, config.seed))
+        runfiles.write_json(directory / runfiles.CONFIG, to_dict(config))
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        kept = ("eigenview", "torch", "device", "threads", "commit", "started")
+        runfiles.write_json(directory / runfiles.ENVIRONMENT, dict.fromkeys(kept, "made up"))
+        runfiles.write_json(directory / runfiles.SUMMARY, {**summary(50.0), "data": "a/b/c"})
+
+    module = ModuleType("experiments.made_up")
+    parts: dict[str, Any] = {"cells": lambda scale, data: {}, "published": {}, "conclude": lambda results: "seen."}
+    parts |= {"peers": lambda scale, data, console: {"their loop": (RunConfig(), train)}}
+    parts |= {"figure": lambda results: _grids.bars(results, "made up")}
+    for name, part in parts.items():
+        setattr(module, name, part)
+    monkeypatch.setattr(experiment, "load_experiment", lambda name: module)
+    monkeypatch.chdir(tmp_path)
+    arguments = ("made_up", "tiny", 2, "cifar", None, tmp_path / "out", Console(quiet=True))
+    with pytest.raises(KeyboardInterrupt):
+        experiment.run_experiment(*arguments)
+    first = experiment.run_experiment(*arguments)
+    assert calls == [("their-loop-seed0", 0), ("their-loop-seed0", 0), ("their-loop-seed1", 1)]
+    assert experiment.run_experiment(*arguments) == first
+    assert len(calls) == 3
+    assert [r["data"] for r in first["their loop"]] == ["b/c", "b/c"]
+    assert "| their loop | 48.0 +- 0.0 | 50.0 +- 0.0 |" in (tmp_path / "out" / "table.md").read_text()

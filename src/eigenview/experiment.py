@@ -7,6 +7,8 @@ An experiment is a file `experiments/NAME.py` of the source checkout with a docs
     figure(results) -> matplotlib figure                       (one picture)
 and, where summaries do not hold what is asked,
     measure(run) -> dict of JSON values                        (kept in each summary as "measured")
+and, where another library's loop is run beside ours,
+    peers(scale, data, console) -> dict of row name -> Peer    (rows below the cells; none, said, where it is missing)
 where `results` maps cell name -> list of summaries (summary.json), one per seed.
 """
 
@@ -18,19 +20,24 @@ import os
 import shutil
 import statistics
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, TypeAlias
 
 from rich.console import Console
 from rich.table import Table
 
 from eigenview import runfiles
+from eigenview.config import RunConfig
 from eigenview.errors import UserError, check, nearest
 
 FOLDER = Path("experiments")
 MEASURED = "measured.json"  # in the run directory, of an experiment that measures something of its own
 COLUMNS = ("knn", "linear", "linear_few")
+Train: TypeAlias = Callable[[RunConfig[Any], Path, Console], None]
+"""(config, run directory, console): trains, and leaves the files of a finished run, environment.json included."""
+Peer: TypeAlias = tuple[RunConfig[Any], Train]
 
 
 def experiments() -> dict[str, str]:
@@ -74,7 +81,9 @@ def run_experiment(
     if source is None:
         raise UserError("an experiment needs CIFAR-10 images: give --data FOLDER (with train/ and test/), or CIFAR10=.")
     directory = out or FOLDER / "results" / name / scale
-    cells = module.cells(scale, source)
+    cells: dict[str, tuple[RunConfig[Any], Train | None]]
+    cells = {cell: (config, None) for cell, config in module.cells(scale, source).items()}
+    cells |= module.peers(scale, source, console) if hasattr(module, "peers") else {}
     if only is not None:
         for cell in only.split(","):
             check(cell in cells, "--cells", cell, ", ".join(cells))
@@ -82,10 +91,10 @@ def run_experiment(
     results: dict[str, list[dict[str, Any]]] = {cell: [] for cell in cells}
     total = len(cells) * seeds
     for seed in range(seeds):  # the whole grid once before the second seed: an early stop leaves a full grid
-        for k, (cell, config) in enumerate(cells.items()):
+        for k, (cell, (config, train)) in enumerate(cells.items()):
             console.rule(f"{name} {scale}: {cell}, seed {seed} ({seed * len(cells) + k + 1} of {total})")
             root = Path("runs") / "experiments" / name / scale
-            results[cell].append(_run_cell(module, config, root, cell, seed, console))
+            results[cell].append(_run_cell(module, config, root, cell, seed, console, train))
             if only is None:
                 _write(module, name, scale, results, directory, complete=False)
     if only is not None:
@@ -96,7 +105,10 @@ def run_experiment(
     return results
 
 
-def _run_cell(module: ModuleType, config: Any, root: Path, cell: str, seed: int, console: Console) -> dict[str, Any]:
+def _run_cell(
+    module: ModuleType, config: Any, root: Path, cell: str, seed: int, console: Console, train: Train | None
+) -> dict[str, Any]:
+    """The summary of one run, made now if it is not there; `train` (a peer's) in place of the engine."""
     from eigenview.config import to_dict
     from eigenview.run import Run, pretrain, with_fields
 
@@ -113,6 +125,8 @@ def _run_cell(module: ModuleType, config: Any, root: Path, cell: str, seed: int,
             shutil.rmtree(run.directory)  # killed before its first checkpoint: nothing to lose
         if started:
             pretrain(out=run.directory, resume=True, console=console)
+        elif train is not None:
+            train(settled, run.directory, console)
         else:
             pretrain(config=settled, out=run.directory, console=console)
     environment = runfiles.read_json(run.directory / runfiles.ENVIRONMENT)
