@@ -18,8 +18,8 @@ Label = Literal["healthy", "complete collapse", "dimensional collapse", "diverge
 Finding = tuple[Label, str]
 """A label and the sentence with the number that decided it."""
 
-PLUG_IN = frozenset({"vicreg", "barlow-twins"})
-"""Methods that square the covariances of a batch, which chance inflates."""
+PLUG_IN = {"vicreg": "--method unbiased-vicreg", "barlow-twins": "--objective.estimator unbiased"}
+"""Methods that square the covariances of a batch, which chance inflates, and what does not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -155,7 +155,8 @@ def _notes(row: Mapping[str, Any], method: str, batch_size: int | None) -> tuple
         bias = ratio / max(1, batch_size - 1)
     if method in PLUG_IN and bias > LIMITS.bias:
         of = "the batch" if batch_size is not None else f"{round(ratio / _read(z, 'bias_ratio')) + 1} images"
-        notes.append(f"plug-in bias ratio {bias:.2f}: {of} is small for this rank. Try a larger --batch-size.")
+        ways = f"a larger --batch-size, or {PLUG_IN[method]}"
+        notes.append(f"plug-in bias ratio {bias:.2f}: {of} is small for this rank. Try {ways}.")
     return tuple(notes)
 
 
