@@ -16,9 +16,4 @@ test-all:   ## with the slow ones
 	uv run pytest -m "not gpu"
 
 bench:      ## ratios in one run; CIFAR10= names the unpacked CIFAR-10 (JPEG) folder
-	uv run python -m benchmarks.augment
-	uv run python -m benchmarks.step
-	uv run python -m benchmarks.predictor
-	uv run python -m benchmarks.micro_batch
-	uv run python -m benchmarks.unbiased
-	uv run python -m benchmarks.side_by_side
+	OMP_WAIT_POLICY=PASSIVE uv run --group bench python -m benchmarks.side_by_side

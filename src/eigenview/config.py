@@ -184,7 +184,8 @@ class RunConfig(Generic[ObjectiveConfig]):
     """One pretraining run. Everyday options are at the top level, everything else below a dotted name."""
 
     data: Positional[str] = "digits"
-    """digits (built in), a folder of images, a .npy/.npz uint8 array, or a torchvision data set as it lies on disk."""
+    """digits (built in), a folder of images, a .npy/.npz uint8 array, tar shards, a pack, hf:FOLDER, or a
+    torchvision data set as it lies on disk (eigenview list datasets)."""
     probe_data: str | None = None
     """Labelled images for the probes: a folder with train/ and test/, or one set that is split. Default: --data."""
     data_fraction: float = 1.0

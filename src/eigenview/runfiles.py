@@ -2,7 +2,8 @@
 
 config.json         RunConfig as JSON (config.to_dict)
 environment.json    {"eigenview", "python", "torch", "platform", "device", "threads", "commit", "command": [...],
-                     "started": ISO time, "defaults": the configuration this method starts from by default}
+                     "started": ISO time, "defaults": the configuration this method starts from by default,
+                     "estimated_memory_gb", "measured_memory_gb", "estimated_seconds": or null}
 metrics.jsonl       a row each monitor.log_every_steps steps: {"step", "epoch" (float), "seconds", "lr", "loss",
                      "terms": {name: weighted value}, "images_per_second", "target_momentum" (or null)}
 diagnostics.jsonl   a row each diagnosis: {"step", "epoch", "h": {measure: value}, "z": {measure: value},
@@ -145,9 +146,14 @@ def write_table(path: Path, header: tuple[str, ...], rows: Iterable[tuple[object
     write_bytes(path, buffer.getvalue().encode())
 
 
+def set_name(data: str) -> str:
+    """The last folder or file in what the user gave as data: `photos` of hf:sets/photos?split=train."""
+    return Path(data.removeprefix("hf:").partition("?")[0].rstrip("/")).name
+
+
 def next_run_dir(root: Path, data: str, method: str) -> Path:
     """runs/<data>-<method>-<n> with the first free n."""
-    stem = f"{Path(data.rstrip('/')).name or 'data'}-{method}"
+    stem = f"{set_name(data) or 'data'}-{method}"
     n = 1
     while (root / f"{stem}-{n}").exists():
         n += 1

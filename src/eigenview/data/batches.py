@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -12,6 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from eigenview.data.decode import decode_rows
 from eigenview.data.images import ImageSet, Skipped, printable, stand_ins
+from eigenview.data.streams import StreamedSet
 from eigenview.errors import UserError
 
 
@@ -27,7 +29,8 @@ class Batches:
 
     Order: epoch e is a permutation drawn from (seed, e) alone; its first steps * batch_size images make the global
     batches, the rest of that epoch is left out. Rank r of `world` takes the r-th of `world` equal, contiguous slices of
-    each global batch, so n = batch_size / world and the global batch is the same for any number of processes.
+    each global batch, so n = batch_size / world and the global batch is the same for any number of processes. A
+    StreamedSet is permuted within windows only (see there).
 
     Images: None for a resident set (see `resident`), whose rows the caller takes by index; else the pixels. A set
     without pixels is decoded by `workers` processes, ahead of time (0: in this process). A file that can no longer be
@@ -92,6 +95,8 @@ class Batches:
 
     def order(self, epoch: int) -> np.ndarray:
         """Rows of the global batches of an epoch, int64 (steps, batch_size)."""
+        if isinstance(self.images, StreamedSet):
+            return self.images.shuffled(self.batch_size, self.seed, epoch)[0]
         rows = np.random.default_rng((self.seed, epoch)).permutation(len(self.images))
         return rows[: self.steps_per_epoch * self.batch_size].reshape(self.steps_per_epoch, self.batch_size)
 
@@ -114,6 +119,8 @@ class Batches:
                 {"index": torch.from_numpy(rows.copy()), "images": torch.from_numpy(self.images.read(rows))}
                 for rows in self._slices()
             )
+        elif isinstance(self.images, StreamedSet):
+            batches = self._streamed(self.images)
         else:
             batches = self._decoded()
         for batch in batches:
@@ -131,6 +138,25 @@ class Batches:
         for index, pixels, broken in loader:
             self._note(broken, len(index))
             yield {"index": index, "images": pixels}
+
+    def _streamed(self, images: StreamedSet) -> Iterator[dict[str, torch.Tensor | None]]:
+        """The slices of `_slices`, read window by window in this process and decoded by its threads."""
+        for rows, pixels, reasons in images.decoded(self._windows(images)):
+            index, pixels, broken = _replaced(rows, pixels, reasons)
+            self._note(broken, len(index))
+            yield {"index": index, "images": pixels}
+
+    def _windows(self, images: StreamedSet) -> Iterator[np.ndarray]:
+        """What `_slices` yields, int64 (batches, n): those of a window, or of the rest of one, together."""
+        share = self.batch_size // self.world
+        step, end = self._step, (self._step // len(self) + 1) * len(self)
+        while step < end:
+            epoch, first = divmod(step, self.steps_per_epoch)
+            order, starts = images.shuffled(self.batch_size, self.seed, epoch)
+            for start, stop in itertools.pairwise([*starts, self.steps_per_epoch]):
+                if stop > first:
+                    yield order[max(start, first) : stop, self.rank * share : (self.rank + 1) * share]
+            step += self.steps_per_epoch - first
 
     def _note(self, broken: list[tuple[int, str]], rows: int) -> None:
         for row, reason in broken:
@@ -160,8 +186,15 @@ class _Files(Dataset[Any]):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, about odd but readable files
             pixels, reasons = decode_rows([str(self.paths[row]) for row in rows], self.side)
-        broken = [(int(rows[i]), reason) for i, reason in reasons.items()]
-        if 0 < len(reasons) < len(rows):
-            whole = stand_ins(len(rows), set(reasons))
-            rows, pixels = rows[whole], pixels[whole]
-        return torch.from_numpy(rows.copy()), torch.from_numpy(pixels), broken
+        return _replaced(rows, pixels, reasons)
+
+
+def _replaced(
+    rows: np.ndarray, pixels: np.ndarray, reasons: dict[int, str]
+) -> tuple[torch.Tensor, torch.Tensor, list[tuple[int, str]]]:
+    """(index, pixels, rows that broke with their reasons); the next sound row, index included, stands in for those."""
+    broken = [(int(rows[i]), reason) for i, reason in reasons.items()]
+    if 0 < len(reasons) < len(rows):
+        whole = stand_ins(len(rows), set(reasons))
+        rows, pixels = rows[whole], pixels[whole]
+    return torch.from_numpy(rows.copy()), torch.from_numpy(pixels), broken

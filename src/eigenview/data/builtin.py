@@ -31,7 +31,8 @@ class Digits:
     def load(self, split: Split, request: Request) -> ImageSet:
         from sklearn.datasets import load_digits  # half a second, and only wanted here
 
-        values, labels = load_digits(return_X_y=True)
+        digits: Any = load_digits(return_X_y=True)  # with pandas installed its type says frames; these are arrays
+        values, labels = digits
         grey = np.rint(values.reshape(-1, 1, 8, 8) * (255 / 16)).astype(np.uint8)
         train, test = stratified_split(labels, DIGITS_SPLIT_SEED)
         chosen = {"train": train, "test": test, "all": np.arange(len(labels))}[split]

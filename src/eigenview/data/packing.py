@@ -31,6 +31,7 @@ from eigenview.data.request import Request
 from eigenview.data.sizing import Sizes
 from eigenview.data.sources import find_source
 from eigenview.errors import UserError, check
+from eigenview.runfiles import set_name
 
 WAYS_OUT = "Free space, or choose another --out."
 
@@ -81,7 +82,7 @@ def write_pack(options: PackOptions, console: Console | None = None) -> Packed:
     spec, size = options.data, options.size
     check(size is None or size >= 8, "--size", size, "8 or more")
     source = find_source(spec)
-    out = options.out or Path(f"{Path(spec).name or 'images'}-pack")
+    out = options.out or Path(f"{set_name(spec) or 'images'}-pack")
     _refuse_occupied(out)
     with _appearing(out) as folder:
         # Decoded images go where the cache would keep them, with the cache's own writer, but here: no second copy.

@@ -12,6 +12,7 @@ from eigenview.data.arrays import ArrayFile
 from eigenview.data.builtin import Digits, find_on_disk
 from eigenview.data.decode import READABLE, SUFFIXES
 from eigenview.data.files import Folder
+from eigenview.data.hugging_face import find_hugging_face
 from eigenview.data.images import ImageSet, Split
 from eigenview.data.packs import find_pack
 from eigenview.data.request import Request, Source
@@ -31,7 +32,8 @@ def load_images(
     split: Split = "train",
     console: Console | None = None,
 ) -> ImageSet:
-    """The images that `spec` names: digits, a folder, an image, a .npy/.npz, .tar shards, a pack, a torchvision set.
+    """The images that `spec` names: digits, a folder, an image, a .npy/.npz, .tar shards, a pack, a
+    torchvision set, or (hf:) a Hugging Face data set.
 
     size: side of the views in pixels; default: chosen from the data. source_size: side of the stored squares they are
     cut from; default: `size`, or 8/7 of it where the originals are larger. split: "train" is everything that may be
@@ -72,6 +74,9 @@ def find_source(spec: str) -> Source:
     path = Path(spec).expanduser()
     if path.is_dir():
         return find_pack(path) or find_on_disk(path) or find_shards(spec) or Folder(path)
+    hugging_face = None if path.exists() else find_hugging_face(spec)
+    if hugging_face is not None:
+        return hugging_face
     shards = find_shards(spec)
     if shards is not None:
         return shards

@@ -73,7 +73,7 @@ class PretrainModule(L.LightningModule):
         step = self.global_step
         seed_views, seed_network = step_seeds(self.config.seed, rank(), step)
         torch.manual_seed(seed_network)
-        images = batch["images"] if self._pixels is None else self._pixels[batch["index"]]
+        images = batch["images"] if self._pixels is None else self._pixels.index_select(0, batch["index"])
         views = self.make_views(images, seed_views)
         parts = list(zip(*(view.chunk(self.config.accumulate) for view in views), strict=True))
         self.terms = {}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import warnings
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ from eigenview.data.batches import Batches, resident
 from eigenview.data.images import Skipped
 from eigenview.engine.callbacks import Checkpoints, Log, Monitor
 from eigenview.engine.environment import describe_environment
+from eigenview.engine.estimate import estimated
 from eigenview.engine.finish import finish
 from eigenview.engine.module import PretrainModule
 from eigenview.engine.network import build_network
@@ -53,7 +55,9 @@ def train(config: RunConfig[Any], directory: Path, *, resume: bool, command: lis
     if step < module.steps:
         try:
             path = None if checkpoint is None else checkpoint.path
-            broke = _fit(plan, module, directory, log, monitor, path, console)
+            left = module.steps - step
+            with estimated(plan, module, directory, steps=left, console=console) if is_first else nullcontext():
+                broke = _fit(plan, module, directory, log, monitor, path, console)
             if is_first and broke:
                 write_skipped(directory, (*plan.train.skipped, *broke))
         except NonFiniteError as error:

@@ -11,7 +11,13 @@ from eigenview.report.numbers import MISSING, duration, number, short
 from eigenview.report.read import RunRecord
 from eigenview.report.tables import Cell, Table, TableRow
 
-ENVIRONMENT_NAMES = {"python": "Python", "torch": "PyTorch"}
+ENVIRONMENT_NAMES = {
+    "python": "Python",
+    "torch": "PyTorch",
+    "estimated_memory_gb": "memory, estimated (GB)",
+    "measured_memory_gb": "memory, measured (GB)",
+    "estimated_seconds": "seconds of training, estimated",
+}
 
 
 def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:

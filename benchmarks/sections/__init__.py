@@ -1,0 +1,24 @@
+"""The sections of the side-by-side table, a file each: what is compared, checked and timed. `loops.py` and `parts.py`
+belong to `step.py`."""
+
+from __future__ import annotations
+
+from benchmarks.contest import Section
+
+NAMES = ("objective", "augmentation", "loader", "predictor", "step", "bytes", "micro-batch")
+"""In the order of the table."""
+
+
+def sections() -> dict[str, Section]:
+    """Every section by its name."""
+    # imported here: processes that count bytes load the front again, and need none of this
+    from benchmarks.sections.augmentation import AUGMENTATION
+    from benchmarks.sections.loader import LOADER
+    from benchmarks.sections.micro_batch import MICRO_BATCH
+    from benchmarks.sections.objective import OBJECTIVE
+    from benchmarks.sections.predictor import PREDICTOR
+    from benchmarks.sections.sent_bytes import BYTES
+    from benchmarks.sections.step import STEP
+
+    found = (OBJECTIVE, AUGMENTATION, LOADER, PREDICTOR, STEP, BYTES, MICRO_BATCH)
+    return dict(zip(NAMES, found, strict=True))

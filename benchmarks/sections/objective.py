@@ -1,0 +1,245 @@
+"""Objectives: value and gradient of VICReg, Barlow Twins and NT-Xent, and what VICReg's unbiased form adds.
+
+Every contestant must give our value and our gradient before anything is timed. Memory is the peak of bytes allocated
+above the inputs during value and gradient, the gradient included (`contest.peak_bytes`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from benchmarks import plain
+from benchmarks.contest import (
+    OURS,
+    Goal,
+    Row,
+    Section,
+    Settings,
+    Work,
+    compare_times,
+    peak_bytes,
+    require_agreement,
+)
+from benchmarks.peers import peer
+from eigenview.functional.fused.cross_correlation import fused_cross_correlation_terms
+from eigenview.functional.fused.energies import fused_vicreg_terms
+from eigenview.functional.fused.nt_xent import fused_nt_xent_terms
+from eigenview.functional.moments import unbiased_off_diagonal_energy
+from eigenview.functional.similarity import nt_xent_terms
+from eigenview.objectives.barlow_twins import cross_correlation_terms
+from eigenview.objectives.base import total
+from eigenview.objectives.unbiased_vicreg import UnbiasedVICReg
+from eigenview.objectives.vicreg import VICReg, covariance, invariance, variance
+from eigenview.views import Views
+
+SECTION = "objective"
+PLAIN_TWIN = "ours, plain autograd"
+Loss = Callable[..., Tensor]
+# samples and width: tiny, quick, full
+SMALL = ((16, 24), (128, 1024), (256, 2048))
+LARGE = ((24, 16), (384, 256), (2048, 8192))
+MANY = ((20, 8), (256, 128), (4096, 128))
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One way to compute a loss of two views: of one stacked leaf (2 N D), or of two leaves (N D)."""
+
+    name: str
+    loss: Loss
+    is_stacked: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Case:
+    """What is compared at one shape, and what is asked of the ratios to some of the contestants."""
+
+    name: str
+    samples: int
+    width: int
+    contestants: tuple[Contestant, ...]
+    time_goals: Mapping[str, Goal] = field(default_factory=dict)
+    memory_goals: Mapping[str, Goal] = field(default_factory=dict)
+
+    @property
+    def title(self) -> str:
+        """Name and shape."""
+        return f"{self.name} ({self.samples}, {self.width})"
+
+
+def vicreg(terms: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]], z: Tensor) -> Tensor:
+    """The authors' 25, 25, 1, the covariance summed over both views."""
+    i, v, c = terms(z)
+    return 25 * i + 25 * v + 2 * c
+
+
+def barlow_twins(terms: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor) -> Tensor:
+    """The authors' 0.005."""
+    on, off = terms(z)
+    return on + 0.005 * off
+
+
+def nt_xent(terms: Callable[[Tensor, float], tuple[Tensor, Tensor]], z: Tensor) -> Tensor:
+    """Temperature 0.5."""
+    return torch.stack(terms(z, 0.5)).sum()
+
+
+def unbiased_twin(z: Tensor) -> Tensor:
+    """The unbiased VICReg at its defaults by plain autograd."""
+    energy = unbiased_off_diagonal_energy(z).mean() / z.shape[-1]
+    return 25 * invariance(z) + 25 * variance(z, 1.0, 1e-4) + 4 * 2 * energy
+
+
+def of_views(objective: VICReg | UnbiasedVICReg) -> Loss:
+    """The loss of an objective as a function of z."""
+    return lambda z: total(objective(Views(z=z)))
+
+
+WAYS: dict[str, tuple[Loss, Loss, Loss]] = {
+    "VICReg": (
+        partial(vicreg, lambda z: fused_vicreg_terms(z, 1.0, 1e-4)),
+        partial(vicreg, lambda z: (invariance(z), variance(z, 1.0, 1e-4), covariance(z))),
+        plain.vicreg,
+    ),
+    "Barlow Twins": (
+        partial(barlow_twins, fused_cross_correlation_terms),
+        partial(barlow_twins, cross_correlation_terms),
+        plain.barlow_twins,
+    ),
+    "NT-Xent": (partial(nt_xent, fused_nt_xent_terms), partial(nt_xent, nt_xent_terms), plain.nt_xent),
+}
+"""Ours, ours by plain autograd, naive torch."""
+
+
+def lightly_losses(settings: Settings) -> dict[str, Loss]:
+    """lightly's own losses at the coefficients used here; none where it is not installed."""
+    loss = peer("lightly.loss", settings)
+    if loss is None:
+        return {}
+    return {
+        "VICReg": loss.VICRegLoss(lambda_param=25.0, mu_param=25.0, nu_param=1.0),
+        "Barlow Twins": loss.BarlowTwinsLoss(lambda_param=0.005),
+        "NT-Xent": loss.NTXentLoss(temperature=0.5),
+    }
+
+
+def cases(settings: Settings) -> Iterator[Case]:
+    """Shapes, contestants and goals."""
+    peers = lightly_losses(settings)
+    small, large, many = (settings.pick(*shape) for shape in (SMALL, LARGE, MANY))
+    plan = [  # against lightly: time, memory
+        ("VICReg", small, Goal(15, 25), Goal(20)),
+        ("VICReg", large, Goal(6, 8), Goal(10)),
+        ("Barlow Twins", small, Goal(6, 10), None),
+        ("Barlow Twins", large, Goal(3, 4), None),
+        ("NT-Xent", many, Goal(2.5, 4), Goal(15)),
+    ]
+    for name, (samples, width), time_goal, memory_goal in plan:
+        ours, twin, naive = WAYS[name]
+        contestants = [Contestant(OURS, ours, True), Contestant(PLAIN_TWIN, twin, True)]
+        contestants.append(Contestant("naive torch", naive))
+        if name in peers:
+            contestants.append(Contestant("lightly", peers[name]))
+        is_judged = not settings.is_cuda  # the goals are about two CPU cores
+        yield Case(
+            name=name,
+            samples=samples,
+            width=width,
+            contestants=tuple(contestants),
+            time_goals={"lightly": time_goal} if is_judged else {},
+            memory_goals={"lightly": memory_goal} if is_judged and memory_goal else {},
+        )
+
+
+def unbiased_cases(settings: Settings) -> Iterator[tuple[Case, Case]]:
+    """The unbiased form beside its plain twin, to be checked; and beside VICReg, which is another loss, to be timed."""
+    for samples, width in (settings.pick(*SMALL), settings.pick(*LARGE)):
+        shape = {"samples": samples, "width": width}
+        unbiased = of_views(UnbiasedVICReg())
+        twins = (Contestant(OURS, unbiased, True), Contestant(PLAIN_TWIN, unbiased_twin, True))
+        ways = (Contestant(OURS, of_views(VICReg()), True), Contestant("its unbiased form", unbiased, True))
+        goals = {"its unbiased form": Goal(1.15, at_most=True)}
+        checked = Case(name="unbiased VICReg", contestants=twins, **shape)
+        yield checked, Case(name="VICReg, what unbiasedness adds", contestants=ways, time_goals=goals, **shape)
+
+
+def views_of(case: Case, device: torch.device) -> Tensor:
+    """(2 N D): views that agree in part, with standard deviations on both sides of 1."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(case.samples, case.width, generator=generator)
+    z = image + 0.5 * torch.randn(2, case.samples, case.width, generator=generator)
+    return (z * (0.5 + torch.rand(case.width, generator=generator))).to(device)
+
+
+def leaves(z: Tensor, contestant: Contestant) -> list[Tensor]:
+    """The two views of z (2 N D) as this contestant takes them, each a leaf that asks for its gradient."""
+    return [part.clone().requires_grad_() for part in ([z] if contestant.is_stacked else z)]
+
+
+def once(contestant: Contestant, z: Tensor) -> dict[str, Tensor]:
+    """Value, and gradient with respect to both views (2 N D)."""
+    inputs = leaves(z, contestant)
+    loss = contestant.loss(*inputs)
+    gradients = torch.autograd.grad(loss, inputs)
+    return {
+        "value": loss.detach(),
+        "gradient": gradients[0] if contestant.is_stacked else torch.stack(gradients),
+    }
+
+
+def step(contestant: Contestant, inputs: list[Tensor]) -> None:
+    """What is timed."""
+    for x in inputs:
+        x.grad = None
+    contestant.loss(*inputs).backward()
+
+
+def check_case(case: Case, z: Tensor) -> list[str]:
+    """Every contestant gives the value and the gradient of ours; a line each."""
+    ours, *others = case.contestants
+    found = once(ours, z)
+    return [require_agreement(f"{case.title}, {each.name}", once(each, z), found) for each in others]
+
+
+def compare(case: Case, z: Tensor, settings: Settings) -> list[Row]:
+    """Memory once, time for each number of threads."""
+    inputs = {c.name: leaves(z, c) for c in case.contestants}
+    ways: dict[str, Work] = {c.name: partial(step, c, inputs[c.name]) for c in case.contestants}
+    for work in ways.values():
+        work()  # warms up
+    rounds = 3 if settings.scale != "full" else 5 if case.samples * case.width > 1 << 22 else 15
+    rows = compare_times(SECTION, case.title, ways, rounds, settings, case.time_goals)
+    for x in (x for each in inputs.values() for x in each):
+        x.grad = None  # or ours would be counted without the gradient's memory
+    memory = {c.name: peak_bytes(ways[c.name], settings.device) for c in case.contestants}
+    for name, needed in memory.items():
+        if name != OURS:
+            own, goal = memory[OURS], case.memory_goals.get(name) if settings.scale == "full" else None
+            figures = {"ours": own / 1e6, "theirs": needed / 1e6, "unit": "MB", "figure": needed / own}
+            rows.append(Row(section=SECTION, case=case.title, contestant=name, quantity="memory", goal=goal, **figures))
+    return rows
+
+
+def check(settings: Settings) -> list[str]:
+    """Values and gradients of all contestants of all cases."""
+    checked = [*cases(settings), *(pair[0] for pair in unbiased_cases(settings))]
+    return [line for case in checked for line in check_case(case, views_of(case, settings.device))]
+
+
+def measure(settings: Settings) -> list[Row]:
+    """Check each case, then time it."""
+    rows: list[Row] = []
+    pairs = [(case, case) for case in cases(settings)] + list(unbiased_cases(settings))
+    for checked, timed in pairs:
+        z = views_of(timed, settings.device)
+        check_case(checked, z)
+        rows += compare(timed, z, settings)
+    return rows
+
+
+OBJECTIVE = Section(check, measure)
