@@ -35,6 +35,7 @@ def probe_encoder(
     run: Path, data: str | None, protocol: str, config: ProbeConfig, seed: int, console: Console
 ) -> dict[str, Any]:
     """The probe table of an encoder on labelled images, beside raw pixels."""
+    from eigenview.data.cache import cache_folder
     from eigenview.data.sources import load_probe_sets
     from eigenview.models.export import load_encoder
     from eigenview.probes.features import extract, raw_pixels
@@ -59,7 +60,15 @@ def probe_encoder(
     with console.status("probes"):
         rows = {"raw pixels": (raw_pixels(train), raw_pixels(test)), "this encoder": (ours[0], ours[1])}
         return probe_table(
-            rows, train.labels, test.labels, config, train.class_names, seed, columns=PROTOCOL_COLUMNS[protocol]
+            rows,
+            train.labels,
+            test.labels,
+            config,
+            train.class_names,
+            seed,
+            columns=PROTOCOL_COLUMNS[protocol],
+            shared=("raw pixels",),
+            memory=cache_folder() / "probes",
         )
 
 

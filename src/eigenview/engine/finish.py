@@ -16,6 +16,7 @@ from eigenview import runfiles
 from eigenview.config import RunConfig
 from eigenview.console import counting
 from eigenview.data.augment import prepare, to_uint8
+from eigenview.data.cache import cache_folder
 from eigenview.diagnostics.verdict import Verdict, judge
 from eigenview.engine.callbacks import Log
 from eigenview.engine.module import PretrainModule, step_seeds
@@ -117,6 +118,8 @@ def run_probes(plan: Plan, encode: Callable[[Tensor], Tensor], console: Console)
             train.class_names,
             config.seed,
             progress=lambda name: status.update(f"probes: {name}"),
+            shared=("raw pixels", "untrained encoder"),
+            memory=cache_folder() / "probes",
         )
 
 

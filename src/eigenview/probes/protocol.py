@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,6 +21,7 @@ from eigenview.probes.linear import (
     label_shortage,
     linear_accuracy,
 )
+from eigenview.probes.remembered import fingerprint, remembered
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -40,12 +43,15 @@ def probe_table(
     *,
     columns: Sequence[str] = tuple(COLUMNS),
     progress: Callable[[str], None] | None = None,
+    shared: Collection[str] = (),
+    memory: Path | None = None,
 ) -> dict[str, Any]:
     """The content of probes.json (runfiles.py): percent of test images classified rightly, a row for each of `rows`.
 
     Each row also has `linear_few_std`, the spread over draws. A probe that these labels do not allow is null, with the
     reason in `note`: a run that trained for hours keeps its other numbers. `progress` is called with the name of each
-    probe before it starts.
+    probe before it starts. Rows named in `shared`, which other runs have too, are looked up in the folder `memory`
+    first (remembered.py).
 
     Raises: UserError for labels that are missing or do not fit the features, and for an unknown column.
     """
@@ -58,11 +64,17 @@ def probe_table(
     table = []
     for name, (train_x, test_x) in rows.items():
         numbers: dict[str, Any] = {"features": name}
+        arrays = (train_x, train_y, test_x, test_y)
+        folder = memory if name in shared else None
+        data = f"{fingerprint(arrays)} {num_classes}" if folder is not None else ""
         for column in columns:
             if progress is not None:
                 progress(f"{COLUMNS[column]} on {name}")
-            arrays = (train_x, train_y, test_x, test_y)
-            numbers |= {column: None} if column in left_out else _probe(column, arrays, config, num_classes, seed)
+            if column in left_out:
+                numbers[column] = None
+                continue
+            compute = partial(_probe, column, arrays, config, num_classes, seed)
+            numbers |= remembered(compute, folder, data, column, config, seed)
         table.append(numbers)
     notes = [reason for column, reason in left_out.items() if column in columns]
     notes += _notes(train_y, test_y, config, class_names)
