@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from eigenview.errors import UserError
+from eigenview.theory.directset import simulate_modes
 from eigenview.theory.simulation import (
     Method,
     check_number,
@@ -59,6 +60,46 @@ def test_a_solution_that_blows_up_is_an_error_that_names_the_time(method: Method
 def test_rates_that_are_not_numbers_are_an_error(method: Method, when: float) -> None:
     with pytest.raises(UserError, match=r"integration of y .* failed"):
         integrate(lambda t, y: {"y": y["y"] * (np.nan if t > when else -1.0)}, {"y": 1.0}, TIMES, method=method)
+
+
+@pytest.mark.parametrize("method", ["DOP853", "LSODA"])
+def test_no_more_evaluations_than_allowed(method: Method) -> None:
+    """An undamped oscillation for ever: neither method may lengthen its steps, so the budget is what ends it."""
+    calls = 0
+
+    def field(_: float, y: Mapping[str, Any]) -> dict[str, Any]:
+        nonlocal calls
+        calls += 1
+        return {"x": y["v"], "v": -y["x"]}
+
+    start, times = {"x": 1.0, "v": 0.0}, np.array([0.0, 1e9])
+    message = r"x, v from t = 0 to 1e\+09 was given up at t = \d+.*\d: .* 3,000 times.*" + method + ".*shorter time"
+    with pytest.raises(UserError, match=message):
+        integrate(field, start, times, method=method, evaluations=3000)
+    assert calls == 3000
+    # a sufficient budget changes nothing
+    free, enough = (integrate(field, start, TIMES, method=method, evaluations=n).states["x"] for n in (10**6, 3000))
+    np.testing.assert_array_equal(enough, free)
+    with pytest.raises(UserError, match="evaluations is 0"):
+        integrate(field, start, TIMES, evaluations=0)
+
+
+def test_a_stiff_system_is_given_up_by_one_method_and_solved_by_the_other() -> None:
+    """y' = -1e6 (y - cos t) follows cos t: explicit steps are bounded by 1e-6, implicit ones by the cosine."""
+
+    def field(t: float, y: Mapping[str, Any]) -> dict[str, Any]:
+        return {"y": -1e6 * (y["y"] - np.cos(t))}
+
+    with pytest.raises(UserError, match=r"given up at t = 0\.\d+.*method='LSODA' for a stiff system"):
+        integrate(field, {"y": 1.0}, TIMES, evaluations=5000)
+    solved = integrate(field, {"y": 1.0}, TIMES, method="LSODA", evaluations=5000)
+    np.testing.assert_allclose(solved.states["y"], np.cos(TIMES), atol=1e-5)
+
+
+def test_a_simulation_for_ever_ends_by_itself() -> None:
+    """What `eigenview simulate directset --end 1e12` would do until it is killed."""
+    with pytest.raises(UserError, match=r"w from t = 0 to 1e\+12 was given up at t = .*100,000 times"):
+        simulate_modes(np.array([0.5, 0.9]), np.array([0.0, 1e12]), alpha=0.5, eta=0.1, sigma2=np.zeros(2))
 
 
 @pytest.mark.parametrize("times", [[0.0], [0, 1, 1], [1, 0], [0, np.inf], [[0, 1]]])

@@ -72,7 +72,10 @@ class PretrainModule(L.LightningModule):
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         step = self.global_step
         seed_views, seed_network = step_seeds(self.config.seed, rank(), step)
-        torch.manual_seed(seed_network)
+        if self.device.type == "cpu":
+            torch.default_generator.manual_seed(seed_network)  # torch.manual_seed costs 0.4 ms without a GPU
+        else:
+            torch.manual_seed(seed_network)
         images = batch["images"] if self._pixels is None else self._pixels.index_select(0, batch["index"])
         views = self.make_views(images, seed_views)
         parts = list(zip(*(view.chunk(self.config.accumulate) for view in views), strict=True))

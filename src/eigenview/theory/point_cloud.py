@@ -14,6 +14,7 @@ from scipy.spatial.distance import cdist  # pyright: ignore[reportMissingTypeStu
 
 from eigenview.errors import check
 from eigenview.theory.simulation import check_number
+from eigenview.theory.spectral import Eigenfunctions
 
 
 class PointCloud(NamedTuple):
@@ -52,6 +53,25 @@ def point_cloud(
     return PointCloud(points, shown, image, image // images)
 
 
+class Augmentation(NamedTuple):
+    """The graph of a point cloud as a law to draw from: an image, then two of its views, independently."""
+
+    image: Float[ndarray, " images"]
+    """p(x): probability of each image. Sums to 1."""
+    views: Float[ndarray, "n images"]
+    """p(a | x): probability of each point as a view of an image. Columns sum to 1."""
+
+
+class Plane(NamedTuple):
+    """A fine grid of points wherever views fall, for integrals over the law of a view."""
+
+    points: Float[ndarray, "n 2"]
+    pi: Float[ndarray, " n"]
+    """Probability of a view in each point's cell. Sums to 1."""
+    eigenfunctions: Eigenfunctions
+    """Of the continuous T_M, at the points."""
+
+
 def view_affinity(
     x: Float[ndarray, "q 2"], y: Float[ndarray, "n 2"], images: Float[ndarray, "images 2"], noise: float
 ) -> Float[ndarray, "q n"]:
@@ -63,6 +83,51 @@ def view_affinity(
     """
     check_number("noise", noise, 0.0, strict=True)
     return _posterior(x, images, noise) @ _posterior(y, images, noise).T
+
+
+def augmentation(points: Float[ndarray, "n 2"], images: Float[ndarray, "images 2"], noise: float) -> Augmentation:
+    """The law whose graph is `view_affinity` between the points: sum_x p(x) p(a | x) p(b | x) = w_ab / sum w.
+
+    With q_x = sum_a p(x | a) it is p(a | x) = p(x | a) / q_x and p(x) = q_x^2 / sum_y q_y^2, nearly uniform for points
+    drawn as views.
+    """
+    check_number("noise", noise, 0.0, strict=True)
+    posterior = _posterior(points, images, noise)
+    q = posterior.sum(axis=0)
+    return Augmentation(np.square(q) / np.square(q).sum(), posterior / q)
+
+
+def plane(images: Float[ndarray, "images 2"], noise: float, num: int, *, step: float = 0.25) -> Plane:
+    """The `num` leading eigenfunctions of T_M itself: images drawn uniformly, views Gaussian about them.
+
+    (T_M f)(v) = sum_x p(x | v) E[f | x] has the rank of the images. Integrals over the plane are sums over a square
+    grid, `step` times `noise` apart, out to 6 `noise` from the nearest image. For smooth integrands that rule's error
+    falls faster than any power of the step: like e^(-2 pi^2 / (step r)) where neighbouring images lie r `noise` apart,
+    1e-7 by default at r = 5.
+
+    Raises
+        UserError for a noise or step not above 0, more than a million points, or more functions than images.
+    """
+    check_number("noise", noise, 0.0, strict=True)
+    check_number("step", step, 0.0, strict=True)
+    check(1 <= num <= len(images), "the number of functions", num, f"1 to {len(images)}, the number of images")
+    x, y = (_ruled(images[:, axis], 6 * noise, step * noise) for axis in (0, 1))
+    total = len(x) * len(y)
+    check(total <= 1e6, "step", step, f"a grid of up to a million points, not {total}", "Use a larger step.")
+    points = np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1).reshape(-1, 2)
+    distance = cdist(points, images, "sqeuclidean") / (2 * noise**2)
+    near = distance.min(axis=1) <= 18  # 6^2 / 2
+    points, density = points[near], np.exp(-distance[near]).sum(axis=1)
+    pi = density / density.sum()
+    # sqrt(pi) T_M / sqrt(pi) = B B^T with B_vx = sqrt(pi_v) p(x | v) / sqrt(p(x))
+    root = np.sqrt(pi)[:, None]
+    vectors, sizes, _ = np.linalg.svd(root * _posterior(points, images, noise) * len(images) ** 0.5, False)
+    return Plane(points, pi, Eigenfunctions(np.square(sizes[:num]), vectors[:, :num] / root))
+
+
+def _ruled(values: Float[ndarray, " images"], margin: float, step: float) -> Float[ndarray, " n"]:
+    """Numbers `step` apart over all values and a margin on both sides."""
+    return np.arange(float(values.min()) - margin, float(values.max()) + margin + step, step)
 
 
 def _posterior(x: ndarray, images: ndarray, noise: float) -> ndarray:

@@ -33,7 +33,8 @@ assumptions = (
     "Features are free tables on a finite graph, trained by gradient flow on exact expectations: no network and no "
     "batches, so a network that cannot represent the leading eigenfunctions learns something else. "
     "VICReg is its distance between views with a full squared penalty on F^T Pi F - I in place of hinge and covariance "
-    "term, uncentred, so that the constant function counts as the first mode: thresholds are those of that penalty. "
+    "term, uncentred, so that the constant function counts as the first mode: thresholds are those of that penalty "
+    "(of VICReg as trained: theory/vicreg.py). "
     "Barlow Twins is exact up to its eps, and has no closed form here."
 )
 

@@ -1,0 +1,119 @@
+"""What VICReg as it is trained converges to: the leading eigenfunctions of T_M, with energies by water-filling.
+
+`spectral` replaces hinge and covariance term by one penalty; here they are the objective's own. On an augmentation
+graph (see there), for D centred features F with covariance C = F^T Pi F,
+
+    D L = 2 lambda sum_j <f_j, (I - T_M) f_j> + mu sum_j max(0, gamma - sqrt(C_jj + eps))
+          + 2 nu sum over i != j of C_ij^2.
+
+The constant function costs nothing and counts nowhere: of the eigenvalues 1 = lambda_0 >= lambda_1 >= ... of T_M, the D
+after the first matter. For a given C, with eigenvalues c_1 >= ... >= c_D, the first term is least where the k-th
+principal direction of F is the k-th of these eigenfunctions (von Neumann's trace inequality): whatever the weights, the
+features span leading eigenfunctions, and the weights decide how many. With every C_jj = v, which a rotation of the
+features always allows (Schur and Horn), what is left is
+
+    D L = sum_k 2 lambda (1 - lambda_k) c_k + 2 nu (sum_k c_k^2 - D v^2) subject to sum_k c_k = D v,
+    c_k = max(0, level - (lambda / (2 nu)) (1 - lambda_k)),
+
+the level such that the sum is right. The hinge holds v at gamma^2 - eps, where it begins, as long as its slope
+mu / (2 gamma) is above the price of variance; 2 lambda (1 - lambda_D) bounds that price, hence the condition
+mu >= 4 gamma lambda (1 - lambda_D), below which features of unequal variance can be better and there is no closed form.
+
+That equal variances are best above it was found by descent from many starts (tests/theory/test_vicreg.py), not proved.
+
+Reference: the objective: Bardes, Ponce, LeCun 2022, arXiv 2105.04906, in the code's convention; T_M: Ghosh, Agrawal,
+Sodhani, Oberman, Richards 2023, arXiv 2312.10725. The minimum is derived here.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
+
+from eigenview.errors import check
+from eigenview.theory.simulation import check_number
+from eigenview.theory.spectral import measure, operator
+
+assumptions = (
+    "Features are free on a finite graph or in the continuum, at the minimum of the expected loss: no network that "
+    "cannot represent them, no batch whose covariances and deviations are estimates, no weight decay."
+)
+
+
+def energies(
+    values: Float[ndarray, " D"],
+    *,
+    invariance: float = 25.0,
+    variance: float = 25.0,
+    covariance: float = 1.0,
+    gamma: float = 1.0,
+    eps: float = 1e-4,
+) -> Float[ndarray, " D"]:
+    """c_k: eigenvalues of the covariance of D features at the minimum, descending; 0 for a lost dimension.
+
+    `values` are the D leading eigenvalues of T_M after the constant's, descending; D is the width of the embedding. The
+    weights are those of `VICRegConfig`. The sum is D (gamma^2 - eps): covariance 0 would put all of it on the first.
+
+    Raises
+        UserError for eigenvalues that do not descend from at most 1, weights not above 0, eps not below gamma^2, and a
+        variance weight too small to hold every feature at gamma.
+    """
+    v = _variance(values, invariance, gamma, eps)
+    check_number("covariance", covariance, 0.0, strict=True)
+    enough = 4 * gamma * invariance * float(1 - values[-1])
+    check(variance >= enough, "variance", variance, f"{enough:.4g} or more, 4 gamma invariance (1 - the last value)")
+    cost = invariance / (2 * covariance) * (1 - values)
+    active = int((needed_covariance(values, invariance=invariance, gamma=gamma, eps=eps) < covariance).sum())
+    level = (len(values) * v + cost[:active].sum()) / active
+    return np.maximum(0.0, level - cost)
+
+
+def needed_covariance(
+    values: Float[ndarray, " D"], *, invariance: float = 25.0, gamma: float = 1.0, eps: float = 1e-4
+) -> Float[ndarray, " D"]:
+    """lambda sum over i < k of (lambda_i - lambda_k) / (2 D v): the covariance weight above which mode k is learned.
+
+    v = gamma^2 - eps. Ascending from 0. In a wide embedding of a T_M whose eigenvalues fall fast it goes as lambda / D.
+
+    Raises
+        UserError as `energies`, of the arguments it has.
+    """
+    v = _variance(values, invariance, gamma, eps)
+    above = np.cumsum(values) - np.arange(1, len(values) + 1) * values
+    return invariance * np.maximum(above, 0.0) / (2 * len(values) * v)
+
+
+def loss(
+    F: Float[ndarray, "n D"],
+    weights: Float[ndarray, "n n"],
+    *,
+    invariance: float = 25.0,
+    variance: float = 25.0,
+    covariance: float = 1.0,
+    gamma: float = 1.0,
+    eps: float = 1e-4,
+) -> float:
+    """The expected loss of a table of features: L above, of views drawn as the graph's weights say, for N to infinity.
+
+    Means over features where the objective takes them: this is its value, not D times it.
+    """
+    pi, width = measure(weights), F.shape[1]
+    f = F - pi @ F
+    C = (f.T * pi) @ f
+    v = np.diagonal(C)
+    near = 2 * float(pi @ (f * (f - operator(weights) @ f)).sum(axis=1))
+    hinge = float(np.maximum(0.0, gamma - np.sqrt(v + eps)).sum())
+    shared = float(np.square(C).sum() - np.square(v).sum())
+    return (invariance * near + variance * hinge + 2 * covariance * shared) / width
+
+
+def _variance(values: ndarray, invariance: float, gamma: float, eps: float) -> float:
+    """v = gamma^2 - eps, once all that it and the eigenvalues need is checked."""
+    check_number("invariance", invariance, 0.0, strict=True)
+    check_number("gamma", gamma, 0.0, strict=True)
+    check_number("eps", eps, 0.0)
+    check(eps < gamma**2, "eps", eps, f"below gamma^2 = {gamma**2:g}")
+    ok = len(values) > 0 and bool(np.isfinite(values).all() and (np.diff(values) <= 0).all() and values[0] <= 1)
+    check(ok, "values", values, "one or more eigenvalues of T_M, descending, none above 1")
+    return gamma**2 - eps
