@@ -15,6 +15,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+PRELOAD = ["torch", "torch.distributed", "torch._dynamo", "eigenview.engine.train"]
+"""What the server imports before it forks: one list, as each process that runs tests has one such server."""
 SECONDS = 120
 """Longest wait for one answer; the first includes importing torch in every process."""
 
@@ -47,7 +49,7 @@ class ProcessPool:
 
     def __init__(self, size: int, folder: Path) -> None:
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload(["torch", "torch.distributed", "torch._dynamo"])
+        context.set_forkserver_preload(PRELOAD)
         self.folder, self.groups = folder, 0
         self.connections: list[Connection] = []
         self.workers: list[Any] = []

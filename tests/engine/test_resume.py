@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import torch
 
 from eigenview import runfiles
 from eigenview.cli import run
-from tests.engine.killed import COMMON, assert_same_run, command, environment, stop_at, weights
+from tests.engine.killed import COMMON, assert_same_run, finish, stop_at, weights
 
 # DirectPred every third step has everything that can be lost: optimiser, schedule, target network, augmentation, sample
 # order, and an objective with a running moment, a matrix trained in between and a count of steps.
@@ -22,7 +21,7 @@ FIELDS = ["--method", "directpred", "--objective.refresh-every", "3", "--epochs"
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "run"
-    subprocess.run(command(out, *FIELDS), check=True, env=environment(), capture_output=True, timeout=240)
+    finish(out, *FIELDS)
     return out
 
 
@@ -31,7 +30,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_killed_and_resumed_is_the_uninterrupted_run_bit_for_bit(whole: Path, tmp_path: Path, step: int) -> None:
     out = tmp_path / "run"
     assert stop_at(out, step, signal.SIGKILL, FIELDS) == -signal.SIGKILL
-    subprocess.run(command(out, "--resume"), check=True, env=environment(), capture_output=True, timeout=240)
+    finish(out, "--resume")
     assert_same_run(whole, out)
 
 
@@ -40,7 +39,7 @@ def test_asked_to_stop_it_saves_at_once_and_resumes(whole: Path, tmp_path: Path,
     out = tmp_path / "run"
     assert stop_at(out, 5, number, FIELDS) == 130
     assert torch.load(out / runfiles.CHECKPOINT, weights_only=True)["global_step"] >= 5
-    subprocess.run(command(out, "--resume"), check=True, env=environment(), capture_output=True, timeout=240)
+    finish(out, "--resume")
     assert_same_run(whole, out)
 
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 from pathlib import Path
 
-from tests.engine.killed import COMMON, assert_same_run, command, environment, stop_at, weights
+from tests.engine.killed import COMMON, assert_same_run, finish, stop_at, weights
 
 # a running estimate that moves twice in a step, after the optimiser
 DUAL = ["--method", "unbiased-vicreg", "--objective.hinge", "dual", "--accumulate", "2", "--epochs", "2", *COMMON]
@@ -14,8 +13,8 @@ DUAL = ["--method", "unbiased-vicreg", "--objective.hinge", "dual", "--accumulat
 
 def test_a_running_estimate_survives_a_kill_in_the_second_epoch(tmp_path: Path) -> None:
     whole, out = tmp_path / "whole", tmp_path / "run"
-    subprocess.run(command(whole, *DUAL), check=True, env=environment(), capture_output=True, timeout=240)
+    finish(whole, *DUAL)
     assert stop_at(out, 14, signal.SIGKILL, DUAL) == -signal.SIGKILL
-    subprocess.run(command(out, "--resume"), check=True, env=environment(), capture_output=True, timeout=240)
+    finish(out, "--resume")
     assert weights(whole)["objective.running"].std() > 0
     assert_same_run(whole, out)
