@@ -292,3 +292,25 @@ def test_wrong_settings_are_refused():
         prepare(images, 8, FULL.mean, FULL.std, crop=1.5)
     with pytest.raises(UserError, match="blur_kernel is 99"):
         augment(images, replace(FULL, blur_kernel=99), 8, seeded(0))
+
+
+def test_it_takes_one_thread_and_leaves_their_number_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[int] = []
+
+    def failing(*_: object) -> None:
+        seen.append(torch.get_num_threads())
+        raise ZeroDivisionError
+
+    before, spec = torch.get_num_threads(), view_specs("simclr-small", 2)[0]
+    images = torch.zeros(2, 3, 32, 32, dtype=torch.uint8)
+    torch.set_num_threads(2)
+    try:
+        augment(images, spec, 32, torch.Generator().manual_seed(0))
+        assert torch.get_num_threads() == 2
+        monkeypatch.setattr(module, "apply", failing)
+        with pytest.raises(ZeroDivisionError):
+            augment(images, spec, 32, torch.Generator().manual_seed(0))
+        assert torch.get_num_threads() == 2
+        assert seen == [1]
+    finally:
+        torch.set_num_threads(before)

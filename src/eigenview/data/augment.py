@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 
 import torch
@@ -166,7 +167,26 @@ def augment(images: Tensor, spec: ViewSpec, size: int, generator: torch.Generato
     """
     source = _check_images(images, size)
     check(generator.device.type == images.device.type, "generator.device", str(generator.device), str(images.device))
-    return apply(images, draw(len(images), spec, source, generator), spec, size)
+    with _one_thread(images.device):
+        return apply(images, draw(len(images), spec, source, generator), spec, size)
+
+
+@contextmanager
+def _one_thread(device: torch.device) -> Iterator[None]:
+    """On a CPU, one thread: an operation on a piece that stays in a core's cache is over before a second one is awake.
+
+    Measured on two quiet cores, one thread against two: 8 and 16 to 25 ms for 128 views of 32 px, 34 and 33 to 83 ms
+    for 16 views of 224 px; beside one other busy process two threads took seconds.
+    """
+    threads = torch.get_num_threads()
+    if device.type != "cpu" or threads == 1:
+        yield
+        return
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 @torch.no_grad()
