@@ -34,9 +34,6 @@ GIVEN = os.environ.get("EIGENVIEW_GOLDEN")
 FOLDER = Path(GIVEN) if GIVEN else Path(__file__).resolve().parents[2] / "shared" / "golden"
 FILES = sorted(FOLDER.glob("*.npz"))
 
-# family -> the issue that builds it
-NOT_YET_BUILT: dict[str, int] = {}
-
 # family -> arrays that belong to objectives we do not have, and facts about how a file was made
 LEFT_OUT = {
     "ntxent_lightly": ("dcl", "koleo_z1", "dkoleo_dz1"),
@@ -260,16 +257,14 @@ BUILT: dict[str, Callable[[Golden], None]] = {
 
 
 def family_of(path: Path) -> str:
-    families = [name for name in (*BUILT, *NOT_YET_BUILT) if path.stem.startswith(f"{name}_")]
-    assert families, f"{path.name} is of no known family: build it, or list it in NOT_YET_BUILT"
+    families = [name for name in BUILT if path.stem.startswith(f"{name}_")]
+    assert families, f"{path.name} is of no known family: build it"
     return max(families, key=len)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
 def test_golden(path: Path) -> None:
     family = family_of(path)
-    if family in NOT_YET_BUILT:
-        pytest.skip(f"{family} is built by issue {NOT_YET_BUILT[family]}")
     golden = Golden(path)
     BUILT[family](golden)
     unchecked = golden.unread - set(LEFT_OUT.get(family, ()))

@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any
 
 import torch
+from experiments._lightly_loop import transform_options
 from PIL.Image import Image
 from torch import Tensor
 from torchvision.transforms import v2
@@ -120,19 +121,7 @@ def lightly_pipeline(spec: ViewSpec, size: int, settings: Settings, **fixed: flo
     transforms = peer("lightly.transforms.simclr_transform", settings)
     if transforms is None:
         return None
-    options = {
-        "cj_prob": spec.jitter,
-        "cj_strength": 1.0,
-        "cj_bright": spec.brightness,
-        "cj_contrast": spec.contrast,
-        "cj_sat": spec.saturation,
-        "cj_hue": spec.hue,
-        "min_scale": spec.crop_scale[0],
-        "random_gray_scale": spec.grayscale,
-        "gaussian_blur": spec.blur,
-        "hf_prob": spec.flip,
-    }
-    return transforms.SimCLRViewTransform(input_size=size, sigmas=spec.blur_sigma, **options | fixed)
+    return transforms.SimCLRViewTransform(**transform_options(spec, size) | fixed)
 
 
 def kornia_pipeline(

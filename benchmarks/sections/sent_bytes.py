@@ -78,7 +78,7 @@ def counted() -> Iterator[Sent]:
             setattr(dist, name, original)
 
 
-class _SummedGather(torch.autograd.Function):
+class SummedGather(torch.autograd.Function):
     """The usual way: gather, and in the backward pass the sum of all processes' gradients."""
 
     @staticmethod
@@ -120,7 +120,7 @@ def bytes_and_gradient(way: str, method: str, shape: Shape) -> tuple[float, np.n
         elif way == OUR_GATHER:
             views = distributed.gather_views(Views(z=own), objective.reads)
         elif way == SUMMED:
-            views = Views(z=_SummedGather.apply(own.transpose(0, 1)).transpose(0, 1))  # type: ignore[attr-defined]
+            views = Views(z=SummedGather.apply(own.transpose(0, 1)).transpose(0, 1))  # type: ignore[attr-defined]
         else:
             from lightly.utils.dist import gather
 

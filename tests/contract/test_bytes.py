@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from benchmarks.sections.sent_bytes import SummedGather, counted
 from torch import Tensor
 
 from eigenview import distributed
@@ -20,23 +21,6 @@ from tests.process_pool import ProcessPool
 SHARDED = ("vicreg", "barlow-twins", "simclr")
 # (views, samples, width): a gather sends less, a sum sends less, more views of few samples, few of many dimensions
 SHAPES = [(2, 8, 24), (2, 160, 12), (3, 8, 6), (3, 96, 10), (2, 40, 32)]
-
-
-class _SummedGather(torch.autograd.Function):
-    """The usual way: gather, and in the backward pass the sum of all processes' gradients."""
-
-    @staticmethod
-    def forward(ctx: Any, shard: Tensor) -> Tensor:  # type: ignore[override]
-        ctx.rows = len(shard)
-        out = shard.new_empty((dist.get_world_size() * len(shard), *shard.shape[1:]))
-        dist.all_gather_into_tensor(out, shard.contiguous())
-        return out
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> Tensor:
-        summed = grads[0].contiguous().clone()
-        dist.all_reduce(summed)
-        return summed.narrow(0, dist.get_rank() * ctx.rows, ctx.rows)
 
 
 def objective_of(method: str, width: int, views: int) -> Objective:
@@ -53,35 +37,18 @@ def embeddings(shape: tuple[int, int, int]) -> Tensor:
 
 def bytes_and_gradient(method: str, shape: tuple[int, int, int], usual: bool) -> tuple[float, dict[str, Any]]:
     """Bytes this rank sends in one step, by ring algorithms; the terms and the gradient of its own embeddings."""
-    sent = 0.0
-    share = (dist.get_world_size() - 1) / dist.get_world_size()
-    gather_all, reduce_all = dist.all_gather_into_tensor, dist.all_reduce
-
-    def counted_gather(out: Tensor, shard: Tensor, *args: Any, **kwargs: Any) -> Any:
-        nonlocal sent
-        sent += share * out.numel() * out.element_size()
-        return gather_all(out, shard, *args, **kwargs)
-
-    def counted_reduce(x: Tensor, *args: Any, **kwargs: Any) -> Any:
-        nonlocal sent
-        sent += 2 * share * x.numel() * x.element_size()
-        return reduce_all(x, *args, **kwargs)
-
-    dist.all_gather_into_tensor, dist.all_reduce = counted_gather, counted_reduce
-    try:
-        objective = objective_of(method, shape[2], shape[0])
-        mine = shape[1] // dist.get_world_size()
-        own = embeddings(shape)[:, dist.get_rank() * mine : (dist.get_rank() + 1) * mine].clone().requires_grad_()
+    objective = objective_of(method, shape[2], shape[0])
+    mine = shape[1] // dist.get_world_size()
+    own = embeddings(shape)[:, dist.get_rank() * mine : (dist.get_rank() + 1) * mine].clone().requires_grad_()
+    with counted() as sent:
         if usual:
-            views = Views(z=_SummedGather.apply(own.transpose(0, 1)).transpose(0, 1))  # type: ignore[attr-defined]
+            views = Views(z=SummedGather.apply(own.transpose(0, 1)).transpose(0, 1))  # type: ignore[attr-defined]
         else:
             views = distributed.global_batch(Views(z=own), reads=objective.reads, takes_shards=objective.takes_shards)
         terms = objective(views)
         total(terms).backward()
-    finally:
-        dist.all_gather_into_tensor, dist.all_reduce = gather_all, reduce_all
     assert own.grad is not None
-    return sent, {n: t.item() for n, t in terms.items()} | {"gradient": own.grad.numpy()}
+    return sent.bytes, {n: t.item() for n, t in terms.items()} | {"gradient": own.grad.numpy()}
 
 
 @pytest.mark.ddp

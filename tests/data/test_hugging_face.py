@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import logging
 import threading
 from pathlib import Path
@@ -27,8 +27,6 @@ from tests.data.conftest import MakeImages
 from tests.data.test_pack import FIELDS, all_of, loss_curve, stop_at
 from tests.data.test_shards import png
 
-if importlib.util.find_spec("datasets") is None:  # not importorskip: one that is broken has to fail
-    pytest.skip("needs the extra hf: uv sync --extra hf", allow_module_level=True)
 datasets: Any = importlib.import_module("datasets")
 
 ROWS = LoaderConfig(cache_gb=0)  # images are read in place, or streamed, at every step

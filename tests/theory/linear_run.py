@@ -124,19 +124,23 @@ def train(setting: Setting, directory: Path, *, dt: float, end: float, epochs: i
     runfiles.write_json(directory / runfiles.CONFIG, to_dict(config))
     log = Log(directory, config.monitor.log_every_steps, SAMPLES)
     monitor = Monitor(directory, torch.zeros(SAMPLES), steps_per_epoch, log, stop=False)
+    fit(module, [{"index": torch.arange(SAMPLES)}] * (steps_per_epoch * epochs), [log, monitor], directory)
+    return runfiles.read_arrays(directory / runfiles.SPECTRA)
+
+
+def fit(module: PretrainModule, batches: list[dict[str, Tensor]], callbacks: list[L.Callback], directory: Path) -> None:
+    """One epoch of these batches by Lightning, without files or words of its own."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on loaders of many workers
         trainer = L.Trainer(
             accelerator="cpu",
             max_epochs=1,
-            callbacks=[log, monitor],
+            callbacks=callbacks,
             logger=False,
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,
             default_root_dir=directory,
         )
-        batches = [{"index": torch.arange(SAMPLES)}] * (steps_per_epoch * epochs)
         trainer.fit(module, DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
-    return runfiles.read_arrays(directory / runfiles.SPECTRA)

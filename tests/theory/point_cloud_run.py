@@ -10,18 +10,14 @@ only what draws views and the encoder are put in their places.
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as L
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from eigenview.engine.callbacks import Log, Monitor
 from eigenview.engine.module import PretrainModule
@@ -32,6 +28,7 @@ from eigenview.run import with_fields
 from eigenview.theory import spectral
 from eigenview.theory.point_cloud import PointCloud, augmentation, plane, view_affinity
 from eigenview.theory.spectral import Eigenfunctions
+from tests.theory.linear_run import fit
 
 STEPS_PER_EPOCH = 100
 HELD_OUT = 512
@@ -155,20 +152,7 @@ def train(
     batches = [{"index": torch.from_numpy(each)} for each in chosen]
     log = Log(directory, STEPS_PER_EPOCH, batch)
     monitor = Monitor(directory, task.images[chosen.ravel()[:HELD_OUT]], STEPS_PER_EPOCH, log, stop=False)
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Lightning's advice on loaders of many workers
-        trainer = L.Trainer(
-            accelerator="cpu",
-            max_epochs=1,
-            callbacks=[log, monitor],
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            default_root_dir=directory,
-        )
-        trainer.fit(module, DataLoader(batches, batch_size=None))  # type: ignore[arg-type]
+    fit(module, batches, [log, monitor], directory)
     with torch.no_grad():
         return task.encoder(task.points).double().numpy()
 

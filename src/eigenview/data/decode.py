@@ -27,7 +27,8 @@ READABLE = "jpg, jpeg, png, webp, bmp, tif, tiff, gif"
 # Only these decoders: others that Pillow knows start programs (EPS) or are rarely meant by a file called .jpg.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 
-# What Pillow's readers raise on damaged files. DecompressionBombError: an image of more than 179 million pixels.
+# What Pillow's readers raise on damaged files. DecompressionBombError: an image of more than 179 million pixels;
+# NotImplementedError: a variant of a format that Pillow cannot read.
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, AttributeError, OverflowError)
 _DAMAGE += (struct.error, zlib.error, MemoryError, NotImplementedError, Image.DecompressionBombError)
 
