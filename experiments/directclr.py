@@ -44,7 +44,7 @@ CLAIMS: tuple[Claim, ...] = (
 
 
 def cells(scale: str, data: str) -> dict[str, RunConfig[Any]]:
-    """Four slices and three projectors; at cpu the published slice, none and two layers."""
+    """Four slices and three projectors; at cpu the published slice and none."""
     encoder = "torchvision:resnet18" if scale == "gpu" else "conv-medium"
     grid: dict[str, RunConfig[Any]] = {}
     for name, sixteenths in SIXTEENTHS.items():
@@ -55,7 +55,7 @@ def cells(scale: str, data: str) -> dict[str, RunConfig[Any]]:
     for name, network in PROJECTORS.items():
         fields = {"encoder": encoder, "objective": {"site": "embedding"}, "network": network}
         grid[name] = cell("directclr", scale, data, fields)
-    headline = ("d0 19%", "no projector", "two-layer projector")
+    headline = ("d0 19%", "no projector")
     return {name: grid[name] for name in headline} if scale == "cpu" else grid
 
 

@@ -35,7 +35,7 @@ CLAIMS: tuple[Claim, ...] = (
 
 
 def cells(scale: str, data: str) -> dict[str, RunConfig[Any]]:
-    """Three closed-form predictors and two learned ones; one of each at cpu, and DirectCopy."""
+    """Three closed-form predictors and two learned ones; one of each at cpu."""
     byol = load_recipe("small-byol")
     same: dict[str, Any] = {"optim": byol.optim, "network": byol.network, "augmentation": "simsiam-small"}
     same = {} if scale == "gpu" else same
@@ -48,7 +48,7 @@ def cells(scale: str, data: str) -> dict[str, RunConfig[Any]]:
         "learned linear": cell("byol", scale, data, {**learned, **linear}, gpu=TIAN),
         "learned two-layer": cell("byol", scale, data, learned, gpu=TIAN),
     }
-    headline = ("DirectPred", "DirectCopy", "learned linear")
+    headline = ("DirectPred", "learned linear")
     return {name: grid[name] for name in headline} if scale == "cpu" else grid
 
 

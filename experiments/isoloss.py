@@ -44,10 +44,10 @@ CLAIMS: tuple[Claim, ...] = (
 
 
 def cells(scale: str, data: str) -> dict[str, RunConfig[Any]]:
-    """Two losses, with EMA or predicting the network itself, early and full; at cpu only full."""
+    """Two losses, with EMA or predicting the network itself, early and full; at cpu with EMA and full only."""
     grid: dict[str, RunConfig[Any]] = {}
     for target, length, loss in product(("EMA", "online"), ("early", "full"), ("BYOL", "IsoLoss")):
-        if length == "early" and scale not in EARLY:
+        if scale not in EARLY and (length == "early" or target == "online"):
             continue
         epochs = EARLY[scale] if length == "early" else SCALES[scale]["epochs"]
         grid[f"{loss} {target} {length}"] = _cell(scale, data, loss, online=target == "online", epochs=epochs)
@@ -78,7 +78,7 @@ def ema_drop(results: Results) -> str:
         if numbers(ema, "knn") and numbers(online, "knn"):
             gap, spread = difference(online, ema, "knn")
             said.append(f"{loss} {within(gap, spread)}")
-    return f"Points without EMA: {', '.join(said)}." if said else "Without EMA: no run finished."
+    return f"Points without EMA: {', '.join(said)}." if said else "Without EMA: no finished run in this grid."
 
 
 def conclude(results: Results) -> str:
