@@ -7,7 +7,7 @@ above the inputs during value and gradient, the gradient included (`contest.peak
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import torch
@@ -212,8 +212,10 @@ def compare(case: Case, z: Tensor, settings: Settings) -> list[Row]:
     ways: dict[str, Work] = {c.name: partial(step, c, inputs[c.name]) for c in case.contestants}
     for work in ways.values():
         work()  # warms up
-    rounds = 3 if settings.scale != "full" else 5 if case.samples * case.width > 1 << 22 else 15
-    rows = compare_times(SECTION, case.title, ways, rounds, settings, case.time_goals)
+    takes_seconds = case.samples * case.width > 1 << 22  # a step of naive torch: all threads alone, and few rounds
+    timed = replace(settings, threads=settings.threads[-1:]) if takes_seconds else settings
+    rounds = 3 if takes_seconds or settings.scale != "full" else 15
+    rows = compare_times(SECTION, case.title, ways, rounds, timed, case.time_goals)
     for x in (x for each in inputs.values() for x in each):
         x.grad = None  # or ours would be counted without the gradient's memory
     memory = {c.name: peak_bytes(ways[c.name], settings.device) for c in case.contestants}
