@@ -18,7 +18,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from eigenview import runfiles
 from eigenview.cli import run
-from eigenview.engine import estimate, memory
+from eigenview.engine import estimate
 from eigenview.engine.estimate import Timing, make_estimate, show_estimate
 from eigenview.engine.module import PretrainModule
 from eigenview.engine.optim import build_optimizer
@@ -308,33 +308,6 @@ def test_a_trial_has_whole_micro_batches_and_computes_activations_twice(monkeypa
     assert tried[:2] == [(4, 2), (4, 2)]
     assert tried[-1] == (128, 32)
     assert all(images % part == 0 and images >= 2 * part for images, part in tried)
-
-
-def test_free_memory_is_the_machines_or_the_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cpu = torch.device("cpu")
-    monkeypatch.setattr(memory, "MEMINFO", tmp_path / "meminfo")
-    monkeypatch.setattr(memory, "CONTROL_GROUP", tmp_path)
-    assert memory.free_bytes(cpu) is None
-    (tmp_path / "meminfo").write_text("MemTotal:  9000 kB\nMemAvailable:    4000 kB\n")
-    assert memory.free_bytes(cpu) == 4000 * 1024
-    (tmp_path / "memory.max").write_text("max\n")
-    (tmp_path / "memory.current").write_text("3000000\n")
-    (tmp_path / "memory.stat").write_text("anon 1000000\nactive_file 600000\ninactive_file 400000\n")
-    assert memory.free_bytes(cpu) == 4000 * 1024
-    (tmp_path / "memory.max").write_text("3500000\n")
-    assert memory.free_bytes(cpu) == 3_500_000 - 3_000_000 + 1_000_000
-
-
-def test_growth_is_known_where_the_high_water_mark_has_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memory, "STATUS", tmp_path / "status")
-    growth = memory.MemoryGrowth(torch.device("cpu"))
-    growth.begin()
-    assert growth.read() is None  # no such file: not Linux
-    (tmp_path / "status").write_text("Name:\tx y\nVmHWM:\t  700 kB\nVmRSS:\t  500 kB\n")
-    growth.begin()
-    assert growth.read() is None  # an earlier moment was fuller
-    (tmp_path / "status").write_text("Name:\tx y\nVmHWM:\t  900 kB\nVmRSS:\t  500 kB\n")
-    assert growth.read() == 400 * 1024
 
 
 @pytest.mark.gpu
