@@ -61,7 +61,7 @@ Points = Mapping[str, tuple[float, float]]
 
 
 def cells(scale: str, data: str) -> dict[str, RunConfig[Any]]:
-    """Three numbers of views on three shares, and two views for longer; at cpu half the images with more views or epochs."""
+    """Three numbers of views on three shares, and two views for longer; three of them at cpu."""
     settings = {f"{views} views of {share}": (views, share, 1) for views in VIEWS for share in SHARES}
     settings |= {name: (2, share, times) for name, (share, times) in LONGER.items()}
     grid: dict[str, RunConfig[Any]] = {}

@@ -34,7 +34,7 @@ CLAIMS: tuple[Claim, ...] = tuple(
 
 
 def cells(scale: str, data: str) -> dict[str, RunConfig[Any]]:
-    """Two methods; 2, 4 and 8 views at equal steps, 4 and 8 at equal passes; at cpu VICReg with 2 and 4 at equal passes."""
+    """Two methods; 2, 4 and 8 views at equal steps, 4 and 8 at equal passes; two cells at cpu."""
     grid: dict[str, RunConfig[Any]] = {}
     for method, recipe in METHODS.items():
         for views in VIEWS:
