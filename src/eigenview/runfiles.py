@@ -24,17 +24,20 @@ summary.json        {"verdict", "since_epoch", "reason", "remedies": [...], "not
                      "seconds", "images_per_second", "finished": bool}; missing numbers are null
 skipped.csv         path,reason of each unreadable image
 checkpoints/last.ckpt, encoder.safetensors, encoder.json, report.html
+.writer             the number of the process that is writing here, for as long as it does (`only_writer`)
 """
 
 from __future__ import annotations
 
 import csv
+import errno
 import io
 import json
 import math
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +45,16 @@ import numpy as np
 
 from eigenview.errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows, where two processes that write one run are not kept apart
+    fcntl = None
+
 CONFIG, ENVIRONMENT, SUMMARY, PROBES = "config.json", "environment.json", "summary.json", "probes.json"
 METRICS, DIAGNOSTICS = "metrics.jsonl", "diagnostics.jsonl"
 SPECTRA, GALLERY, SKIPPED, REPORT = "spectra.npz", "gallery.npz", "skipped.csv", "report.html"
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
+WRITER = ".writer"
 ENCODER, ENCODER_CARD = "encoder.safetensors", "encoder.json"
 
 
@@ -172,3 +181,37 @@ def claim(directory: Path) -> None:
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out {directory} cannot be created: {error.strerror}.") from error
+
+
+@contextmanager
+def only_writer(directory: Path) -> Iterator[None]:
+    """Keep every other process from writing this run: two that resume it would write over each other.
+
+    The system lets go of the lock when the process ends, however it ends, so that a killed run can be resumed at once.
+    """
+    handle = os.open(directory / WRITER, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        _lock(handle, directory)
+        os.truncate(handle, 0)
+        os.write(handle, str(os.getpid()).encode())
+        try:
+            yield
+        finally:
+            (directory / WRITER).unlink(missing_ok=True)
+    finally:
+        os.close(handle)
+
+
+def _lock(handle: int, directory: Path) -> None:
+    if fcntl is None:
+        return
+    try:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno not in (errno.EACCES, errno.EAGAIN):
+            return  # a file system without locks
+        other = os.read(handle, 32).decode() or "unknown"
+        raise UserError(
+            f"{directory} is being written by another process, number {other}. Wait until it ends, or stop it (Ctrl-C) "
+            "and continue with --resume."
+        ) from None

@@ -12,6 +12,7 @@ import torch
 from eigenview import runfiles
 from eigenview.cli import run
 from tests.engine.killed import COMMON, assert_same_run, finish, stop_at, weights
+from tests.writer import other_writer
 
 # DirectPred every third step has everything that can be lost: optimiser, schedule, target network, augmentation, sample
 # order, and an objective with a running moment, a matrix trained in between and a count of steps.
@@ -50,3 +51,12 @@ def test_resuming_a_finished_run_trains_no_further(whole: Path) -> None:
     after = weights(whole)
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert runfiles.read_rows(whole / runfiles.METRICS) == rows
+
+
+def test_a_run_that_another_process_writes_is_left_alone(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
+    with other_writer(whole) as other:
+        assert run(["pretrain", "--out", str(whole), "--resume"]) == 2
+    assert f"written by another process, number {other.pid}" in " ".join(capsys.readouterr().err.split())
+    assert {path: path.read_bytes() for path in before} == before
+    (whole / runfiles.WRITER).unlink()  # the other was killed

@@ -36,11 +36,19 @@ def train(config: RunConfig[Any], directory: Path, *, resume: bool, command: lis
     is_first = launched_rank() == 0
     plan = make_plan(config, console=console if is_first else None)
     module = build_module(plan)
+    if is_first and not resume:
+        runfiles.claim(directory)
+        runfiles.write_json(directory / runfiles.CONFIG, to_dict(config))
+    with runfiles.only_writer(directory) if is_first else nullcontext():
+        return _train(plan, module, directory, resume=resume, command=command, console=console)
+
+
+def _train(
+    plan: Plan, module: PretrainModule, directory: Path, *, resume: bool, command: list[str], console: Any
+) -> dict[str, Any]:
+    is_first = launched_rank() == 0
     checkpoint = read_checkpoint(directory, module, plan) if resume else None
     if is_first:
-        if not resume:
-            runfiles.claim(directory)
-            runfiles.write_json(directory / runfiles.CONFIG, to_dict(config))
         runfiles.write_json(directory / runfiles.ENVIRONMENT, describe_environment(command, plan))
         write_skipped(directory, plan.train.skipped)
         show_plan(console, plan, module, directory)
