@@ -343,3 +343,5 @@ def test_rows_of_a_peer_are_run_once_and_stand_in_the_results(tmp_path: Path, mo
     assert len(calls) == 3
     assert [r["data"] for r in first["their loop"]] == ["b/c", "b/c"]
     assert "| their loop | 48.0 +- 0.0 | 50.0 +- 0.0 |" in (tmp_path / "out" / "table.md").read_text()
+    monkeypatch.setattr(module, "most_seeds", {"their loop": 1}, raising=False)
+    assert experiment.run_experiment(*arguments) == {"their loop": first["their loop"][:1]}

@@ -7,6 +7,8 @@ An experiment is a file `experiments/NAME.py` of the source checkout with a docs
     figure(results) -> matplotlib figure                       (one picture)
 and, where summaries do not hold what is asked,
     measure(run) -> dict of JSON values                        (kept in each summary as "measured")
+and, where not every cell is worth every seed,
+    most_seeds: dict of cell name -> int                       (cells that are not in it are run with all seeds)
 and, where another library's loop is run beside ours,
     peers(scale, data, console) -> dict of row name -> Peer    (rows below the cells; none, said, where it is missing)
 where `results` maps cell name -> list of summaries (summary.json), one per seed.
@@ -89,14 +91,15 @@ def run_experiment(
             check(cell in cells, "--cells", cell, ", ".join(cells))
         cells = {cell: cells[cell] for cell in only.split(",")}
     results: dict[str, list[dict[str, Any]]] = {cell: [] for cell in cells}
-    total = len(cells) * seeds
-    for seed in range(seeds):  # the whole grid once before the second seed: an early stop leaves a full grid
-        for k, (cell, (config, train)) in enumerate(cells.items()):
-            console.rule(f"{name} {scale}: {cell}, seed {seed} ({seed * len(cells) + k + 1} of {total})")
-            root = Path("runs") / "experiments" / name / scale
-            results[cell].append(_run_cell(module, config, root, cell, seed, console, train))
-            if only is None:
-                _write(module, name, scale, results, directory, complete=False)
+    most: dict[str, int] = getattr(module, "most_seeds", {})
+    grid = [(seed, cell) for seed in range(seeds) for cell in cells if seed < most.get(cell, seeds)]
+    root = Path("runs") / "experiments" / name / scale
+    for k, (seed, cell) in enumerate(grid):  # all cells before the second seed: an early stop leaves a full grid
+        console.rule(f"{name} {scale}: {cell}, seed {seed} ({k + 1} of {len(grid)})")
+        config, train = cells[cell]
+        results[cell].append(_run_cell(module, config, root, cell, seed, console, train))
+        if only is None:
+            _write(module, name, scale, results, directory, complete=False)
     if only is not None:
         return results
     conclusion = _write(module, name, scale, results, directory, complete=True)
