@@ -33,6 +33,7 @@ from rich.table import Table
 from eigenview import runfiles
 from eigenview.config import RunConfig
 from eigenview.errors import UserError, check, nearest
+from eigenview.experiment_index import write_index
 
 FOLDER = Path("experiments")
 MEASURED = "measured.json"  # in the run directory, of an experiment that measures something of its own
@@ -103,6 +104,8 @@ def run_experiment(
     if only is not None:
         return results
     conclusion = _write(module, name, scale, results, directory, complete=True)
+    if out is None:
+        write_index(FOLDER)
     console.print(_table(module, results))
     console.print(conclusion, markup=False)
     return results
