@@ -16,7 +16,6 @@ where `results` maps cell name -> list of summaries (summary.json), one per seed
 
 from __future__ import annotations
 
-import ast
 import importlib.util
 import os
 import shutil
@@ -33,7 +32,7 @@ from rich.table import Table
 from eigenview import runfiles
 from eigenview.config import RunConfig
 from eigenview.errors import UserError, check, nearest
-from eigenview.experiment_index import write_index
+from eigenview.experiment_index import described, sources, write_index
 
 FOLDER = Path("experiments")
 MEASURED = "measured.json"  # in the run directory, of an experiment that measures something of its own
@@ -45,11 +44,7 @@ Peer: TypeAlias = tuple[RunConfig[Any], Train]
 
 def experiments() -> dict[str, str]:
     """Name -> title of the experiments in the current checkout, without importing them."""
-    found: dict[str, str] = {}
-    for path in sorted(FOLDER.glob("*.py")):
-        if not path.name.startswith("_"):
-            found[path.stem] = (ast.get_docstring(ast.parse(path.read_text())) or "").split("\n")[0]
-    return found
+    return {path.stem: described(path)[0] for path in sources(FOLDER)}
 
 
 def load_experiment(name: str) -> ModuleType:

@@ -18,6 +18,11 @@ PARTS = ("Question", "Prediction")
 SCALES = ("tiny", "cpu", "gpu")
 
 
+def sources(experiments: Path) -> list[Path]:
+    """The experiments' files; those with a leading underscore are what they share."""
+    return [path for path in sorted(experiments.glob("*.py")) if not path.name.startswith("_")]
+
+
 def described(source: Path) -> tuple[str, dict[str, str]]:
     """Title of an experiment's file, and the paragraphs of its docstring that start with a label and a colon."""
     title, _, body = (ast.get_docstring(ast.parse(source.read_text())) or source.stem).partition("\n")
@@ -49,6 +54,5 @@ def section(source: Path, results: Path) -> str | None:
 def write_index(experiments: Path) -> None:
     """Write the page anew, from all complete results."""
     results = experiments / "results"
-    sources = (path for path in sorted(experiments.glob("*.py")) if not path.name.startswith("_"))
-    sections = [text for path in sources if (text := section(path, results)) is not None]
+    sections = [text for path in sources(experiments) if (text := section(path, results)) is not None]
     runfiles.write_bytes(results / "README.md", ("\n\n".join((INTRODUCTION, *sections)) + "\n").encode())

@@ -208,8 +208,10 @@ def _lock(handle: int, directory: Path) -> None:
     try:
         fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
-        if error.errno not in (errno.EACCES, errno.EAGAIN):
+        if error.errno in (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP):
             return  # a file system without locks
+        if error.errno not in (errno.EACCES, errno.EAGAIN):
+            raise
         other = os.read(handle, 32).decode() or "unknown"
         raise UserError(
             f"{directory} is being written by another process, number {other}. Wait until it ends, or stop it (Ctrl-C) "
