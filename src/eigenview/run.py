@@ -31,7 +31,7 @@ class Run:
 
     @property
     def verdict(self) -> str:
-        """healthy, complete collapse, dimensional collapse or diverged."""
+        """healthy, complete collapse, dimensional collapse, diverged or too early to judge (below 30 steps)."""
         return self.summary["verdict"]
 
     @property

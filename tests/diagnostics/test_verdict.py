@@ -91,11 +91,13 @@ def test_since_is_the_first_epoch_of_the_last_stretch() -> None:
 
 def test_nothing_is_said_of_the_untrained_network_or_the_first_steps() -> None:
     point = row(0, POINT)
-    assert judge([], method="byol", width=D).label == "healthy"
-    assert judge([point], method="byol", width=D).label == "healthy"
+    assert judge([], method="byol", width=D).label == "too early to judge"
+    assert judge([point], method="byol", width=D).label == "too early to judge"
     early = judge([point, row(THRESHOLDS.settled_step - 1, POINT)], method="byol", width=D)
-    assert early.label == "healthy"
-    assert "too early" in early.reason
+    assert early.label == "too early to judge"
+    assert f"{THRESHOLDS.settled_step - 1} steps trained" in early.reason
+    assert early.remedies == early.notes == ()
+    assert early.since_epoch is None
     assert judge([point, row(THRESHOLDS.settled_step, POINT)], method="byol", width=D).label == "complete collapse"
 
 
@@ -175,7 +177,13 @@ def test_remedies_name_options_that_exist(method: str) -> None:
 
 
 def test_labels_are_those_of_the_run_directory() -> None:
-    assert get_args(Label) == ("healthy", "complete collapse", "dimensional collapse", "diverged")
+    assert get_args(Label) == (
+        "healthy",
+        "complete collapse",
+        "dimensional collapse",
+        "diverged",
+        "too early to judge",
+    )
 
 
 def test_the_verdict_needs_no_torch() -> None:

@@ -50,6 +50,11 @@ def test_verdict_of_a_collapsed_run(tmp_path: Path) -> None:
     assert verdict.remedies == ["--objective.variance 25"]
 
 
+def test_an_early_verdict_is_neither_good_nor_bad(tmp_path: Path) -> None:
+    verdict = tables.verdict(read_run(write_run(tmp_path / "run", verdict="too early to judge")))
+    assert (verdict.word, verdict.kind) == ("Too early to judge", "open")
+
+
 def test_verdict_before_the_summary_is_the_last_diagnosis(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     (run / runfiles.SUMMARY).unlink()

@@ -42,8 +42,8 @@ DIVERGED = (SMALLER_RATE, "--optim.warmup-epochs 5", "--precision fp32, if it ra
 
 
 def remedies(label: str, method: str | None) -> tuple[str, ...]:
-    """The remedies for a verdict; none for a healthy run or for features of unknown origin."""
-    if label == "healthy" or method is None:
+    """The remedies for a verdict; none for a healthy or an early run or for features of unknown origin."""
+    if label in ("healthy", "too early to judge") or method is None:
         return ()
     if label == "diverged":
         return DIVERGED

@@ -1,4 +1,4 @@
-"""Healthy, collapsed or diverged: the judgement of a run, from rows of numbers alone.
+"""Healthy, collapsed, diverged or too early to judge: the judgement of a run, from rows of numbers alone.
 
 Complete collapse: all images map to (nearly) one point. Dimensional collapse: they differ, but in a few directions of
 many. Diverged: numbers left the range of finite or sensible values. The limits are in thresholds.py.
@@ -9,12 +9,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from eigenview.diagnostics.remedies import remedies
 from eigenview.diagnostics.thresholds import THRESHOLDS as LIMITS
 
-Label = Literal["healthy", "complete collapse", "dimensional collapse", "diverged"]
+Label = Literal["healthy", "complete collapse", "dimensional collapse", "diverged", "too early to judge"]
+EARLY: Final = "too early to judge"
 Finding = tuple[Label, str]
 """A label and the sentence with the number that decided it."""
 
@@ -28,7 +29,7 @@ class Verdict:
 
     label: Label
     since_epoch: float | None
-    """First epoch diagnosed with the label and ever since, or None where healthy or unknown."""
+    """First epoch diagnosed with the label and ever since, or None where healthy, too early or unknown."""
     reason: str
     """A clause with the measured numbers, to stand after "healthy: "."""
     remedies: tuple[str, ...]
@@ -56,12 +57,13 @@ def judge(
     if failure is not None:
         return _verdict("diverged", method, failure.rstrip("."), None if exploded is None else exploded[0])
     findings = [_finding(row, method, width) for row in trained]
-    label, reason = findings[-1] if findings else ("healthy", "nothing to judge before the first step")
-    is_settled = bool(trained) and trained[-1]["step"] >= LIMITS.settled_step
-    if exploded is not None and not (label == "healthy" and is_settled):
+    label, reason = findings[-1] if findings else (EARLY, "no diagnosis after a step of training")
+    if exploded is not None and label != "healthy":
         return _verdict("diverged", method, exploded[1], exploded[0])
+    if label == EARLY:
+        return _verdict(label, method, reason)
     if label == "healthy":
-        return _verdict(label, method, reason, None, _notes(trained[-1], method, batch_size) if is_settled else ())
+        return _verdict(label, method, reason, None, _notes(trained[-1], method, batch_size))
     first = len(findings) - 1
     while first > 0 and findings[first - 1][0] == label:
         first -= 1
@@ -90,7 +92,10 @@ def _finding(row: Mapping[str, Any], method: str, width: int) -> Finding:
     if explosion is not None:
         return "diverged", explosion
     if row["step"] < LIMITS.settled_step:
-        return "healthy", f"too early to judge after {row['step']} steps"
+        return EARLY, (
+            f"{row['step']} step{'s' if row['step'] > 1 else ''} trained, "
+            f"and in the first {LIMITS.settled_step} a sound run can look collapsed"
+        )
     h, z = row["h"], row["z"]
     for part, name, limit in ((z, "embedding", LIMITS.one_point_z), (h, "representation", LIMITS.one_point_h)):
         if (spread := _read(part, "spread")) < limit:

@@ -212,7 +212,7 @@ def show_result(
     summary: dict[str, Any],
 ) -> None:
     """The verdict, the probe table and the files, as experience.md sketches them."""
-    colour = "green" if verdict.label == "healthy" else "red"
+    colour = {"healthy": "green", "too early to judge": "yellow"}.get(verdict.label, "red")
     since = f" since epoch {verdict.since_epoch:g}" if verdict.since_epoch is not None else ""
     line = f"\n{'verdict':9} [bold {colour}]{verdict.label}{since}[/]: {verdict.reason}"
     console.print(line, highlight=False, soft_wrap=True)
