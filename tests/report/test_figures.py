@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from eigenview.report.figures import course_figures, loss_figures
-from eigenview.report.plot import MAX_POINTS, Figure, thin
+from eigenview.report.plot import MAX_POINTS, Figure, log_step, thin
 from eigenview.report.read import RunRecord, read_run, read_runs
 from eigenview.report.spectrum import power_law, spectrum_figures
 from tests.report.synthetic_run import write_run
@@ -92,6 +92,14 @@ def test_the_spectrum_unfolds_over_epochs_and_ends_with_its_fit(record: RunRecor
     assert len(names) == 7
     last = lines(figure)["epoch 12"]
     assert last["y"] == pytest.approx(record.spectra["h"][-1][np.array(last["x"]) - 1])
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "step"),
+    [(1, 1, "D2"), (0.02, 1, "D2"), (0.01, 1, 1), (1e-7, 10, 1), (1e-8, 10, 2), (2e-14, 40, 2), (1e-20, 10, 3)],
+)
+def test_a_logarithmic_axis_has_at_most_nine_labels(low: float, high: float, step: int | str) -> None:
+    assert log_step(low, high) == step
 
 
 @pytest.mark.parametrize("alpha", [0.5, 1.08, 3.0])

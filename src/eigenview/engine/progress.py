@@ -118,7 +118,7 @@ class Progress(L.Callback):
         parts = [f"{name.replace('_', ' ')} {float(value):.3g}" for name, value in module.terms.items()]
         if self.monitor.history and self.monitor.verdict is not None:
             z = self.monitor.history[-1]["z"]
-            rank_now, spread = z.get("rankme_centred"), z.get("spread")
+            rank_now, spread = z.get("effective_rank"), z.get("spread")
             parts += [f"spread {spread:.2f}"] if spread is not None else []
             parts += [f"effective rank {rank_now:.0f}"] if rank_now is not None else []
             parts.append(f"so far: {self.monitor.verdict.label}")

@@ -37,7 +37,8 @@ MEASURES = {
 }
 
 SPREAD = ("spread", "std_l2")
-RANK = ("rankme_centred", "effective_rank", "rankme")
+RANK = ("effective_rank", "rankme_centred", "rankme")
+"""The number that the verdict goes by first."""
 HEADLINES = ("rankme", "rankme_centred", "alpha", "alignment", "uniformity", "spread")
 """What the page shows of a run at once; the other measures are folded."""
 COMPARED = ("rankme_centred", "alpha", "alignment", "uniformity")

@@ -7,6 +7,7 @@ a marker of its own. Text and grid colours are set by the page's style sheet, wh
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -59,6 +60,12 @@ class Figure:
     caption: str
     legend: list[Entry]
     spec: dict[str, Any]
+
+
+def log_step(low: float, high: float) -> int | str:
+    """`dtick` of a logarithmic axis: at most nine powers of ten, with 2 and 5 between them where they are few."""
+    decades = math.log10(high / low)
+    return "D2" if decades < 2 else math.ceil(decades / 8)
 
 
 def empty_figure(x_title: str, y_title: str, *, is_log: bool = False) -> go.Figure:

@@ -20,6 +20,7 @@ from eigenview.report.plot import (
     finished,
     finite_points,
     line,
+    log_step,
     thin,
 )
 from eigenview.report.read import RunRecord
@@ -186,9 +187,9 @@ def _mode_look(k: int, num: int) -> dict[str, Any]:
 
 
 def _make_log(figure: go.Figure, values: np.ndarray) -> None:
-    """Powers of ten on the y axis; also 2 and 5 between them where there are few."""
-    few = float(np.nanmax(values)) < 100 * float(np.nanmin(values))
-    figure.update_yaxes(type="log", dtick="D2" if few else 1, exponentformat="power")
+    """Powers of ten on the y axis."""
+    step = log_step(float(np.nanmin(values)), float(np.nanmax(values)))
+    figure.update_yaxes(type="log", dtick=step, exponentformat="power")
 
 
 def _mark_zero(figure: go.Figure) -> None:

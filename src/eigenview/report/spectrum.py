@@ -10,7 +10,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from eigenview.report.numbers import number, short
-from eigenview.report.plot import DASHES, HOVER, OUTPUTS, PALETTE, RED, Figure, empty_figure, finished
+from eigenview.report.plot import DASHES, HOVER, OUTPUTS, PALETTE, RED, Figure, empty_figure, finished, log_step
 from eigenview.report.read import RunRecord
 
 MAX_SPECTRA = 6
@@ -36,7 +36,8 @@ def spectrum_figures(records: Sequence[RunRecord]) -> list[Figure]:
             continue
         drawn = [v for trace in figure.to_plotly_json()["data"] for v in trace["y"]]
         # set before the fit is added: a steep one would stretch the axis over many empty decades
-        figure.update_yaxes(range=[math.log10(min(drawn)) - 0.2, math.log10(max(drawn)) + 0.2])
+        low, high = min(drawn), max(drawn)
+        figure.update_yaxes(range=[math.log10(low) - 0.2, math.log10(high) + 0.2], dtick=log_step(low, high))
         figure.update_xaxes(exponentformat="none")
         figure.update_layout(hovermode="closest", height=320)
         fit = power_law(records[0].spectra[layer][-1]) if len(records) == 1 else None
