@@ -14,6 +14,7 @@ from rich.console import Console
 
 from eigenview import runfiles
 from eigenview.config import NoOptions, ProbeConfig, RunConfig
+from eigenview.console import loading
 from eigenview.errors import Interrupted, UserError, nearest
 
 T = TypeVar("T")
@@ -125,10 +126,12 @@ class Probe:
 def probe(args: list[str]) -> int:
     """Accuracy of an encoder that exists already."""
     given: Probe = parse(Probe, args, "probe")
-    from eigenview.encoder_uses import probe_encoder
-    from eigenview.probes.protocol import render_table
+    console = Console(stderr=True)
+    with loading(console, "PyTorch"):
+        from eigenview.encoder_uses import probe_encoder
+        from eigenview.probes.protocol import render_table
 
-    table = probe_encoder(given.run, given.data, given.protocol, given.probe, given.seed, Console(stderr=True))
+    table = probe_encoder(given.run, given.data, given.protocol, given.probe, given.seed, console)
     Console().print(render_table(table))
     if given.out is not None:
         runfiles.write_json(given.out, table)
@@ -150,9 +153,11 @@ class Embed:
 def embed(args: list[str]) -> int:
     """Images -> embeddings.parquet."""
     given: Embed = parse(Embed, args, "embed")
-    from eigenview.encoder_uses import embed_images
+    console = Console(stderr=True)
+    with loading(console, "PyTorch"):
+        from eigenview.encoder_uses import embed_images
 
-    rows, width = embed_images(given.run, given.images, given.out, Console(stderr=True))
+    rows, width = embed_images(given.run, given.images, given.out, console)
     print(f"{given.out}: {rows:,} rows, {width} wide")
     return 0
 
@@ -183,9 +188,11 @@ class Diagnose:
 def diagnose(args: list[str]) -> int:
     """A verdict on anything, ours or not."""
     given: Diagnose = parse(Diagnose, args, "diagnose")
-    from eigenview.encoder_uses import diagnose_anything, show_diagnosis
+    console = Console(stderr=True)
+    with loading(console, "PyTorch"):
+        from eigenview.encoder_uses import diagnose_anything, show_diagnosis
 
-    show_diagnosis(diagnose_anything(given.what, given.data, given.column, Console(stderr=True)), as_json=given.json)
+    show_diagnosis(diagnose_anything(given.what, given.data, given.column, console), as_json=given.json)
     return 0
 
 

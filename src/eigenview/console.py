@@ -1,7 +1,8 @@
-"""Progress of counted work in the terminal, for whatever takes longer than two seconds outside training."""
+"""What the terminal shows of waits outside training: imports, and counted work of more than two seconds."""
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,6 +11,16 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 SILENT_SECONDS = 2.0
+
+
+@contextmanager
+def loading(console: Console, what: str) -> Iterator[None]:
+    """Says in a terminal what the seconds before the first line go into; gone when they are over. Rank 0 only."""
+    if not console.is_terminal or os.environ.get("LOCAL_RANK", "0") != "0":
+        yield
+        return
+    with console.status(f"loading {what}"):
+        yield
 
 
 @contextmanager

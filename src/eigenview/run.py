@@ -122,7 +122,10 @@ def start(
     """Train; torch and Lightning are imported only now."""
     if not resume:
         _refuse_occupied(directory)
-    from eigenview.engine.train import train
+    from eigenview.console import loading
+
+    with loading(console, "PyTorch and Lightning"):
+        from eigenview.engine.train import train
 
     return train(config, directory, resume=resume, command=command, console=console)
 
