@@ -9,8 +9,8 @@ Prediction, written before any run: at the scaled rate the unbiased form's k-NN 
 Settings: rate by the square root of the batch, as all recipes for Adam; at the two ends a third or three times it.
 The rate is chosen by k-NN on held-out training images (never on the test images), and the chosen run's test accuracy is
 reported as "tuned". Covariance weight 4 for both forms of VICReg, published weights otherwise. Batch norm as in the
-recipes, and both forms of VICReg also with norms of one image (group norm in the encoder, layer norm in the heads), where
-nothing but the loss couples a batch. These were added after the unbiased form lost most of all at 16 behind batch norm,
+recipes, and both forms of VICReg also with norms of one image (group norm in the encoder, layer norm in the heads):
+nothing but the loss couples a batch there. Added after the unbiased form lost most of all at 16 behind batch norm,
 with a prediction of their own: without batch norm it changes by under 2 points from 16 to 256, VICReg by more.
 """
 
