@@ -126,7 +126,7 @@ def conclude(results: Results) -> str:
         if len(means) < 2:
             continue
         values = " ".join(f"{size}: {value:.1f}" for size, value in means.items())
-        has_rates = any(name.startswith(method) and name.endswith(tuple(FACTORS)[1:]) for name in results)
+        has_rates = any(name.startswith(tuple(f"{method} {size} rate" for size in means)) for name in results)
         ends = {size: tuned(results, method, size) for size in (min(means, key=int), max(means, key=int)) if has_rates}
         best = " ".join(f"{size}: {mean(numbers(runs, 'knn')):.1f}" for size, runs in ends.items() if runs)
         gap = max(means.values()) - min(means.values())
