@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from eigenview.config import NetworkConfig, OptimConfig
-from eigenview.engine.contradictions import refuse_contradictions
+from eigenview.engine.contradictions import coupling_note, refuse_contradictions
 from eigenview.engine.network import build_network
 from eigenview.engine.optim import build_optimizer
 from eigenview.engine.plan import make_plan
@@ -57,6 +57,29 @@ REFUSED = [
 def test_contradictions_are_refused_with_the_reason(method: str, fields: dict[str, Any], message: str) -> None:
     with pytest.raises(UserError, match=message):
         refuse_contradictions(config(method, **fields))
+
+
+ROW_NORMS = {"encoder_norm": "group", "head_norm": "layer"}
+COUPLED = [
+    ({"batch_size": 16}, 16),
+    ({"batch_size": 16, "network": {"head_norm": "layer"}}, 16),
+    ({"batch_size": 128, "accumulate": 4, "objective": {"hinge": "dual"}}, 32),
+    ({"batch_size": 128, "devices": 4}, 32),
+    ({"batch_size": 128, "micro_batch": 8}, 8),
+    ({"batch_size": 64}, None),
+    ({"batch_size": 16, "network": ROW_NORMS}, None),
+]
+
+
+@pytest.mark.parametrize(("fields", "images"), COUPLED)
+def test_batch_norm_of_few_images_is_noted_for_the_unbiased_form_alone(
+    fields: dict[str, Any], images: int | None
+) -> None:
+    asked = config("unbiased-vicreg", **fields)
+    network = build_network("conv-tiny", 16, asked.network, frozenset({"z"}), seed=0)[0]
+    note = coupling_note(asked, network)
+    assert note is None if images is None else note is not None and f"couples the {images} images" in note
+    assert coupling_note(config("vicreg", batch_size=16), network) is None
 
 
 @pytest.mark.parametrize("method", ["simclr", "vicreg", "barlow-twins", "infonce"])

@@ -30,7 +30,10 @@ COMPLETE = {
 DIMENSIONAL = {
     "simclr": ("--objective.temperature 0.1 to 0.2: nearer neighbours are pushed apart", "a larger --batch-size"),
     "vicreg": ("--objective.covariance 1, which decorrelates the dimensions", "a larger --batch-size"),
-    "unbiased-vicreg": ("--objective.covariance 4, which decorrelates the dimensions",),
+    "unbiased-vicreg": (
+        "--network.encoder-norm group --network.head-norm layer, if it ran with batch norm in small batches",
+        "--objective.covariance 4, which decorrelates the dimensions",
+    ),
     "barlow-twins": ("--objective.off-diagonal 0.0051 or more", "a larger --batch-size"),
     "byol": ("--network.projector-last-norm", "more --epochs", "--method vicreg or --method barlow-twins"),
     "simsiam": ("keep the stop-gradient (no --objective.no-stop-gradient)", "--method vicreg or --method barlow-twins"),

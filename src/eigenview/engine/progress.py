@@ -15,6 +15,7 @@ from rich.progress import Progress as Bar
 import eigenview
 from eigenview.distributed import rank
 from eigenview.engine.callbacks import Log, Monitor
+from eigenview.engine.contradictions import coupling_note
 from eigenview.engine.module import PretrainModule
 from eigenview.engine.plan import Plan
 from eigenview.objectives.orthogonality import note as orthogonality_note
@@ -55,7 +56,7 @@ def show_plan(console: Console, plan: Plan, module: PretrainModule, directory: P
     ):
         console.print(f"{label:9} {text}", highlight=False, markup=False, soft_wrap=True)
     weight = orthogonality_note(config.method, config.objective, module.embedding_width)
-    for note in (*images.notes, *([weight] if weight else [])):
+    for note in filter(None, (*images.notes, weight, coupling_note(config, module.network))):
         console.print(f"{'note':9} {note}", highlight=False, markup=False, soft_wrap=True)
 
 
