@@ -20,6 +20,7 @@ from rich.console import Console
 from eigenview import experiment, runfiles
 from eigenview.config import RunConfig, to_dict
 from eigenview.data.viewspec import view_specs
+from eigenview.errors import UserError
 from eigenview.experiment import experiments, load_experiment, table_rows
 from eigenview.run import Run
 
@@ -313,7 +314,7 @@ def test_a_run_by_lightly_is_left_like_one_of_ours(tmp_path: Path, monkeypatch: 
     assert time_to_accuracy.measure(run) == {"library": f"lightly {_lightly_loop.version()}", "decoding_seconds": 0}
 
 
-def test_rows_of_a_peer_are_run_once_and_stand_in_the_results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rows_are_run_once_and_what_has_ended_can_be_collected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The frame alone: a peer that writes the files of a run, then a second call that finds them."""
     calls: list[tuple[str, int]] = []
 
@@ -345,3 +346,15 @@ def test_rows_of_a_peer_are_run_once_and_stand_in_the_results(tmp_path: Path, mo
     assert "| their loop | 48.0 +- 0.0 | 50.0 +- 0.0 |" in (tmp_path / "out" / "table.md").read_text()
     monkeypatch.setattr(module, "most_seeds", {"their loop": 1}, raising=False)
     assert experiment.run_experiment(*arguments) == {"their loop": first["their loop"][:1]}
+    both = {"their loop": (RunConfig(), train), "another": (RunConfig(), train)}
+    monkeypatch.setattr(module, "peers", lambda scale, data, console: both)
+    assert list(experiment.run_experiment(*arguments, finished=True)) == ["their loop"]
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert "seen. Not run: 1 of 2 cells (another)." in table
+    assert "--seeds 1 --finished\n" in table
+    assert not runfiles.read_json(tmp_path / "out" / "results.json")["complete"]
+    assert len(calls) == 3
+    with pytest.raises(UserError, match="leave --cells out"):
+        experiment.run_experiment("made_up", "tiny", 1, "c", "another", None, Console(quiet=True), finished=True)
+    with pytest.raises(UserError, match=r"no run of made_up cpu has ended in .*leave --finished out"):
+        experiment.run_experiment("made_up", "cpu", 1, "c", None, None, Console(quiet=True), finished=True)

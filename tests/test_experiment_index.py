@@ -17,14 +17,16 @@ Prediction, written before any run: all of them.
 '''
 
 
-def test_the_page_has_complete_grids_alone_with_question_and_prediction(tmp_path: Path) -> None:
+def test_the_page_has_concluded_grids_alone_with_question_and_prediction(tmp_path: Path) -> None:
     for name in ("cats", "dogs", "fish", "_shared"):
         (tmp_path / f"{name}.py").write_text(FILE)
     content = {"complete": True, "results": {"a": [1, 2], "b": [1]}, "conclusion": "Seen: 3 of 3."}
     runfiles.write_json(tmp_path / "results" / "cats" / "tiny" / "results.json", content)
     one = {"complete": True, "results": {"a": [1]}, "conclusion": "Seen: 1 of 1."}
     runfiles.write_json(tmp_path / "results" / "cats" / "cpu" / "results.json", one)
-    runfiles.write_json(tmp_path / "results" / "dogs" / "tiny" / "results.json", {**content, "complete": False})
+    runfiles.write_json(
+        tmp_path / "results" / "dogs" / "tiny" / "results.json", {**content, "complete": False, "conclusion": ""}
+    )
     write_index(tmp_path)
     page = (tmp_path / "results" / "README.md").read_text()
     assert page.endswith(

@@ -260,6 +260,8 @@ class Experiment:
     """Folder of CIFAR-10 images with train/ and test/; default: the environment variable CIFAR10."""
     cells: str | None = None
     """Only these cells, separated by commas: to share a grid between terminals. Without it all are collected."""
+    finished: bool = False
+    """Run nothing: write the result of the cells that have ended, and name the others."""
     out: Path | None = None
     """Result folder; default experiments/results/NAME/SCALE."""
 
@@ -269,7 +271,8 @@ def experiment(args: list[str]) -> int:
     given: Experiment = parse(Experiment, args, "experiment")
     from eigenview.experiment import run_experiment
 
-    run_experiment(given.name, given.scale, given.seeds, given.data, given.cells, given.out, Console())
+    arguments = (given.name, given.scale, given.seeds, given.data, given.cells, given.out)
+    run_experiment(*arguments, Console(), finished=given.finished)
     return 0
 
 

@@ -67,13 +67,24 @@ def load_experiment(name: str) -> ModuleType:
 
 
 def run_experiment(
-    name: str, scale: str, seeds: int, data: str | None, only: str | None, out: Path | None, console: Console
+    name: str,
+    scale: str,
+    seeds: int,
+    data: str | None,
+    only: str | None,
+    out: Path | None,
+    console: Console,
+    *,
+    finished: bool = False,
 ) -> dict[str, Any]:
     """Run what is missing of a grid, then write results.json, table.md and figure.png; returns the results.
 
     With `only` (cell names with commas) just these cells are run, and no result file is written: a later call without
-    it finds them done and collects them.
+    it finds them done and collects them. With `finished` nothing is run: what has ended is written, and what has not is
+    named below the table.
     """
+    if finished and only is not None:
+        raise UserError("--finished collects the whole grid; leave --cells out.")
     module = load_experiment(name)
     source = data or os.environ.get("CIFAR10")
     if source is None:
@@ -90,20 +101,30 @@ def run_experiment(
     most: dict[str, int] = getattr(module, "most_seeds", {})
     grid = [(seed, cell) for seed in range(seeds) for cell in cells if seed < most.get(cell, seeds)]
     root = Path("runs") / "experiments" / name / scale
+    if finished:
+        grid = [(seed, cell) for seed, cell in grid if (_directory(root, cell, seed) / runfiles.SUMMARY).exists()]
+        if not grid:
+            raise UserError(f"no run of {name} {scale} has ended in {root.resolve()}; leave --finished out to run it.")
     for k, (seed, cell) in enumerate(grid):  # all cells before the second seed: an early stop leaves a full grid
         console.rule(f"{name} {scale}: {cell}, seed {seed} ({k + 1} of {len(grid)})")
         config, train = cells[cell]
         results[cell].append(_run_cell(module, config, root, cell, seed, console, train))
-        if only is None:
-            _write(module, name, scale, results, directory, complete=False)
+        if only is None and not finished:
+            _write(module, name, scale, results, directory, missing=None)
     if only is not None:
         return results
-    conclusion = _write(module, name, scale, results, directory, complete=True)
+    missing = [cell for cell, runs in results.items() if not runs]
+    results = {cell: runs for cell, runs in results.items() if runs}
+    conclusion = _write(module, name, scale, results, directory, missing=missing)
     if out is None:
         write_index(FOLDER)
     console.print(_table(module, results))
     console.print(conclusion, markup=False)
     return results
+
+
+def _directory(root: Path, cell: str, seed: int) -> Path:
+    return root / f"{cell.replace(' ', '-')}-seed{seed}"
 
 
 def _run_cell(
@@ -114,7 +135,7 @@ def _run_cell(
     from eigenview.run import Run, pretrain, with_fields
 
     settled = with_fields(config, {"seed": seed})
-    run = Run(root / f"{cell.replace(' ', '-')}-seed{seed}")
+    run = Run(_directory(root, cell, seed))
     known = (run.directory / runfiles.CONFIG).exists()
     if known and runfiles.read_json(run.directory / runfiles.CONFIG) != runfiles.finite(to_dict(settled)):
         raise UserError(
@@ -197,18 +218,21 @@ def _write(
     results: dict[str, list[dict[str, Any]]],
     directory: Path,
     *,
-    complete: bool,
+    missing: list[str] | None,
 ) -> str:
-    """results.json after every cell; table and figure once the grid is complete."""
-    content: dict[str, Any] = {"experiment": name, "scale": scale, "complete": complete, "results": results}
-    conclusion = module.conclude(results) if complete else ""
+    """results.json after every cell; table and figure at the end, which leaves these cells `missing`."""
+    content: dict[str, Any] = {"experiment": name, "scale": scale, "complete": missing == [], "results": results}
+    conclusion = "" if missing is None else module.conclude(results)
+    if missing:
+        conclusion += f" Not run: {len(missing)} of {len(missing) + len(results)} cells ({', '.join(missing)})."
     content["conclusion"] = conclusion
     runfiles.write_json(directory / "results.json", content)
-    if complete:
+    if missing is not None:
         header, rows = table_rows(module, results)
         lines = [header, ["---"] * len(header), *rows]
         title = (module.__doc__ or name).split("\n")[0]
         command = f"    eigenview experiment {name} --scale {scale} --seeds {max(len(r) for r in results.values())}"
+        command += " --finished" if missing else ""
         table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
         text = f"# {title}\n\n{command}\n\n{table}\n\n{conclusion}\n\n{_origin(results)}\n\n![figure](figure.png)\n"
         runfiles.write_bytes(directory / "table.md", text.encode())

@@ -31,12 +31,12 @@ def described(source: Path) -> tuple[str, dict[str, str]]:
 
 
 def section(source: Path, results: Path) -> str | None:
-    """One experiment's part of the page; None where no grid of it is complete."""
+    """One experiment's part of the page; None where no grid of it has been concluded."""
     found: dict[str, dict[str, Any]] = {}
     for scale in SCALES:
         path = results / source.stem / scale / "results.json"
-        content = runfiles.read_json(path) if path.exists() else {"complete": False}
-        if content["complete"]:
+        content = runfiles.read_json(path) if path.exists() else {}
+        if content.get("conclusion"):
             found[scale] = content
     if not found:
         return None
@@ -52,7 +52,7 @@ def section(source: Path, results: Path) -> str | None:
 
 
 def write_index(experiments: Path) -> None:
-    """Write the page anew, from all complete results."""
+    """Write the page anew, from all concluded results."""
     results = experiments / "results"
     sections = [text for path in sources(experiments) if (text := section(path, results)) is not None]
     runfiles.write_bytes(results / "README.md", ("\n\n".join((INTRODUCTION, *sections)) + "\n").encode())
