@@ -56,6 +56,7 @@ TIAN: dict[str, Any] = {
 }
 ONE_SEED = 1.4  # points: 2 sqrt(2 * 0.5 * 0.5 / 10,000), for two accuracies about 50 %
 BLUE, ORANGE, GREEN, RED = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+COLOURS = (BLUE, ORANGE, GREEN, RED, "#CC79A7", "#56B4E9", "#7F7F7F")
 
 
 def cell(
@@ -185,7 +186,8 @@ def lines(series: Mapping[str, Results], title: str, xlabel: str, column: str = 
 
     figure = Figure(figsize=(7.5, 3.6))
     axis = figure.subplots()
-    for (name, results), colour in zip(series.items(), (BLUE, ORANGE, GREEN, RED), strict=False):
+    assert len(series) <= len(COLOURS), "a line without a colour of its own would be left out"
+    for (name, results), colour in zip(series.items(), COLOURS, strict=False):
         present = {x: runs for x, runs in results.items() if numbers(runs, column)}
         values = [numbers(runs, column) for runs in present.values()]
         axis.errorbar(

@@ -129,8 +129,9 @@ def conclude(results: Results) -> str:
         has_rates = any(name.startswith(tuple(f"{method} {size} rate" for size in means)) for name in results)
         ends = {size: tuned(results, method, size) for size in (min(means, key=int), max(means, key=int)) if has_rates}
         best = " ".join(f"{size}: {mean(numbers(runs, 'knn')):.1f}" for size, runs in ends.items() if runs)
-        gap = max(means.values()) - min(means.values())
-        said.append(f"{method} {values} (range {gap:.1f}{f'; tuned at the ends {best}' if best else ''})")
+        gaps = [max(some) - min(some) for some in (list(means.values()), list(means.values())[:-1])]
+        but_last = f", {gaps[1]:.1f} without the largest size" if len(means) > 2 else ""
+        said.append(f"{method} {values} (range {gaps[0]:.1f}{but_last}{f'; tuned at the ends {best}' if best else ''})")
     return f"k-NN by batch size. {'; '.join(said)}. {failures(results)}"
 
 
