@@ -19,7 +19,11 @@ EARLY: Final = "too early to judge"
 Finding = tuple[Label, str]
 """A label and the sentence with the number that decided it."""
 
-PLUG_IN = {"vicreg": "--method unbiased-vicreg", "barlow-twins": "--objective.estimator unbiased"}
+# the U-statistic behind batch norm does worse than the plug-in in small batches: experiments/results/batch_size
+PLUG_IN = {
+    "vicreg": "--method unbiased-vicreg with --network.encoder-norm group --network.head-norm layer",
+    "barlow-twins": "--objective.estimator unbiased",
+}
 """Methods that square the covariances of a batch, which chance inflates, and what does not."""
 
 
