@@ -10,7 +10,9 @@ of ratios are compared with what is asked for: the column `holds` says yes, no, 
 What each section compares, and how it treats its contestants, is the first paragraph of its file in
 `benchmarks/sections`. A library that cannot be imported is skipped with a line.
 
-Start it with OMP_WAIT_POLICY=PASSIVE on a CPU: else the threads of one contestant spin on into the next one's turn.
+Start the sections step, augmentation, loader, predictor and micro-batch with OMP_WAIT_POLICY=PASSIVE on a CPU: else the
+threads of one contestant spin on into the next one's turn. The section objective without it: all its contestants share
+one set of threads, and on a virtual machine each wake of a thread can take 0.1 ms, as long as the operation it is for.
 `--quick` (under a minute) takes smaller shapes and two or three rounds: it shows that all of it works, not how fast,
 and judges nothing. `--device cuda` takes the shapes of a GPU. CIFAR10= names the unpacked CIFAR-10 (JPEG) folder, for
 the section step.

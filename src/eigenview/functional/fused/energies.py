@@ -47,7 +47,9 @@ class _Statistics(torch.autograd.Function):
             x = y if through_gram else y.mT
             matrix, energy = gram(x, 1 / (samples - 1), keep_diagonal=through_gram, is_kept=is_differentiated)
             if with_fourth:
-                fourth[a], lengths[a], thirds[a], variances[a] = _fourth(y)
+                # the Gram matrix has the lengths on its diagonal
+                known = matrix.diagonal() * (samples - 1) if through_gram and matrix is not None else None
+                fourth[a], lengths[a], thirds[a], variances[a] = _fourth(y, known)
             else:
                 for part in blocks(width, samples, z.device):
                     variances[a, part] = y[:, part].square().sum(dim=0) / (samples - 1)
@@ -88,36 +90,41 @@ class _Statistics(torch.autograd.Function):
                 for a, matrix in enumerate(matrices):
                     deviations(z[a, rows, columns], first[a, :, columns], left[a, :, columns], out=y)
                     factor = column[a, columns]
-                    if quartic is not None:
+                    if quartic is None:
+                        torch.mul(y, factor, out=piece[a])
+                    else:
                         # y (|y_a|^2 - y^2) less its column means, which are not zero
                         torch.mul(y, -quartic[a], out=product)
-                        factor = torch.addcmul(factor, product, y, out=product)
+                        torch.addcmul(factor, product, y, out=product)
                         if not through_gram or weights is None:
-                            factor.addcmul_(lengths[a, rows, None], quartic[a])
-                    torch.mul(y, factor, out=piece[a])
+                            product.addcmul_(lengths[a, rows, None], quartic[a])
+                        torch.addcmul(thirds[a, columns] * -quartic[a], product, y, out=piece[a])
                     if weights is not None and through_gram:
                         piece[a].addmm_(matrix, y)
                     elif weights is not None:
                         piece[a].addmm_(y.mul_(weights[a]), matrix)
-                    if quartic is not None:
-                        piece[a].addcmul_(thirds[a, columns], -quartic[a])
                 if spread is not None:
                     _add_scatter(z[:, rows, columns], spread, piece, y, product)
         return first_order(out, "a fused covariance term", z, *grads), None, None
 
 
-def _fourth(y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Of centred rows y (N D): (Q, |y_a|^2 (N), column means of y (|y_a|^2 - y^2) (D), variances (D))."""
+def _fourth(y: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of centred rows y (N D): (Q, |y_a|^2 (N), column means of y (|y_a|^2 - y^2) (D), variances (D)).
+
+    `known` are the lengths |y_a|^2 where they have been computed.
+    """
     samples, width = y.shape
-    lengths, quarts = y.new_zeros(samples), torch.zeros((), dtype=torch.float64, device=y.device)
+    lengths = y.new_zeros(samples) if known is None else known
+    quarts = torch.zeros((), dtype=torch.float64, device=y.device)
     variances, cubes = y.new_empty(width), y.new_empty(width)
     for part in blocks(width, samples, y.device):
         piece = y[:, part]
         square = piece.square()
-        lengths += square.sum(dim=1)
+        if known is None:
+            lengths += square.sum(dim=1)
         variances[part] = square.sum(dim=0) / (samples - 1)
-        cubes[part] = (square * piece).sum(dim=0)
-        quarts += square.square_().sum().double()
+        quarts += square.flatten().dot(square.flatten()).double()
+        cubes[part] = square.mul_(piece).sum(dim=0)
     fourth = (lengths.double().square().sum() - quarts) / (samples - 1)
     return fourth, lengths, (lengths @ y - cubes) / samples, variances
 
