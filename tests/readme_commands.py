@@ -56,7 +56,7 @@ def main() -> int:
         line = text[: block.start("body")].count("\n") + 1
         where = f"{given.file}:{line}"
         if block["reason"]:
-            print(f"{where}: not run: {block['reason']}")
+            print(f"{where}: not run: {block['reason']}", flush=True)
             continue
         command = ["bash", "-euo", "pipefail", "-c", block["body"]]
         if block["kind"] == "python":
@@ -65,7 +65,7 @@ def main() -> int:
         done = subprocess.run(
             command, cwd=given.scratch, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
         )
-        print(f"{where}: exit {done.returncode}, {time.monotonic() - start:.0f} s")
+        print(f"{where}: exit {done.returncode}, {time.monotonic() - start:.0f} s", flush=True)
         if done.returncode:
             print(block["body"], done.stdout[-4000:], sep="\n---\n")
             failed = 1

@@ -138,6 +138,18 @@ def test_views_that_do_not_agree_get_a_note() -> None:
     assert judge([START, row(100, SPREAD)], method="simclr", width=D).notes == ()
 
 
+def test_a_representation_that_lost_its_directions_gets_a_note() -> None:
+    few = two_views(noise(IMAGES, 3) @ noise(3, H, seed=1), size=0.1)
+    verdict = judge([START, row(100, SPREAD, few)], method="simclr", width=D)
+    assert verdict.label == "healthy"
+    (note,) = verdict.notes
+    before, after = (r["h"]["effective_rank"] for r in (START, row(100, SPREAD, few)))
+    assert f"effective rank of {after:.3g}, the untrained network's {before:.3g}" in note
+    # without the untrained network's row there is nothing to compare with; and what began low has lost nothing
+    assert judge([row(50, SPREAD), row(100, SPREAD, few)], method="simclr", width=D).notes == ()
+    assert judge([row(0, SPREAD, few), row(100, SPREAD, few)], method="simclr", width=D).notes == ()
+
+
 def test_a_batch_small_for_the_rank_gets_a_note() -> None:
     """SPREAD has a participation ratio near N D / (N + D) = 78."""
     rows = [START, row(100, SPREAD)]

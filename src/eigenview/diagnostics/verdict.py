@@ -67,7 +67,8 @@ def judge(
     if label == EARLY:
         return _verdict(label, method, reason)
     if label == "healthy":
-        return _verdict(label, method, reason, None, _notes(trained[-1], method, batch_size))
+        notes = (*_lost_rank(history[0], trained[-1]), *_notes(trained[-1], method, batch_size))
+        return _verdict(label, method, reason, None, notes)
     first = len(findings) - 1
     while first > 0 and findings[first - 1][0] == label:
         first -= 1
@@ -148,6 +149,18 @@ def _explosion(row: Mapping[str, Any]) -> str | None:
         if (size := _read(row[part], "rms")) > LIMITS.exploded_rms:
             return f"the {name}'s root mean square reached {size:.2g} at step {row['step']}, where about 1 is usual"
     return None
+
+
+def _lost_rank(first: Mapping[str, Any], last: Mapping[str, Any]) -> tuple[str, ...]:
+    """A note where the representation has few of the untrained network's directions: the embedding does not show it."""
+    before, after = (_read(row["h"], "effective_rank") for row in (first, last))
+    if first["step"] > 0 or not after < LIMITS.lost_rank * before:
+        return ()
+    return (
+        f"the representation h, which is what is kept, has an effective rank of {after:.3g}, the untrained network's "
+        f"{before:.3g}: runs like this were no better than raw pixels. Train for more steps (more --epochs or a "
+        "smaller --batch-size), and look at the k-NN accuracy beside raw pixels'.",
+    )
 
 
 def _notes(row: Mapping[str, Any], method: str, batch_size: int | None) -> tuple[str, ...]:
