@@ -229,6 +229,9 @@ class RunConfig(Generic[ObjectiveConfig]):
     """Precision of the network; objectives always compute in float32 or better."""
     augmentation: str = "auto"
     """Preset: eigenview list augmentations. auto: digits for digits, else the method's own."""
+    compile_augmentation: bool = False
+    """Compile the augmentation (torch.compile; on a GPU replayed as a CUDA graph): minutes before the first step, less
+    launching after it. Pays on a GPU; on a CPU hardly."""
     objective: ObjectiveConfig = field(default_factory=NoOptions)  # type: ignore[assignment]
     """Options of the method."""
     network: NetworkConfig = NetworkConfig()

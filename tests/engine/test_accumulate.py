@@ -47,7 +47,7 @@ def gradient(module: PretrainModule, views: list[torch.Tensor]) -> torch.Tensor:
     """What a step leaves in .grad when its views are these."""
     module.zero_grad()
     module._records.clear()
-    module.make_views = lambda images, seed: views  # type: ignore[method-assign]
+    module.make_views = lambda images, seed, **_: views  # type: ignore[method-assign]
     module.training_step({"index": torch.arange(SAMPLES)}, 0).backward()
     return torch.cat([p.grad.flatten() for p in module.network.parameters() if p.grad is not None])
 

@@ -107,7 +107,7 @@ def module_of(setting: Setting, config: RunConfig[Any], steps_per_epoch: int) ->
         pixels=torch.zeros(SAMPLES),
     )
     views = exact_views(setting.X, setting.X_prime)
-    module.make_views = lambda images, augmentation_seed: views
+    module.make_views = lambda images, augmentation_seed, **_: views
     return module
 
 

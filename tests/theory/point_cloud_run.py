@@ -143,7 +143,7 @@ def train(
         pixels=task.images,
     )
 
-    def make_views(images: Tensor, augmentation_seed: int) -> list[Tensor]:
+    def make_views(images: Tensor, augmentation_seed: int, **_: bool) -> list[Tensor]:
         generator = torch.Generator().manual_seed(augmentation_seed)
         return [task.draw(images, generator) for _ in range(2)]
 

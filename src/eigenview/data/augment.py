@@ -7,10 +7,12 @@ device: no size and no branch depends on a drawn value.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,7 +21,7 @@ from torch.nn.functional import interpolate
 from eigenview.data.colour import JitterPlan, blend_, grayscale, plan_jitter, shift_hue, solarize
 from eigenview.data.resample import blur_matrix, crop_one, resize_matrix, separable
 from eigenview.data.viewspec import ViewSpec
-from eigenview.errors import check
+from eigenview.errors import UserError, check
 
 CROP_TRIES = 10  # proposals of RandomResizedCrop before it falls back to the centre
 GPU_CHUNK = 1 << 26  # pixels worked on at a time on a GPU: bounds the memory of intermediate results
@@ -136,39 +138,73 @@ class _Subset:
 
 
 @torch.no_grad()
-def apply(images: Tensor, params: Params, spec: ViewSpec, size: int, *, dense: bool | None = None) -> Tensor:
+def apply(
+    images: Tensor, params: Params, spec: ViewSpec, size: int, *, dense: bool | None = None, is_compiled: bool = False
+) -> Tensor:
     """The view that `params` describe: uint8 (N 3 S S) to float32 (N 3 size size), normalised, channels_last.
 
-    `dense` overrides the choice of `_Subset`, for tests. Computed in float32, also under autocast.
+    `dense` overrides the choice of `_Subset`, for tests. Computed in float32, also under autocast. `is_compiled` as in
+    `augment`.
     """
     _check_images(images, size)
-    subset = _Subset(images.device.type != "cpu" if dense is None else dense)
+    subset = _Subset(is_compiled or images.device.type != "cpu" if dense is None else dense)
+    transform = _compiled(images.device.type) if is_compiled else transformed
     out = _empty_views(images, size)
     plan = plan_jitter(params.jitter, params.order, params.factors, params.hue)
-    kernel = spec.kernel_width(size) if spec.blur > 0 else 0
     with torch.autocast(images.device.type, enabled=False):
         for part in _chunks(images, size):
-            some = params.rows(part)
-            view = _crop(images[part], some, spec, size, subset)
-            view = _recolour(view, some, plan.rows(part), spec, subset)
-            if kernel:
-                view = subset(some.blur, lambda x, sigma: _blur(x, sigma, kernel), view, some.sigma)
-            if spec.solarize > 0:
-                view = subset(some.solarize, lambda x: solarize(x, spec.solarize_threshold), view)
+            view = transform(images[part], params.rows(part), plan.rows(part), spec, size, subset)
+            # this also copies the view out of memory that a CUDA graph will use again
             _normalise(view, spec.mean, spec.std, out[part])
     return out
 
 
-def augment(images: Tensor, spec: ViewSpec, size: int, generator: torch.Generator) -> Tensor:
+def transformed(images: Tensor, params: Params, plan: JitterPlan, spec: ViewSpec, size: int, subset: _Subset) -> Tensor:
+    """A chunk's view in [0, 1], before normalisation. With a dense `subset` one graph: no branch on a drawn value."""
+    kernel = spec.kernel_width(size) if spec.blur > 0 else 0
+    view = _recolour(_crop(images, params, spec, size, subset), params, plan, spec, subset)
+    if kernel:
+        view = subset(params.blur, lambda x, sigma: _blur(x, sigma, kernel), view, params.sigma)
+    if spec.solarize > 0:
+        view = subset(params.solarize, lambda x: solarize(x, spec.solarize_threshold), view)
+    return view
+
+
+@functools.cache
+def _compiled(device_type: str) -> Callable[..., Tensor]:
+    """`transformed` by torch.compile; on a GPU "reduce-overhead" replays it as a CUDA graph."""
+    from torch._dynamo.exc import TorchDynamoException
+
+    mode = "default" if device_type == "cpu" else "reduce-overhead"
+    compiled = torch.compile(transformed, fullgraph=True, dynamic=False, mode=mode)
+
+    def transform(*args: Any) -> Tensor:
+        try:
+            return compiled(*args)
+        except TorchDynamoException as error:
+            why = str(getattr(error, "inner_exception", error)).partition("\n")[0]
+            raise UserError(
+                f"torch.compile could not compile the augmentation ({why}). Leave compiling out."
+            ) from error
+
+    return transform
+
+
+def augment(
+    images: Tensor, spec: ViewSpec, size: int, generator: torch.Generator, *, is_compiled: bool = False
+) -> Tensor:
     """One random view of each image: uint8 (N 3 S S) to float32 (N 3 size size), normalised, channels_last.
 
     All randomness comes from `generator`, which lives on the images' device: the same state gives the same view.
+    `is_compiled` takes torch.compile's version, which differs in the last digits: the first call for each kind of view
+    and each number of images takes most of a minute, as long as shapes stay the same the later ones are faster.
     Raises: UserError for images that are not square uint8 RGB, a generator elsewhere, or a kernel too wide for `size`.
     """
     source = _check_images(images, size)
     check(generator.device.type == images.device.type, "generator.device", str(generator.device), str(images.device))
     with _one_thread(images.device):
-        return apply(images, draw(len(images), spec, source, generator), spec, size)
+        params = draw(len(images), spec, source, generator)
+        return apply(images, params, spec, size, is_compiled=is_compiled)
 
 
 @contextmanager

@@ -60,7 +60,7 @@ def shift_hue(images: Tensor, turns: Tensor) -> Tensor:
 
     shifted = torch.empty_like(images)
     for channel, far in enumerate((3, 2, 4)):
-        weight = torch.sub(hue, far, out=shifted[:, channel]).abs_().sub_(1).clamp_(0, 1).mul_(chroma)
+        weight = shifted[:, channel].copy_(hue).sub_(far).abs_().sub_(1).clamp_(0, 1).mul_(chroma)
         if channel == 0:
             weight.add_(least)
         else:

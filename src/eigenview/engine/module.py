@@ -64,10 +64,12 @@ class PretrainModule(L.LightningModule):
         self._records: list[Views] = []  # of the step in progress, for an objective that updates last
         self._bad_term: Tensor | None = None  # (terms,) step of the first non-finite value of each term, or -1
 
-    def make_views(self, images: Tensor, augmentation_seed: int) -> list[Tensor]:
+    def make_views(self, images: Tensor, augmentation_seed: int, *, is_compiled: bool = False) -> list[Tensor]:
         """The augmented views of a uint8 batch, on its device: V of the run's size, then the local crops."""
         generator = torch.Generator(device=images.device).manual_seed(augmentation_seed)
-        return [augment(images, spec, spec.size or self.size, generator) for spec in self.specs]
+        return [
+            augment(images, spec, spec.size or self.size, generator, is_compiled=is_compiled) for spec in self.specs
+        ]
 
     def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> Tensor:
         step = self.global_step
@@ -77,7 +79,8 @@ class PretrainModule(L.LightningModule):
         else:
             torch.manual_seed(seed_network)
         images = batch["images"] if self._pixels is None else self._pixels.index_select(0, batch["index"])
-        views = self.make_views(images, seed_views)
+        # only here: every other number of images would be compiled anew
+        views = self.make_views(images, seed_views, is_compiled=self.config.compile_augmentation)
         parts = list(zip(*(view.chunk(self.config.accumulate) for view in views), strict=True))
         self.terms = {}
         for part in parts[:-1]:

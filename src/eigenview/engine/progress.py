@@ -55,6 +55,10 @@ def show_plan(console: Console, plan: Plan, module: PretrainModule, directory: P
         ("run", f"{directory}   (stop any time with Ctrl-C; continue with --out {directory} --resume)"),
     ):
         console.print(f"{label:9} {text}", highlight=False, markup=False, soft_wrap=True)
+    if config.compile_augmentation:
+        console.print(
+            "note      the augmentation is compiled before the first step, which takes minutes", soft_wrap=True
+        )
     weight = orthogonality_note(config.method, config.objective, module.embedding_width)
     for note in filter(None, (*images.notes, weight, coupling_note(config, module.network))):
         console.print(f"{'note':9} {note}", highlight=False, markup=False, soft_wrap=True)
