@@ -342,6 +342,15 @@ def test_rows_are_run_once_and_what_has_ended_can_be_collected(tmp_path: Path, m
     assert calls == [("their-loop-seed0", 0), ("their-loop-seed0", 0), ("their-loop-seed1", 1)]
     assert experiment.run_experiment(*arguments) == first
     assert len(calls) == 3
+    # a run from before an option existed is the cell's; one with another setting is not
+    path = Path("runs/experiments/made_up/tiny/their-loop-seed0") / runfiles.CONFIG
+    settings = runfiles.read_json(path)
+    runfiles.write_json(path, {name: value for name, value in settings.items() if name != "local_views"})
+    assert experiment.run_experiment(*arguments) == first
+    runfiles.write_json(path, {**settings, "epochs": settings["epochs"] + 1})
+    with pytest.raises(UserError, match="other settings than their loop has now"):
+        experiment.run_experiment(*arguments)
+    runfiles.write_json(path, settings)
     assert [r["data"] for r in first["their loop"]] == ["b/c", "b/c"]
     assert "| their loop | 48.0 +- 0.0 | 50.0 +- 0.0 |" in (tmp_path / "out" / "table.md").read_text()
     monkeypatch.setattr(module, "most_seeds", {"their loop": 1}, raising=False)

@@ -131,13 +131,13 @@ def _run_cell(
     module: ModuleType, config: Any, root: Path, cell: str, seed: int, console: Console, train: Train | None
 ) -> dict[str, Any]:
     """The summary of one run, made now if it is not there; `train` (a peer's) in place of the engine."""
-    from eigenview.config import to_dict
     from eigenview.run import Run, pretrain, with_fields
 
     settled = with_fields(config, {"seed": seed})
     run = Run(_directory(root, cell, seed))
     known = (run.directory / runfiles.CONFIG).exists()
-    if known and runfiles.read_json(run.directory / runfiles.CONFIG) != runfiles.finite(to_dict(settled)):
+    # as configurations: a file from before an option existed has that option's default
+    if known and run.config != settled:
         raise UserError(
             f"{run.directory} holds a run with other settings than {cell} has now. Move it away to run the cell again."
         )
