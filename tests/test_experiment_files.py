@@ -22,6 +22,7 @@ from eigenview.config import RunConfig, to_dict
 from eigenview.data.viewspec import view_specs
 from eigenview.errors import UserError
 from eigenview.experiment import experiments, load_experiment, table_rows
+from eigenview.recipes import load_recipe
 from eigenview.run import Run
 
 ROOT = Path(__file__).parents[1]
@@ -329,7 +330,7 @@ def test_rows_are_run_once_and_what_has_ended_can_be_collected(tmp_path: Path, m
 
     module = ModuleType("experiments.made_up")
     parts: dict[str, Any] = {"cells": lambda scale, data: {}, "published": {}, "conclude": lambda results: "seen."}
-    parts |= {"peers": lambda scale, data, console: {"their loop": (RunConfig(), train)}}
+    parts |= {"peers": lambda scale, data, console: {"their loop": (load_recipe("small-simclr"), train)}}
     parts |= {"figure": lambda results: _grids.bars(results, "made up")}
     for name, part in parts.items():
         setattr(module, name, part)
@@ -355,7 +356,7 @@ def test_rows_are_run_once_and_what_has_ended_can_be_collected(tmp_path: Path, m
     assert "| their loop | 48.0 +- 0.0 | 50.0 +- 0.0 |" in (tmp_path / "out" / "table.md").read_text()
     monkeypatch.setattr(module, "most_seeds", {"their loop": 1}, raising=False)
     assert experiment.run_experiment(*arguments) == {"their loop": first["their loop"][:1]}
-    both = {"their loop": (RunConfig(), train), "another": (RunConfig(), train)}
+    both = dict.fromkeys(("their loop", "another"), (load_recipe("small-simclr"), train))
     monkeypatch.setattr(module, "peers", lambda scale, data, console: both)
     assert list(experiment.run_experiment(*arguments, finished=True)) == ["their loop"]
     table = (tmp_path / "out" / "table.md").read_text()
