@@ -1,0 +1,72 @@
+"""The frame of an experiment: each cell once, continued where it stopped, and what has ended collected."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from experiments import _grids
+from rich.console import Console
+
+from eigenview import experiment, runfiles
+from eigenview.config import RunConfig, to_dict
+from eigenview.errors import UserError
+from eigenview.recipes import load_recipe
+from tests.test_experiment_files import summary
+
+
+def test_rows_are_run_once_and_what_has_ended_can_be_collected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The frame alone: a peer that writes the files of a run, then a second call that finds them."""
+    calls: list[tuple[str, int]] = []
+
+    def train(config: RunConfig[Any], directory: Path, console: Console) -> None:
+        calls.append((directory.name, config.seed))
+        runfiles.write_json(directory / runfiles.CONFIG, to_dict(config))
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        kept = ("eigenview", "torch", "device", "threads", "commit", "started")
+        runfiles.write_json(directory / runfiles.ENVIRONMENT, dict.fromkeys(kept, "made up"))
+        runfiles.write_json(directory / runfiles.SUMMARY, {**summary(50.0), "data": "a/b/c"})
+
+    module = ModuleType("experiments.made_up")
+    parts: dict[str, Any] = {"cells": lambda scale, data: {}, "published": {}, "conclude": lambda results: "seen."}
+    parts |= {"peers": lambda scale, data, console: {"their loop": (load_recipe("small-simclr"), train)}}
+    parts |= {"figure": lambda results: _grids.bars(results, "made up")}
+    for name, part in parts.items():
+        setattr(module, name, part)
+    monkeypatch.setattr(experiment, "load_experiment", lambda name: module)
+    monkeypatch.chdir(tmp_path)
+    arguments = ("made_up", "tiny", 2, "cifar", None, tmp_path / "out", Console(quiet=True))
+    with pytest.raises(KeyboardInterrupt):
+        experiment.run_experiment(*arguments)
+    first = experiment.run_experiment(*arguments)
+    assert calls == [("their-loop-seed0", 0), ("their-loop-seed0", 0), ("their-loop-seed1", 1)]
+    assert experiment.run_experiment(*arguments) == first
+    assert len(calls) == 3
+    # a run from before an option existed is the cell's; one with another setting is not
+    path = Path("runs/experiments/made_up/tiny/their-loop-seed0") / runfiles.CONFIG
+    settings = runfiles.read_json(path)
+    runfiles.write_json(path, {name: value for name, value in settings.items() if name != "local_views"})
+    assert experiment.run_experiment(*arguments) == first
+    runfiles.write_json(path, {**settings, "epochs": settings["epochs"] + 1})
+    with pytest.raises(UserError, match="other settings than their loop has now"):
+        experiment.run_experiment(*arguments)
+    runfiles.write_json(path, settings)
+    assert [r["data"] for r in first["their loop"]] == ["b/c", "b/c"]
+    assert "| their loop | 48.0 +- 0.0 | 50.0 +- 0.0 |" in (tmp_path / "out" / "table.md").read_text()
+    monkeypatch.setattr(module, "most_seeds", {"their loop": 1}, raising=False)
+    assert experiment.run_experiment(*arguments) == {"their loop": first["their loop"][:1]}
+    both = dict.fromkeys(("their loop", "another"), (load_recipe("small-simclr"), train))
+    monkeypatch.setattr(module, "peers", lambda scale, data, console: both)
+    assert list(experiment.run_experiment(*arguments, finished=True)) == ["their loop"]
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert "seen. Not run: 1 of 2 cells (another)." in table
+    assert "--seeds 1 --finished\n" in table
+    assert not runfiles.read_json(tmp_path / "out" / "results.json")["complete"]
+    assert len(calls) == 3
+    with pytest.raises(UserError, match="leave --cells out"):
+        experiment.run_experiment("made_up", "tiny", 1, "c", "another", None, Console(quiet=True), finished=True)
+    with pytest.raises(UserError, match=r"no run of made_up cpu has ended in .*leave --finished out"):
+        experiment.run_experiment("made_up", "cpu", 1, "c", None, None, Console(quiet=True), finished=True)
