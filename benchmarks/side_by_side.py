@@ -11,8 +11,8 @@ What each section compares, and how it treats its contestants, is the first para
 `benchmarks/sections`. A library that cannot be imported is skipped with a line.
 
 Start the sections step, augmentation, loader, predictor and micro-batch with OMP_WAIT_POLICY=PASSIVE on a CPU: else the
-threads of one contestant spin on into the next one's turn. The section objective without it: all its contestants share
-one set of threads, and on a virtual machine each wake of a thread can take 0.1 ms, as long as the operation it is for.
+threads of one contestant spin on into the next one's turn. The sections objective and unbiased without it: there all
+share one set of threads, and on a virtual machine a thread can take 0.1 ms to wake, as long as the operation it is for.
 `--quick` (under a minute) takes smaller shapes and two or three rounds: it shows that all of it works, not how fast,
 and judges nothing. `--device cuda` takes the shapes of a GPU. CIFAR10= names the unpacked CIFAR-10 (JPEG) folder, for
 the section step.

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from benchmarks.contest import Section
 
-NAMES = ("objective", "augmentation", "loader", "predictor", "step", "bytes", "micro-batch")
+NAMES = ("objective", "unbiased", "augmentation", "loader", "predictor", "step", "bytes", "micro-batch")
 """In the order of the table."""
 
 
@@ -19,6 +19,7 @@ def sections() -> dict[str, Section]:
     from benchmarks.sections.predictor import PREDICTOR
     from benchmarks.sections.sent_bytes import BYTES
     from benchmarks.sections.step import STEP
+    from benchmarks.sections.unbiased import UNBIASED
 
-    found = (OBJECTIVE, AUGMENTATION, LOADER, PREDICTOR, STEP, BYTES, MICRO_BATCH)
+    found = (OBJECTIVE, UNBIASED, AUGMENTATION, LOADER, PREDICTOR, STEP, BYTES, MICRO_BATCH)
     return dict(zip(NAMES, found, strict=True))

@@ -1,4 +1,4 @@
-"""Objectives: value and gradient of VICReg, Barlow Twins and NT-Xent, and what VICReg's unbiased form adds.
+"""Objectives: value and gradient of VICReg, Barlow Twins and NT-Xent.
 
 Every contestant must give our value and our gradient before anything is timed. Memory is the peak of bytes allocated
 above the inputs during value and gradient, the gradient included (`contest.peak_bytes`).
@@ -6,7 +6,7 @@ above the inputs during value and gradient, the gradient included (`contest.peak
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -29,13 +29,9 @@ from benchmarks.peers import peer
 from eigenview.functional.fused.cross_correlation import fused_cross_correlation_terms
 from eigenview.functional.fused.energies import fused_vicreg_terms
 from eigenview.functional.fused.nt_xent import fused_nt_xent_terms
-from eigenview.functional.moments import unbiased_off_diagonal_energy
 from eigenview.functional.similarity import nt_xent_terms
 from eigenview.objectives.barlow_twins import cross_correlation_terms
-from eigenview.objectives.base import total
-from eigenview.objectives.unbiased_vicreg import UnbiasedVICReg
-from eigenview.objectives.vicreg import VICReg, covariance, invariance, variance
-from eigenview.views import Views
+from eigenview.objectives.vicreg import covariance, invariance, variance
 
 SECTION = "objective"
 PLAIN_TWIN = "ours, plain autograd"
@@ -87,17 +83,6 @@ def barlow_twins(terms: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor) ->
 def nt_xent(terms: Callable[[Tensor, float], tuple[Tensor, Tensor]], z: Tensor) -> Tensor:
     """Temperature 0.5."""
     return torch.stack(terms(z, 0.5)).sum()
-
-
-def unbiased_twin(z: Tensor) -> Tensor:
-    """The unbiased VICReg at its defaults by plain autograd."""
-    energy = unbiased_off_diagonal_energy(z).mean() / z.shape[-1]
-    return 25 * invariance(z) + 25 * variance(z, 1.0, 1e-4) + 4 * 2 * energy
-
-
-def of_views(objective: VICReg | UnbiasedVICReg) -> Loss:
-    """The loss of an objective as a function of z."""
-    return lambda z: total(objective(Views(z=z)))
 
 
 WAYS: dict[str, tuple[Loss, Loss, Loss]] = {
@@ -156,18 +141,6 @@ def cases(settings: Settings) -> Iterator[Case]:
         )
 
 
-def unbiased_cases(settings: Settings) -> Iterator[tuple[Case, Case]]:
-    """The unbiased form beside its plain twin, to be checked; and beside VICReg, which is another loss, to be timed."""
-    for samples, width in (settings.pick(*SMALL), settings.pick(*LARGE)):
-        shape = {"samples": samples, "width": width}
-        unbiased = of_views(UnbiasedVICReg())
-        twins = (Contestant(OURS, unbiased, True), Contestant(PLAIN_TWIN, unbiased_twin, True))
-        ways = (Contestant(OURS, of_views(VICReg()), True), Contestant("its unbiased form", unbiased, True))
-        goals = {"its unbiased form": Goal(1.15, at_most=True)}
-        checked = Case(name="unbiased VICReg", contestants=twins, **shape)
-        yield checked, Case(name="VICReg, what unbiasedness adds", contestants=ways, time_goals=goals, **shape)
-
-
 def views_of(case: Case, device: torch.device) -> Tensor:
     """(2 N D): views that agree in part, with standard deviations on both sides of 1."""
     generator = torch.Generator().manual_seed(0)
@@ -206,16 +179,16 @@ def check_case(case: Case, z: Tensor) -> list[str]:
     return [require_agreement(f"{case.title}, {each.name}", once(each, z), found) for each in others]
 
 
-def compare(case: Case, z: Tensor, settings: Settings) -> list[Row]:
-    """Memory once, time for each number of threads."""
+def compare(section: str, case: Case, z: Tensor, settings: Settings, *, most_rounds: int = 3) -> list[Row]:
+    """Memory once, time for each number of threads; `most_rounds` where a step takes seconds."""
     inputs = {c.name: leaves(z, c) for c in case.contestants}
     ways: dict[str, Work] = {c.name: partial(step, c, inputs[c.name]) for c in case.contestants}
     for work in ways.values():
         work()  # warms up
     takes_seconds = case.samples * case.width > 1 << 22  # a step of naive torch: all threads alone, and few rounds
     timed = replace(settings, threads=settings.threads[-1:]) if takes_seconds else settings
-    rounds = 3 if takes_seconds or settings.scale != "full" else 15
-    rows = compare_times(SECTION, case.title, ways, rounds, timed, case.time_goals)
+    rounds = 3 if settings.scale != "full" else most_rounds if takes_seconds else 15
+    rows = compare_times(section, case.title, ways, rounds, timed, case.time_goals)
     for x in (x for each in inputs.values() for x in each):
         x.grad = None  # or ours would be counted without the gradient's memory
     memory = {c.name: peak_bytes(ways[c.name], settings.device) for c in case.contestants}
@@ -223,25 +196,23 @@ def compare(case: Case, z: Tensor, settings: Settings) -> list[Row]:
         if name != OURS:
             own, goal = memory[OURS], case.memory_goals.get(name) if settings.scale == "full" else None
             figures = {"ours": own / 1e6, "theirs": needed / 1e6, "unit": "MB", "figure": needed / own}
-            rows.append(Row(section=SECTION, case=case.title, contestant=name, quantity="memory", goal=goal, **figures))
+            rows.append(Row(section=section, case=case.title, contestant=name, quantity="memory", goal=goal, **figures))
     return rows
 
 
-def check(settings: Settings) -> list[str]:
-    """Values and gradients of all contestants of all cases."""
-    checked = [*cases(settings), *(pair[0] for pair in unbiased_cases(settings))]
-    return [line for case in checked for line in check_case(case, views_of(case, settings.device))]
+def check_all(cases: Iterable[Case], settings: Settings) -> list[str]:
+    """Values and gradients of all contestants of the cases."""
+    return [line for case in cases for line in check_case(case, views_of(case, settings.device))]
 
 
 def measure(settings: Settings) -> list[Row]:
     """Check each case, then time it."""
     rows: list[Row] = []
-    pairs = [(case, case) for case in cases(settings)] + list(unbiased_cases(settings))
-    for checked, timed in pairs:
-        z = views_of(timed, settings.device)
-        check_case(checked, z)
-        rows += compare(timed, z, settings)
+    for case in cases(settings):
+        z = views_of(case, settings.device)
+        check_case(case, z)
+        rows += compare(SECTION, case, z, settings)
     return rows
 
 
-OBJECTIVE = Section(check, measure)
+OBJECTIVE = Section(lambda settings: check_all(cases(settings), settings), measure)
