@@ -39,8 +39,11 @@ def activations(run: Run, images: int) -> tuple[torch.Tensor, torch.Tensor]:
     from eigenview import runfiles
     from eigenview.engine.plan import make_plan
     from eigenview.engine.train import build_module
+    from eigenview.errors import UserError
 
     module = build_module(make_plan(run.config))
+    if not (run.directory / runfiles.CHECKPOINT).exists():
+        raise UserError(f"{run.directory} has lost its {runfiles.CHECKPOINT}. Move it away to train the cell again.")
     checkpoint = torch.load(run.directory / runfiles.CHECKPOINT, weights_only=True, map_location="cpu")
     module.load_state_dict(checkpoint["state_dict"])
     module.eval()
