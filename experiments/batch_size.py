@@ -25,7 +25,7 @@ from collections.abc import Iterable
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from experiments._grids import Results, cell, failures, lines, numbers
+from experiments._grids import COLOURS, Results, cell, failures, lines, numbers
 
 from eigenview.config import RunConfig
 
@@ -45,6 +45,7 @@ METHODS: dict[str, tuple[str, dict[str, Any]]] = {
 TUNED = ("SimCLR", "Barlow Twins", "VICReg row norms", "unbiased row norms")
 AT_CPU = ("VICReg row norms", "unbiased row norms")
 SIZES = {"tiny": (16, 64, 256, 1024), "cpu": (16, 256), "gpu": (16, 64, 256, 1024)}
+END_SIZES = ("16", "1024")
 FACTORS = {"": 1.0, " rate third": 1 / 3, " rate x3": 3.0}
 WEIGHTED = AT_CPU
 WEIGHTS = {" nu 1": {"covariance": 1.0}, " nu 16": {"covariance": 16.0}, " mu 75": {"variance": 75.0}}
@@ -184,6 +185,14 @@ def conclude(results: Results) -> str:
 
 
 def figure(results: Results) -> Any:
-    """k-NN over the batch size, a line a method."""
+    """k-NN over the batch size, a line a method; hollow squares where the rate was chosen."""
     series = {method: scaled(results, method) for method in METHODS}
-    return lines(series, "Batch size at equal samples seen, rate by its square root", "batch size", "knn")
+    picture = lines(series, "Batch size at equal samples seen, rate by its square root", "batch size", "knn")
+    axis = picture.axes[0]
+    for method, colour in zip(METHODS, COLOURS, strict=True):
+        ends = {size: tuned(results, method, size) for size in series[method] if method in TUNED}
+        known = {size: mean(numbers(runs, "knn")) for size, runs in ends.items() if runs and size in END_SIZES}
+        label = "rate chosen at the ends" if known and method == TUNED[-1] else None
+        axis.plot(list(known), list(known.values()), "s", mfc="none", color=colour, ms=7, label=label)
+    axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1.0, 0.5), frameon=False)
+    return picture
