@@ -55,6 +55,15 @@ def test_largest_eigenvalue_of_a_spectrum_like_an_embeddings() -> None:
     assert largest_eigenvalue(F).item() == pytest.approx(1.0, rel=1e-9)
 
 
+@pytest.mark.parametrize("width", [2, 31, 257])
+@pytest.mark.parametrize("scale", [1e-15, 1.0, 1e15])
+@pytest.mark.parametrize("rank", [1, 2, 40])
+def test_largest_eigenvalue_in_float32_to_the_last_digit(width: int, scale: float, rank: int) -> None:
+    # squares of F's entries underflow at the first scale and overflow at the last; ranks 1 and 2 run out of directions
+    F = second_moment((scale * normal(2, 40, rank, seed=rank) @ normal(rank, width, seed=1)).float())
+    torch.testing.assert_close(largest_eigenvalue(F).double(), torch.linalg.eigvalsh(F.double())[-1], rtol=3e-7, atol=0)
+
+
 @pytest.mark.parametrize("normalise_by", ["spectral", "frobenius", "none"])
 @pytest.mark.parametrize("eps_inside", [False, True])
 def test_predictor_by_eigenvalues(normalise_by: str, eps_inside: bool) -> None:

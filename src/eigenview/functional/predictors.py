@@ -24,40 +24,43 @@ SQUARINGS = {torch.float32: 26, torch.float64: 50}
 def second_moment(z: Float[Tensor, "V N D"]) -> Float[Tensor, "D D"]:
     """(1/(V N)) sum z z^T over all samples of all views: not centred, not of unit rows; symmetric to the bit."""
     rows = z.flatten(0, 1)
-    moment = rows.T @ rows / len(rows)
-    return (moment + moment.T) / 2
+    half = rows.T @ (rows / (2 * len(rows)))
+    return half + half.T
 
 
 def largest_eigenvalue(F: Float[Tensor, "D D"]) -> Float[Tensor, ""]:
     """Largest eigenvalue of a symmetric positive semi-definite matrix, without waiting for the device.
 
-    Lanczos with full reorthogonalisation projects F on min(D, 32) directions; the projection is then squared until only
-    its largest eigenvalue is left. (torch's own routines decompose all of F, and on a GPU wait for it.)
+    Lanczos: F in the basis of min(D, 32) directions is a tridiagonal matrix, which is then squared until only its
+    largest eigenvalue is left. Rounding lets the directions lose their orthogonality: that repeats eigenvalues, and
+    puts none above the largest by more than rounding (Paige 1980), which is float64's everywhere but in the products
+    with F. (torch's own routines decompose all of F, and on a GPU wait for it.)
     """
-    width = F.shape[0]
+    width, tiny = F.shape[0], torch.finfo(F.dtype).tiny
+    scale = F.diagonal().sum().clamp_min(tiny).double()
     # a fixed start that no structured eigenvector is orthogonal to
-    place = torch.arange(1, width + 1, dtype=F.dtype, device=F.device)
-    direction = (place * place).sin() + 0.1 * place.cos()
-    tiny = torch.finfo(F.dtype).tiny
-    basis = torch.zeros(min(width, KRYLOV), width, dtype=F.dtype, device=F.device)
-    for k in range(len(basis)):
-        for _ in range(2):  # once leaves rounding that the second pass removes
-            direction = direction - (basis[:k] @ direction) @ basis[:k]
-        # a direction that is exhausted (F of low rank) becomes zero and adds nothing
-        length = _norm(direction)
-        direction = torch.where(length > 1e3 * torch.finfo(F.dtype).eps, direction / length.clamp_min(tiny), 0.0)
-        basis[k] = direction
-        image = F @ direction
-        direction = image / _norm(image).clamp_min(tiny)
-    small = (basis @ F @ basis.T).double()
-    small = (small + small.T) / 2
-    scale = small.diagonal().sum().clamp_min(tiny)
-    power = small / scale
+    place = torch.arange(1, width + 1, dtype=torch.float64, device=F.device)
+    image = (place * place).sin() + 0.1 * place.cos()
+    last, beta = torch.zeros_like(image), _length(image)
+    diagonal: list[Tensor] = []
+    beside = [beta]
+    for _ in range(min(width, KRYLOV)):
+        # where the directions are exhausted (F of low rank) the next is zero, or rounding: neither adds anything
+        direction = image / beta.clamp_min(tiny)
+        image = (F @ direction.to(F.dtype)).double() / scale
+        alpha = direction.dot(image)
+        image = image.addcmul(direction, alpha, value=-1).addcmul(last, beta, value=-1)
+        beta, last = _length(image), direction
+        diagonal.append(alpha)
+        beside.append(beta)
+    off = torch.stack(beside)[1:-1]
+    small = torch.diag(torch.stack(diagonal)) + torch.diag(off, 1) + torch.diag(off, -1)
+    power = small / small.diagonal().sum().clamp_min(tiny)
     for _ in range(SQUARINGS[F.dtype]):
         power = power @ power
         power = power / power.diagonal().sum().clamp_min(tiny)
     # power is now the projector on the top eigenvector (or on its eigenspace, over its dimension)
-    return (power * small).sum().to(F.dtype)
+    return ((power * small).sum() * scale).to(F.dtype)
 
 
 def predictor_matrix(
@@ -81,7 +84,9 @@ def predictor_matrix(
             "frobenius": lambda: F.square().sum().sqrt(),
             "none": lambda: torch.ones_like(F[0, 0]),
         }[normalise_by]()
-        return F / _above_zero(norm) + eps * torch.eye(len(F), dtype=F.dtype, device=F.device)
+        W = F / _above_zero(norm)
+        W.diagonal().add_(eps)
+        return W
     U, p = predictor_eigenvalues(F, alpha, eps, normalise_by=normalise_by, eps_inside=eps_inside, floor=floor)
     return (U * p) @ U.mT
 
@@ -96,12 +101,12 @@ def predictor_eigenvalues(
     q = s / _above_zero(largest)
     if eps_inside:
         if normalise_by == "frobenius":
-            q = q / _above_zero(_norm(q))
+            q = q / _above_zero(_length(q))
         q = s if normalise_by == "none" else q
         return U, (q + eps).clamp_min(floor) ** alpha
     power = q**alpha
     if normalise_by == "frobenius":
-        power = power / _above_zero(_norm(power))
+        power = power / _above_zero(_length(power))
     elif normalise_by == "none":
         power = power * largest**alpha
     return U, (power + eps).clamp_min(floor)
@@ -112,8 +117,8 @@ def eigh(matrix: Float[Tensor, "*batch D D"]) -> tuple[Float[Tensor, "*batch D"]
     return tuple(torch.linalg.eigh(matrix))  # pyright: ignore
 
 
-def _norm(x: Tensor) -> Tensor:
-    return x.square().sum().sqrt()
+def _length(x: Tensor) -> Tensor:
+    return torch.linalg.vector_norm(x)  # pyright: ignore
 
 
 def _above_zero(x: Tensor) -> Tensor:
