@@ -11,7 +11,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from itertools import accumulate
 from typing import Any, Literal
@@ -42,6 +42,8 @@ class Settings:
     """Numbers of threads to time with; sections that time whole programs take the largest."""
     say: Callable[[str], None] = print
     """Where the lines about absent peers go."""
+    reported: set[str] = field(default_factory=set)
+    """Libraries such a line was written about: one line each."""
 
     def pick(self, tiny: Any, quick: Any, full: Any) -> Any:
         """The value for this scale."""

@@ -9,7 +9,6 @@ from types import ModuleType
 from benchmarks.contest import Settings
 
 LIBRARIES = ("lightly", "kornia")
-_said: set[tuple[int, str]] = set()  # a library is reported once for each place that lines go to
 
 
 def peer(module: str, settings: Settings) -> ModuleType | None:
@@ -18,8 +17,8 @@ def peer(module: str, settings: Settings) -> ModuleType | None:
         return importlib.import_module(module)
     except ImportError as missing:
         library = module.partition(".")[0]
-        if (key := (id(settings.say), library)) not in _said:
-            _said.add(key)
+        if library not in settings.reported:
+            settings.reported.add(library)
             settings.say(f"{library}: skipped, not importable ({missing}); uv run --group bench has it")
         return None
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 Runs = list[dict[str, Any]]
 Results = Mapping[str, Runs]
 Claim = tuple[str, str, str]
-"""(cell, ">" or "~", cell): the first is better than the second, or there is nothing between them."""
+"""(cell, sign, cell): the first is better than the second (">"), no worse (">="), or no different ("~")."""
 
 SCALES: dict[str, dict[str, Any]] = {
     "tiny": {
@@ -102,12 +102,12 @@ def check_claim(results: Results, claim: Claim, column: str = "linear") -> tuple
     said = f"{a} {sign} {b}"
     missing = [name for name in (a, b) if not numbers(results[name], column)]
     if missing:
-        return sign == ">" and missing == [b], f"{said}: {' and '.join(missing)} diverged"
+        return sign != "~" and missing == [b], f"{said}: {' and '.join(missing)} diverged"
     gap, spread = difference(results[a], results[b], column)
     size = within(gap, spread)
     if is_same(gap, spread):
-        return sign == "~", f"{said}: no difference {size}"
-    seen = sign == ">" and gap > 0
+        return sign in ("~", ">="), f"{said}: no difference {size}"
+    seen = sign in (">", ">=") and gap > 0
     return seen, f"{said}: {'yes' if seen else 'NO'} {size}"
 
 

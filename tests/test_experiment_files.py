@@ -158,6 +158,9 @@ def test_differences_within_the_spread_are_none() -> None:
     assert _grids.check_claim(made, ("a", ">", "c")) == (True, "a > c: yes (+10.5, spread 0.5)")
     assert _grids.check_claim(made, ("c", ">", "a")) == (False, "c > a: NO (-10.5, spread 0.5)")
     assert _grids.check_claim(made, ("a", "~", "c")) == (False, "a ~ c: NO (+10.5, spread 0.5)")
+    assert _grids.check_claim(made, ("a", ">=", "b")) == (True, "a >= b: no difference (+0.5, spread 1.0)")
+    assert _grids.check_claim(made, ("a", ">=", "c")) == (True, "a >= c: yes (+10.5, spread 0.5)")
+    assert _grids.check_claim(made, ("c", ">=", "a")) == (False, "c >= a: NO (-10.5, spread 0.5)")
     assert _grids.check_claim(made, ("a", ">", "lost")) == (True, "a > lost: lost diverged")
     assert _grids.order(made) == "a 50.5 ~ b 50.0 > c 40.0"
 
