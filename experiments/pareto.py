@@ -45,6 +45,7 @@ from eigenview.config import RunConfig
 EPOCHS = {"tiny": 5, "cpu": 5, "gpu": 100}
 SHARES = {"all": 1.0, "half": 0.5, "quarter": 0.25}
 VIEWS = {2: BLUE, 4: ORANGE, 8: GREEN}
+MARKERS = {"all": "o", "half": "s", "quarter": "^"}
 REFERENCE = "2 views of all"
 LONGER = {"2 views of half x2": ("half", 2), "2 views of quarter x4": ("quarter", 4), "2 views of all x2": ("all", 2)}
 EQUAL_TIME = (REFERENCE, "4 views of half", "8 views of quarter", "2 views of half x2", "2 views of quarter x4")
@@ -119,26 +120,44 @@ def conclude(results: Results) -> str:
 def figure(results: Results) -> Any:
     """Linear error over seconds of training, with half ranges over seeds; the frontier as steps."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-    figure = Figure(figsize=(7.5, 4.2))
+    figure = Figure(figsize=(7.5, 4.2), layout="constrained")
     axis = figure.subplots()
     found = points(results)
-    shapes = {"all": "o", "half": "s", "quarter": "^"}
     for name, (seconds, error) in found.items():
         views, share = int(name[0]), name.split()[3]
         spread = half_range([r["seconds"] for r in results[name]]), half_range(numbers(results[name]))
         fill = "white" if name in LONGER else VIEWS[views]
-        style = {"color": VIEWS[views], "marker": shapes[share], "mfc": fill, "ms": 7, "ls": "", "capsize": 2}
+        style = {"color": VIEWS[views], "marker": MARKERS[share], "mfc": fill, "ms": 7, "ls": "", "capsize": 2}
         axis.errorbar(seconds, error, xerr=spread[0], yerr=spread[1], **style)
-        axis.annotate(name, (seconds, error), xytext=(6, 4), textcoords="offset points", fontsize=7)
     best = [found[name] for name in frontier(found)]
     if best:
         best += [(max(x for x, _ in found.values()), best[-1][1])]
-    axis.step([x for x, _ in best], [y for _, y in best], where="post", color="black", lw=1, label="frontier")
+    axis.step([x for x, _ in best], [y for _, y in best], where="post", color="black", lw=1)
     axis.set_xscale("log")
-    axis.set_xlabel("seconds of training (hollow: two views for more epochs)")
+    axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
+    axis.xaxis.set_major_formatter(ScalarFormatter())
+    axis.xaxis.set_minor_formatter(NullFormatter())
+    axis.set_xlabel("seconds of training")
     axis.set_ylabel("linear error, % (bars: half range over seeds)")
     axis.set_title("Views x share of the data: error against wall time", fontsize=10)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(fontsize=8, frameon=False)
+    axis.legend(handles=legend(), fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
+
+
+def legend() -> list[Any]:
+    """Colours say the views, markers the share of the images; names beside the points would cover one another."""
+    from matplotlib.lines import Line2D
+
+    dots = {"ls": "", "ms": 7}
+    return [
+        *(Line2D([], [], color=colour, marker="o", label=f"{views} views", **dots) for views, colour in VIEWS.items()),
+        *(
+            Line2D([], [], color="grey", marker=m, label=f"{share} of the images", **dots)
+            for share, m in MARKERS.items()
+        ),
+        Line2D([], [], color=VIEWS[2], marker="s", mfc="white", label="for more epochs", **dots),
+        Line2D([], [], color="black", lw=1, label="frontier"),
+    ]
