@@ -108,7 +108,7 @@ class _CrossCorrelations(torch.autograd.Function):
             if for_energy is not None and ctx.through_gram:
                 pull = pull - diagonals * (2 * for_energy / len(pairs))
             column = columns(pull, diagonals, pairs, len(z), z.shape[1])
-            out = torch.zeros_like(z)
+            out = torch.zeros_like(z) if for_energy is None else torch.empty_like(z)
             if for_energy is not None:
                 weight = for_energy / len(pairs)
                 for a in range(len(z)):
