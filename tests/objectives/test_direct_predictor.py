@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from eigenview.errors import NonFiniteError, UserError
-from eigenview.functional.predictors import largest_eigenvalue, predictor_matrix, second_moment
+from eigenview.functional.predictors import Norm, largest_eigenvalue, predictor_matrix, second_moment
 from eigenview.objectives.base import total
 from eigenview.objectives.byol import BYOL
 from eigenview.objectives.closed_form import ClosedFormConfig, ClosedFormPredictor
@@ -62,6 +62,16 @@ def test_largest_eigenvalue_in_float32_to_the_last_digit(width: int, scale: floa
     # squares of F's entries underflow at the first scale and overflow at the last; ranks 1 and 2 run out of directions
     F = second_moment((scale * normal(2, 40, rank, seed=rank) @ normal(rank, width, seed=1)).float())
     torch.testing.assert_close(largest_eigenvalue(F).double(), torch.linalg.eigvalsh(F.double())[-1], rtol=3e-7, atol=0)
+
+
+@pytest.mark.parametrize("alpha", [0.5, 1.0])
+@pytest.mark.parametrize("normalise_by", ["spectral", "frobenius"])
+@pytest.mark.parametrize("scale", [1e-13, 1e13])
+def test_a_normalised_predictor_does_not_see_the_scale(scale: float, normalise_by: Norm, alpha: float) -> None:
+    z = normal(2, 40, 9, seed=4)
+    expected = predictor_matrix(second_moment(z), alpha, 0.1, normalise_by=normalise_by).float()
+    found = predictor_matrix(second_moment((scale * z).float()), alpha, 0.1, normalise_by=normalise_by)
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("normalise_by", ["spectral", "frobenius", "none"])

@@ -81,7 +81,7 @@ def predictor_matrix(
     if alpha == 1.0 and eps >= floor:
         norm = {
             "spectral": lambda: largest_eigenvalue(F),
-            "frobenius": lambda: F.square().sum().sqrt(),
+            "frobenius": lambda: _frobenius(F),
             "none": lambda: torch.ones_like(F[0, 0]),
         }[normalise_by]()
         W = F / _above_zero(norm)
@@ -115,6 +115,12 @@ def predictor_eigenvalues(
 def eigh(matrix: Float[Tensor, "*batch D D"]) -> tuple[Float[Tensor, "*batch D"], Float[Tensor, "*batch D D"]]:
     """Eigenvalues, ascending, and eigenvectors (columns) of symmetric matrices. On a GPU it waits for the device."""
     return tuple(torch.linalg.eigh(matrix))  # pyright: ignore
+
+
+def _frobenius(F: Tensor) -> Tensor:
+    # over its trace, which is no less for a second moment: squares of small or large entries leave float32's range
+    trace = _above_zero(F.diagonal().sum())
+    return trace * _length(F / trace)
 
 
 def _length(x: Tensor) -> Tensor:
