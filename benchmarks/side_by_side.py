@@ -10,9 +10,9 @@ of ratios are compared with what is asked for: the column `holds` says yes, no, 
 What each section compares, and how it treats its contestants, is the first paragraph of its file in
 `benchmarks/sections`. A library that cannot be imported is skipped with a line.
 
-Start the sections step, augmentation, loader, predictor and micro-batch with OMP_WAIT_POLICY=PASSIVE on a CPU: else the
-threads of one contestant spin on into the next one's turn. The sections objective and unbiased without it: there all
-share one set of threads, and on a virtual machine a thread can take 0.1 ms to wake, as long as the operation it is for.
+Threads wait as torch has them wait, which is how programs are run. OMP_WAIT_POLICY=PASSIVE steadies the sections
+augmentation and loader; it slows the others on a virtual machine, where a thread can take 0.1 ms to wake, as long as
+the operation it is for.
 `--quick` (under a minute) takes smaller shapes and two or three rounds: it shows that all of it works, not how fast,
 and judges nothing. `--device cuda` takes the shapes of a GPU. CIFAR10= names the unpacked CIFAR-10 (JPEG) folder, for
 the section step.

@@ -92,6 +92,11 @@ def train(config: RunConfig[Any], directory: Path, console: Console) -> None:
     plan = make_plan(config, console=console)
     module = build_module(plan).to(plan.device)
     runfiles.claim(directory)
+    with runfiles.only_writer(directory):
+        _train(plan, module, config, directory, console)
+
+
+def _train(plan: Plan, module: PretrainModule, config: RunConfig[Any], directory: Path, console: Console) -> None:
     runfiles.write_json(directory / runfiles.CONFIG, to_dict(config))
     environment = describe_environment(sys.argv, plan) | {LIBRARY: f"lightly {version()}"}
     runfiles.write_json(directory / runfiles.ENVIRONMENT, environment)

@@ -1,7 +1,7 @@
 """Views x share of the data: error against wall time, and the frontier
 
 Question: which mixture of views and unique images gives the lowest error for a given time?
-Source: Ghosh et al. 2022 (arXiv 2312.10725), CIFAR-10, STL-10, ImageNet-100: at equal epochs four views of half of the
+Source: Ghosh et al. 2023 (arXiv 2312.10725), CIFAR-10, STL-10, ImageNet-100: at equal epochs four views of half of the
 images match two views of all, and more views move the frontier of error against time, by up to two times. The numbers
 are in figures only.
 Theory: the mean of V - 1 views is nearer to the expectation over augmentations that the loss asks for; a pass over the
@@ -95,7 +95,7 @@ def fastest_match(results: Results) -> str:
     """The fastest cell whose accuracy is above the reference's or no different from it, and its share of the time."""
     found = points(results)
     if REFERENCE not in found:
-        return f"{REFERENCE} diverged."
+        return f"{REFERENCE} diverged." if REFERENCE in results else f"{REFERENCE} was not run."
     for name in sorted(found, key=lambda name: found[name]):
         gap, spread = difference(results[name], results[REFERENCE])
         if name != REFERENCE and (gap > 0 or is_same(gap, spread)):

@@ -1,7 +1,7 @@
 """Projector width against orthogonality weight: can 128 do what 2048 does?
 
 Question: with the right weight, is a narrow projector as good as a wide one?
-Source: Ghosh et al. 2022, CIFAR-10, ResNet-50, 100 epochs: with the best weight for each width accuracy hardly depends
+Source: Ghosh et al. 2023, CIFAR-10, ResNet-50, 100 epochs: with the best weight for each width accuracy hardly depends
 on the width, and the best weight falls with it (formulas.md 1.12 has the weights; the accuracies are in a figure only).
 Theory: both losses ask for orthonormal features of the augmentation operator; with a weak weight a narrow projector
 repeats the leading ones.

@@ -1,7 +1,7 @@
 """Two, four and eight views: at equal steps, and at equal passes through the encoder
 
 Question: what do more views buy, and what do they cost?
-Source: Ghosh et al. 2022, CIFAR-10 and STL-10: more views reach a lower error in the same number of epochs, and up to
+Source: Ghosh et al. 2023, CIFAR-10 and STL-10: more views reach a lower error in the same number of epochs, and up to
 twice less time for equal error. The numbers are in a figure only.
 Theory: the mean of V - 1 views is nearer to the expectation over augmentations that the invariance asks for.
 Prediction, written before any run: at equal steps each doubling of the views gains a point or two; at equal passes

@@ -66,6 +66,12 @@ def test_rows_are_run_once_and_what_has_ended_can_be_collected(tmp_path: Path, m
     assert "--seeds 1 --finished\n" in table
     assert not runfiles.read_json(tmp_path / "out" / "results.json")["complete"]
     assert len(calls) == 3
+    monkeypatch.setattr(module, "most_seeds", {}, raising=False)
+    three = ("made_up", "tiny", 3, *arguments[3:])
+    for seeds in (three, ("made_up", "tiny", 1, *arguments[3:])):  # all there are, whatever was asked for
+        assert experiment.run_experiment(*seeds, finished=True) == {"their loop": first["their loop"]}
+    experiment.run_experiment(*three, finished=True)
+    assert "Of 3 runs of these cells 1 have not ended." in (tmp_path / "out" / "table.md").read_text()
     with pytest.raises(UserError, match="leave --cells out"):
         experiment.run_experiment("made_up", "tiny", 1, "c", "another", None, Console(quiet=True), finished=True)
     with pytest.raises(UserError, match=r"no run of made_up cpu has ended in .*leave --finished out"):

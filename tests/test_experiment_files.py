@@ -119,6 +119,20 @@ def test_a_conclusion_is_one_line_and_a_picture_can_be_drawn(module: ModuleType,
         assert {len(row) for row in rows} == {len(header)}
 
 
+def test_a_part_of_the_grid_has_a_conclusion_and_a_picture(module: ModuleType) -> None:
+    """As --finished collects it, from whatever cells have ended."""
+    whole = results(module.cells("tiny", "cifar"), 2)
+    cells = list(whole)
+    for k in range(1, len(cells)):
+        part = {cell: whole[cell] for cell in cells[:k]}
+        conclusion = module.conclude(part)
+        assert "diverged" not in conclusion
+        assert "All five" not in conclusion
+        module.conclude({cell: whole[cell] for cell in cells[k:]})
+        if k in (1, len(cells) // 2):
+            module.figure(part)
+
+
 def test_runs_that_diverged_or_collapsed_are_named(module: ModuleType) -> None:
     cells = list(module.cells("tiny", "cifar"))
     made = results(cells, 2)

@@ -35,6 +35,50 @@ def test_a_killed_writer_holds_nobody_up(writer: subprocess.Popen[str], tmp_path
     assert not list(tmp_path.iterdir())
 
 
+def test_runs_started_together_have_directories_of_their_own(tmp_path: Path) -> None:
+    root = tmp_path / "runs"
+    with (
+        runfiles.run_dir(None, "a/photos", "byol", root) as first,
+        runfiles.run_dir(None, "photos", "byol", root) as second,
+    ):
+        assert [path.name for path in (first, second)] == ["photos-byol-1", "photos-byol-2"]
+        assert first.is_dir()
+        (second / "kept").touch()
+    assert [path.name for path in root.iterdir()] == ["photos-byol-2"]
+    with pytest.raises(ZeroDivisionError), runfiles.run_dir(None, "x", "byol", tmp_path / "new"):
+        raise ZeroDivisionError
+    assert not (tmp_path / "new").exists()
+    with runfiles.run_dir(tmp_path / "mine", "x", "byol", root) as given:
+        assert given == tmp_path / "mine"
+    assert not given.exists()
+    root.joinpath("file").touch()
+    refused = pytest.raises(UserError, match=r"file.* cannot be created.*--out")
+    with refused, runfiles.run_dir(None, "x", "byol", root / "file"):
+        pytest.fail("no folder can be there")
+
+
+def test_a_later_process_of_a_run_makes_no_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    with runfiles.run_dir(None, "x", "byol", tmp_path / "runs"):
+        assert not (tmp_path / "runs").exists()
+
+
+def test_a_directory_that_only_a_killed_writer_left_can_be_taken(tmp_path: Path) -> None:
+    (tmp_path / runfiles.WRITER).touch()
+    runfiles.claim(tmp_path)
+    (tmp_path / "else").touch()
+    with pytest.raises(UserError, match="already holds other files"):
+        runfiles.claim(tmp_path)
+
+
+def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"page\.html cannot be written.*--out"):
+        runfiles.write_bytes(tmp_path / "file" / "page.html", b"")
+    with pytest.raises(UserError, match=r"cannot be written.*--out"), runfiles.only_writer(tmp_path / "file"):
+        pytest.fail("no run can be there")
+
+
 def test_nothing_stays_behind_where_the_work_fails(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), runfiles.only_writer(tmp_path):
         raise ZeroDivisionError

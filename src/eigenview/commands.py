@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 import webbrowser
 from collections.abc import Callable
@@ -56,13 +57,18 @@ def pretrain(args: list[str]) -> int:
     base = load_recipe(recipe) if recipe else default(_value(args, "--method") or "vicreg", _data(args))
     kind = Pretrain[type(base.objective)]  # type: ignore[misc]
     given = parse(kind, args, "pretrain", Pretrain(run=base))
+    if recipe is None and given.run.method == base.method:
+        # DATA stood behind an option: the recipe is that of what it is
+        settled = default(base.method, given.run.data)
+        if settled != base:
+            given = parse(kind, args, "pretrain", Pretrain(run=settled))
     config: RunConfig[Any] = given.run
     if config.method != base.method and recipe is None:
         raise UserError(f"--method was given more than once, as {base.method} and {config.method}; give one.")
     if config.method != base.method:
         raise UserError(f"--recipe {recipe} is for {base.method}; leave --method out.")
-    directory = given.out or runfiles.next_run_dir(Path("runs"), config.data, config.method)
-    return _train(config, directory, resume=False)
+    with runfiles.run_dir(given.out, config.data, config.method) as directory:
+        return _train(config, directory, resume=False)
 
 
 def _value(args: list[str], option: str) -> str | None:
@@ -76,7 +82,7 @@ def _value(args: list[str], option: str) -> str | None:
 
 
 def _data(args: list[str]) -> str:
-    """The positional DATA, when it comes first as the usage line shows it; digits otherwise."""
+    """The positional DATA when it comes first; digits otherwise, until all is parsed."""
     return args[0] if args and not args[0].startswith("-") else "digits"
 
 
@@ -99,7 +105,8 @@ def _train(config: RunConfig[Any], directory: Path, *, resume: bool) -> int:
     try:
         summary = start(config, directory, resume=resume, console=Console(), command=["eigenview", *sys.argv[1:]])
     except Interrupted as stop:
-        print(f"stopped at step {stop.step}; continue with: eigenview pretrain --out {directory} --resume")
+        where = shlex.quote(str(directory))
+        print(f"stopped at step {stop.step}; continue with: eigenview pretrain --out {where} --resume")
         return 130
     if summary.get("finished", True):  # ranks other than the first return nothing
         return 0

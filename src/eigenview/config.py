@@ -80,7 +80,8 @@ class OptimConfig:
     """Optimiser and schedule. The learning rate is given per 256 samples of global batch."""
 
     name: Literal["adamw", "sgd", "lars", "lars-clip"] = "adamw"
-    """lars: as VICReg and Barlow Twins publish it; lars-clip: as solo-learn (trust ratio clipped by the rate)."""
+    """lars: as VICReg and Barlow Twins publish it; lars-clip: as solo-learn (trust ratio clipped by the rate;
+    its settings for CIFAR have trust_coefficient 0.02)."""
     lr_per_256: float = 2e-3
     """Peak learning rate at a global batch of 256; scaled with the batch as `batch_scaling` says."""
     batch_scaling: Literal["linear", "sqrt", "none"] = "linear"

@@ -34,6 +34,15 @@ def rank() -> int:
     return dist.get_rank() if is_initialized() else 0
 
 
+def gather_lists(own: list[Any]) -> list[Any]:
+    """The lists of all ranks one after another; every rank has to call it."""
+    if world_size() == 1:
+        return own
+    lists: list[Any] = [None] * world_size()
+    dist.all_gather_object(lists, own)
+    return [each for found in lists for each in found]
+
+
 class _Gather(torch.autograd.Function):
     """Concatenate equal shards of all ranks on axis 0; backward is the sum of all ranks' gradients for our rows, which
     are equal, and so needs none but ours."""

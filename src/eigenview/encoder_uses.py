@@ -37,6 +37,7 @@ def probe_encoder(
     """The probe table of an encoder on labelled images, beside raw pixels."""
     from eigenview.data.cache import cache_folder
     from eigenview.data.sources import load_probe_sets
+    from eigenview.data.splitting import drawn
     from eigenview.models.export import load_encoder
     from eigenview.probes.features import extract, raw_pixels
     from eigenview.probes.protocol import probe_table
@@ -52,11 +53,11 @@ def probe_encoder(
     sets = load_probe_sets(spec, **sides, loader=LoaderConfig(), seed=seed, console=console)
     if sets is None:
         raise UserError(f"--data {spec} has no labels: a probe needs class subfolders, or an array file with labels.")
-    train, test = sets
+    train, test = drawn(sets[0], config.images, seed), sets[1]
     assert train.labels is not None
     assert test.labels is not None
     with counting(console, "features") as progress:
-        ours = tuple(extract(encoder.embed, part, progress=progress) for part in sets)
+        ours = tuple(extract(encoder.embed, part, progress=progress) for part in (train, test))
     with console.status("probes"):
         rows = {"raw pixels": (raw_pixels(train), raw_pixels(test)), "this encoder": (ours[0], ours[1])}
         return probe_table(
@@ -156,12 +157,20 @@ def read_embeddings(path: Path, column: str | None) -> np.ndarray:
 
     Raises UserError for a missing, damaged or empty file, and where the array to take is not clear.
     """
+    from eigenview.data.arrays import READ_ERRORS
+
     if not path.is_file():
         raise UserError(f"{path}: no such file. Give a .npy, .npz or .parquet of embeddings.")
     try:
         found = _arrays(path)
-    except (ValueError, OSError, EOFError) as error:
-        raise UserError(f"{path} cannot be read: {str(error).splitlines()[0]}") from None
+    except (
+        OSError,
+        TypeError,
+        AttributeError,
+        *READ_ERRORS,
+    ) as error:  # the two: an archive named .npy, or the reverse
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError(f"{path} cannot be read: {reason}") from None
     fitting = {k: v for k, v in found.items() if v.ndim == 2 and v.dtype.kind in "fiu"}
     if column is not None and column not in fitting:
         names = ", ".join(fitting) or "no numeric table"
@@ -177,7 +186,10 @@ def read_embeddings(path: Path, column: str | None) -> np.ndarray:
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
     if path.suffix == ".npy":
-        return {"array": np.load(path, allow_pickle=False)}
+        array = np.load(path, allow_pickle=False)
+        if not isinstance(array, np.ndarray):
+            raise ValueError("it is an archive of arrays; call it .npz")
+        return {"array": array}
     if path.suffix == ".npz":
         return runfiles.read_arrays(path)
     import pyarrow as pa
@@ -192,6 +204,8 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
         values = table[name].combine_chunks()
         kind = values.type
         if pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind):
+            if values.null_count:
+                raise ValueError(f"column {name} has {values.null_count:,} rows without a vector")
             widths = {len(v) for v in values}
             if len(widths) == 1 and len(values):
                 lists[name] = np.asarray(values.flatten()).reshape(len(values), -1)

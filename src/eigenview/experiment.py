@@ -16,6 +16,7 @@ where `results` maps cell name -> list of summaries (summary.json), one per seed
 
 from __future__ import annotations
 
+import glob
 import importlib.util
 import os
 import shutil
@@ -99,8 +100,11 @@ def run_experiment(
         cells = {cell: cells[cell] for cell in only.split(",")}
     results: dict[str, list[dict[str, Any]]] = {cell: [] for cell in cells}
     most: dict[str, int] = getattr(module, "most_seeds", {})
-    grid = [(seed, cell) for seed in range(seeds) for cell in cells if seed < most.get(cell, seeds)]
     root = Path("runs") / "experiments" / name / scale
+    if finished:  # all seeds there are: fewer than were collected before would silently replace them
+        seeds = max(seeds, *(_seeds(root, cell) for cell in cells))
+    whole = [(seed, cell) for seed in range(seeds) for cell in cells if seed < most.get(cell, seeds)]
+    grid = whole
     if finished:
         grid = [(seed, cell) for seed, cell in grid if (_directory(root, cell, seed) / runfiles.SUMMARY).exists()]
         if not grid:
@@ -114,8 +118,9 @@ def run_experiment(
     if only is not None:
         return results
     missing = [cell for cell, runs in results.items() if not runs]
+    fewer = len(whole) - len(grid) - sum(cell in missing for _, cell in whole)
     results = {cell: runs for cell, runs in results.items() if runs}
-    conclusion = _write(module, name, scale, results, directory, missing=missing)
+    conclusion = _write(module, name, scale, results, directory, missing=missing, fewer=fewer)
     if out is None:
         write_index(FOLDER)
     console.print(_table(module, results))
@@ -125,6 +130,13 @@ def run_experiment(
 
 def _directory(root: Path, cell: str, seed: int) -> Path:
     return root / f"{cell.replace(' ', '-')}-seed{seed}"
+
+
+def _seeds(root: Path, cell: str) -> int:
+    """One more than the largest seed that has ended."""
+    stem = f"{cell.replace(' ', '-')}-seed"
+    ended = [path.parent.name.removeprefix(stem) for path in root.glob(f"{glob.escape(stem)}*/{runfiles.SUMMARY}")]
+    return max((int(seed) + 1 for seed in ended if seed.isdecimal()), default=0)
 
 
 def _run_cell(
@@ -144,7 +156,8 @@ def _run_cell(
     if not (run.directory / runfiles.SUMMARY).exists():
         started = known and (run.directory / runfiles.CHECKPOINT).exists()
         if known and not started:
-            shutil.rmtree(run.directory)  # killed before its first checkpoint: nothing to lose
+            with runfiles.only_writer(run.directory):  # refused where another process is at it
+                shutil.rmtree(run.directory)  # killed before its first checkpoint: nothing to lose
         if started:
             pretrain(out=run.directory, resume=True, console=console)
         elif train is not None:
@@ -155,7 +168,11 @@ def _run_cell(
     kept = ("eigenview", "torch", "device", "threads", "commit", "started")
     # results are committed: where the images lie on this machine is nobody's business
     data = "/".join(Path(run.summary["data"]).parts[-2:])
-    summary = {**run.summary, "data": data, "environment": {key: environment[key] for key in kept}}
+    # a run that was resumed after a change of the code is of both
+    sessions = [environment, *environment.get("resumed", [])]
+    commits = dict.fromkeys(str(each["commit"]) for each in sessions)
+    origin = {key: environment[key] for key in kept} | {"commit": ", ".join(commits)}
+    summary = {**run.summary, "data": data, "environment": origin}
     if hasattr(module, "measure"):
         path = run.directory / MEASURED
         if not path.exists():
@@ -219,12 +236,17 @@ def _write(
     directory: Path,
     *,
     missing: list[str] | None,
+    fewer: int = 0,
 ) -> str:
-    """results.json after every cell; table and figure at the end, which leaves these cells `missing`."""
-    content: dict[str, Any] = {"experiment": name, "scale": scale, "complete": missing == [], "results": results}
+    """results.json after every cell; table and figure at the end, which leaves these cells `missing`, and of the others
+    `fewer` runs than there should be."""
+    complete = missing == [] and not fewer
+    content: dict[str, Any] = {"experiment": name, "scale": scale, "complete": complete, "results": results}
     conclusion = "" if missing is None else module.conclude(results)
     if missing:
         conclusion += f" Not run: {len(missing)} of {len(missing) + len(results)} cells ({', '.join(missing)})."
+    if fewer:
+        conclusion += f" Of {fewer + sum(map(len, results.values()))} runs of these cells {fewer} have not ended."
     content["conclusion"] = conclusion
     runfiles.write_json(directory / "results.json", content)
     if missing is not None:
@@ -232,7 +254,7 @@ def _write(
         lines = [header, ["---"] * len(header), *rows]
         title = (module.__doc__ or name).split("\n")[0]
         command = f"    eigenview experiment {name} --scale {scale} --seeds {max(len(r) for r in results.values())}"
-        command += " --finished" if missing else ""
+        command += "" if complete else " --finished"
         table = "\n".join("| " + " | ".join(line) + " |" for line in lines)
         text = f"# {title}\n\n{command}\n\n{table}\n\n{conclusion}\n\n{_origin(results)}\n\n![figure](figure.png)\n"
         runfiles.write_bytes(directory / "table.md", text.encode())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -111,8 +110,10 @@ def pretrain(
         if config is None:
             settled = dataclasses.replace(settled, data=str(data))
         settled = with_fields(settled, fields)
-    directory = Path(out) if out is not None else runfiles.next_run_dir(Path("runs"), settled.data, settled.method)
-    start(settled, directory, resume=resume, console=console or Console(), command=sys.argv)
+    given = None if out is None else Path(out)
+    with runfiles.run_dir(given, settled.data, settled.method) as directory:
+        # a call in Python is no command that repeats the run; config.json does
+        start(settled, directory, resume=resume, console=console or Console(), command=[])
     return Run(directory)
 
 

@@ -4,6 +4,8 @@ config.json         RunConfig as JSON (config.to_dict)
 environment.json    {"eigenview", "python", "torch", "platform", "device", "threads", "commit", "command": [...],
                      "started": ISO time, "defaults": the configuration this method starts from by default,
                      "estimated_memory_gb", "measured_memory_gb", "estimated_seconds": or null}
+                     of the run as it began; "resumed": a list of {"step", "started", "commit", "torch", "device",
+                     "eigenview"} where it was continued; "command" is empty for a call in Python
 metrics.jsonl       a row each monitor.log_every_steps steps: {"step", "epoch" (float), "seconds", "lr", "loss",
                      "terms": {name: weighted value}, "images_per_second", "target_momentum" (or null)}
 diagnostics.jsonl   a row each diagnosis: {"step", "epoch", "h": {measure: value}, "z": {measure: value},
@@ -32,12 +34,13 @@ from __future__ import annotations
 import csv
 import errno
 import io
+import itertools
 import json
 import math
 import os
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -60,9 +63,10 @@ ENCODER, ENCODER_CARD = "encoder.safetensors", "encoder.json"
 
 def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all: a temporary neighbour, flushed to disk, renamed over the target."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary: str | None = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as file:
             file.write(content)
             file.flush()
@@ -70,8 +74,10 @@ def write_bytes(path: Path, content: bytes) -> None:
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except OSError as error:
-        Path(temporary).unlink(missing_ok=True)
         raise UserError(f"{path} cannot be written: {error.strerror}. Free space or choose another --out.") from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)  # gone already when the rename worked
 
 
 def finite(value: Any) -> Any:
@@ -142,8 +148,9 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """The arrays of a .npz, never unpickling; empty for a missing file."""
     if not path.exists():
         return {}
-    with np.load(path, allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+    # opened here, since NumPy leaves the file open when the archive in it is damaged
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}
 
 
 def write_table(path: Path, header: tuple[str, ...], rows: Iterable[tuple[object, ...]]) -> None:
@@ -155,25 +162,53 @@ def write_table(path: Path, header: tuple[str, ...], rows: Iterable[tuple[object
     write_bytes(path, buffer.getvalue().encode())
 
 
+def read_table(path: Path) -> dict[str, str]:
+    """A CSV file of two columns as {first: second}, without its header."""
+    with path.open(newline="", encoding="utf-8", errors="replace") as file:
+        return {row[0]: row[1] for row in list(csv.reader(file))[1:] if len(row) == 2}
+
+
 def set_name(data: str) -> str:
     """The last folder or file in what the user gave as data: `photos` of hf:sets/photos?split=train."""
     return Path(data.removeprefix("hf:").partition("?")[0].rstrip("/")).name
 
 
-def next_run_dir(root: Path, data: str, method: str) -> Path:
-    """runs/<data>-<method>-<n> with the first free n."""
+@contextmanager
+def run_dir(given: Path | None, data: str, method: str, root: Path = Path("runs")) -> Iterator[Path]:
+    """The directory for a run: the one given, or `root`/<data>-<method>-<n> with the first free n, made at once so that
+    of runs started together each has its own. It is gone again where the run writes nothing into it."""
+    if given is not None:
+        yield given
+        return
     stem = f"{set_name(data) or 'data'}-{method}"
-    n = 1
-    while (root / f"{stem}-{n}").exists():
-        n += 1
-    return root / f"{stem}-{n}"
+    numbered = (root / f"{stem}-{n}" for n in itertools.count(1))
+    if os.environ.get("LOCAL_RANK", "0") != "0" or os.environ.get("SLURM_PROCID", "0") != "0":
+        yield next(path for path in numbered if not path.exists())  # the first process makes and writes its own
+        return
+    had_root, directory = root.exists(), None
+    while directory is None:
+        path = next(path for path in numbered if not path.exists())
+        try:
+            path.mkdir(parents=True)
+            directory = path
+        except FileExistsError:  # somebody else's since
+            continue
+        except OSError as error:
+            raise UserError(f"{path} cannot be created: {error.strerror}. Choose another place with --out.") from error
+    try:
+        yield directory
+    finally:
+        with suppress(OSError):  # refused where there is anything in it
+            directory.rmdir()
+            if not had_root:
+                root.rmdir()
 
 
 def claim(directory: Path) -> None:
     """Refuse a directory that already holds something that is not ours to overwrite; create it otherwise."""
     if directory.exists() and not directory.is_dir():
         raise UserError(f"--out {directory} is a file; give a directory.")
-    if directory.exists() and any(directory.iterdir()):
+    if directory.exists() and any(path.name != WRITER for path in directory.iterdir()):
         what = "another run" if (directory / CONFIG).exists() else "other files"
         hint = "Continue it with --resume, or choose" if what == "another run" else "Choose"
         raise UserError(f"--out {directory} already holds {what}. {hint} another --out.")
@@ -189,7 +224,10 @@ def only_writer(directory: Path) -> Iterator[None]:
 
     The system lets go of the lock when the process ends, however it ends, so that a killed run can be resumed at once.
     """
-    handle = os.open(directory / WRITER, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        handle = os.open(directory / WRITER, os.O_RDWR | os.O_CREAT, 0o644)
+    except OSError as error:
+        raise UserError(f"{directory} cannot be written: {error.strerror}. Choose another --out.") from error
     try:
         _lock(handle, directory)
         os.truncate(handle, 0)

@@ -68,6 +68,20 @@ def test_every_method_trains_with_them(method: str) -> None:
     assert all(p.grad is not None and p.grad.isfinite().all() for p in module.network.encoder.parameters())
 
 
+@pytest.mark.parametrize("method", ["isoloss", "directcopy"])
+def test_whole_views_alone_are_predicted_with_their_own_matrices(method: str) -> None:
+    """As in a diagnosis, which sees no local crops; `order` before keeps a matrix for each view."""
+    module = build_module(make_plan(config(method, objective={"order": "before"})))
+    module.training_step({"index": torch.arange(16)}, 0)
+    guess = module.objective.predictor
+    assert len(guess.W) == 5
+    z = torch.randn(2, 6, guess.W.shape[-1])
+    found = module.predict(z)
+    assert found is not None
+    for k in range(2):
+        torch.testing.assert_close(found[k], z[k] @ guess.W[k].to(z.dtype).T)
+
+
 @pytest.mark.ddp
 @pytest.mark.parametrize("method", ["byol", "simsiam", "isoloss", "vicreg"])
 def test_processes_agree(processes: ProcessPool, method: str) -> None:

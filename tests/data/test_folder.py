@@ -142,6 +142,11 @@ def test_unlabelled_test_folder_is_not_used(tmp_path: Path, make_images: MakeIma
     pair = load_probe_sets(str(tmp_path / "set"), size=16)
     assert pair is not None
     assert [len(part) for part in pair] == [8, 2]
+    for name in ("cat", "dog"):
+        make_images(tmp_path / "set" / "val" / name, 2)
+    pair = load_probe_sets(str(tmp_path / "set"), size=16)
+    assert pair is not None
+    assert [len(part) for part in pair] == [10, 4]
 
 
 @pytest.mark.parametrize(
@@ -237,6 +242,33 @@ def test_dangling_link_is_listed(tmp_path: Path, make_images: MakeImages) -> Non
     (tmp_path / "set" / "gone.jpg").symlink_to(tmp_path / "nowhere")
     (skipped,) = load_images(str(tmp_path / "set")).skipped
     assert skipped.reason == "No such file or directory"
+
+
+def test_an_entry_that_cannot_be_looked_at_is_lost_alone(tmp_path: Path, make_images: MakeImages) -> None:
+    root = tmp_path / "set"
+    for name in ("cat", "dog"):
+        make_images(root / name, 3)
+    for name in ("round", "round.png"):
+        (root / "cat" / name).symlink_to(root / "cat" / name)
+        (root / name).symlink_to(root / name)
+    (root / "dog" / "through.png").symlink_to(root / "dog" / "000.png" / "below")
+    images = load_images(str(root), size=20)
+    assert len(images) == 6
+    assert sorted(os.path.relpath(each.path, root) for each in images.skipped) == [
+        "cat/round",
+        "cat/round.png",
+        "dog/through.png",
+        "round",
+        "round.png",
+    ]
+
+
+def test_a_single_image_leaves_the_cache_of_its_folder(tmp_path: Path, make_images: MakeImages, cache: Path) -> None:
+    paths = make_images(tmp_path / "set", 3)
+    load_images(str(tmp_path / "set"), size=20)
+    (kept,) = cache.glob("*.npy")
+    load_images(str(paths[0]), size=20)
+    assert kept.exists()
 
 
 def test_cache_is_reused_and_rebuilt(

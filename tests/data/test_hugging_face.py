@@ -22,7 +22,7 @@ from eigenview.data.sources import load_images, load_probe_sets
 from eigenview.data.streams import StreamedSet
 from eigenview.errors import UserError
 from eigenview.run import pretrain
-from eigenview.runfiles import next_run_dir
+from eigenview.runfiles import run_dir
 from tests.data.conftest import MakeImages
 from tests.data.test_pack import FIELDS, all_of, loss_curve, stop_at
 from tests.data.test_shards import png
@@ -319,4 +319,5 @@ def test_a_run_has_the_folder_s_loss_curve_and_resumes_within_an_epoch(tmp_path:
 
 @pytest.mark.parametrize("spec", ["photos-saved", "hf:photos-saved", "hf:sets/photos-saved/?split=train&streaming=1"])
 def test_a_run_is_named_after_the_folder(spec: str, tmp_path: Path) -> None:
-    assert next_run_dir(tmp_path, spec, "vicreg") == tmp_path / "photos-saved-vicreg-1"
+    with run_dir(None, spec, "vicreg", tmp_path) as directory:
+        assert directory == tmp_path / "photos-saved-vicreg-1"

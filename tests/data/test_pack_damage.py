@@ -39,6 +39,11 @@ DAMAGE: dict[str, tuple[Any, str]] = {
     "missing": (lambda p: (p / "train.npy").unlink(), r"train\.npy is missing"),
     "swapped": (lambda p: np.save(p / "train.npy", np.zeros((3, 3, 16, 16))), "is damaged"),
     "labels": (lambda p: np.save(p / "train-labels.npy", np.array([0, 1, 7])), r"train-labels\.npy is damaged"),
+    "label header": (
+        lambda p: (p / "train-labels.npy").write_bytes((p / "train-labels.npy").read_bytes().replace(b")", b"(", 1)),
+        r"train-labels\.npy is damaged",
+    ),
+    "label archive": (lambda p: (p / "train-labels.npy").write_bytes(b"PK\3\4" * 40), r"train-labels\.npy is damaged"),
     "no labels": (lambda p: (p / "train-labels.npy").unlink(), r"train-labels\.npy cannot be read"),
     "no json": (lambda p: (p / MANIFEST).write_text("{"), "damaged or no manifest"),
     "list": (lambda p: (p / MANIFEST).write_text("[]"), "damaged or no manifest"),

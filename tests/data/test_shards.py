@@ -173,6 +173,56 @@ def test_a_shard_that_ends_or_breaks_in_the_middle_is_listed_and_used_so_far(tmp
         load_images(str(tmp_path), loader=LoaderConfig(strict=True))
 
 
+@pytest.mark.parametrize(
+    ("tail", "reason"),
+    [
+        (bytes(3 << 20), "ends mid-file"),  # room was made for it, the rest never came
+        (b"", "goes on after its end mark"),
+    ],
+    ids=["zeros", "two tars in one"],
+)
+def test_what_follows_the_end_of_a_shard_is_not_silently_lost(tmp_path: Path, tail: bytes, reason: str) -> None:
+    first = write_tar(tmp_path / "0.tar", samples(range(4), "none"))
+    first.write_bytes(
+        first.read_bytes() + (tail or write_tar(tmp_path / "x" / "1.tar", samples(range(4, 6))).read_bytes())
+    )
+    (skipped,) = load_images(str(first), size=20).skipped
+    assert skipped.reason == f"{reason}, 4 images before that are used"
+    assert ids(first) == [0, 1, 2, 3]
+
+
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("size", [1 << 20, 1 << 40, 1 << 64])
+@pytest.mark.parametrize("kind", [tarfile.XHDTYPE, tarfile.GNUTYPE_LONGNAME])
+def test_a_header_that_is_too_long_is_damage(tmp_path: Path, kind: bytes, size: int) -> None:
+    """PAX records are searched in quadratic time: a megabyte of digits would take hours."""
+    member = tarfile.TarInfo("x")
+    member.type, member.size = kind, size
+    head = member.tobuf(tarfile.GNU_FORMAT)[:512]
+    good = write_tar(tmp_path / "good.tar", samples(range(2), "none"), tarfile.USTAR_FORMAT).read_bytes()
+    content = good[: good.rindex(png(1)) + -(-len(png(1)) // 512) * 512] + head
+    (tmp_path / "bad").mkdir()
+    (tmp_path / "bad" / "0.tar").write_bytes(content + b"1" * (1 << 20) + bytes(1024))
+    images = load_images(str(tmp_path / "bad"), size=20)
+    assert [each.reason for each in images.skipped] == [
+        "is damaged or no uncompressed tar, 2 images before that are used"
+    ]
+
+
+def test_a_label_that_is_half_a_character_is_none(tmp_path: Path) -> None:
+    members = samples(range(2), "json")
+    members["000001.json"] = b'{"label": "\\ud83d"}'
+    images = load_images(str(write_tar(tmp_path / "0.tar", members)), size=20)
+    assert images.labels is None
+    assert images.notes == ("no labels: 1 of 2 samples have none",)
+
+
+def test_a_folder_whose_name_is_not_utf8(tmp_path: Path) -> None:
+    folder = os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9")
+    write_tar(Path(folder) / "0.tar", samples(range(3)))
+    assert ids(folder, LoaderConfig()) == [0, 1, 2]
+
+
 def test_shards_that_are_missing_or_hold_nothing(tmp_path: Path) -> None:
     write_tar(tmp_path / "0.tar", samples(range(4), "none"))
     with pytest.raises(UserError, match=r"2 of 3 shards are missing \(.*1\.tar, .*2\.tar\)"):
@@ -182,6 +232,10 @@ def test_shards_that_are_missing_or_hold_nothing(tmp_path: Path) -> None:
             load_images(str(tmp_path / pattern))
     with pytest.raises(UserError, match="neither a path that exists"):
         load_images(str(tmp_path / "nothing.tar"))
+    (tmp_path / "1.tar").symlink_to(tmp_path / "gone" / "1.tar")
+    with pytest.raises(UserError, match=r"1 of 2 shards are missing \(.*1\.tar\)"):
+        load_images(str(tmp_path))
+    (tmp_path / "1.tar").unlink()
     write_tar(tmp_path / "1.tar", {"a.txt": b"text"})
     (tmp_path / "2.tar").write_bytes(b"")
     (tmp_path / "3.tar").write_bytes(b"\x1f\x8b nonsense" * 100)

@@ -18,6 +18,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from eigenview import runfiles
 from eigenview.cli import run
+from eigenview.data import augment
 from eigenview.engine import estimate
 from eigenview.engine.estimate import Timing, make_estimate, show_estimate
 from eigenview.engine.module import PretrainModule
@@ -292,6 +293,14 @@ def test_time_beyond_the_largest_trial_is_what_more_images_add(monkeypatch: pyte
     assert timing is not None
     assert timing.images in (15, 16)
     assert timing.seconds == pytest.approx(0.178)
+
+
+def test_a_trial_compiles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each number of images would be compiled anew, for most of a minute."""
+    monkeypatch.setattr(augment, "_compiled", lambda device_type: pytest.fail("compiled"))
+    plan, module = planned(**FEW, compile_augmentation=True)
+    assert make_estimate(plan, module, 200).timing is not None
+    assert module.config.compile_augmentation
 
 
 def test_a_trial_has_whole_micro_batches_and_computes_activations_twice(monkeypatch: pytest.MonkeyPatch) -> None:

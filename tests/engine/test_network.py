@@ -13,7 +13,7 @@ from eigenview.config import NetworkConfig, OptimConfig
 from eigenview.engine.contradictions import coupling_note, refuse_contradictions
 from eigenview.engine.network import build_network
 from eigenview.engine.optim import build_optimizer
-from eigenview.engine.plan import make_plan
+from eigenview.engine.plan import make_plan, own_device
 from eigenview.engine.train import build_module
 from eigenview.errors import NonFiniteError, UserError
 from eigenview.models.heads import predictor
@@ -170,6 +170,16 @@ def test_a_share_of_the_images_is_drawn_with_the_seed() -> None:
     assert not (first == third).all()
 
 
+def test_a_few_probe_images_are_no_batch_to_judge_by(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (10, 16, 16, 3), np.uint8)
+    np.savez(tmp_path / "few.npz", x=pixels, y=np.arange(10) % 2)
+    plan = make_plan(config("vicreg", probe_data=str(tmp_path / "few.npz")))
+    assert plan.probes is not None
+    assert len(plan.probes[1]) == 2
+    assert len(plan.held_out) == 16
+    assert plan.held_out_note == "16 images held out of training"
+
+
 def test_probes_can_be_fitted_on_fewer_images() -> None:
     plan = make_plan(config("vicreg", probe={"images": 200}))
     assert plan.probes is not None
@@ -181,7 +191,38 @@ def test_a_stratified_share_has_the_classes_alike() -> None:
     part = make_plan(config("vicreg", data_fraction=0.25, stratified=True)).train
     assert whole.labels is not None
     assert part.labels is not None
-    assert np.bincount(part.labels).tolist() == [round(0.25 * n) for n in np.bincount(whole.labels)]
+    shares = 0.25 * np.bincount(whole.labels)
+    assert len(part) == round(0.25 * len(whole))
+    assert np.abs(np.bincount(part.labels) - shares).max() < 1
+
+
+def test_a_stratified_share_of_small_classes_is_as_large_as_asked(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=np.zeros((300, 16, 16, 3), np.uint8), y=np.arange(300) // 3)
+    asked = {"data": str(tmp_path / "x.npz"), "data_fraction": 0.1, "stratified": True, "batch_size": 8}
+    whole = make_plan(config("vicreg", **{**asked, "data_fraction": 1.0})).train
+    first, second = (make_plan(config("vicreg", **asked, seed=seed)).train for seed in (0, 1))
+    assert len(first) == len(second) == round(0.1 * len(whole))
+    assert first.labels is not None
+    assert second.labels is not None
+    assert np.bincount(first.labels).max() == 1
+    assert first.labels.tolist() != second.labels.tolist()
+
+
+def test_a_share_smaller_than_a_batch_names_the_share() -> None:
+    with pytest.raises(UserError, match=r"144 readable images.*--data-fraction 0.1; a batch of 256.*larger --data-fr"):
+        make_plan(config("vicreg", data_fraction=0.1, batch_size=256))
+
+
+@pytest.mark.parametrize("variable", ["LOCAL_RANK", "SLURM_LOCALID"])
+def test_each_of_several_processes_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    assert own_device(2) == torch.device("cpu") or torch.cuda.is_available()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    for name in ("LOCAL_RANK", "SLURM_LOCALID"):
+        monkeypatch.delenv(name, raising=False)
+    assert own_device(2) == torch.device("cuda", 0)  # the process that starts the others
+    monkeypatch.setenv(variable, "1")
+    assert own_device(2) == torch.device("cuda", 1)
+    assert own_device(1) == torch.device("cuda", 0)
 
 
 def test_a_stratified_share_of_unlabelled_images_is_refused(tmp_path: Path) -> None:

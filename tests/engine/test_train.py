@@ -56,6 +56,31 @@ def test_a_collapse_ends_the_run_early_where_asked(tmp_path: Path) -> None:
     assert summary["verdict"] == "complete collapse"
     assert summary["finished"] is False
     assert runfiles.read_rows(out / runfiles.METRICS)[-1]["epoch"] < 30
+    steps = runfiles.read_rows(out / runfiles.DIAGNOSTICS)[-1]["step"]
+    assert summary["images_per_second"] == pytest.approx(steps * 128 / summary["seconds"], rel=0.02)
+
+
+def test_a_run_whose_features_are_not_finite_has_its_verdict_and_its_report(tmp_path: Path) -> None:
+    """One step at a rate that blows the weights up: the loss was finite, the network is not."""
+    out = tmp_path / "run"
+    args = [
+        "pretrain",
+        "--epochs",
+        "1",
+        "--batch-size",
+        "1200",
+        "--optim.lr-per-256",
+        "1e30",
+        "--optim.warmup-epochs",
+        "0",
+    ]
+    assert run([*args, *SMALL, "--out", str(out)]) == 1
+    summary = runfiles.read_json(out / runfiles.SUMMARY)
+    assert summary["verdict"] == "diverged"
+    assert summary["finished"] is False
+    assert summary["images_per_second"] is None
+    assert (out / runfiles.REPORT).exists()
+    assert not (out / runfiles.ENCODER).exists()
 
 
 def test_the_same_seed_gives_the_same_run_and_another_does_not(tmp_path: Path) -> None:

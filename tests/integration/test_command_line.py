@@ -5,13 +5,15 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from eigenview import runfiles
+from eigenview import commands, runfiles
 from eigenview.cli import run
+from eigenview.config import RunConfig
 
 SMALL = ["--epochs", "1", "--batch-size", "64", "--monitor.images", "32", "--probe.few-label-draws", "1"]
 
@@ -118,6 +120,27 @@ def test_bad_input_is_one_line_with_a_way_out_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("args", "encoder", "epochs"),
+    [
+        (["--method", "byol", "{root}/photos"], "conv-small", 40),
+        (["{root}/photos", "--method", "byol"], "conv-small", 40),
+        (["--epochs", "7", "{root}/photos"], "conv-small", 7),
+        (["--method", "byol", "digits"], "conv-tiny", 60),
+        (["--method", "byol"], "conv-tiny", 60),
+    ],
+)
+def test_the_recipe_is_that_of_the_data_wherever_they_stand(
+    args: list[str], encoder: str, epochs: int, photos: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    seen: list[RunConfig[Any]] = []
+    monkeypatch.setattr(commands, "_train", lambda config, directory, *, resume: seen.append(config) or 0)
+    assert run(["pretrain", *(arg.format(root=photos) for arg in args)]) == 0
+    assert (seen[0].encoder, seen[0].epochs) == (encoder, epochs)
+    assert Path(seen[0].data).name == Path(args[-1].format(root=photos) if "root" in args[-1] else seen[0].data).name
+
+
 def test_a_finished_run_holds_every_file_of_the_design(finished: Path) -> None:
     names = [runfiles.CONFIG, runfiles.ENVIRONMENT, runfiles.SUMMARY, runfiles.PROBES, runfiles.METRICS]
     names += [runfiles.DIAGNOSTICS, runfiles.SPECTRA, runfiles.GALLERY, runfiles.REPORT, runfiles.CHECKPOINT]
@@ -173,6 +196,9 @@ def test_probe_embed_diagnose_report_export(
     assert run(["probe", str(finished), "--data", data, "--labels-per-class", "5", "--out", f"{tmp_path}/p.json"]) == 0
     table = runfiles.read_json(tmp_path / "p.json")
     assert [row["features"] for row in table["rows"]] == ["raw pixels", "this encoder"]
+    assert "96 training and 24 test images" in table["protocols"]["linear"]
+    assert run(["probe", str(finished), "--data", data, "--images", "40", "--out", f"{tmp_path}/p.json"]) == 0
+    assert "40 training and 24 test images" in runfiles.read_json(tmp_path / "p.json")["protocols"]["linear"]
     parquet = tmp_path / "e.parquet"
     assert run(["embed", str(finished), data, "--out", str(parquet)]) == 0
     rows = pq.read_table(parquet)
@@ -185,6 +211,28 @@ def test_probe_embed_diagnose_report_export(
     assert run(["report", str(finished), str(finished), "--out", f"{tmp_path}/r.html"]) == 0
     assert "<html" in (tmp_path / "r.html").read_text()
     refused(capsys, ["export", str(finished), "--format", "timm"], "conv-small")
+
+
+def test_damaged_embeddings_are_said_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    x = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
+    np.save(tmp_path / "x.npy", x)
+    np.savez(tmp_path / "x.npz", x)
+    (tmp_path / "array.npz").write_bytes((tmp_path / "x.npy").read_bytes())
+    (tmp_path / "archive.npy").write_bytes((tmp_path / "x.npz").read_bytes())
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "x.npz").read_bytes()[:900])
+    pq.write_table(pa.table({"h": [[1.0, 2.0], None, [3.0, 4.0]]}), tmp_path / "null.parquet")
+    for name in ("array.npz", "archive.npy", "cut.npz"):
+        refused(capsys, ["diagnose", str(tmp_path / name)], f"{name} cannot be read")
+    refused(capsys, ["diagnose", str(tmp_path / "null.parquet")], "column h has 1 rows without a vector")
+
+
+def test_two_rows_are_too_few_for_a_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).normal(size=(2, 8)))
+    assert run(["diagnose", str(tmp_path / "x.npy"), "--json"]) == 0
+    assert '"verdict": "too early to judge"' in capsys.readouterr().out
 
 
 def test_diagnose_tells_collapsed_embeddings_from_healthy_ones(

@@ -132,6 +132,15 @@ def test_a_folder_of_others_is_refused_and_an_earlier_simulation_replaced(
     assert "is a file; give a directory." in capsys.readouterr().err
 
 
+def test_what_a_simulation_left_in_its_folder_is_its_own(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    command = ["simulate", "directset", "--out", str(out), "--png", str(out / "mine.png")]
+    assert run(command) == 0
+    (out / ".figure.html.killed").touch()
+    assert run(command) == 0
+    assert run(command[:-2]) == 2  # a picture that is not asked for is somebody's
+
+
 def test_without_a_folder_it_writes_below_simulations(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert run(["simulate", "directset"]) == 0

@@ -103,6 +103,12 @@ def test_the_small_stem_keeps_the_resolution(library, size, stem, small):
     assert sides == [size if small else -(-size // 4)]
 
 
+def test_the_small_stem_of_a_network_with_other_norms():
+    encoder, width = build_encoder("timm:resnet50_gn", size=32)
+    assert features(encoder, 32).shape == (3, width)
+    assert encoder.get_submodule("conv1").stride == (1, 1)
+
+
 def test_the_last_norm_of_a_block_starts_as_the_library_has_it():
     for library, value in (("timm", 0.0), ("torchvision", 1.0)):
         encoder, _ = build_encoder(f"{library}:resnet18", size=32)

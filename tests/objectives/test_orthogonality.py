@@ -55,6 +55,19 @@ def test_only_weights_far_from_the_rule_are_warned_of() -> None:
     )
 
 
+def test_the_rule_knows_the_papers_sum_over_dimensions() -> None:
+    """invariance 25 per sample and dimension is 25 / D of the paper's sum: the same loss has the same rule."""
+    code = VICRegConfig(invariance=25.0, variance=25.0, covariance="auto")
+    paper = VICRegConfig(invariance=25 / 64, variance=12.5, covariance="auto", convention="paper")
+    z = Views(z=torch.randn(2, 20, 64))
+    first, second = (VICReg.build(each, representation=8, width=64, views=2)(z) for each in (code, paper))
+    for name, value in first.items():
+        torch.testing.assert_close(second[name], value)
+    same = VICRegConfig(invariance=25 / 512, variance=12.5, covariance=1.0, convention="paper")
+    assert note("vicreg", VICRegConfig(), 512) is None
+    assert note("vicreg", same, 512) is None
+
+
 def test_a_negative_weight_is_refused() -> None:
     with pytest.raises(UserError, match=r"objective\.covariance is -0.5; allowed: 0 or more, or auto"):
         VICRegConfig(covariance=-0.5)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
@@ -25,6 +26,9 @@ IMAGES, LABELS = ("images", "x", "arr_0"), ("labels", "y")
 # the four arrays of a file with splits; the second as MedMNIST writes it
 HALVES = (("x_train", "y_train", "x_test", "y_test"), ("train_images", "train_labels", "test_images", "test_labels"))
 
+READ_ERRORS = (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, tokenize.TokenError, SyntaxError)
+READ_ERRORS += (MemoryError, OverflowError)
+"""What NumPy raises for files whose headers are damaged, besides OSError."""
 _IN_MEMORY_BYTES = 64e6
 """A resized copy up to this size is made in memory at each start: that takes less than a second or two."""
 
@@ -187,7 +191,7 @@ def _open(path: Path) -> np.ndarray:
     """A .npy, memory-mapped copy-on-write: torch shares such memory without a warning and the file stays as it is."""
     try:
         return np.lib.format.open_memmap(path, mode="c")
-    except (OSError, ValueError, EOFError) as error:
+    except (OSError, *READ_ERRORS) as error:
         raise UserError(_damaged(path, error)) from error
 
 
@@ -202,7 +206,7 @@ def _open_all(path: Path) -> dict[str, np.ndarray]:
             file.seek(0)
             with np.load(file, allow_pickle=False) as archive:
                 return {name: archive[name] if name in known else np.empty(0) for name in archive.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+    except (OSError, *READ_ERRORS) as error:
         raise UserError(_damaged(path, error)) from error
 
 

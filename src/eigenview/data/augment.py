@@ -173,7 +173,7 @@ def transformed(images: Tensor, params: Params, plan: JitterPlan, spec: ViewSpec
 @functools.cache
 def _compiled(device_type: str) -> Callable[..., Tensor]:
     """`transformed` by torch.compile; on a GPU "reduce-overhead" replays it as a CUDA graph."""
-    from torch._dynamo.exc import TorchDynamoException
+    from torch._dynamo.exc import FailOnRecompileLimitHit, TorchDynamoException
 
     mode = "default" if device_type == "cpu" else "reduce-overhead"
     compiled = torch.compile(transformed, fullgraph=True, dynamic=False, mode=mode)
@@ -181,7 +181,7 @@ def _compiled(device_type: str) -> Callable[..., Tensor]:
     def transform(*args: Any) -> Tensor:
         try:
             return compiled(*args)
-        except TorchDynamoException as error:
+        except (TorchDynamoException, FailOnRecompileLimitHit) as error:
             why = str(getattr(error, "inner_exception", error)).partition("\n")[0]
             raise UserError(
                 f"torch.compile could not compile the augmentation ({why}). Leave compiling out."

@@ -65,6 +65,7 @@ class Batches:
         self.is_resident = images.pixels is not None if is_resident is None else is_resident
         self.steps_per_epoch = len(images) // batch_size
         self.replaced: list[Skipped] = []
+        self._broken: set[int] = set()
         self._step = 0
 
     def __len__(self) -> int:
@@ -163,7 +164,9 @@ class Batches:
             path = printable(self.images.paths[row])
             if len(broken) == rows:
                 raise UserError(f"none of {rows} images of a batch can be read any more ({path}: {reason}).")
-            self.replaced.append(Skipped(path, reason))
+            if row not in self._broken:  # once, not in every epoch
+                self._broken.add(row)
+                self.replaced.append(Skipped(path, reason))
 
 
 class _Slices:

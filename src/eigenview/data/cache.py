@@ -75,7 +75,7 @@ class Entry:
         digest = hashlib.sha256(f"{DECODE_VERSION}\0".encode())
         for name, size, modified in listing:
             digest.update(os.fsencode(name) + f"\0{size}\0{modified}\0".encode())
-        where = hashlib.sha256(os.fsencode(place.resolve()) + b"\0" + what.encode())
+        where = hashlib.sha256(os.fsencode(place.resolve()) + b"\0" + os.fsencode(what))
         return Entry(where.hexdigest()[:12], digest.hexdigest()[:20], shelf or user_cache())
 
     def _file(self, kind: str) -> Path:

@@ -42,9 +42,9 @@ class Folder:
         """
         if self.root.is_file():
             status = self.root.stat()
-            part = Part(
-                self.root.parent, (File(self.root.name, status.st_size, status.st_mtime_ns),), (self.root.name,)
-            )
+            file = File(self.root.name, status.st_size, status.st_mtime_ns)
+            # an entry of its own in the cache: it is not what its folder has become
+            part = Part(self.root.parent, (file,), (file.name,), what=file.name)
             return read_part(part, self.root, self.root.stem, (), request)
         found = self._scan()
         part = choose_part(found, split)

@@ -69,10 +69,13 @@ def scan(root: Path) -> Listing:
                 for entry in entries:
                     if entry.name.startswith("."):
                         continue
-                    if entry.is_dir():
-                        open_folders.append((f"{below}{entry.name}/", above | {identity}))
-                    else:
-                        _note(entry, below, found)
+                    try:
+                        if entry.is_dir():
+                            open_folders.append((f"{below}{entry.name}/", above | {identity}))
+                        else:
+                            _note(entry, below, found)
+                    except OSError as error:  # a link in a circle or behind a closed door: this entry alone is lost
+                        _note_lost(entry, below, found, error)
         except OSError as error:
             found.closed.append(Skipped(printable(str(root / below)), f"cannot be listed: {error.strerror}"))
     found.files.sort()
@@ -90,6 +93,14 @@ def _note(entry: os.DirEntry[str], below: str, found: Listing) -> None:
         found.files.append(File(below + entry.name, 0, 0))
     else:
         found.others[suffix] += 1  # a pipe or a device
+
+
+def _note_lost(entry: os.DirEntry[str], below: str, found: Listing, error: OSError) -> None:
+    if os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+        found.files.append(File(below + entry.name, 0, 0))  # reported as unreadable
+    else:
+        path = printable(os.path.join(found.root, below, entry.name))
+        found.closed.append(Skipped(path, f"cannot be looked at: {error.strerror}"))
 
 
 @dataclass(frozen=True)
@@ -140,8 +151,13 @@ def choose_part(found: Listing, split: Split) -> Part:
         return Part(found.root, tuple(found.files), label_names if folders else names)
     if split == "train":
         kind = "train" if "train" in folders else "val" if "val" in folders else "test"
-    elif "test" in folders or "val" in folders:
-        kind = "test" if "test" in folders else "val"
+    elif kinds := [kind for kind in ("test", "val") if kind in folders]:
+        # as in competitions: of an unlabelled test/ nothing can be learnt about the probes, of val/ beside it much
+        inside = {kind: folders[kind] + "/" for kind in kinds}
+        labelled = [
+            k for k in kinds if class_labels([n.removeprefix(inside[k]) for n in names if n.startswith(inside[k])])[1]
+        ]
+        kind = (labelled or kinds)[0]
     else:
         raise UserError(f"{found.root} has no test/ or val/ folder; add one, or give a folder without splits.")
     prefix = folders[kind] + "/"

@@ -25,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from eigenview.data.arrays import Stored, as_image_set
+from eigenview.data.arrays import READ_ERRORS, Stored, as_image_set
 from eigenview.data.cache import HEADER_BYTES, map_rows
 from eigenview.data.images import ImageSet, Skipped, Split
 from eigenview.data.pieces import Piece
@@ -156,11 +156,16 @@ class Pack:
         path = labels_file(self.root, part)
         try:
             content = path.read_bytes()
-            labels = np.load(io.BytesIO(content), allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise UserError(f"{path} cannot be read. {_pack_again(self.root)}") from error
-        is_whole = isinstance(labels, np.ndarray) and labels.dtype == np.int64 and labels.shape == (about.images,)
-        if zlib.crc32(content) != about.labels_crc or not is_whole:
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}. {_pack_again(self.root)}") from error
+        try:
+            # first the checksum: a damaged header is an error of any kind to NumPy
+            labels = (
+                np.load(io.BytesIO(content), allow_pickle=False) if zlib.crc32(content) == about.labels_crc else None
+            )
+        except READ_ERRORS:
+            labels = None
+        if not isinstance(labels, np.ndarray) or labels.dtype != np.int64 or labels.shape != (about.images,):
             raise UserError(f"{path} is damaged: it does not fit {MANIFEST}. {_pack_again(self.root)}")
         if labels.min() < 0 or labels.max() >= len(about.class_names):
             raise UserError(f"{path} has labels beyond the {len(about.class_names)} classes of {MANIFEST}.")

@@ -32,6 +32,16 @@ from eigenview.errors import UserError
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MOST_SHARDS = 1_000_000
 _MOST_LABEL_BYTES = 1_000_000
+_MOST_HEADER_BYTES = 1 << 14
+_MOST_PADDING = 1 << 20
+"""Zeros at the end of a tar: two blocks of 512 bytes, by most programs up to a multiple of 10,240."""
+_EXTENDED = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
 
 
 def find_shards(spec: str) -> Shards | None:
@@ -39,10 +49,11 @@ def find_shards(spec: str) -> Shards | None:
     path = Path(spec).expanduser()
     if path.is_dir():
         try:
-            tars = tuple(sorted(each for each in path.iterdir() if each.suffix.lower() == ".tar" and each.is_file()))
+            named = sorted(each for each in path.iterdir() if each.suffix.lower() == ".tar")
         except OSError:
             return None  # told better by the folder, which is what it then is
-        return Shards(spec, path, tars) if tars and not scan(path).files else None
+        tars = tuple(each for each in named if each.is_file() or (each.is_symlink() and not each.exists()))
+        return Shards(spec, path, _all_there(spec, tars)) if tars and not scan(path).files else None
     if path.suffix.lower() != ".tar":
         return None
     if path.is_file():
@@ -50,13 +61,18 @@ def find_shards(spec: str) -> Shards | None:
     if not _RANGE.search(str(path)):
         return None
     tars = tuple(Path(name) for name in _expanded(str(path)))
-    missing = [str(tar) for tar in tars if not tar.is_file()]
+    return Shards(spec, Path(os.path.commonpath([tar.parent for tar in tars])), _all_there(spec, tars))
+
+
+def _all_there(spec: str, tars: tuple[Path, ...]) -> tuple[Path, ...]:
+    """The same. Raises UserError where some are missing, or are links that lead nowhere."""
+    missing = [printable(str(tar)) for tar in tars if not tar.is_file()]
     if missing:
         raise UserError(
             f"{spec}: {len(missing)} of {len(tars)} shards are missing ({', '.join(missing[:3])}). "
             "Copy them there, or name only those that are."
         )
-    return Shards(spec, Path(os.path.commonpath([tar.parent for tar in tars])), tars)
+    return tars
 
 
 def _expanded(pattern: str) -> list[str]:
@@ -157,6 +173,18 @@ class _Indexed:
     problem: str = ""
 
 
+class _Bounded(tarfile.TarInfo):
+    """A member whose extended header (a long name, PAX records) is not longer than any honest one.
+
+    Python reads such a header whole, and searches PAX records in time that grows with the square of their length.
+    """
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _EXTENDED and not 0 <= self.size <= _MOST_HEADER_BYTES:
+            raise tarfile.ReadError("damaged")
+        return super()._proc_member(tar)  # type: ignore[misc,no-any-return]
+
+
 @functools.cache
 def _index(path: str, size: int, modified: int) -> _Indexed:
     """The samples of a tar in order, and what is wrong with it. A new size or time of the file is a new index."""
@@ -164,7 +192,8 @@ def _index(path: str, size: int, modified: int) -> _Indexed:
     samples: dict[str, _Sample] = {}
     labels: dict[str, Label] = {}
     try:
-        with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:") as tar:  # r: only without compression
+        # r: only without compression
+        with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:", tarinfo=_Bounded) as tar:
             end = 0
             while (member := tar.next()) is not None:
                 # A header may claim any place and length; one that does not lead forward would be read for ever.
@@ -180,7 +209,11 @@ def _index(path: str, size: int, modified: int) -> _Indexed:
             block = file.read(512)
             if block != bytes(512):
                 raise tarfile.ReadError("damaged" if len(block) == 512 else "unexpected end of data")
-    except (tarfile.TarError, OSError, ValueError, RecursionError) as error:
+            if file.read(_MOST_PADDING).strip(b"\0"):
+                raise tarfile.ReadError("goes on")
+            if size - file.tell() > 0:  # room was made for more than was copied
+                raise tarfile.ReadError("unexpected end of data")
+    except (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError, RecursionError) as error:
         found.problem = f"{_reason(error)}, {len(samples)} images before that are used"
     for key, sample in samples.items():
         sample.label = labels.get(key)
@@ -193,6 +226,8 @@ def _index(path: str, size: int, modified: int) -> _Indexed:
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"cannot be read ({error.strerror})"
+    if "goes on" in str(error):
+        return "goes on after its end mark"
     if "unexpected end" in str(error) or "empty file" in str(error) or "truncated" in str(error):
         return "ends mid-file"
     return "is damaged or no uncompressed tar"
@@ -228,7 +263,9 @@ def _label(piece: Piece, suffix: str) -> Label:
         if suffix == ".cls":
             return int(content)
         value = json.loads(content)
+        label = value.get("label") if isinstance(value, dict) else None
+        if isinstance(label, str):
+            label.encode()  # JSON can spell half a character, which is no text
     except (ValueError, RecursionError):
         return None
-    label = value.get("label") if isinstance(value, dict) else None
     return label if isinstance(label, int | str) and not isinstance(label, bool) else None

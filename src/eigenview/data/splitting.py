@@ -31,6 +31,13 @@ def stratified_split(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndar
     return np.sort(np.concatenate([none, *train])), np.sort(np.concatenate([none, *test]))
 
 
+def drawn(images: ImageSet, most: int | None, seed: int) -> ImageSet:
+    """At most so many of the images to fit probes on, a function of the number of images and the seed."""
+    if most is None or most >= len(images):
+        return images
+    return images.take(np.sort(np.random.default_rng((seed, 3)).permutation(len(images))[:most]))
+
+
 def split_set(images: ImageSet, seed: int) -> tuple[ImageSet, ImageSet] | None:
     """One labelled set as (train, test) by `stratified_split`; None without labels.
 

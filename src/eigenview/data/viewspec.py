@@ -106,7 +106,8 @@ _BYOL_2 = replace(_BYOL_1, blur=0.1, solarize=0.2)
 # MoCo v2 (Chen et al. 2020, arXiv:2003.04297), taken over by SimSiam: crops from a fifth of the area.
 _MOCO_V2 = ViewSpec(crop_scale=(0.2, 1.0), blur=0.5)
 # Small images: SimCLR's appendix B.9 halves the colour strength and leaves the blur out; the other small versions
-# leave it out too, as solo-learn's settings for CIFAR do: 32 px have little detail to lose.
+# leave it out too, as solo-learn's settings of the asymmetric pair for CIFAR do: 32 px have little detail to lose. (Its
+# settings of SimCLR and SimSiam keep it, and SimSiam's crops go down to 0.08: simsiam-small is MoCo v2's instead.)
 # Digits: a mirrored digit is another sign, and there is no colour to change. The smallest crop was chosen on 338 images
 # held out of the training split: accuracy with 10 labels per class from 0.2 92.4 %, 0.4 93.5 %, 0.6 94.2 %, 0.8 93.4 %
 # (means of three seeds; VICReg, 60 steps of 220, 16 px). The best three are hardly apart.

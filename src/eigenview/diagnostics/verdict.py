@@ -131,6 +131,8 @@ def _judge_rank(measures: Mapping[str, Any], width: int, what: str) -> Finding:
     rank, rankme, spread = (_read(measures, name) for name in ("effective_rank", "rankme_centred", "spread"))
     # bias_ratio is participation_ratio / (N - 1); both are above 0 where anything varies
     possible = min(width, round(_read(measures, "participation_ratio") / _read(measures, "bias_ratio")))
+    if possible < 2:
+        return "too early to judge", f"so few {what.partition(' ')[0]} show one direction at the most: give 8 or more"
     is_low = rank < LIMITS.rank * possible ** (1 / 3)
     numbers = f"effective rank {rank:.3g}, centred RankMe {rankme:.3g}, of {possible} possible"
     if is_low:

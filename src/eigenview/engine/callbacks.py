@@ -35,9 +35,10 @@ class Log(L.Callback):
         self.rate = 0.0
         self._mark = 0.0
         self._mark_step = 0
+        self._logged = 0.0  # `seconds` at that step: a diagnosis in between brings them up to date as well
 
     def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._mark, self._mark_step = time.monotonic(), trainer.global_step
+        self._mark, self._mark_step, self._logged = time.monotonic(), trainer.global_step, self.seconds
 
     def pause(self) -> float:
         """Bring the clock up to date and return it; what follows until `proceed` is not counted as training."""
@@ -57,11 +58,10 @@ class Log(L.Callback):
         if step % self.every and step != 1:
             return
         module = _ours(pl_module)
-        before = self.seconds
-        elapsed = self.pause() - before
+        elapsed = self.pause() - self._logged
         if step > self._mark_step and elapsed > 0:
             self.rate = (step - self._mark_step) * self.images_per_step / elapsed
-        self._mark_step = step
+        self._mark_step, self._logged = step, self.seconds
         module.raise_non_finite()
         if rank() == 0:
             terms = {name: float(value) for name, value in module.terms.items()}

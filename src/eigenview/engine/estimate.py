@@ -11,7 +11,7 @@ import copy
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -92,11 +92,13 @@ def estimated(plan: Plan, module: PretrainModule, directory: Path, *, steps: int
     show_estimate(console, plan, module, estimate)
     path = directory / runfiles.ENVIRONMENT
     environment = runfiles.read_json(path)
-    runfiles.write_json(path, environment | estimate.record(None))
+    # of a resumed run the whole was estimated when it began
+    known = {key: value for key, value in environment.items() if value is not None}
+    runfiles.write_json(path, environment | estimate.record(None) | known)
     try:
         yield
     finally:
-        runfiles.write_json(path, environment | estimate.record(growth.read()))
+        runfiles.write_json(path, environment | estimate.record(growth.read()) | known)
 
 
 def make_estimate(plan: Plan, module: PretrainModule, steps: int) -> Estimate:
@@ -207,6 +209,8 @@ def _timed_step(plan: Plan, twin: PretrainModule, most: int, steps: int) -> Timi
     None where so few images cannot make a step.
     """
     config = plan.config
+    # every trial has its own number of images, and each would be compiled for most of a minute
+    twin.config = replace(twin.config, compile_augmentation=False)
     optimizer = twin.configure_optimizers()
     for group in optimizer.param_groups:
         group["lr"] = 0.0  # weights stay good for another step

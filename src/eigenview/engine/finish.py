@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -48,6 +50,8 @@ def finish(
     width, batch = module.embedding_width, config.batch_size
     verdict = judge(history, method=config.method, width=width, failure=failure, batch_size=batch)
     probes: dict[str, Any] | None = None
+    if failure is None and history and not _is_number(history[-1]["h"]["rms"]):
+        failure = verdict.reason  # every loss was finite, the last weights' features are not: nothing can be probed
     if failure is None:
         save_encoder(directory, module.network.encoder, encoder_card(plan, module))
         encode = encoder_function(module.network.encoder, plan)
@@ -55,11 +59,18 @@ def finish(
             probes = run_probes(plan, encode, console)
             runfiles.write_json(directory / runfiles.PROBES, probes)
         runfiles.write_arrays(directory / runfiles.GALLERY, gallery(plan, module, encode))
-    summary = summarise(plan, module, verdict, history, probes, log, finished=failure is None and not ended_early)
+    # of a run that failed it is not known how many steps the seconds are for
+    steps = None if failure is not None else history[-1]["step"] if ended_early else module.steps
+    finished = failure is None and not ended_early
+    summary = summarise(plan, module, verdict, history, probes, log.seconds, steps=steps, finished=finished)
     runfiles.write_json(directory / runfiles.SUMMARY, summary)
     write_report([directory], directory / runfiles.REPORT)
     show_result(console, plan, directory, verdict, probes, summary)
     return summary
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
 
 
 def encoder_function(encoder: nn.Module, plan: Plan) -> Callable[[Tensor], Tensor]:
@@ -172,11 +183,12 @@ def summarise(
     verdict: Verdict,
     history: list[dict[str, Any]],
     probes: dict[str, Any] | None,
-    log: Log,
+    seconds: float,
     *,
+    steps: int | None,
     finished: bool,
 ) -> dict[str, Any]:
-    """summary.json of runfiles.py."""
+    """summary.json of runfiles.py, for `steps` that took `seconds`."""
     config: RunConfig[Any] = plan.config
     columns = ("knn", "linear", "linear_few")
     rows = {row["features"]: {c: row[c] for c in columns} for row in probes["rows"]} if probes else {}
@@ -197,8 +209,8 @@ def summarise(
         **ours,
         "baselines": rows,
         "quality": dict(history[-1]["h"]) if history else {},
-        "seconds": round(log.seconds, 2),
-        "images_per_second": round(module.steps * config.batch_size / log.seconds, 1) if log.seconds else None,
+        "seconds": round(seconds, 2),
+        "images_per_second": round(steps * config.batch_size / seconds, 1) if steps and seconds else None,
         "finished": finished,
     }
 
@@ -230,4 +242,8 @@ def show_result(
         f"{'quality':9} {'   '.join(quality)}   (representation, held-out batch)", highlight=False, soft_wrap=True
     )
     files = "encoder.safetensors   report.html" if (directory / runfiles.ENCODER).exists() else "report.html"
-    console.print(f"{'files':9} {files}   (eigenview report {directory} --open)", highlight=False, soft_wrap=True)
+    console.print(
+        f"{'files':9} {files}   (eigenview report {shlex.quote(str(directory))} --open)",
+        highlight=False,
+        soft_wrap=True,
+    )

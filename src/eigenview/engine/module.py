@@ -112,7 +112,10 @@ class PretrainModule(L.LightningModule):
     def predict(self, z: Tensor) -> Tensor | None:
         """p (V N D) of embeddings z (V N D), by the learned or the closed-form predictor; None without one."""
         guess = getattr(self.objective, "predictor", None)
-        return guess.predict(z) if isinstance(guess, ClosedFormPredictor) else self.network.predict(z)
+        if isinstance(guess, ClosedFormPredictor):
+            # of as many views as there are: local crops, which are not diagnosed, come last
+            return guess.predict(z, guess.W[: len(z)])
+        return self.network.predict(z)
 
     def update_objective(self, record: Views, step: int) -> None:
         """Move the objective's state; an overflow in it is named with its step."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from eigenview.config import RunConfig
 from eigenview.data.images import ImageSet
 from eigenview.data.sources import load_images, load_probe_sets
+from eigenview.data.splitting import drawn
 from eigenview.data.viewspec import ViewSpec, local_specs, preset_for_size, view_specs
 from eigenview.engine.contradictions import refuse_contradictions
 from eigenview.engine.precision import choose_precision
@@ -18,8 +20,10 @@ from eigenview.errors import UserError, check
 
 # A held-out batch much smaller than the width tells nothing of rank; a tenth of a small set is all we may take.
 HELD_OUT_FRACTION = 0.1
+LEAST_HELD_OUT = 8  # two images span one direction, whatever the network does
 
-# method -> the augmentation it was published with; the others have one of their own name
+# method -> the augmentation it was published with; the others have one of their own name. DirectPred and its kin have
+# that of the method they are variants of here; published: --augmentation simclr-small
 AUGMENTATION_OF = {
     "vicreg": "asymmetric",
     "unbiased-vicreg": "asymmetric",
@@ -65,19 +69,21 @@ def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
             "or an array file with labels. Leave --probe-data out to train without probes."
         )
     if probes is not None and config.probe.images is not None:
-        drawn = np.random.default_rng((config.seed, 3)).permutation(len(probes[0]))[: config.probe.images]
-        probes = (probes[0].take(np.sort(drawn)), probes[1])
+        probes = (drawn(probes[0], config.probe.images, config.seed), probes[1])
     train, held_out, note = _hold_out(images, probes, config)
     if config.data_fraction < 1:
         train = train.take(_share(train, config))
     if config.batch_size > len(train):
+        part = f", with --data-fraction {config.data_fraction:g}" if config.data_fraction < 1 else ""
+        way_out = "a larger --data-fraction, " if part else ""
         raise UserError(
-            f"{config.data} holds {len(train)} readable image{'s' if len(train) != 1 else ''} to train on; "
-            f"a batch of {config.batch_size} needs at least {config.batch_size}. Use --batch-size, or more images."
+            f"{config.data} holds {len(train)} readable image{'s' if len(train) != 1 else ''} to train on{part}; "
+            f"a batch of {config.batch_size} needs at least {config.batch_size}. "
+            f"Use {way_out}--batch-size, or more images."
         )
     preset, small = augmentation_preset(config, images.size), config.local_size or images.size // 2
     check(small < images.size or not config.local_views, "--local-size", small, f"below the views' {images.size} px")
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = own_device(config.devices)
     precision, precision_note = choose_precision(config.precision, device)
     return Plan(
         config=config,
@@ -95,18 +101,28 @@ def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
     )
 
 
+def own_device(devices: int) -> torch.device:
+    """This process's GPU, or the CPU: with several processes on a machine each has the GPU of its own number there, as
+    Lightning counts them. (It makes that GPU the current one only once training starts, when the images are in place.)
+    """
+    if not torch.cuda.is_available():
+        return torch.device("cpu")
+    number = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or "0"
+    return torch.device("cuda", int(number) if devices > 1 else 0)
+
+
 def _hold_out(
     images: ImageSet, probes: tuple[ImageSet, ImageSet] | None, config: RunConfig[Any]
 ) -> tuple[ImageSet, ImageSet, str]:
     """Training images, and the fixed batch for diagnoses: probe test images where there are any (their labels are not
     looked at), else images taken out of the training set."""
     draw = np.random.default_rng((config.seed, 1))
-    if probes is not None:
+    if probes is not None and len(probes[1]) >= LEAST_HELD_OUT:
         test = probes[1]
         chosen = np.sort(draw.permutation(len(test))[: config.monitor.images])
         return images, test.take(chosen), f"{len(chosen)} probe test images, without their labels"
     count = min(config.monitor.images, int(len(images) * HELD_OUT_FRACTION))
-    if count < 8:
+    if count < LEAST_HELD_OUT:
         raise UserError(
             f"{config.data} holds {len(images)} readable image{'s' if len(images) != 1 else ''}; "
             f"a batch of {config.batch_size} and a held-out batch of 8 for the verdict need at least "
@@ -128,7 +144,13 @@ def _share(train: ImageSet, config: RunConfig[Any]) -> np.ndarray:
     if train.labels is None:
         raise UserError(f"--stratified: {config.data} has no labels to draw by; leave it out, or use class subfolders.")
     of_class = [draw[train.labels[draw] == label] for label in np.unique(train.labels)]
-    return np.sort(np.concatenate([rows[: round(config.data_fraction * len(rows))] for rows in of_class]))
+    # each class its share rounded down; what is missing goes to those that lost most, in a drawn order where alike
+    shares = config.data_fraction * np.array([len(rows) for rows in of_class])
+    counts = np.floor(shares).astype(int)
+    order = np.random.default_rng((config.seed, 4)).permutation(len(counts))
+    missing = round(config.data_fraction * len(train)) - counts.sum()
+    counts[order[np.argsort((counts - shares)[order], kind="stable")][:missing]] += 1
+    return np.sort(np.concatenate([rows[:count] for rows, count in zip(of_class, counts, strict=True)]))
 
 
 def augmentation_preset(config: RunConfig[Any], size: int) -> str:

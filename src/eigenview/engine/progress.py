@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 import eigenview
+from eigenview.data.images import printable
 from eigenview.distributed import rank
 from eigenview.engine.callbacks import Log, Monitor
 from eigenview.engine.contradictions import coupling_note
@@ -36,6 +38,7 @@ def show_plan(console: Console, plan: Plan, module: PretrainModule, directory: P
     low, high = images.side_range
     sides = f"{low} px" if low == high else f"{low} to {high:,} px"
     skipped = f" ({len(images.skipped)} unreadable, listed in {directory}/skipped.csv)" if images.skipped else ""
+    quoted = shlex.quote(str(directory))
     local = f" + {config.local_views} of {plan.specs[-1].size} px" if config.local_views else ""
     console.print(
         f"[bold]eigenview {eigenview.__version__}[/]  ·  {title}  ·  {config.views} views{local}  ·  "
@@ -52,9 +55,9 @@ def show_plan(console: Console, plan: Plan, module: PretrainModule, directory: P
             f"batch {config.batch_size} = {plan.steps_per_epoch} steps per epoch, {config.epochs} epochs, "
             f"{module.steps:,} steps",
         ),
-        ("run", f"{directory}   (stop any time with Ctrl-C; continue with --out {directory} --resume)"),
+        ("run", f"{directory}   (stop any time with Ctrl-C; continue with --out {quoted} --resume)"),
     ):
-        console.print(f"{label:9} {text}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{label:9} {printable(text)}", highlight=False, markup=False, soft_wrap=True)
     if config.compile_augmentation:
         console.print(
             "note      the augmentation is compiled before the first step, which takes minutes", soft_wrap=True

@@ -18,6 +18,7 @@ from eigenview import runfiles
 from eigenview.config import RunConfig, to_dict
 from eigenview.data.batches import Batches, resident
 from eigenview.data.images import Skipped
+from eigenview.distributed import gather_lists
 from eigenview.engine.callbacks import Checkpoints, Log, Monitor
 from eigenview.engine.environment import describe_environment
 from eigenview.engine.estimate import estimated
@@ -27,6 +28,7 @@ from eigenview.engine.network import build_network
 from eigenview.engine.plan import Plan, make_plan
 from eigenview.engine.progress import Progress, show_plan
 from eigenview.engine.resume import read_checkpoint
+from eigenview.engine.sync_norms import SyncBatchNorms
 from eigenview.errors import Collapsed, NonFiniteError
 from eigenview.objectives import objective_class
 
@@ -38,8 +40,10 @@ def train(config: RunConfig[Any], directory: Path, *, resume: bool, command: lis
     module = build_module(plan)
     if is_first and not resume:
         runfiles.claim(directory)
-        runfiles.write_json(directory / runfiles.CONFIG, to_dict(config))
     with runfiles.only_writer(directory) if is_first else nullcontext():
+        if is_first and not resume:
+            runfiles.claim(directory)  # once more: a run may have come and gone before this one had it to itself
+            runfiles.write_json(directory / runfiles.CONFIG, to_dict(config))
         return _train(plan, module, directory, resume=resume, command=command, console=console)
 
 
@@ -49,8 +53,8 @@ def _train(
     is_first = launched_rank() == 0
     checkpoint = read_checkpoint(directory, module, plan) if resume else None
     if is_first:
-        runfiles.write_json(directory / runfiles.ENVIRONMENT, describe_environment(command, plan))
-        write_skipped(directory, plan.train.skipped)
+        note_environment(directory, describe_environment(command, plan), 0 if checkpoint is None else checkpoint.step)
+        note_skipped(directory, plan.train.skipped)
         show_plan(console, plan, module, directory)
 
     failure: str | None = None
@@ -59,15 +63,13 @@ def _train(
     step = 0 if checkpoint is None else checkpoint.step
     if resume and is_first:
         runfiles.keep_rows(directory / runfiles.METRICS, step)
-        monitor.resume(step)
+        monitor.resume(step if checkpoint is not None else -1)  # without one the run begins anew, diagnosis and all
     if step < module.steps:
         try:
             path = None if checkpoint is None else checkpoint.path
             left = module.steps - step
             with estimated(plan, module, directory, steps=left, console=console) if is_first else nullcontext():
-                broke = _fit(plan, module, directory, log, monitor, path, console)
-            if is_first and broke:
-                write_skipped(directory, (*plan.train.skipped, *broke))
+                _fit(plan, module, directory, log, monitor, path, console)
         except NonFiniteError as error:
             failure = str(error)
         except Collapsed:
@@ -84,11 +86,25 @@ def _train(
     )
 
 
-def write_skipped(directory: Path, skipped: Sequence[Skipped]) -> None:
-    """skipped.csv, where there is anything to list."""
-    if skipped:
-        rows = [(each.path, each.reason) for each in skipped]
-        runfiles.write_table(directory / runfiles.SKIPPED, ("path", "reason"), rows)
+def note_environment(directory: Path, now: dict[str, Any], step: int) -> None:
+    """environment.json: how the run began, with what it was continued on from which step."""
+    path = directory / runfiles.ENVIRONMENT
+    if path.exists():
+        first = runfiles.read_json(path)
+        session = {key: now[key] for key in ("eigenview", "torch", "device", "commit", "started")}
+        now = {**first, "resumed": [*first.get("resumed", []), {"step": step, **session}]}
+    runfiles.write_json(path, now)
+
+
+def note_skipped(directory: Path, skipped: Sequence[Skipped]) -> None:
+    """List files in skipped.csv, each once; it is not made for none. A resumed run adds to what it listed before."""
+    path = directory / runfiles.SKIPPED
+    rows = runfiles.read_table(path) if path.exists() else {}
+    known = len(rows)
+    for each in skipped:
+        rows.setdefault(each.path, each.reason)
+    if len(rows) > known:
+        runfiles.write_table(path, ("path", "reason"), rows.items())
 
 
 def launched_rank() -> int:
@@ -145,10 +161,11 @@ def _fit(
     monitor: Monitor,
     checkpoint: Path | None,
     console: Any,
-) -> list[Skipped]:
+) -> None:
     """The training loop itself, by Lightning: one pass over all steps of all epochs (epochs are ours to count).
 
-    Returns the files that broke while they were being read, each replaced by another image of its batch.
+    Files that broke while they were being read, each replaced by another image of its batch, are listed at the end:
+    those of every process, or of this one where the training is cut short.
     """
     config = plan.config.monitor
     saver = Checkpoints(directory, config.checkpoint_minutes, config.log_every_steps)
@@ -159,8 +176,13 @@ def _fit(
         # Lightning 2.6 calls a part of torch 2.15 that was renamed; nothing we or the user can do about it
         warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
         loader = make_loader(plan, trainer)
-        trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
-    return loader.replaced
+        broke = loader.replaced
+        try:
+            trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
+            broke = gather_lists(broke)
+        finally:
+            if launched_rank() == 0:
+                note_skipped(directory, broke)
 
 
 def make_trainer(plan: Plan, directory: Path, callbacks: list[L.Callback]) -> L.Trainer:
@@ -171,7 +193,7 @@ def make_trainer(plan: Plan, directory: Path, callbacks: list[L.Callback]) -> L.
         accelerator="gpu" if on_gpu else "cpu",
         devices=config.devices,
         strategy="ddp" if config.devices > 1 else "auto",
-        sync_batchnorm=on_gpu and config.devices > 1,
+        plugins=[SyncBatchNorms()] if on_gpu and config.devices > 1 else None,
         precision=plan.precision,  # type: ignore[arg-type]
         max_epochs=1,
         callbacks=callbacks,

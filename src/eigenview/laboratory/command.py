@@ -33,7 +33,7 @@ def simulate(
         UserError for what the sweep, the simulation or the folder refuses; nothing is written then.
     """
     directory = out or DEFAULT / name
-    files.check_vacant(directory)
+    files.check_vacant(directory, png)
     if png is not None:
         picture.check_available()
     study = sweep.run(name, theory, options, swept)
@@ -41,7 +41,7 @@ def simulate(
     for label, outcome in study.outcomes:
         for statement in outcome.statements:
             console.print(f"{label + ': ' if label else ''}{statement}", highlight=False, markup=False)
-    written = files.write(study, directory, shlex.join(words))
+    written = files.write(study, directory, shlex.join(words), png)
     if png is not None:
         picture.write(study, png)
         written.append(png)

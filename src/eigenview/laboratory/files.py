@@ -20,23 +20,28 @@ NUMBERS, CURVES, POINTS, FIGURE = "numbers.csv", "curves.csv", "points.csv", "fi
 OURS = {NUMBERS, CURVES, POINTS, FIGURE}
 
 
-def check_vacant(directory: Path) -> None:
-    """Refuse a directory with anything in it but an earlier simulation, which may be replaced."""
+def check_vacant(directory: Path, png: Path | None = None) -> None:
+    """Refuse a directory with anything in it but an earlier simulation, which may be replaced, and its picture."""
+    ours = OURS | ({png.name} if png is not None and png.parent.resolve() == directory.resolve() else set())
     try:
-        is_ours = directory.is_dir() and {path.name for path in directory.iterdir()} <= OURS
+        # what a write that was killed left begins with a dot and the name of its file
+        is_ours = directory.is_dir() and all(
+            path.name in ours or path.name.startswith(tuple(f".{name}." for name in ours))
+            for path in directory.iterdir()
+        )
     except OSError as error:
         raise UserError(f"--out {directory} cannot be read: {error.strerror}.") from error
     if directory.exists() and not is_ours:
         runfiles.claim(directory)  # says what is there
 
 
-def write(study: Study, directory: Path, command: str) -> list[Path]:
+def write(study: Study, directory: Path, command: str, png: Path | None = None) -> list[Path]:
     """Write all files, each whole or not at all; the paths in the order to be looked at.
 
     Raises
         UserError for a directory that holds other files or cannot be written.
     """
-    check_vacant(directory)
+    check_vacant(directory, png)
     if not directory.exists():
         runfiles.claim(directory)
     labels = [label or "value" for label, _ in study.outcomes]

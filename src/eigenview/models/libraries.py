@@ -126,9 +126,8 @@ def replacements(
     if library == "torchvision":
         new |= {path: make() for path, make in (torchvision_head(model) or {}).items()}
     if small_stem:
-        first = network.get_submodule("bn1")
-        assert isinstance(first, nn.BatchNorm2d)
-        stem = nn.Conv2d(3, first.num_features, 3, stride=1, padding=1, bias=False)
+        channels = len(network.get_parameter("bn1.weight"))  # of a norm of any kind
+        stem = nn.Conv2d(3, channels, 3, stride=1, padding=1, bias=False)
         nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")  # as both libraries' ResNets
         new |= {"conv1": stem, "maxpool": nn.Identity()}
     return new | row_norms(f"{library}:{model}", network, norm)

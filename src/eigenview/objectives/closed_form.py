@@ -103,13 +103,16 @@ class ClosedFormPredictor(nn.Module):
         """Restore the number of updates."""
         self.updates = int(state.item())
 
-    def predict(self, z: Float[Tensor, "V N D"]) -> Float[Tensor, "V N D"]:
-        """W_p z for every sample of every view."""
-        if z.shape[-1] != self.W.shape[-1]:
-            raise ValueError(f"Views.z has width {z.shape[-1]}; this predictor was made for {self.W.shape[-1]}.")
-        if len(self.W) > 1 and len(z) != len(self.W):
-            raise ValueError(f"Views.z has {len(z)} views; this predictor was made for {len(self.W)}.")
-        return z @ self.W.to(z.dtype).mT
+    def predict(
+        self, z: Float[Tensor, "V N D"], W: Float[Tensor, "matrices D D"] | None = None
+    ) -> Float[Tensor, "V N D"]:
+        """W_p z for every sample of every view; W: some of this predictor's matrices, default all."""
+        matrices = self.W if W is None else W
+        if z.shape[-1] != matrices.shape[-1]:
+            raise ValueError(f"Views.z has width {z.shape[-1]}; this predictor was made for {matrices.shape[-1]}.")
+        if len(matrices) > 1 and len(z) != len(matrices):
+            raise ValueError(f"Views.z has {len(z)} views; this predictor was made for {len(matrices)}.")
+        return z @ matrices.to(z.dtype).mT
 
     @torch.no_grad()
     def update(self, z: Float[Tensor, "V N D"]) -> None:

@@ -56,7 +56,7 @@ def euclidean_value(z: Float[Tensor, "N D"], p: Float[Tensor, "N D"], t: Float[T
 def cosine_value(
     z: Float[Tensor, "N D"], p: Float[Tensor, "N D"], t: Float[Tensor, "N D"], root: Float[Tensor, "D D"]
 ) -> Float[Tensor, ""]:
-    """-(2/N) sum_i z_i . sg(t_i / (|p_i| |t_i|)) - (1/2) sg(p_i . t_i / (|p_i|^3 |t_i|)) |W_p^(1/2) z_i|^2.
+    """-(2/N) sum_i [z_i . sg(t_i / (|p_i| |t_i|)) - (1/2) sg(p_i . t_i / (|p_i|^3 |t_i|)) |W_p^(1/2) z_i|^2].
 
     Its gradient for z is that of 2 - 2 cos(p, t) for p. Its value is not a cosine.
     """

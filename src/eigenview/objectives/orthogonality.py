@@ -5,7 +5,7 @@ best weights on CIFAR-10 (two views, ResNet-50, 100 epochs; ../shared/formulas.m
 Barlow Twins: about 5/D up to 512 and about 2/D from 768 to 2,560. For VICReg they vary the weight of invariance and
 variance (lambda = mu) with covariance 1: 25 at 256 and 750 at 8192, which is 10.2 and 10.9 times lambda/D.
 
-Reference: Ghosh, Agrawal, Sarkar, Richards, Lillicrap et al. 2022, small projectors with many views.
+Reference: Ghosh, Agrawal, Sodhani, Oberman, Richards 2023, arXiv 2312.10725.
 """
 
 from __future__ import annotations
@@ -30,13 +30,18 @@ def vicreg_weight(width: int, invariance: float) -> float:
     return 10.5 * invariance / width
 
 
+def vicreg_rule(config: Any, width: int) -> float:
+    """The same for an objective's options: the paper's invariance is a sum over dimensions, D times the code's."""
+    return vicreg_weight(width, config.invariance * (width if config.convention == "paper" else 1))
+
+
 def note(method: str, config: Any, width: int) -> str | None:
     """What to say of an objective's weight at this embedding width before a run: the value behind auto, or a warning
     where a weight lies far from the rule; None where there is nothing to say."""
     if method == "barlow-twins":
         field, given, rule = "off-diagonal", config.off_diagonal, barlow_twins_weight(width)
     elif method == "vicreg":
-        field, given, rule = "covariance", config.covariance, vicreg_weight(width, config.invariance)
+        field, given, rule = "covariance", config.covariance, vicreg_rule(config, width)
     else:
         return None
     if given == "auto":

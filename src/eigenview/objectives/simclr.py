@@ -33,6 +33,13 @@ class SimCLRConfig:
         check(self.multiview in ("pairs", "mean-view"), "objective.multiview", self.multiview, "pairs, mean-view")
         check(self.temperature > 0, "objective.temperature", self.temperature, "above 0")
         check(self.positives in ("outside", "inside"), "objective.positives", self.positives, "outside, inside")
+        check(
+            self.multiview == "pairs" or self.positives == "outside",
+            "objective.positives",
+            self.positives,
+            "outside with objective.multiview mean-view",
+            "There each row has one positive.",
+        )
 
 
 class SimCLR(Objective):
@@ -49,10 +56,11 @@ class SimCLR(Objective):
         rows form the denominator, because one product then serves all pairs and the extra views are free negatives;
         equal embeddings give log(V N - 1). Averaging outside the log keeps every positive attractive: a sum inside it
         (`positives="inside"`, solo-learn's) is content once one of them is near. `multiview="mean-view"` is the form of
-        Ghosh et al. (objectives/mean_view.py). For V = 2 all are the same number.
+        Ghosh et al. (objectives/mean_view.py). For V = 2 all are the same number, but for that program's 1e-9.
 
     Shapes
-        z (V N D) -> two scalars, both in nats. alignment lies in [-1/temperature, 1/temperature].
+        z (V N D) -> two scalars, both in nats. alignment lies in [-1/temperature, 1/temperature]; with positives
+        inside up to log(V - 1) lower.
 
     Raises
         UserError for a temperature of 0 or less, or for fewer than 2 samples (there is nothing to tell apart).

@@ -14,7 +14,7 @@ from eigenview.functional.moments import off_diagonal_energy, standard_deviation
 from eigenview.functional.sharded.energies import sharded_vicreg_terms
 from eigenview.objectives import mean_view
 from eigenview.objectives.base import Objective, promote, require_samples, without_autocast
-from eigenview.objectives.orthogonality import vicreg_weight
+from eigenview.objectives.orthogonality import vicreg_rule
 from eigenview.views import Views
 
 
@@ -112,7 +112,7 @@ class VICReg(Objective):
     def build(cls, config: VICRegConfig, *, representation: int, width: int, views: int) -> Objective:
         """With the weight that `auto` means at this width."""
         if config.covariance == "auto":
-            config = replace(config, covariance=vicreg_weight(width, config.invariance))
+            config = replace(config, covariance=vicreg_rule(config, width))
         return cls(config)
 
     def forward(self, views: Views) -> dict[str, Tensor]:

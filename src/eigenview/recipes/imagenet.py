@@ -30,7 +30,7 @@ def _resnet50(method: str, objective: Any, network: NetworkConfig, optim: OptimC
         objective=objective,
         network=network,
         optim=optim,
-        encoder="torchvision:resnet50",
+        encoder="timm:resnet50",  # torchvision's architecture; the last norm of each block starts at 0, as in all five
         size=224,
         **fields,
     )
@@ -65,7 +65,8 @@ def byol() -> RunConfig[Any]:
 
 
 def simsiam() -> RunConfig[Any]:
-    """Chen and He 2021: SGD, batch 512, 100 epochs, 68.1 (71.3 after 800)."""
+    """Chen and He 2021: SGD, batch 512, 100 epochs, 68.1 (71.3 after 800). Theirs holds the predictor's learning rate
+    constant; here it follows the cosine of all others."""
     network = NetworkConfig(
         projector_hidden=2048,
         projector_width=2048,

@@ -44,7 +44,7 @@ def unbiased_vicreg() -> RunConfig[Any]:
 
 
 def barlow_twins() -> RunConfig[Any]:
-    """Barlow Twins; off-diagonal weight for a 512-wide projector (Ghosh et al. 2022: about 5/width)."""
+    """Barlow Twins; off-diagonal weight for a 512-wide projector (Ghosh et al. 2023: about 5/width)."""
     return _small("barlow-twins", BarlowTwinsConfig(off_diagonal=0.01), NetworkConfig())
 
 

@@ -65,12 +65,16 @@ def difference_table(records: Sequence[RunRecord]) -> Table | None:
 
 def environment_table(record: RunRecord) -> Table | None:
     """Versions, machine and times."""
-    hidden = ("command", "defaults")
+    hidden = ("command", "defaults", "resumed")
     rows = [
         TableRow(ENVIRONMENT_NAMES.get(name, name), [Cell(option(value))])
         for name, value in record.environment.items()
         if name not in hidden and value not in (None, "")
     ]
+    for session in record.environment.get("resumed") or []:
+        if isinstance(session, dict):
+            said = [f"{name} {option(session[name])}" for name in ("started", "commit", "torch") if session.get(name)]
+            rows.append(TableRow("continued", [Cell(f"from step {option(session.get('step'))}: {', '.join(said)}")]))
     seconds = record.summary.get("seconds")
     if number(seconds) is not None:
         rows.append(TableRow("training took", [Cell(duration(seconds))]))

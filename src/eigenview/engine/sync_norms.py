@@ -1,0 +1,41 @@
+"""Batch norms over the images of all processes, on GPUs."""
+
+from __future__ import annotations
+
+from lightning.pytorch.plugins import LayerSync
+from timm.layers.norm_act import convert_sync_batchnorm
+from torch import nn
+
+BATCH_NORM = nn.modules.batchnorm._BatchNorm
+
+
+class SyncBatchNorms(LayerSync):
+    """What Lightning puts in place of a network's batch norms while it trains on several GPUs, and takes out again.
+
+    Lightning's own makes torch's SyncBatchNorm of every batch norm, and of timm's with an activation inside
+    (EfficientNet, RegNet, DenseNet) too: another network, without those activations, then and afterwards.
+    """
+
+    def __init__(self) -> None:
+        self.originals: dict[str, nn.Module] = {}
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """The model with synchronised batch norms, which hold the same parameters and buffers."""
+        modules = model.named_modules(remove_duplicate=False)
+        self.originals = {
+            name: each
+            for name, each in modules
+            if isinstance(each, BATCH_NORM) and not isinstance(each, nn.SyncBatchNorm)
+        }
+        return convert_sync_batchnorm(model)  # type: ignore[no-any-return]
+
+    def revert(self, model: nn.Module) -> nn.Module:
+        """The model with its own batch norms again, with what they have learned since."""
+        for name, original in self.originals.items():
+            above, _, last = name.rpartition(".")
+            current = model.get_submodule(name)
+            for key, value in (*current.named_parameters(recurse=False), *current.named_buffers(recurse=False)):
+                setattr(original, key, value)
+            setattr(model.get_submodule(above), last, original.train(current.training))
+        self.originals = {}
+        return model
