@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from lightning.pytorch.plugins import LayerSync
-from timm.layers.norm_act import convert_sync_batchnorm
 from torch import nn
 
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
@@ -21,6 +20,8 @@ class SyncBatchNorms(LayerSync):
 
     def apply(self, model: nn.Module) -> nn.Module:
         """The model with synchronised batch norms, which hold the same parameters and buffers."""
+        from timm.layers.norm_act import convert_sync_batchnorm  # seconds that a run without several GPUs need not wait
+
         modules = model.named_modules(remove_duplicate=False)
         self.originals = {
             name: each
