@@ -95,7 +95,7 @@ def test_a_file_that_breaks_in_training_is_listed_once_for_all_epochs(tmp_path: 
     photos.mkdir()
     for k, pixels in enumerate(np.random.default_rng(0).integers(0, 256, (90, 16, 16, 3), dtype=np.uint8)):
         Image.fromarray(pixels).save(photos / f"{k:02}.png")
-    broken = range(3, 90, 9)
+    broken = [*range(9), *range(12, 90, 9)]  # the first nine are all that a gallery would show
     for k in broken:  # their headers are sound
         content = (photos / f"{k:02}.png").read_bytes()
         (photos / f"{k:02}.png").write_bytes(content[: len(content) // 2])

@@ -136,7 +136,9 @@ def run_probes(plan: Plan, encode: Callable[[Tensor], Tensor], console: Console)
 
 def gallery(plan: Plan, module: PretrainModule, encode: Callable[[Tensor], Tensor]) -> dict[str, np.ndarray]:
     """Views as the network saw them, and nearest neighbours of held-out images among training images."""
-    originals = torch.from_numpy(plan.train.read(np.arange(min(GALLERY_IMAGES, len(plan.train)))))
+    # of more images than are shown: the first few may all have broken since they were listed
+    some = plan.train.read(np.arange(min(8 * GALLERY_IMAGES, len(plan.train))))
+    originals = torch.from_numpy(some[:GALLERY_IMAGES])
     seed, _ = step_seeds(plan.config.seed, 0, 0)
     views = zip(module.make_views(originals, seed), plan.specs, strict=True)
     seen = [to_uint8(view, spec) for view, spec in views if spec.size is None]
