@@ -121,11 +121,13 @@ class Section:
     """One part of the command.
 
     `check` raises Disagreement unless all contestants compute the same, and returns what it compared, a line each.
-    `measure` checks at the shapes it is about to time, times, and gives the rows.
+    `measure` checks at the shapes it is about to time, times, and gives the rows. `inside` offers what --profile looks
+    into: titles and works, warm, each of them to be used before the next is asked for.
     """
 
     check: Callable[[Settings], list[str]]
     measure: Callable[[Settings], list[Row]]
+    inside: Callable[[Settings], Iterator[tuple[str, Work]]] | None = None
 
 
 def distance(found: Tensor, expected: Tensor) -> float:

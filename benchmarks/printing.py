@@ -103,7 +103,10 @@ def json_lines(rows: Sequence[Row], machine: Line) -> list[str]:
     return [json.dumps({"benchmark": "side_by_side", **row.line(), **machine}) for row in rows]
 
 
-def document(sections: Mapping[str, Sequence[Row]], ceilings: Sequence[Line], machine: Line) -> str:
+def document(
+    sections: Mapping[str, Sequence[Row]], ceilings: Sequence[Line], machine: Line, profiles: Sequence[Line] = ()
+) -> str:
     """Everything as one JSON document."""
     rows = [row.line() for each in sections.values() for row in each]
-    return json.dumps({"machine": dict(machine), "ceilings": list(ceilings), "rows": rows}, indent=1) + "\n"
+    content = {"machine": dict(machine), "ceilings": list(ceilings), "rows": rows, "profiles": list(profiles)}
+    return json.dumps(content, indent=1) + "\n"

@@ -1,7 +1,7 @@
 """Ours beside plain torch as the papers write it and beside the usual libraries, section by section.
 
     uv run --group bench python -m benchmarks.side_by_side [--quick] [--sections objective step ...] [--device cpu]
-        [--threads 1 2] [--json FILE] [--markdown FILE]
+        [--threads 1 2] [--profile] [--json FILE] [--markdown FILE]
 
 One process, and no contestant at work in another one's turn. The machine's own ceilings come first. Before a section
 is timed, every contestant must compute what ours computes, value and gradient where it has one; a section where one
@@ -15,7 +15,7 @@ augmentation and loader; it slows the others on a virtual machine, where a threa
 the operation it is for.
 `--quick` (under a minute) takes smaller shapes and two or three rounds: it shows that all of it works, not how fast,
 and judges nothing. `--device cuda` takes the shapes of a GPU. CIFAR10= names the unpacked CIFAR-10 (JPEG) folder, for
-the section step.
+the section step. `--profile` prints after the sections objective and step which operators their time goes into.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from benchmarks.sections import NAMES
 
 if TYPE_CHECKING:
     from benchmarks.contest import Row, Settings
+    from benchmarks.profiles import Profile
 
 
 def machine_of(settings: Settings) -> dict[str, Any]:
@@ -70,20 +71,28 @@ def settings_of(given: argparse.Namespace, say: Any) -> Settings:
     return Settings(scale="quick" if given.quick else "full", device=device, threads=threads, say=say)
 
 
-def write(given: argparse.Namespace, rows: Mapping[str, Sequence[Row]], ceilings: Any, machine: Any) -> None:
+def write(
+    given: argparse.Namespace,
+    rows: Mapping[str, Sequence[Row]],
+    profiles: Sequence[Profile],
+    ceilings: Any,
+    machine: Any,
+) -> None:
     """The files asked for, after every section: a run that is stopped leaves what it had measured."""
+    from benchmarks import profiles as by_operator
     from benchmarks.printing import document, markdown_of
 
     if given.json:
-        given.json.write_text(document(rows, ceilings, machine))
+        given.json.write_text(document(rows, ceilings, machine, [each.line() for each in profiles]))
     if given.markdown:
-        given.markdown.write_text(markdown_of(rows, ceilings, machine))
+        given.markdown.write_text(markdown_of(rows, ceilings, machine) + by_operator.markdown_of(profiles))
 
 
 def measure_all(given: argparse.Namespace, settings: Settings, show: Any) -> int:
     """Ceilings, then every section; the number of sections whose contestants disagree."""
     import torch
 
+    from benchmarks import profiles as by_operator
     from benchmarks.ceilings import ceilings
     from benchmarks.contest import Disagreement
     from benchmarks.printing import json_lines, table_of
@@ -93,6 +102,7 @@ def measure_all(given: argparse.Namespace, settings: Settings, show: Any) -> int
     measured = ceilings(settings)
     settings.say("ceilings: " + "; ".join(", ".join(f"{n} {v:,}" for n, v in line.items()) for line in measured))
     rows: dict[str, list[Row]] = {}
+    profiles: list[Profile] = []
     disagreements = 0
     known = sections()
     for name in given.sections:
@@ -105,7 +115,11 @@ def measure_all(given: argparse.Namespace, settings: Settings, show: Any) -> int
             settings.say(f"{name}: {error}")
             continue
         show(table_of(f"{name} ({time.perf_counter() - mark:.0f} s)", rows[name]))
-        write(given, rows, measured, machine)
+        if given.profile and (inside := known[name].inside) is not None:
+            for found in by_operator.profiles_of(inside(settings), settings):
+                profiles.append(found)
+                show(by_operator.table_of(found))
+        write(given, rows, profiles, measured, machine)
     torch.set_num_threads(most)
     print("\n".join(line for each in rows.values() for line in json_lines(each, machine)))
     return disagreements
@@ -118,6 +132,7 @@ def main() -> int:
     parser.add_argument("--quick", action="store_true", help="small shapes, few rounds, nothing judged")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", nargs="+", type=int, help="default: 1 and torch's own number")
+    parser.add_argument("--profile", action="store_true", help="where the time of objective and step goes")
     parser.add_argument("--json", type=Path, help="write everything to this file, after each section")
     parser.add_argument("--markdown", type=Path, help="write the tables for RESULTS.md to this file")
     given = parser.parse_args()

@@ -7,7 +7,7 @@ from functools import partial
 
 import pytest
 import torch
-from benchmarks import plain
+from benchmarks import plain, profiles
 from benchmarks.contest import (
     OURS,
     Disagreement,
@@ -22,6 +22,7 @@ from benchmarks.contest import (
 )
 from benchmarks.peers import versions
 from benchmarks.printing import cells, document, json_lines, markdown_of, measured
+from benchmarks.profiles import profiles_of
 from benchmarks.sections import NAMES, objective, sections
 from benchmarks.sections.augmentation import Case, check_case
 from benchmarks.sections.augmentation import cases as augmentation_cases
@@ -214,3 +215,30 @@ def test_operations_of_a_linear_layer() -> None:
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 4 * 4, 10, bias=False))
     # forward, and the gradient of the weights (nothing asks for that of the images): 2 n in out each
     assert operations(network, 4, 64, torch.device("cpu")) == 2 * 2 * 64 * 48 * 10
+
+
+def test_a_profile_names_the_operator_that_takes_longest() -> None:
+    a, b = torch.randn(300, 300), torch.randn(10)
+
+    def work() -> None:
+        for _ in range(3):
+            _ = a @ a
+        _ = b + b
+
+    (found,) = profiles_of([("products", work)], tiny())
+    assert found.heading() == "profile of products, threads: 1"
+    assert found.operators[0].name == "aten::mm"
+    assert found.operators[0].calls == 3
+    assert sum(each.share for each in found.operators) == pytest.approx(1)
+    page = profiles.markdown_of([found])
+    assert "| operator | share | ms a repeat | calls a repeat |" in page
+    assert "| aten::mm | " in page
+
+
+@pytest.mark.parametrize("name", ["objective", "step"])
+def test_what_a_section_offers_to_be_looked_into_runs(name: str) -> None:
+    inside = sections()[name].inside
+    assert inside is not None
+    for title, work in inside(tiny()):
+        assert title
+        work()

@@ -33,6 +33,7 @@ from benchmarks.contest import (
     Row,
     Section,
     Settings,
+    Work,
     full_float32,
     median_ratio,
     ratio_rows,
@@ -221,4 +222,15 @@ def measure(settings: Settings) -> list[Row]:
     return rows
 
 
-STEP = Section(check, measure)
+def inside(settings: Settings) -> Iterator[tuple[str, Work]]:
+    """A step without Lightning, at the shape of the whole steps."""
+    shape = shape_of(settings)
+    with tempfile.TemporaryDirectory() as folder:
+        images = noise_file(Path(folder), shape.batch * 10 // 9 + 80, SIDE)
+        bare = BareStep("vicreg", images, settings.device, batch_size=shape.batch, size=SIDE, encoder=shape.encoder)
+        for _ in range(2):  # warms up
+            bare.step()
+        yield f"a step, {shape.encoder}, {shape.batch} x 2 at {SIDE} px", bare.step
+
+
+STEP = Section(check, measure, inside)
