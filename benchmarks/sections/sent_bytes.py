@@ -1,6 +1,6 @@
 """Bytes that a process sends in one step for the loss, counted: ours, which gathers once and sends next to nothing on
-the way back (or sums D x D matrices where there are more samples than dimensions), against gathers whose backward pass
-sums all processes' gradients.
+the way back (or sums D x D matrices where there are more samples than dimensions, or exchanges columns and sums N x N
+matrices beyond two processes), against gathers whose backward pass sums all processes' gradients.
 
 Real processes of a gloo group compute an objective on their shares of one batch; the collectives they call are counted
 by what a ring sends. Before anything is reported, every way must give each process the gradient that one process finds
@@ -45,6 +45,9 @@ _RING: dict[str, Callable[..., int]] = {
     "all_gather": lambda outs, shard, *_, **__: sum(out.nbytes for out in outs),
     "reduce_scatter_tensor": lambda out, whole, *_, **__: whole.nbytes,
     "all_reduce": lambda x, *_, **__: 2 * x.nbytes,  # a reduce-scatter and a gather
+    "all_to_all_single": lambda out, parts, *_, **__: (
+        parts.nbytes
+    ),  # not a ring: each part goes straight to its process
 }
 
 

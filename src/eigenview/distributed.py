@@ -112,6 +112,13 @@ class Ranks:
         dist.all_reduce(out)
         return out
 
+    def exchange(self, parts: Tensor) -> Tensor:
+        """Part r of (size ...) goes to rank r; what all have sent here, in rank order, without gradient."""
+        parts = parts.detach().contiguous()
+        out = torch.empty_like(parts)
+        dist.all_to_all_single(out, parts)
+        return out
+
 
 def global_batch(views: Views, *, reads: frozenset[str], takes_shards: bool) -> Views:
     """What an objective sees of each rank's `views`: all rows of the fields it reads, or its own and whom to ask."""

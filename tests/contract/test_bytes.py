@@ -19,8 +19,9 @@ from eigenview.views import Views
 from tests.process_pool import ProcessPool
 
 SHARDED = ("vicreg", "barlow-twins", "simclr")
-# (views, samples, width): a gather sends less, a sum sends less, more views of few samples, few of many dimensions
-SHAPES = [(2, 8, 24), (2, 160, 12), (3, 8, 6), (3, 96, 10), (2, 40, 32)]
+# (views, samples, width): a gather sends less, a sum sends less, more views of few samples, few of many dimensions; on
+# four processes columns send less, of which the last is filled up
+SHAPES = [(2, 8, 24), (2, 160, 12), (3, 8, 6), (3, 96, 10), (2, 40, 32), (2, 16, 250), (3, 8, 130)]
 
 
 def objective_of(method: str, width: int, views: int) -> Objective:
@@ -83,9 +84,22 @@ def test_many_samples_are_summed_and_not_gathered(
     assert usual[0][0] >= 3 * 7 * ours[0][0]
 
 
-def weighted_gradient(method: str, weights: tuple[float, ...]) -> np.ndarray:
+@pytest.mark.ddp
+@pytest.mark.parametrize(("method", "vectors"), [("vicreg", 2), ("barlow-twins", 1)])
+def test_rows_become_columns_where_that_sends_less(processes: ProcessPool, method: str, vectors: int) -> None:
+    """Few samples of many dimensions on four processes: by columns half of the embeddings travel, where a gather sends
+    all of them and the usual way three times all."""
+    views, samples, width = 2, 16, 1024
+    embeddings_there_and_back = 2 * views * samples // 4 * width
+    half_of_the_gram_matrices = 2 * views * samples * (samples + 1) // 2
+    one_number = 2
+    numbers = embeddings_there_and_back + half_of_the_gram_matrices + vectors * width + one_number
+    for sent, _ in processes.run(4, bytes_and_gradient, method, (views, samples, width), False):
+        assert sent == 3 / 4 * 8 * numbers
+
+
+def weighted_gradient(method: str, weights: tuple[float, ...], shape: tuple[int, int, int]) -> np.ndarray:
     """The gradient at this rank of a weighted sum of the terms, whatever the weights."""
-    shape = (2, 8, 24)
     size, rank = distributed.world_size(), distributed.rank()
     mine = shape[1] // size
     own = embeddings(shape)[:, rank * mine : (rank + 1) * mine].clone().requires_grad_()
@@ -98,14 +112,16 @@ def weighted_gradient(method: str, weights: tuple[float, ...]) -> np.ndarray:
 
 
 @pytest.mark.ddp
+@pytest.mark.parametrize(("size", "shape"), [(2, (2, 8, 24)), (3, (2, 9, 100)), (4, (2, 8, 130))])
 @pytest.mark.parametrize(
     ("method", "weights"),
     [("vicreg", w) for w in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0), (0.0, 0.0, 1.0), (0.3, -1.0, 2.0))]
     + [(m, w) for m in ("barlow-twins", "simclr") for w in ((1.0, 0.0), (0.0, 1.0), (0.3, -2.0))],
     ids=str,
 )
-def test_any_weights_of_the_terms(processes: ProcessPool, method: str, weights: tuple[float, ...]) -> None:
-    shards = processes.run(2, weighted_gradient, method, weights)
-    np.testing.assert_allclose(
-        np.concatenate(shards, axis=1), weighted_gradient(method, weights), rtol=1e-10, atol=1e-14
-    )
+def test_any_weights_of_the_terms(
+    processes: ProcessPool, method: str, weights: tuple[float, ...], size: int, shape: tuple[int, int, int]
+) -> None:
+    shards = processes.run(size, weighted_gradient, method, weights, shape)
+    alone = weighted_gradient(method, weights, shape)
+    np.testing.assert_allclose(np.concatenate(shards, axis=1), alone, rtol=1e-10, atol=1e-14)

@@ -5,7 +5,8 @@ pairs of views
 
     sum ||C_ab||_F^2 = sum over processes of sum over a < b of <K_a, K_b> in own rows,
     d/ds_a (own rows) = (2/N) (sum over b != a of K_b in own rows) s_a    (gathered), or (2/N) sum over b of s_b C_ab^T
-    with C_ab summed over processes.
+    with C_ab summed over processes. By columns (`columns.py`): K_a is summed over processes, from all rows of their
+    shares of the features; the gradient is as in the gathered form.
 """
 
 from __future__ import annotations
@@ -21,11 +22,22 @@ from eigenview.errors import check
 from eigenview.functional.fused.centring import deviations, two_means
 from eigenview.functional.fused.cross_correlation import columns
 from eigenview.functional.fused.first_order import first_order
-from eigenview.functional.sharded.processes import Processes, gather_samples, global_deviations, own_rows, sends_less
+from eigenview.functional.sharded.columns import centred_columns, gather_columns, own_columns, to_rows
+from eigenview.functional.sharded.processes import (
+    Processes,
+    cheapest,
+    gather_samples,
+    global_deviations,
+    own_rows,
+    summed_products,
+)
 
 
 def _gathered(z: Tensor, eps: float, processes: Processes) -> tuple[Tensor, ...]:
-    """(own s, rate, diagonals, energy with the diagonal's, its slope in own rows) from everyone's rows."""
+    """(own s, rate, diagonals, off-diagonal energy, slope in own rows, mean of s times slope), from everyone's rows.
+
+    The slope is that of the energy with the diagonal's.
+    """
     everyone, rows = gather_samples(z, processes), own_rows(z.shape[1], processes)
     count = everyone.shape[1]
     first, left = two_means(everyone, torch.empty_like(everyone[0]))
@@ -39,7 +51,23 @@ def _gathered(z: Tensor, eps: float, processes: Processes) -> tuple[Tensor, ...]
     others = grams.sum(dim=0) - grams
     energy = processes.sum((grams * others).sum().double()) / 2  # each pair is met twice
     slope = (others @ s).mul_(2 / count)
-    return own, rate, diagonals, energy - diagonals.double().square().sum(), slope
+    along = processes.sum((own * slope).sum(dim=1)) / count
+    return own, rate, diagonals, energy - diagonals.double().square().sum(), slope, along
+
+
+def _by_columns(z: Tensor, eps: float, processes: Processes) -> tuple[Tensor, ...]:
+    """The same of all rows of this process's share of the features; the diagonals are its own too."""
+    count = z.shape[1] * processes.size
+    s = centred_columns(z, processes)
+    rate = (s.square().mean(dim=1, keepdim=True) + eps).rsqrt()
+    s.mul_(rate)
+    diagonals = torch.stack([(s[a] * s[b]).mean(dim=0) for a, b in combinations(range(len(z)), 2)])
+    grams = summed_products(s.mT, 1 / count, processes)
+    others = grams.sum(dim=0) - grams
+    energy = (grams * others).sum().double() / 2  # each pair is met twice
+    slope = (others @ s).mul_(2 / count)
+    squares = processes.sum(diagonals.double().square().sum())
+    return s, rate, diagonals, energy - squares, slope, (s * slope).mean(dim=1)
 
 
 def _summed(z: Tensor, eps: float, processes: Processes) -> tuple[Tensor, ...]:
@@ -56,7 +84,8 @@ def _summed(z: Tensor, eps: float, processes: Processes) -> tuple[Tensor, ...]:
     for (a, b), c in zip(pairs, C, strict=True):
         slope[a].addmm_(own[b], c.mT, alpha=2 / count)
         slope[b].addmm_(own[a], c, alpha=2 / count)
-    return own, rate, diagonals, C.square().sum(), slope
+    along = processes.sum((own * slope).sum(dim=1)) / count
+    return own, rate, diagonals, C.square().sum(), slope, along
 
 
 class _ShardedCorrelations(torch.autograd.Function):
@@ -67,13 +96,15 @@ class _ShardedCorrelations(torch.autograd.Function):
         views, own, width = z.shape
         count = own * processes.size
         pairs = views * (views - 1) // 2
-        # the variances are one more sum, of V D numbers
-        by_sum = sends_less(views, count, width, pairs * width**2 + views * width)
-        s, rate, diagonals, energy, slope = (_summed if by_sum else _gathered)(z, eps, processes)
-        along = processes.sum((s * slope).sum(dim=1)) / count
+        # the variances are one more sum
+        way = cheapest(views, own, width, processes.size, pairs * width**2 + views * width)
+        form = {"gather": _gathered, "sum": _summed, "columns": _by_columns}[way]
+        s, rate, diagonals, energy, slope, along = form(z, eps, processes)
         ctx.save_for_backward(z, s, rate, diagonals, slope, along)
-        ctx.by_sum, ctx.processes, ctx.count = by_sum, processes, count
+        ctx.way, ctx.processes, ctx.count = way, processes, count
         ctx.set_materialize_grads(False)
+        if way == "columns":
+            diagonals = gather_columns(diagonals, width, processes)
         return diagonals, (energy / pairs).to(z.dtype)
 
     @staticmethod
@@ -82,11 +113,14 @@ class _ShardedCorrelations(torch.autograd.Function):
         for_diagonals, for_energy = grads
         pairs = list(combinations(range(len(z)), 2))
         with torch.no_grad():
-            pull = torch.zeros_like(diagonals) if for_diagonals is None else for_diagonals
-            if for_energy is not None and not ctx.by_sum:
+            if for_diagonals is None:
+                pull = torch.zeros_like(diagonals)
+            else:
+                pull = own_columns(for_diagonals, ctx.processes) if ctx.way == "columns" else for_diagonals
+            if for_energy is not None and ctx.way != "sum":
                 pull = pull - diagonals * (2 * for_energy / len(pairs))
             column = columns(pull, diagonals, pairs, len(z), ctx.count)
-            out = torch.zeros_like(z)
+            out = torch.zeros_like(s)
             if for_energy is not None:
                 weight = for_energy / len(pairs)
                 out.addcmul_(slope, rate * weight)
@@ -94,7 +128,9 @@ class _ShardedCorrelations(torch.autograd.Function):
             for a in range(len(z)):
                 for b in range(len(z)):
                     out[a].addcmul_(s[b], column[a, b] * rate[a, 0])
-            out.mul_(ctx.processes.size)  # DDP divides by it
+            if ctx.way == "columns":
+                out = to_rows(out, z.shape[2], ctx.processes)
+            out = out * ctx.processes.size  # DDP divides by it
         return first_order(out, "a sharded cross-correlation term", z, *grads), None, None
 
 
@@ -106,7 +142,8 @@ def sharded_cross_correlation_terms(
     The gradient is `size` times that of the global terms with respect to the rows at hand, which DDP's average over
     processes turns into the global gradient. Differentiable once.
 
-    Sends V N D numbers, or V (V-1) D^2 where that is less, in the forward pass, and a few vectors.
+    Sends what is least (`processes.cheapest`), and a few vectors: V N D numbers; or V (V-1) D^2; or, beyond two
+    processes, 2 V n D + 1.06 V N^2, half of the first part in the backward pass, where otherwise nothing is sent.
 
     Raises: UserError for fewer than 2 views or 2 samples over all processes, and where it is differentiated twice.
     """

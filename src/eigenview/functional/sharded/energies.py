@@ -3,7 +3,11 @@
 For one view with centred rows Y (N D), of which this process has y (n D), S = Y^T Y / (N-1), v its diagonal:
 
     ||S||_F^2 = sum over processes of ||y Y^T||_F^2 / (N-1)^2,   d ||S||_F^2 / dy = 4/(N-1)^2 (y Y^T) Y   (gathered), or
-    S = sum over processes of y^T y / (N-1),                     d ||S||_F^2 / dy = 4/(N-1) y S            (summed).
+    S = sum over processes of y^T y / (N-1),                     d ||S||_F^2 / dy = 4/(N-1) y S            (summed),
+
+or, from all rows x (N d) of this process's share of the features (by columns, `columns.py`),
+
+    G = sum over processes of x x^T / (N-1), ||S||_F^2 = ||G||_F^2, d ||S||_F^2 / dx = 4/(N-1) G x.
 """
 
 from __future__ import annotations
@@ -18,48 +22,33 @@ from eigenview.errors import check
 from eigenview.functional.fused.centring import deviations, two_means
 from eigenview.functional.fused.energies import hinge
 from eigenview.functional.fused.first_order import first_order
+from eigenview.functional.sharded.columns import centred_columns, gather_columns, own_columns, to_rows
 from eigenview.functional.sharded.processes import (
     Processes,
+    cheapest,
     gather_samples,
     global_deviations,
     own_rows,
     scatter_of,
-    sends_less,
+    summed_products,
     symmetric_size,
-    symmetric_strips,
 )
 
-
-def summed_covariances(y: Float[Tensor, "V n D"], count: int, processes: Processes) -> Float[Tensor, "V D D"]:
-    """S of each view from all processes' centred rows; only strips from the diagonal on are computed and sent."""
-    views, _, width = y.shape
-    flat = y.new_empty(views, symmetric_size(width))
-    at = 0
-    for start, stop in symmetric_strips(width):
-        strip = flat[:, at : at + (stop - start) * (width - start)].view(views, stop - start, width - start)
-        torch.div(y[:, :, start:stop].mT @ y[:, :, start:], count - 1, out=strip)
-        at += strip[0].numel()
-    flat = processes.sum(flat)
-    S, at = y.new_empty(views, width, width), 0
-    for start, stop in symmetric_strips(width):
-        strip = flat[:, at : at + (stop - start) * (width - start)].view(views, stop - start, width - start)
-        S[:, start:stop, start:] = strip
-        S[:, start:, start:stop] = strip.mT
-        at += strip[0].numel()
-    return S
+TERM = "a sharded covariance term"
 
 
 class _ShardedStatistics(torch.autograd.Function):
     """z (V n D) -> (scatter, variances (V D), off-diagonal energies (V)) of all processes' rows."""
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, processes: Processes) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+    def forward(  # type: ignore[override]
+        ctx: Any, z: Tensor, processes: Processes, by_sum: bool
+    ) -> tuple[Tensor, Tensor, Tensor]:
         views, own, width = z.shape
         count = own * processes.size
-        by_sum = sends_less(views, count, width, views * symmetric_size(width))
         if by_sum:
             first, left, y = global_deviations(z, processes)
-            matrices = summed_covariances(y, count, processes)
+            matrices = summed_products(y, 1 / (count - 1), processes)
             variances = matrices.diagonal(dim1=1, dim2=2).clone()
             matrices.diagonal(dim1=1, dim2=2).zero_()
             everyone = z
@@ -106,7 +95,41 @@ class _ShardedStatistics(torch.autograd.Function):
             if for_scatter is not None:
                 out.addcmul_(z - z.mean(dim=0), 2 * for_scatter)
             out.mul_(size)  # DDP divides by it
-        return first_order(out, "a sharded covariance term", z, *grads), None
+        return first_order(out, TERM, z, *grads), None, None
+
+
+class _ColumnStatistics(torch.autograd.Function):
+    """As `_ShardedStatistics`, by columns."""
+
+    @staticmethod
+    def forward(ctx: Any, z: Tensor, processes: Processes) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+        count, width = z.shape[1] * processes.size, z.shape[2]
+        x = centred_columns(z, processes)
+        variances = gather_columns(x.square().sum(dim=1) / (count - 1), width, processes)
+        grams = summed_products(x.mT, 1 / (count - 1), processes)
+        energies = grams.square().sum(dim=(1, 2)).double() - variances.double().square().sum(dim=1)
+        ctx.save_for_backward(z, x, variances, grams)
+        ctx.processes = processes
+        ctx.set_materialize_grads(False)
+        return processes.sum(scatter_of(z)).to(z.dtype), variances, energies.to(z.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        z, x, variances, grams = cast(tuple[Tensor, ...], ctx.saved_tensors)
+        for_scatter, for_variances, for_energies = grads
+        scale = 1 / (x.shape[1] - 1)
+        with torch.no_grad():
+            column = torch.zeros_like(variances) if for_variances is None else for_variances * (2 * scale)
+            if for_energies is not None:
+                column = column - for_energies[:, None] * variances * (4 * scale)
+            slope = x * own_columns(column, ctx.processes)[:, None]
+            if for_energies is not None:
+                slope.baddbmm_(grams * (for_energies[:, None, None] * (4 * scale)), x)
+            out = to_rows(slope, z.shape[2], ctx.processes)
+            if for_scatter is not None:
+                out = out.addcmul(z - z.mean(dim=0), 2 * for_scatter)
+            out = out * ctx.processes.size  # DDP divides by it
+        return first_order(out, TERM, z, *grads), None
 
 
 def sharded_vicreg_terms(
@@ -117,8 +140,9 @@ def sharded_vicreg_terms(
     The gradient is `size` times that of the global terms with respect to the rows at hand, which DDP's average over
     processes turns into the global gradient. Differentiable once.
 
-    Sends V N D numbers, or about 1.06 V D^2 where that is less (N above 1.1 D or so), in the forward pass; nothing in
-    the backward pass. Time: n/N of 2 V min-wise products: 2 V n N D multiply-adds gathered, 1.5 V n D^2 summed.
+    Sends what is least (`processes.cheapest`): V N D numbers; or about 1.06 V D^2 (N above 1.1 D or so); or, beyond two
+    processes, 2 V n D + 1.06 V N^2, half of the first part in the backward pass, where otherwise nothing is sent. Time:
+    2 V n N D multiply-adds gathered, 1.5 V n N D by columns, 1.5 V n D^2 summed.
 
     Raises: UserError for fewer than 2 views or 2 samples over all processes, and where it is differentiated twice.
     """
@@ -126,6 +150,11 @@ def sharded_vicreg_terms(
     count = own * processes.size
     check(views >= 2, "views", views, "2 or more", "One view has nothing to agree with.")
     check(count >= 2, "samples in the batch", count, "2 or more", "Use a larger batch.")
-    scatter, variances, energies = cast(tuple[Tensor, Tensor, Tensor], _ShardedStatistics.apply(z, processes))
+    way = cheapest(views, own, width, processes.size, views * symmetric_size(width))
+    if way == "columns":
+        found = _ColumnStatistics.apply(z, processes)
+    else:
+        found = _ShardedStatistics.apply(z, processes, way == "sum")
+    scatter, variances, energies = cast(tuple[Tensor, Tensor, Tensor], found)
     invariance = scatter * (2 / (views - 1) / (count * width))
     return invariance, hinge(variances, gamma, eps), energies.mean() / width

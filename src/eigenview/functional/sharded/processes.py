@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
@@ -35,6 +35,10 @@ class Processes(Protocol):
         """The sum over processes, without gradient."""
         ...
 
+    def exchange(self, parts: Tensor) -> Tensor:
+        """Part r of (size ...) goes to process r; what all have sent here comes back, in rank order, no gradient."""
+        ...
+
 
 def gather_samples(z: Float[Tensor, "V n D"], processes: Processes) -> Float[Tensor, "V N D"]:
     """All samples of each view."""
@@ -58,13 +62,42 @@ def symmetric_size(width: int) -> int:
     return sum((stop - start) * (width - start) for start, stop in symmetric_strips(width))
 
 
-def sends_less(views: int, samples: int, width: int, summed: int) -> bool:
-    """Whether summing `summed` numbers over processes sends less than gathering z (V N D).
+def cheapest(views: int, own: int, width: int, size: int, summed: int) -> Literal["gather", "columns", "sum"]:
+    """What sends least, for V views of `own` rows and D features on each of `size` processes.
 
-    A ring sends each number of a sum twice (it is added up, then handed round), each number of a gather once. Two
-    means a feature are summed besides.
+    gather: all rows to everyone, V N D numbers. sum: `summed` numbers a process, and two means a feature. columns: rows
+    become columns and back (`columns.py`), V n D each time, and N x N a view is summed. A ring sends each number of a
+    sum twice: it is added up, then handed round.
     """
-    return 2 * (summed + 2 * views * width) < views * samples * width
+    count, padded = own * size, size * -(-width // size)
+    numbers = {
+        "gather": views * count * width,
+        "sum": 2 * (summed + 2 * views * width),
+        "columns": 2 * views * (own * padded + symmetric_size(count)) + views * padded,
+    }
+    return min(numbers, key=numbers.__getitem__)  # type: ignore[return-value]
+
+
+def summed_products(x: Float[Tensor, "V K M"], scale: float, processes: Processes) -> Float[Tensor, "V M M"]:
+    """scale times the sum over processes of x^T x of each view.
+
+    Only strips from the diagonal on are computed and sent.
+    """
+    views, _, side = x.shape
+    flat = x.new_empty(views, symmetric_size(side))
+    at = 0
+    for start, stop in symmetric_strips(side):
+        strip = flat[:, at : at + (stop - start) * (side - start)].view(views, stop - start, side - start)
+        torch.mul(x[:, :, start:stop].mT @ x[:, :, start:], scale, out=strip)
+        at += strip[0].numel()
+    flat = processes.sum(flat)
+    whole, at = x.new_empty(views, side, side), 0
+    for start, stop in symmetric_strips(side):
+        strip = flat[:, at : at + (stop - start) * (side - start)].view(views, stop - start, side - start)
+        whole[:, start:stop, start:] = strip
+        whole[:, start:, start:stop] = strip.mT
+        at += strip[0].numel()
+    return whole
 
 
 def global_deviations(
