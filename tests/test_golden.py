@@ -197,7 +197,7 @@ def alphareq(g: Golden) -> None:
         law = power_law(spectrum, first=low + 1, last=high)
         g.expect(m[0], law.alpha, tolerance)
         # The reference judges the fit on other ranks than it fits: one later, and up to ten before the end.
-        last = 500 if len(spectrum) >= 500 else len(spectrum) - 10
+        last = 500 if len(spectrum) >= 512 else len(spectrum) - 10
         g.expect(f"R2_lo{low}_hi{high}", power_law_r2(spectrum, law, first=low + 2, last=last), tolerance)
     for m in g.matching(r"ols_alpha_rank(\d+)_(\d+)"):
         g.expect(m[0], power_law(spectrum, int(m[1]), int(m[2]), weighted=False).alpha, tolerance)
