@@ -16,20 +16,22 @@ from tests.golden_file import Golden, gradients
 
 
 def directset(g: Golden) -> None:
+    spectral, power = bool(g.number("spectral_normalise")), g.number("power")
     config = DirectSetConfig(
-        **{name: g.number(key) for name, key in (("alpha", "power"), ("rho", "rho"), ("eps", "eps"))},
+        **{name: g.number(name) for name in ("rho", "eps")},
+        alpha=power if spectral else 1.0,  # the authors' raw matrix is F + eps I, whatever the power
         refresh_every=int(g.number("freq")),
         centre=bool(g.number("zero_mean")),
         normalise=bool(g.number("l2")),
         eps_inside=bool(g.number("eps_inside")),
-        normalise_by="spectral" if g.number("spectral_normalise") else "none",
+        normalise_by="spectral" if spectral else "none",
         # without normalisation the authors take the matrix as it is, and no floor is applied to its eigenvalues
-        floor=1e-4 if g.number("spectral_normalise") else 0.0,
+        floor=1e-4 if spectral else 0.0,
     )
     f = torch.stack([g["f1"], g["f2"]], dim=1)
     # identity times eps in float32, and roots of eigenvalues that are rounding, in the reference
     lacks_rank = bool((torch.linalg.matrix_rank(g["F"], hermitian=True) < f.shape[-1]).any())
-    tolerance = 1e-7 if not g.number("spectral_normalise") or lacks_rank else 1e-9
+    tolerance = 1e-7 if not spectral or lacks_rank else 1e-9
     objective = DirectSet(config, width=f.shape[-1]).double()
     with torch.no_grad():
         objective.predictor.W[0] = g["W_init"]
@@ -62,9 +64,11 @@ def directcopy_official(g: Golden) -> None:
 
 def isoloss_official(g: Golden) -> None:
     tolerance = 1e-7 if g.number("alpha") == 2 else 1e-9  # identity times eps in float32, in the reference
+    spectral, eps = bool(g.number("spectral_normalise")), g.number("eps")
     closed: dict[str, Any] = {
-        **{name: g.number(key) for name, key in (("alpha", "alpha"), ("rho", "tau"), ("eps", "eps"))},
-        "normalise_by": "spectral" if g.number("spectral_normalise") else "none",
+        **{name: g.number(key) for name, key in (("alpha", "alpha"), ("rho", "tau"))},
+        "eps": eps if spectral else 0.0,  # the program adds eps only where it has normalised
+        "normalise_by": "spectral" if spectral else "none",
         "eps_inside": True,
         "floor": 0.0,
         "initial": "zero",
