@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -230,3 +231,18 @@ def test_a_stratified_share_of_unlabelled_images_is_refused(tmp_path: Path) -> N
     asked = config("vicreg", data=str(tmp_path / "images.npy"), data_fraction=0.5, stratified=True)
     with pytest.raises(UserError, match=r"--stratified: .*images.npy has no labels to draw by"):
         make_plan(asked)
+
+
+@pytest.mark.parametrize("fields", [{"local_views": 1, "local_size": 4}, {"size": 4}])
+def test_batch_norm_of_a_single_value_is_refused_before_the_first_step(fields: dict[str, Any]) -> None:
+    """conv-tiny has one place left of 4 px: one image at a time is one value in each channel."""
+    small = {k: v for k, v in fields.items() if k != "size"}
+    plan = make_plan(config("simsiam", encoder="conv-tiny", micro_batch=1, **small))
+    plan = replace(plan, size=fields.get("size", plan.size))
+    with pytest.raises(UserError, match=r"--micro-batch 1: at 4 px .*--micro-batch 2 or more"):
+        build_module(plan)
+
+
+def test_one_image_at_a_time_is_taken_where_it_leaves_several_values() -> None:
+    network = build_module(make_plan(config("simsiam", encoder="conv-tiny", micro_batch=1))).network
+    assert all(not norm.running_mean.any() for norm in network.modules() if isinstance(norm, torch.nn.BatchNorm2d))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from eigenview.config import NetworkConfig
 from eigenview.engine.micro_batch import encode_in_parts
-from eigenview.errors import check
+from eigenview.errors import UserError, check
 from eigenview.models.encoders import build_encoder, check_local_size
 from eigenview.models.heads import embedding_width, predictor, projector
 from eigenview.models.target import TargetNetwork
@@ -118,3 +119,20 @@ def build_network(
     has_target = "z_target" in reads and config.target != "online"
     target = TargetNetwork(network.encoder, network.projector) if has_target else None
     return network, target, width, embedding
+
+
+@torch.no_grad()
+def refuse_single_values(network: Network, sizes: set[int]) -> None:
+    """Raises UserError where the encoder, taking one image of a side in `sizes` at a time, has a batch norm that sees a
+    single value: its deviation is 0, and torch refuses it in the middle of the first step."""
+    encoders = [network.encoder] if network.second is None else [network.encoder, network.second.encoder]
+    for encoder in copy.deepcopy(encoders):  # running averages of the copy move
+        for size in sorted(sizes):
+            try:
+                with torch.random.fork_rng(devices=[]):  # dropout would draw
+                    encoder(torch.zeros(1, 3, size, size))
+            except ValueError as error:
+                raise UserError(
+                    f"--micro-batch 1: at {size} px the encoder has a batch norm that would see a single value. "
+                    "Use --micro-batch 2 or more, larger images, or --network.encoder-norm group."
+                ) from error

@@ -24,7 +24,7 @@ from eigenview.engine.environment import describe_environment
 from eigenview.engine.estimate import estimated
 from eigenview.engine.finish import finish
 from eigenview.engine.module import PretrainModule
-from eigenview.engine.network import build_network
+from eigenview.engine.network import build_network, refuse_single_values
 from eigenview.engine.plan import Plan, make_plan
 from eigenview.engine.progress import Progress, show_plan
 from eigenview.engine.resume import read_checkpoint
@@ -127,6 +127,8 @@ def build_module(plan: Plan) -> PretrainModule:
         local_size=plan.specs[-1].size,
     )
     network.micro_batch = config.micro_batch
+    if config.micro_batch == 1:
+        refuse_single_values(network, {spec.size or plan.size for spec in plan.specs})
     if target is not None:
         target.part = config.micro_batch
     with torch.random.fork_rng(devices=[]):
