@@ -13,8 +13,11 @@ from typing import Any, Generic, Literal, TypeVar
 from tyro.conf import Positional
 
 from eigenview.errors import UserError, check
+from eigenview.kinds import refuse_other_kinds
 
 ObjectiveConfig = TypeVar("ObjectiveConfig")
+LARGEST_SIDE = 4096
+"""Of views in pixels. A slip of the keyboard beyond it would take all memory before an estimate can be made."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,6 +245,7 @@ class RunConfig(Generic[ObjectiveConfig]):
     probe: ProbeConfig = ProbeConfig()
 
     def __post_init__(self) -> None:
+        refuse_other_kinds(self)
         check(0 < self.data_fraction <= 1, "--data-fraction", self.data_fraction, "above 0, up to 1")
         check(self.epochs >= 1, "--epochs", self.epochs, "1 or more")
         check(self.batch_size >= 2, "--batch-size", self.batch_size, "2 or more")
@@ -256,9 +260,9 @@ class RunConfig(Generic[ObjectiveConfig]):
         )
         low, high = self.local_scale
         check(0 < low <= high <= 1, "--local-scale", self.local_scale, "two shares above 0 up to 1, the smaller first")
-        check(self.size is None or self.size >= 8, "--size", self.size, "8 or more")
+        check(self.size is None or 8 <= self.size <= LARGEST_SIDE, "--size", self.size, f"8 to {LARGEST_SIDE}")
         check(self.devices >= 1, "--devices", self.devices, "1 or more")
-        check(self.seed >= 0, "--seed", self.seed, "0 or more")
+        check(0 <= self.seed < 2**63, "--seed", self.seed, "0 up to below 2 to the 63rd")
         share = self.batch_size // self.devices
         check(
             self.accumulate >= 1 and share % self.accumulate == 0,
