@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,4 +84,14 @@ def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
 def test_nothing_stays_behind_where_the_work_fails(tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), runfiles.only_writer(tmp_path):
         raise ZeroDivisionError
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_disk_without_room_for_the_first_bytes_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(handle: int, content: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(UserError, match=r"No space left.*--out"), runfiles.only_writer(tmp_path):
+        pytest.fail("nothing was written")
     assert not list(tmp_path.iterdir())

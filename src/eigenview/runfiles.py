@@ -106,6 +106,8 @@ def read_json(path: Path) -> Any:
         raise UserError(f"{path} is missing: {path.parent} is not a finished eigenview run.") from None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is damaged: {error}.") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
 
 
 def append_row(path: Path, row: dict[str, Any]) -> None:
@@ -230,14 +232,24 @@ def only_writer(directory: Path) -> Iterator[None]:
         raise UserError(f"{directory} cannot be written: {error.strerror}. Choose another --out.") from error
     try:
         _lock(handle, directory)
-        os.truncate(handle, 0)
-        os.write(handle, str(os.getpid()).encode())
         try:
+            _sign(handle, directory)
             yield
         finally:
             (directory / WRITER).unlink(missing_ok=True)
     finally:
         os.close(handle)
+
+
+def _sign(handle: int, directory: Path) -> None:
+    """Write this process's number, for whoever is refused meanwhile."""
+    try:
+        os.truncate(handle, 0)
+        os.write(handle, str(os.getpid()).encode())
+    except OSError as error:  # the first bytes of a run that a full disk has no room for
+        raise UserError(
+            f"{directory} cannot be written: {error.strerror}. Free space or choose another --out."
+        ) from error
 
 
 def _lock(handle: int, directory: Path) -> None:
