@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -14,6 +14,9 @@ from eigenview import runfiles
 from eigenview.config import LoaderConfig, ProbeConfig
 from eigenview.console import counting
 from eigenview.errors import UserError
+
+if TYPE_CHECKING:
+    from eigenview.data.images import ImageSet
 
 # verdict measures in the order in which people read them, with what they mean
 SHOWN = {
@@ -96,6 +99,7 @@ def embed_images(model: str, images: str, out: Path, console: Console) -> tuple[
     encoder = load_encoder(model)
     source = encoder.card.get("source_size")
     found = load_images(images, size=encoder.size, source_size=source, split="all", console=console)
+    _say_skipped(found, console)
     with counting(console, "embedding") as progress:
         h = extract(encoder.embed, found, progress=progress)
     columns: dict[str, Any] = {"index": pa.array(np.arange(len(found)))}
@@ -121,7 +125,7 @@ def diagnose_anything(what: str, data: str | None, column: str | None, console: 
         return {"what": what, "of": "embedding z, held-out batch", **kept, "measures": measures}
     from eigenview.diagnostics.monitor import diagnose_embeddings
 
-    if path.suffix in (".npy", ".npz", ".parquet"):
+    if path.suffix.lower() in (".npy", ".npz", ".parquet"):
         x = read_embeddings(path, column)
         of = f"{len(x):,} rows, {x.shape[1]} wide"
     else:
@@ -131,6 +135,14 @@ def diagnose_anything(what: str, data: str | None, column: str | None, console: 
 
     measures, verdict = diagnose_embeddings(torch.from_numpy(x))
     return {"what": what, "of": of, **_flat(verdict), "measures": measures}
+
+
+def _say_skipped(images: ImageSet, console: Console) -> None:
+    """Files that have no row: only a run has a skipped.csv to list them all in."""
+    if images.skipped:
+        first = images.skipped[0]
+        text = f"left out: {len(images.skipped)} unreadable, the first {first.path}: {first.reason}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 def _flat(verdict: Any) -> dict[str, Any]:
@@ -146,6 +158,7 @@ def _embed_with(model: str, data: str, console: Console) -> np.ndarray:
     encoder = load_encoder(model)
     source = encoder.card.get("source_size")
     images = load_images(data, size=encoder.size, source_size=source, split="all", console=console)
+    _say_skipped(images, console)
     most = 2000  # enough for rank up to the widths in use, seconds on a CPU
     chosen = np.sort(np.random.default_rng(0).permutation(len(images))[:most])
     with counting(console, "embedding") as progress:
@@ -176,7 +189,7 @@ def read_embeddings(path: Path, column: str | None) -> np.ndarray:
         names = ", ".join(fitting) or "no numeric table"
         raise UserError(f"--column {column}: {path} has {names}. Choose one of them.")
     if column is None and len(fitting) != 1:
-        shapes = ", ".join(f"{k} {v.shape}" for k, v in found.items())
+        shapes = ", ".join(f"{k} {v.shape}" for k, v in found.items()) or "no numbers in rows of one length"
         raise UserError(f"{path} holds {shapes}; one numeric (rows, width) table is needed. Name it with --column.")
     x = np.array(fitting[column] if column is not None else next(iter(fitting.values())), dtype=np.float32)
     if min(x.shape) < 2:
@@ -185,12 +198,12 @@ def read_embeddings(path: Path, column: str | None) -> np.ndarray:
 
 
 def _arrays(path: Path) -> dict[str, np.ndarray]:
-    if path.suffix == ".npy":
+    if path.suffix.lower() == ".npy":
         array = np.load(path, allow_pickle=False)
         if not isinstance(array, np.ndarray):
             raise ValueError("it is an archive of arrays; call it .npz")
         return {"array": array}
-    if path.suffix == ".npz":
+    if path.suffix.lower() == ".npz":
         return runfiles.read_arrays(path)
     import pyarrow as pa
     import pyarrow.parquet as pq
