@@ -16,7 +16,7 @@ from rich.console import Console
 from eigenview import runfiles
 from eigenview.config import NoOptions, ProbeConfig, RunConfig
 from eigenview.console import loading
-from eigenview.errors import Interrupted, UserError, nearest
+from eigenview.errors import Interrupted, UserError, check, nearest
 
 T = TypeVar("T")
 Options = TypeVar("Options")
@@ -94,7 +94,8 @@ def _resume(args: list[str]) -> int:
         raise UserError("--resume needs the run directory: eigenview pretrain --out RUN --resume")
     config = read_config(Path(out))
     kind = Pretrain[type(config.objective)]  # type: ignore[misc]
-    if parse(kind, args, "pretrain", Pretrain(run=config)).run != config:
+    given = parse(kind, args, "pretrain", Pretrain(run=config))
+    if given.run != config or given.recipe is not None:
         raise UserError(f"a resumed run keeps its own configuration ({out}/config.json); leave the other options out.")
     return _train(config, Path(out), resume=True)
 
@@ -128,6 +129,9 @@ class Probe:
     probe: Annotated[ProbeConfig, FLAT] = ProbeConfig()
     out: Path | None = None
     """Also write the table as JSON to this file."""
+
+    def __post_init__(self) -> None:
+        check(self.seed >= 0, "--seed", self.seed, "0 or more")
 
 
 def probe(args: list[str]) -> int:

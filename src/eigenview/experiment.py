@@ -36,6 +36,7 @@ from eigenview.errors import UserError, check, nearest
 from eigenview.experiment_index import described, sources, write_index
 
 FOLDER = Path("experiments")
+NOT_A_CHECKOUT = f"no folder {FOLDER}/ here; run it from eigenview's source checkout."
 MEASURED = "measured.json"  # in the run directory, of an experiment that measures something of its own
 COLUMNS = ("knn", "linear", "linear_few")
 Train: TypeAlias = Callable[[RunConfig[Any], Path, Console], None]
@@ -52,7 +53,7 @@ def load_experiment(name: str) -> ModuleType:
     """The module of an experiment; an unknown name suggests the nearest."""
     known = experiments()
     if not known:
-        raise UserError(f"experiment {name}: no folder {FOLDER}/ here; run it from eigenview's source checkout.")
+        raise UserError(f"experiment {name}: {NOT_A_CHECKOUT}")
     if name not in known:
         raise UserError(f"experiment {name}: no such experiment. {nearest(name, known)} (eigenview list experiments)")
     spec = importlib.util.spec_from_file_location(f"experiments.{name}", FOLDER / f"{name}.py")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from eigenview.data.viewspec import PRESETS
-from eigenview.experiment import experiments
+from eigenview.errors import UserError
+from eigenview.experiment import NOT_A_CHECKOUT, experiments
 from eigenview.laboratory import THEORIES
 from eigenview.objectives import OBJECTIVES
 from eigenview.recipes import RECIPES
@@ -31,7 +32,9 @@ def rows(what: str) -> list[tuple[str, str]]:
     if what == "datasets":
         return list(DATASETS.items())
     if what == "experiments":
-        return list(experiments().items())
+        if not (found := experiments()):
+            raise UserError(f"list experiments: {NOT_A_CHECKOUT}")
+        return list(found.items())
     if what == "theories":
         return [(name, text) for name, (_, text) in THEORIES.items()]
     from eigenview.models.encoders import list_encoders

@@ -99,6 +99,11 @@ def test_help_of_a_method_shows_its_options(capsys: pytest.CaptureFixture[str]) 
         (["pretrain", "--batch-size", "64", "--devices", "3"], ("--devices 3", "multiple of 3")),
         (["pretrain", "--resume"], ("--out",)),
         (["pretrain", "--resume", "--out", "{root}/nowhere"], ("nowhere", "config.json")),
+        (["pretrain", "--resume", "--out", "{root}/one/a.png"], ("a.png/config.json", "cannot be read")),
+        (["pretrain", "", "--epochs", "1"], ("empty text", "a folder")),
+        (["pretrain", "--recipe", ":"], ("--recipe :", "importable")),
+        (["probe", "{root}/nowhere", "--seed", "-1"], ("--seed", "0 or more")),
+        (["list", "experiments"], ("no folder experiments/ here",)),
         (["report"], ("report",)),
         (["report", "{root}/empty"], ("empty",)),
         (["list", "objectivse"], ("objectives",)),
@@ -159,7 +164,8 @@ def test_a_directory_with_another_run_is_refused(finished: Path, capsys: pytest.
 
 
 def test_a_resumed_run_keeps_its_configuration(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    refused(capsys, ["pretrain", "--out", str(finished), "--resume", "--epochs", "9"], "keeps its own configuration")
+    for other in (["--epochs", "9"], ["--recipe", "small-byol"]):
+        refused(capsys, ["pretrain", "--out", str(finished), "--resume", *other], "keeps its own configuration")
 
 
 @pytest.mark.parametrize("content", [b"", b"not a checkpoint", "pickle"])
@@ -213,6 +219,22 @@ def test_probe_embed_diagnose_report_export(
     refused(capsys, ["export", str(finished), "--format", "timm"], "conv-small")
 
 
+def test_images_without_a_row_are_counted(
+    finished: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import shutil
+
+    shutil.copytree(photos / "flat", tmp_path / "some")
+    (tmp_path / "some" / "[bold].png").touch()
+    for args in (
+        ["embed", str(finished), "some", "--out", f"{tmp_path}/e.parquet"],
+        ["diagnose", str(finished), "--data", "some"],
+    ):
+        assert run([arg if arg != "some" else str(tmp_path / "some") for arg in args]) == 0
+        assert "left out: 1 unreadable, the first" in (said := capsys.readouterr().err)
+        assert "[bold].png: empty file" in said
+
+
 def test_damaged_embeddings_are_said_to_be(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
@@ -220,13 +242,15 @@ def test_damaged_embeddings_are_said_to_be(tmp_path: Path, capsys: pytest.Captur
     x = np.random.default_rng(0).normal(size=(50, 8)).astype(np.float32)
     np.save(tmp_path / "x.npy", x)
     np.savez(tmp_path / "x.npz", x)
-    (tmp_path / "array.npz").write_bytes((tmp_path / "x.npy").read_bytes())
+    (tmp_path / "array.NPZ").write_bytes((tmp_path / "x.npy").read_bytes())
     (tmp_path / "archive.npy").write_bytes((tmp_path / "x.npz").read_bytes())
     (tmp_path / "cut.npz").write_bytes((tmp_path / "x.npz").read_bytes()[:900])
     pq.write_table(pa.table({"h": [[1.0, 2.0], None, [3.0, 4.0]]}), tmp_path / "null.parquet")
-    for name in ("array.npz", "archive.npy", "cut.npz"):
+    for name in ("array.NPZ", "archive.npy", "cut.npz"):
         refused(capsys, ["diagnose", str(tmp_path / name)], f"{name} cannot be read")
     refused(capsys, ["diagnose", str(tmp_path / "null.parquet")], "column h has 1 rows without a vector")
+    pq.write_table(pa.table({"h": [[1.0, 2.0], [3.0]]}), tmp_path / "ragged.parquet")
+    refused(capsys, ["diagnose", str(tmp_path / "ragged.parquet")], "holds no numbers in rows of one length")
 
 
 def test_two_rows_are_too_few_for_a_verdict(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -27,7 +27,9 @@ from eigenview.data.chunks import Rows
 from eigenview.data.decode import DECODE_VERSION
 from eigenview.errors import UserError
 
-WAYS_OUT = "Free space, set EIGENVIEW_CACHE to another folder, or use --loader.cache-gb 0 (decodes at every step)."
+WAYS_OUT = (
+    "Free space, set EIGENVIEW_CACHE to another folder, or use pretrain's --loader.cache-gb 0 (decodes at each step)."
+)
 ABANDONED_SECONDS = 3600.0
 _CHECKED_ROWS = 64
 HEADER_BYTES = 128

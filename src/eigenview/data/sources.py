@@ -71,6 +71,8 @@ def load_probe_sets(
 
 def find_source(spec: str) -> Source:
     """What `spec` names. A path that exists comes before a built-in name. Raises UserError for neither."""
+    if not spec.strip():  # to Path the current folder, to a person a shell variable that is not set
+        raise UserError("the images are named by an empty text. Give a folder, or . for the current one.")
     path = Path(spec).expanduser()
     if path.is_dir():
         return find_pack(path) or find_on_disk(path) or find_shards(spec) or Folder(path)

@@ -48,7 +48,7 @@ def load_recipe(name: str) -> RunConfig[Any]:
         )
     try:
         make: Callable[[], RunConfig[Any]] = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError) as error:
+    except (ImportError, AttributeError, ValueError) as error:  # ValueError: no module's name before the colon
         raise UserError(f"--recipe {name}: {error}. It must name a function importable from here.") from error
     config = make()
     if not isinstance(config, RunConfig):
