@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Sequence
 
 import numpy as np
 import pytest
@@ -33,6 +33,25 @@ def test_errors_reach_the_caller() -> None:
 
     with pytest.raises(ZeroDivisionError, match="0"):
         list(map_chunks(fail, range(100), chunk=5))
+
+
+def test_ctrl_c_waits_for_no_more_than_an_item() -> None:
+    """Chunks of 1,000 photos that take a while each: the running ones break off, the others do not begin."""
+    begun: list[int] = []
+
+    def slow(items: Sequence[int]) -> chunks.Rows:
+        if items[0] > 0:
+            for item in items:
+                begun.append(item)
+                time.sleep(0.01)
+        return np.array(items), {}
+
+    parts = map_chunks(slow, range(100_000), chunk=1000)
+    next(parts)
+    assert isinstance(parts, Generator)
+    with pytest.raises(KeyboardInterrupt):
+        parts.throw(KeyboardInterrupt())
+    assert len(begun) < 500
 
 
 @pytest.mark.parametrize("silent_seconds", [0.0, 60.0])

@@ -8,12 +8,13 @@ about 6,000 of them a second, which is enough.
 from __future__ import annotations
 
 import os
+import threading
 import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TypeVar
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from typing import TypeVar, overload
 
 import numpy as np
 from rich.console import Console
@@ -53,16 +54,41 @@ def map_chunks(
             return
         with ThreadPoolExecutor(cores()) as pool, _Bar(title, len(items), console) as bar:
             running: deque[Future[Rows]] = deque()
+            stop = threading.Event()
             try:
                 for i in starts:
-                    running.append(pool.submit(work, items[i : i + chunk]))
+                    running.append(pool.submit(work, _Chunk(items[i : i + chunk], stop)))
                     if len(running) > 2 * cores():  # bounded, so a slow disk cannot pile results up in memory
                         yield bar.count(running.popleft().result())
                 while running:
                     yield bar.count(running.popleft().result())
-            finally:
-                for future in running:  # only after an error or Ctrl-C: what has not begun would only delay the answer
+            finally:  # after an error or Ctrl-C: what has not begun, and the rest of a chunk, would delay the answer
+                stop.set()
+                for future in running:
                     future.cancel()
+
+
+class _Chunk(Sequence[Item]):
+    """Consecutive items, whose iteration breaks off once nobody waits for the result: a photo may take a second."""
+
+    def __init__(self, items: Sequence[Item], stop: threading.Event) -> None:
+        self.items, self.stop = items, stop
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @overload
+    def __getitem__(self, index: int) -> Item: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Item]: ...
+    def __getitem__(self, index: int | slice) -> Item | Sequence[Item]:
+        return self.items[index]
+
+    def __iter__(self) -> Iterator[Item]:
+        for item in self.items:
+            if self.stop.is_set():
+                raise CancelledError
+            yield item
 
 
 class _Bar:
