@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import signal
 import warnings
 from collections.abc import Iterator
 from typing import Any
@@ -134,6 +135,7 @@ class Batches:
             batch_size=None,  # a sample of ours is a whole batch
             sampler=_Slices(self),  # type: ignore[arg-type]
             num_workers=self.workers,
+            worker_init_fn=_leave_signals_to_the_trainer,
             pin_memory=torch.cuda.is_available(),
         )
         for index, pixels, broken in loader:
@@ -177,6 +179,14 @@ class _Slices:
 
     def __iter__(self) -> Iterator[np.ndarray]:
         return self.batches._slices()  # pyright: ignore[reportPrivateUsage]
+
+
+def _leave_signals_to_the_trainer(worker: int) -> None:
+    """Forked workers have the trainer's handlers: Ctrl-C, which a terminal sends to all of them, is not theirs to
+    answer, and one that is told to end (SIGTERM) while it reads must not go on.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 class _Files(Dataset[Any]):
