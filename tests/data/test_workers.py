@@ -1,4 +1,4 @@
-"""Processes that decode: signals are the trainer's to answer."""
+"""Processes that decode: signals are the trainer's to answer, a dead one is one line."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
+from eigenview.cli import run
 from eigenview.config import LoaderConfig
+from eigenview.data import batches
 from eigenview.data.batches import Batches
 from eigenview.data.sources import load_images
 from tests.data.conftest import MakeImages
+from tests.data.test_pack import FIELDS
 
 
 def test_ctrl_c_in_a_terminal_reaches_workers_too_and_ends_none(tmp_path: Path, make_images: MakeImages) -> None:
@@ -46,3 +49,22 @@ def test_a_worker_told_to_end_does_whatever_the_trainer_s_handler_is(tmp_path: P
             end_it()
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_a_worker_that_the_system_kills_is_one_line(
+    tmp_path: Path, make_images: MakeImages, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    main, decode_rows = os.getpid(), batches.decode_rows
+
+    def killed(paths: list[str], side: int) -> object:
+        if os.getpid() != main:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return decode_rows(paths, side)
+
+    make_images(tmp_path / "set", 96, 20)
+    monkeypatch.setattr(batches, "decode_rows", killed)
+    in_place = ["--loader.cache-gb", "0", "--loader.workers", "1"]
+    assert run(["pretrain", str(tmp_path / "set"), *FIELDS, *in_place, "--out", str(tmp_path / "run")]) == 2
+    error = capsys.readouterr().err
+    assert "a process that decodes images has died, most often for lack of memory" in error
+    assert "Traceback" not in error

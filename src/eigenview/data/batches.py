@@ -189,6 +189,20 @@ def _leave_signals_to_the_trainer(worker: int) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
+def killed_worker(error: RuntimeError) -> UserError | None:
+    """What to tell the user where `error` is that of torch's loader about a worker that died, else None.
+
+    torch raises it wherever the trainer happens to be, a backward pass too, so that it is told apart by its text.
+    """
+    text = str(error).strip().rstrip(".")
+    if not text.startswith("DataLoader worker"):
+        return None
+    return UserError(
+        f"a process that decodes images has died, most often for lack of memory ({text}). Continue with --resume once "
+        "memory is free; or begin again with fewer --loader.workers, or from a pack (eigenview pack)."
+    )
+
+
 class _Files(Dataset[Any]):
     """Decodes a batch of rows: (index, pixels, rows that broke with their reasons), the same in a worker and here."""
 

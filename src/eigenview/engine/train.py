@@ -16,7 +16,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from eigenview import runfiles
 from eigenview.config import RunConfig, to_dict
-from eigenview.data.batches import Batches, resident
+from eigenview.data.batches import Batches, killed_worker, resident
 from eigenview.data.images import Skipped
 from eigenview.distributed import gather_lists
 from eigenview.engine.callbacks import Checkpoints, Log, Monitor
@@ -182,6 +182,11 @@ def _fit(
         try:
             trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
             broke = gather_lists(broke)
+        except RuntimeError as error:
+            killed = killed_worker(error)
+            if killed is None:
+                raise
+            raise killed from error
         finally:
             if launched_rank() == 0:
                 note_skipped(directory, broke)
