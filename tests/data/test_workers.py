@@ -1,4 +1,4 @@
-"""Processes that decode: signals are the trainer's to answer, a dead one is one line."""
+"""Processes that decode: signals are the trainer's, a dead one is one line, paths cost what they are long."""
 
 from __future__ import annotations
 
@@ -68,3 +68,11 @@ def test_a_worker_that_the_system_kills_is_one_line(
     error = capsys.readouterr().err
     assert "a process that decodes images has died, most often for lack of memory" in error
     assert "Traceback" not in error
+
+
+def test_one_long_path_does_not_make_all_the_others_long() -> None:
+    """An array of text takes four bytes for each letter of the longest, a gigabyte for a million paths of 256."""
+    given = ("a" * 4000, "ä", *map(str, range(1000)), "no utf-8 \udcff", "piece\x00name\x001\x002")
+    paths = batches._Paths(given)
+    assert [paths[row] for row in range(len(given))] == list(given)
+    assert paths.text.nbytes + paths.ends.nbytes < 20_000

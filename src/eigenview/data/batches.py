@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import signal
 import warnings
 from collections.abc import Iterator
@@ -207,13 +208,28 @@ class _Files(Dataset[Any]):
     """Decodes a batch of rows: (index, pixels, rows that broke with their reasons), the same in a worker and here."""
 
     def __init__(self, paths: tuple[str, ...], side: int) -> None:
-        self.paths, self.side = np.array(paths), side  # one array: forked workers share it without copying
+        self.paths, self.side = _Paths(paths), side
 
     def __getitem__(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, list[tuple[int, str]]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, about odd but readable files
-            pixels, reasons = decode_rows([str(self.paths[row]) for row in rows], self.side)
+            pixels, reasons = decode_rows([self.paths[row] for row in rows], self.side)
         return _replaced(rows, pixels, reasons)
+
+
+class _Paths:
+    """Paths one after another in an array, which forked workers share without copying, unlike text.
+
+    Not an array of text: that takes four bytes for every letter of the longest path, for each of them.
+    """
+
+    def __init__(self, paths: tuple[str, ...]) -> None:
+        encoded = [os.fsencode(path) for path in paths]
+        self.text = np.frombuffer(b"".join(encoded), np.uint8)
+        self.ends = np.cumsum([0, *map(len, encoded)])
+
+    def __getitem__(self, row: int) -> str:
+        return os.fsdecode(self.text[self.ends[row] : self.ends[row + 1]].tobytes())
 
 
 def _replaced(
