@@ -189,6 +189,8 @@ def lines(series: Mapping[str, Results], title: str, xlabel: str, column: str = 
     assert len(series) <= len(COLOURS), "a line without a colour of its own would be left out"
     for (name, results), colour in zip(series.items(), COLOURS, strict=False):
         present = {x: runs for x, runs in results.items() if numbers(runs, column)}
+        if not present:
+            continue  # a part of the grid: the legend would name a line that is not there
         values = [numbers(runs, column) for runs in present.values()]
         axis.errorbar(
             list(present),

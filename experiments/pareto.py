@@ -2,8 +2,8 @@
 
 Question: which mixture of views and unique images gives the lowest error for a given time?
 Source: Ghosh et al. 2023 (arXiv 2312.10725), CIFAR-10, STL-10, ImageNet-100: at equal epochs four views of half of the
-images match two views of all, and more views move the frontier of error against time, by up to two times. The numbers
-are in figures only.
+images match two views of all, and more views move the frontier of error against time, by up to two times. The errors
+are in figures only; the weights they found best for each mixture (CIFAR-10, width 256) stand in the table.
 Theory: the mean of V - 1 views is nearer to the expectation over augmentations that the loss asks for; a pass over the
 data costs time in proportion to views x images.
 Prediction, written before any run: at these few steps the published match is not seen. Four views of half of the images
@@ -50,7 +50,14 @@ REFERENCE = "2 views of all"
 LONGER = {"2 views of half x2": ("half", 2), "2 views of quarter x4": ("quarter", 4), "2 views of all x2": ("all", 2)}
 EQUAL_TIME = (REFERENCE, "4 views of half", "8 views of quarter", "2 views of half x2", "2 views of quarter x4")
 HEADLINE = (REFERENCE, "4 views of half", "2 views of half x2")
-published: dict[str, dict[str, float]] = {}
+COLUMN = "off-diagonal weight published as best"  # ours: 0.01
+published: dict[str, dict[str, float]] = {
+    REFERENCE: {COLUMN: 0.02},
+    "4 views of all": {COLUMN: 0.01},
+    "8 views of all": {COLUMN: 0.01},
+    "4 views of half": {COLUMN: 0.01},
+    "8 views of quarter": {COLUMN: 0.006},
+}
 CLAIMS: tuple[Claim, ...] = (
     ("4 views of all", ">", REFERENCE),
     ("8 views of all", ">", "4 views of all"),
@@ -143,21 +150,25 @@ def figure(results: Results) -> Any:
     axis.set_ylabel("linear error, % (bars: half range over seeds)")
     axis.set_title("Views x share of the data: error against wall time", fontsize=10)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(handles=legend(), fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
+    axis.legend(handles=legend(found), fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1, 0.5))
     return figure
 
 
-def legend() -> list[Any]:
+def legend(found: Points) -> list[Any]:
     """Colours say the views, markers the share of the images; names beside the points would cover one another."""
     from matplotlib.lines import Line2D
 
     dots = {"ls": "", "ms": 7}
+    views = {int(name[0]) for name in found}
+    shares = {name.split()[3] for name in found}
+    longer = Line2D([], [], color=VIEWS[2], marker="s", mfc="white", label="for more epochs", **dots)
     return [
-        *(Line2D([], [], color=colour, marker="o", label=f"{views} views", **dots) for views, colour in VIEWS.items()),
+        *(Line2D([], [], color=c, marker="o", label=f"{v} views", **dots) for v, c in VIEWS.items() if v in views),
         *(
             Line2D([], [], color="grey", marker=m, label=f"{share} of the images", **dots)
             for share, m in MARKERS.items()
+            if share in shares
         ),
-        Line2D([], [], color=VIEWS[2], marker="s", mfc="white", label="for more epochs", **dots),
+        *([longer] if not LONGER.keys().isdisjoint(found) else []),
         Line2D([], [], color="black", lw=1, label="frontier"),
     ]

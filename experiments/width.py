@@ -1,7 +1,8 @@
 """Does the unbiased form need the wide expander?
 
 Question: accuracy over the projector's width, VICReg as published against the unbiased form.
-Source: Bardes, Ponce, LeCun 2022 (VICReg, arXiv 2105.04906), where ImageNet accuracy grows with the expander's width.
+Source: Bardes, Ponce, LeCun 2022 (VICReg, arXiv 2105.04906), where ImageNet accuracy grows with the expander's width
+at a covariance weight of 1: 59.2, 65.1 and 68.6 at 512, 2048 and 8192.
 Theory: the width enters the plug-in's bias only through the participation ratio of the embedding.
 Prediction, written before any run: both gain from 128 to 512 and little after; at 2048 the plug-in loses to the
 unbiased form, whose k-NN does not fall: its embedding has more directions than a batch of 128 can judge by the plug-in.
@@ -23,7 +24,11 @@ FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "unbiased nu 4": ("unbiased-vicreg", {"covariance": 4.0}),
 }
 WIDTHS = {"tiny": (128, 512, 2048), "cpu": (128, 2048), "gpu": (128, 512, 2048)}
-published: dict[str, dict[str, float]] = {}
+COLUMN = "ImageNet linear"
+published: dict[str, dict[str, float]] = {
+    "VICReg nu 1 D 512": {COLUMN: 59.2},
+    "VICReg nu 1 D 2048": {COLUMN: 65.1},
+}
 
 
 def cells(scale: str, data: str) -> dict[str, RunConfig[Any]]:

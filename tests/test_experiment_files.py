@@ -14,6 +14,7 @@ import pytest
 import torch
 from experiments import _grids, _lightly_loop, pareto, time_to_accuracy
 from experiments._estimators import FAMILIES, study
+from matplotlib.lines import Line2D
 from PIL import Image
 from rich.console import Console
 
@@ -117,6 +118,7 @@ def test_a_conclusion_is_one_line_and_a_picture_can_be_drawn(module: ModuleType,
         module.figure(made).canvas.draw()
         header, rows = table_rows(module, made)
         assert {len(row) for row in rows} == {len(header)}
+        assert all(any(column) for column in zip(*rows, strict=True))  # nothing published of this part: no column
 
 
 def test_a_part_of_the_grid_has_a_conclusion_and_a_picture(module: ModuleType) -> None:
@@ -131,6 +133,16 @@ def test_a_part_of_the_grid_has_a_conclusion_and_a_picture(module: ModuleType) -
         module.conclude({cell: whole[cell] for cell in cells[k:]})
         if k in (1, len(cells) // 2):
             module.figure(part)
+
+
+def test_a_legend_names_nothing_that_is_not_drawn(module: ModuleType) -> None:
+    """A part of a grid, as at scale cpu: no empty line has a name, no marker a colour that is nowhere else."""
+    for axis in module.figure(results(module.cells("cpu", "cifar"), 1)).axes:
+        assert all(len(line.get_xdata()) for line, *_ in axis.containers if isinstance(line, Line2D))
+        drawn = {line.get_color() for line in axis.get_lines()}
+        handles = axis.get_legend().legend_handles if axis.get_legend() else []
+        markers = [h for h in handles if isinstance(h, Line2D) and h.get_color() != "grey"]  # grey: a shape alone
+        assert {h.get_color() for h in markers} <= drawn
 
 
 def test_runs_that_diverged_or_collapsed_are_named(module: ModuleType) -> None:

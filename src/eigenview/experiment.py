@@ -195,7 +195,7 @@ def spread(results: list[dict[str, Any]], column: str) -> str:
 def table_rows(module: ModuleType, results: dict[str, list[dict[str, Any]]]) -> tuple[list[str], list[list[str]]]:
     """Header and rows: ours beside the published numbers, with the two baselines."""
     published: dict[str, dict[str, float]] = module.published
-    extra = sorted({column for row in published.values() for column in row})
+    extra = sorted({column for cell in results for column in published.get(cell, {})})
     header = ["", "k-NN", "linear", "10 per class", "verdict", "images/s", "seconds", *extra]
     rows: list[list[str]] = []
     baselines: dict[str, list[dict[str, Any]]] = {}
