@@ -19,7 +19,11 @@ OBJECTIVES: dict[str, tuple[str, str, str]] = {
     "directclr": ("directclr", "DirectCLR", "contrastive on part of the representation (Jing et al. 2022)"),
     "infonce": ("infonce", "InfoNCE", "contrastive, by Euclidean distance, as in theory (Tian 2022)"),
     "vicreg": ("vicreg", "VICReg", "variance, invariance, covariance (Bardes et al. 2022)"),
-    "unbiased-vicreg": ("unbiased_vicreg", "UnbiasedVICReg", "VICReg with U-statistics: the same at any batch size"),
+    "unbiased-vicreg": (
+        "unbiased_vicreg",
+        "UnbiasedVICReg",
+        "VICReg with U-statistics: a covariance penalty without bias",
+    ),
     "barlow-twins": ("barlow_twins", "BarlowTwins", "cross-correlation to identity (Zbontar et al. 2021)"),
     "byol": ("byol", "BYOL", "predictor and EMA target (Grill et al. 2020)"),
     "simsiam": ("simsiam", "SimSiam", "predictor and stop-gradient (Chen and He 2021)"),
