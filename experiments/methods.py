@@ -1,7 +1,7 @@
 """Five methods on CIFAR-10 (JPEG): accuracy, speed and verdict of the default recipes
 
 Question: do all five beat raw pixels and the untrained encoder, at equal encoder, epochs and images?
-Published numbers (solo-learn, ResNet-18, 1000 epochs, CIFAR-10, online linear) stand beside ours for the ordering
+Source: solo-learn (ResNet-18, 1000 epochs, CIFAR-10, online linear); its numbers stand beside ours for the ordering
 only: ours are a 0.5 M parameter net after a few epochs.
 """
 

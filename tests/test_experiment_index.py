@@ -10,7 +10,7 @@ from eigenview.experiment_index import described, write_index
 FILE = '''"""Cats: do they land on their feet?
 
 Question: do cats,
-dropped from 1 m: land?
+dropped from |x| = 1 m: land?
 Source: none.
 Prediction, written before any run: all of them.
 """
@@ -30,7 +30,10 @@ def test_the_page_has_concluded_grids_alone_with_question_and_prediction(tmp_pat
     write_index(tmp_path)
     page = (tmp_path / "results" / "README.md").read_text()
     assert page.endswith(
-        "\n\n## cats: Cats: do they land on their feet?\n\n**Question.** do cats, dropped from 1 m: land?\n\n"
+        "\n\n| experiment | question | tiny | cpu |\n| --- | --- | --- | --- |\n"
+        r"| cats | do cats, dropped from \|x\| = 1 m: land? | [3 of 3](cats/tiny/table.md) |"
+        " [1 of 1](cats/cpu/table.md) |"
+        "\n\n## cats: Cats: do they land on their feet?\n\n**Question.** do cats, dropped from |x| = 1 m: land?\n\n"
         "**Prediction.** all of them.\n\n**[tiny](cats/tiny/table.md)**, 2 cells, 1 to 2 seeds. Seen: 3 of 3.\n\n"
         "**[cpu](cats/cpu/table.md)**, 1 cell, 1 seed. Seen: 1 of 1.\n"
     )

@@ -12,8 +12,11 @@ from eigenview import runfiles
 INTRODUCTION = (
     "# What the experiments say\n\n"
     "Written by `eigenview experiment NAME --scale SCALE`, from the files beside it; figures are in the folders. A "
-    "comparison counts as seen only beyond the spread over seeds (`~`: no difference was published)."
+    "comparison counts as seen only beyond the spread over seeds (`~`: no difference was published).\n\n"
+    "First the question of each and how many of the published comparisons (or of its theory's) were seen; "
+    "`result` where none is counted."
 )
+SEEN = re.compile(r"\bseen: (\d+ of \d+)", re.IGNORECASE)
 PARTS = ("Question", "Prediction")
 SCALES = ("tiny", "cpu", "gpu")
 
@@ -30,16 +33,27 @@ def described(source: Path) -> tuple[str, dict[str, str]]:
     return title, {label: " ".join(text.split()) for label, text in zip(parts[1::2], parts[2::2], strict=True)}
 
 
-def section(source: Path, results: Path) -> str | None:
-    """One experiment's part of the page; None where no grid of it has been concluded."""
-    found: dict[str, dict[str, Any]] = {}
-    for scale in SCALES:
-        path = results / source.stem / scale / "results.json"
-        content = runfiles.read_json(path) if path.exists() else {}
-        if content.get("conclusion"):
-            found[scale] = content
-    if not found:
-        return None
+def concluded(source: Path, results: Path) -> dict[str, dict[str, Any]]:
+    """Scale -> content of results.json, of the grids that have a conclusion."""
+    paths = {scale: results / source.stem / scale / "results.json" for scale in SCALES}
+    contents = {scale: runfiles.read_json(path) for scale, path in paths.items() if path.exists()}
+    return {scale: content for scale, content in contents.items() if content.get("conclusion")}
+
+
+def overview(grids: dict[Path, dict[str, dict[str, Any]]]) -> str:
+    """A row an experiment: its question, and at each scale how much of what is published was seen."""
+    scales = [scale for scale in SCALES if any(scale in found for found in grids.values())]
+    lines = [["experiment", "question", *scales], ["---"] * (2 + len(scales))]
+    for source, found in grids.items():
+        seen = {scale: SEEN.search(content["conclusion"]) for scale, content in found.items()}
+        links = {s: f"[{m[1] if m else 'result'}]({source.stem}/{s}/table.md)" for s, m in seen.items()}
+        question = described(source)[1].get("Question", "").replace("|", r"\|")  # a bar would end the cell
+        lines.append([source.stem, question, *(links.get(scale, "") for scale in scales)])
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def section(source: Path, found: dict[str, dict[str, Any]]) -> str:
+    """One experiment's part of the page."""
     title, parts = described(source)
     said = [f"**{label}.** {parts[label]}" for label in PARTS if label in parts]
     for scale, content in found.items():
@@ -54,5 +68,6 @@ def section(source: Path, results: Path) -> str | None:
 def write_index(experiments: Path) -> None:
     """Write the page anew, from all concluded results."""
     results = experiments / "results"
-    sections = [text for path in sources(experiments) if (text := section(path, results)) is not None]
-    runfiles.write_bytes(results / "README.md", ("\n\n".join((INTRODUCTION, *sections)) + "\n").encode())
+    grids = {path: found for path in sources(experiments) if (found := concluded(path, results))}
+    parts = (INTRODUCTION, overview(grids), *(section(path, found) for path, found in grids.items()))
+    runfiles.write_bytes(results / "README.md", ("\n\n".join(parts) + "\n").encode())
