@@ -1,7 +1,7 @@
 """Four micro-batches of 32, or eight of 16, against one batch of 128, for VICReg and the unbiased form
 
 Question: does accumulating gradients over micro-batches train the same network?
-Source: none. Pilot: ../shared/unbiased-pilot.md (k-NN 48.5 -> 46.1 for the plug-in, 48.1 -> 48.4 unbiased).
+Source: none. A pilot on twice the images had k-NN 48.5 -> 46.1 for the plug-in, 48.1 -> 48.4 unbiased.
 Theory: the plug-in covariance of 32 images is too large by PR/31 instead of PR/127, a penalty on the embedding's size;
 the U-statistic's mean does not change. Batch norm sees 32 images at a time and couples them. With norms of one image
 (group norm in the encoder, layer norm in the projector) the unbiased form's mean gradient is exactly that of 128.

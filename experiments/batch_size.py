@@ -1,7 +1,7 @@
 """Accuracy over the batch size at equal samples seen: SimCLR, VICReg, Barlow Twins, unbiased VICReg
 
 Question: does an unbiased gradient remove the dependence on the batch size, with one setting for every size?
-Source: the slides' table, ImageNet: SimCLR and VICReg for 256 to 4096 (../shared/formulas.md, 6).
+Source: published accuracies of SimCLR and VICReg on ImageNet at batches of 256 to 4096 (100 epochs for VICReg).
 Theory: the plug-in covariance is too large by about PR/(n - 1); the U-statistic is exact. Noise, steps taken and batch
 norm still change with n.
 Prediction, written before any run: at the scaled rate the unbiased form's k-NN changes least between 16 and 256 (under
@@ -60,7 +60,7 @@ most_seeds = {
     if suffix or size not in (SIZES["tiny"][0], SIZES["tiny"][-1])
 } | {f"{method} {size}{suffix}": 1 for method in WEIGHTED for size in WEIGHED_SIZES for suffix in WEIGHTS}
 COLUMN = "ImageNet at 16 times the batch"
-# the slides' batches 256 and 4096 stand beside ours of 16 and 256: ratios, not sizes, can be compared
+# the published batches 256 to 4096 stand beside ours of 16 to 256: ratios, not sizes, can be compared
 published: dict[str, dict[str, float]] = {
     "SimCLR 16": {COLUMN: 57.5},
     "SimCLR 64": {COLUMN: 62.8},

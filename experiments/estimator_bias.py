@@ -1,7 +1,7 @@
 """Estimators of VICReg's regularisers on a real network's embeddings: bias and noise at n = 8 to 1024
 
 Question: how wrong are the value and the gradient of each estimator at a batch of n, and how noisy?
-Source: none; the slides ask for an unbiased estimator of the second summand. Pilot: ../shared/unbiased-pilot.md.
+Source: none; a pilot on nets of its own had found the same signs.
 Theory: the plug-in covariance is too large by (PR + 1)/(n - 1), PR the participation ratio; the U-statistic is exact.
 Prediction, written before any run: the plug-in's gradient bias follows PR/(n - 1) within a factor of 1.5; the
 U-statistic's is below what the repeats can resolve, with less noise than the plug-in; half batches are noisier;

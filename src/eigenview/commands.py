@@ -264,7 +264,8 @@ class Experiment:
     name: tyro.conf.Positional[str]
     """eigenview list experiments"""
     scale: Literal["tiny", "cpu", "gpu"] = "tiny"
-    """tiny: about a minute a run; cpu: up to ten minutes; gpu: the published settings."""
+    """tiny: about two minutes a run on a core; cpu: four to twenty; gpu: ResNet-18 for 100 epochs, with the published
+    settings where they are CIFAR-10's."""
     seeds: int = 1
     """Seeds per cell."""
     data: str | None = None

@@ -1,7 +1,7 @@
 """How strongly features are pushed apart, for a projector of a given width: Ghosh et al.'s published sweep as a rule.
 
 Stronger orthogonality lets a narrow projector do what a wide one does: the best weight falls with the width D. Their
-best weights on CIFAR-10 (two views, ResNet-50, 100 epochs; ../shared/formulas.md 1.12) lie between 1.5/D and 6.6/D for
+best weights on CIFAR-10 (two views, ResNet-50, 100 epochs; docs/views.md) lie between 1.5/D and 6.6/D for
 Barlow Twins: about 5/D up to 512 and about 2/D from 768 to 2,560. For VICReg they vary the weight of invariance and
 variance (lambda = mu) with covariance 1: 25 at 256 and 750 at 8192, which is 10.2 and 10.9 times lambda/D.
 
