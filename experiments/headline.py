@@ -3,8 +3,8 @@
 Question: how far do a covariance weight above the recipe's and many views go together, and with a GPU: how near do 100
 epochs or fewer come to what is published?
 Source: solo-learn (ResNet-18, 1000 epochs of two views, CIFAR-10, online linear): VICReg 92.07, SimCLR 90.74. EMP-SSL
-(arXiv 2304.03977; ResNet-18, 10 epochs of very many crops): 91.5. At tiny and cpu they stand there to say how far a 0.5 M
-parameter net is from them after a few epochs.
+(arXiv 2304.03977; ResNet-18, 10 epochs of very many crops): 91.5. At tiny and cpu they stand there to say how far a
+0.5 M parameter net is from them after a few epochs.
 Theory: at this length a run is short of steps and of views, not of images (experiments views, pareto), and the weight
 at which VICReg was best is ten times the rule's (experiment projector_width).
 Prediction, written before any run: at tiny the stronger weight gains 2 points, eight views of it another 6; SimCLR with

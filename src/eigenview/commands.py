@@ -93,8 +93,7 @@ def _resume(args: list[str]) -> int:
     if out is None:
         raise UserError("--resume needs the run directory: eigenview pretrain --out RUN --resume")
     config = read_config(Path(out))
-    kind = Pretrain[type(config.objective)]  # type: ignore[misc]
-    given = parse(kind, args, "pretrain", Pretrain(run=config))
+    given = parse(Pretrain[type(config.objective)], args, "pretrain", Pretrain(run=config))  # type: ignore[misc]
     if given.run != config or given.recipe is not None:
         raise UserError(f"a resumed run keeps its own configuration ({out}/config.json); leave the other options out.")
     return _train(config, Path(out), resume=True)
