@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from eigenview.engine import memory
+from eigenview.errors import UserError
 
 
 def test_free_memory_is_the_machines_or_the_containers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,3 +37,24 @@ def test_growth_is_known_where_the_high_water_mark_has_moved(tmp_path: Path, mon
     assert growth.read() is None  # an earlier moment was fuller
     (tmp_path / "status").write_text("Name:\tx y\nVmHWM:\t  900 kB\nVmRSS:\t  500 kB\n")
     assert growth.read() == 400 * 1024
+
+
+def beyond_any_machine(kind: str) -> None:
+    """A real request for an exabyte; a GPU's refusal, which is torch's own class, is made by hand."""
+    if kind == "torch":
+        torch.empty(2**60, dtype=torch.uint8)
+    elif kind == "numpy":
+        np.ones(2**60, np.uint8)
+    else:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
+
+
+@pytest.mark.parametrize(("kind", "where"), [("torch", "this machine"), ("numpy", "this machine"), ("cuda", "the GPU")])
+def test_too_little_memory_is_said_with_ways_out(kind: str, where: str) -> None:
+    with pytest.raises(UserError, match=rf"memory of {where} does not suffice.*--micro-batch"), memory.shortage_said():
+        beyond_any_machine(kind)
+
+
+def test_other_errors_keep_their_traceback() -> None:
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), memory.shortage_said():
+        torch.ones(2, 3) @ torch.ones(2, 3)

@@ -1,10 +1,14 @@
-"""How much memory is free before a run, and how much it took in the end."""
+"""How much memory is free before a run, how much it took in the end, and what to do where there was too little."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import torch
+
+from eigenview.errors import UserError
 
 MEMINFO, STATUS, CONTROL_GROUP = Path("/proc/meminfo"), Path("/proc/self/status"), Path("/sys/fs/cgroup")
 
@@ -20,6 +24,23 @@ def free_bytes(device: torch.device) -> int | None:
         return torch.cuda.mem_get_info(number)[0] + cached
     known = [value for value in (_kilobytes(MEMINFO, "MemAvailable"), _left_in_container()) if value is not None]
     return min(known, default=None)
+
+
+@contextmanager
+def shortage_said() -> Iterator[None]:
+    """Raises UserError, with ways out, where what is inside asks for more memory than there is."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        # on a CPU torch has no error of its own for it
+        is_short = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+        if not is_short:
+            raise
+        where = "the GPU" if isinstance(error, torch.OutOfMemoryError) else "this machine"
+        raise UserError(
+            f"the memory of {where} does not suffice. Use --micro-batch, a smaller --batch-size, fewer --views or a "
+            "smaller --size, and another --out where this one holds the run already."
+        ) from error
 
 
 def gpu_number(device: torch.device) -> int:

@@ -23,6 +23,7 @@ from eigenview.engine.callbacks import Checkpoints, Log, Monitor
 from eigenview.engine.environment import describe_environment
 from eigenview.engine.estimate import estimated
 from eigenview.engine.finish import finish
+from eigenview.engine.memory import shortage_said
 from eigenview.engine.module import PretrainModule
 from eigenview.engine.network import build_network, refuse_single_values
 from eigenview.engine.plan import Plan, make_plan
@@ -33,6 +34,7 @@ from eigenview.errors import Collapsed, NonFiniteError
 from eigenview.objectives import objective_class
 
 
+@shortage_said()
 def train(config: RunConfig[Any], directory: Path, *, resume: bool, command: list[str], console: Any) -> dict[str, Any]:
     """Run (or continue) one pretraining in `directory`; returns the summary. Only rank 0 writes and prints."""
     is_first = launched_rank() == 0
