@@ -258,6 +258,38 @@ def test_shards_that_are_missing_or_hold_nothing(tmp_path: Path) -> None:
         load_images(str(tmp_path), split="test")
 
 
+@pytest.mark.parametrize(
+    "spec",
+    [
+        "pipe:touch pwned",
+        "pipe:touch pwned; cat x-{000..012}.tar",
+        "s3://photos/x-{000..012}.tar",
+        "https://example.com/x.tar",
+        "x-{000..012}.tar.gz",
+        "x.tgz",
+        "0.tar::1.tar",
+        "x-{a,b}.tar",
+        "*.tar",
+        "x-{0..2.tar",
+    ],
+)
+def test_what_others_take_for_shards_is_refused_with_the_way_out(
+    spec: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_tar(tmp_path / "0.tar", samples(range(3)))
+    with pytest.raises(UserError, match=r"cannot be read as shards. Shards are uncompressed .tar files") as error:
+        load_images(spec)
+    assert spec in str(error.value)
+    assert [each.name for each in tmp_path.iterdir() if each.name != "cache"] == ["0.tar"]
+
+
+def test_a_file_that_is_there_is_no_pattern(tmp_path: Path) -> None:
+    (tmp_path / "photo::1.png").write_bytes(png(5))
+    assert ids(tmp_path / "photo::1.png") == [5]
+    assert ids(write_tar(tmp_path / "x*.tar", samples(range(3)))) == [0, 1, 2]
+
+
 def test_nothing_is_unpacked_and_links_are_not_followed(tmp_path: Path) -> None:
     secret = tmp_path / "secret.png"
     secret.write_bytes(png(99))

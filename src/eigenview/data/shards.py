@@ -31,6 +31,12 @@ from eigenview.errors import UserError
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MOST_SHARDS = 1_000_000
+_NO_SHARDS = re.compile(r"(?i)^pipe:|^\w+://|::|[*?[{].*\.tar$|\.(tgz|tar\.(gz|bz2|xz|zst))$")
+"""What is taken for shards elsewhere, but not here: commands, addresses, compressed tars, lists and other patterns."""
+_ALLOWED = (
+    "Shards are uncompressed .tar files on this machine: give their folder, one .tar, or a pattern of numbers such as "
+    "'x-{000..012}.tar'."
+)
 _MOST_LABEL_BYTES = 1_000_000
 _MOST_HEADER_BYTES = 1 << 14
 _MOST_PADDING = 1 << 20
@@ -45,7 +51,11 @@ _EXTENDED = (
 
 
 def find_shards(spec: str) -> Shards | None:
-    """The shards that `spec` names: a .tar, a folder of them without images, or a pattern such as x-{000..012}.tar."""
+    """The shards that `spec` names: a .tar, a folder of them without images, or a pattern such as x-{000..012}.tar.
+
+    Raises UserError for shards that are missing, and for what other programs take for shards (`_NO_SHARDS`): a command
+    is not run, an address not opened.
+    """
     path = Path(spec).expanduser()
     if path.is_dir():
         try:
@@ -54,11 +64,12 @@ def find_shards(spec: str) -> Shards | None:
             return None  # told better by the folder, which is what it then is
         tars = tuple(each for each in named if each.is_file() or (each.is_symlink() and not each.exists()))
         return Shards(spec, path, _all_there(spec, tars)) if tars and not scan(path).files else None
-    if path.suffix.lower() != ".tar":
-        return None
-    if path.is_file():
+    is_tar = path.suffix.lower() == ".tar"
+    if is_tar and path.is_file():
         return Shards(spec, path.parent, (path,))
-    if not _RANGE.search(str(path)):
+    if not path.exists() and _NO_SHARDS.search(_RANGE.sub("0", spec)):
+        raise UserError(f"{printable(spec)} cannot be read as shards. {_ALLOWED}")
+    if not is_tar or not _RANGE.search(str(path)):
         return None
     tars = tuple(Path(name) for name in _expanded(str(path)))
     return Shards(spec, Path(os.path.commonpath([tar.parent for tar in tars])), _all_there(spec, tars))
