@@ -304,6 +304,7 @@ def test_nothing_is_unpacked_and_links_are_not_followed(tmp_path: Path) -> None:
         member.size = len(png(2))
         tar.addfile(member, io.BytesIO(png(2)))
     assert ids(path, LoaderConfig()) == [2]
+    assert load_images(str(path)).notes == ("2 images that are links or sparse files in their shards are left alone",)
     assert sorted(each.name for each in tmp_path.iterdir()) == ["cache", "secret.png", "sh"]
     assert [each.name for each in path.parent.iterdir()] == ["x.tar"]
 

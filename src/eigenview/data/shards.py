@@ -132,12 +132,14 @@ class Shards:
         if not samples:
             first = f": {damaged[0].path} {damaged[0].reason}" if damaged else ""
             raise UserError(f"{self.spec} holds no images{first}. Images in a shard are {READABLE}.")
-        further = sum(each.further for each in indexed)
+        further, links = sum(each.further for each in indexed), sum(each.links for each in indexed)
+        notes = (f"{further} further images of samples that have one already are left alone",) if further else ()
+        notes += (f"{links} images that are links or sparse files in their shards are left alone",) if links else ()
         part = Part(
             root=self.root,
             files=tuple(File(_listed(s.piece, self.root), s.piece.bytes, modified) for s, modified in samples),
             label_names=(),
-            notes=(f"{further} further images of samples that have one already are left alone",) if further else (),
+            notes=notes,
             pieces=tuple(sample.piece.path() for sample, _ in samples),
             labels=tuple(sample.label for sample, _ in samples),
             what=os.path.abspath(os.path.expanduser(self.spec)),
@@ -181,6 +183,8 @@ class _Indexed:
     modified: int
     samples: list[_Sample] = field(default_factory=list)
     further: int = 0
+    links: int = 0
+    """Images that are links, as tar writes a file it has stored already under another name, or have holes."""
     problem: str = ""
 
 
@@ -215,6 +219,8 @@ def _index(path: str, size: int, modified: int) -> _Indexed:
                 end = member.offset_data
                 if member.isreg() and not member.issparse():
                     _take(member, path, samples, labels, found)
+                elif not member.isdir() and os.path.splitext(member.name)[1].lower() in SUFFIXES:
+                    found.links += 1
             # tarfile takes a header that is cut or damaged for the end; the true end is a block of zeros
             file.seek(tar.offset)
             block = file.read(512)
