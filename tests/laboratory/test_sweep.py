@@ -48,6 +48,23 @@ def test_curves_of_a_sweep_share_a_plot_and_common_ones_are_drawn_once() -> None
     ]
 
 
+@pytest.mark.parametrize(
+    ("name", "swept"), [("byol-eigenvalues", "eta=0.05,0.1,0.19,0.21"), ("directset", "alpha=0.5,1,2")]
+)
+def test_no_legend_of_a_picture_hides_a_curve_or_is_cut_off(name: str, swept: str) -> None:
+    theory = load(name)
+    figure = picture.draw(sweep.run(name, theory, theory.options(), swept))
+    figure.draw_without_rendering()
+    legends = [
+        (axis.patch.get_window_extent(), legend.get_window_extent()) for axis in figure.axes if (legend := axis.legend_)
+    ]
+    assert legends
+    for curves_, legend in legends:
+        assert not legend.overlaps(curves_)
+        assert figure.bbox.x0 <= legend.x0 < legend.x1 <= figure.bbox.x1
+        assert figure.bbox.y0 <= legend.y0 < legend.y1 <= figure.bbox.y1
+
+
 def test_a_logarithmic_axis_leaves_gaps_at_zero() -> None:
     x = np.arange(3.0)
     curve = Curve("c", x, np.array([[1.0, 2.0], [0.0, np.nan], [-1.0, 3.0]]))

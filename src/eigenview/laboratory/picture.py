@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from eigenview import runfiles
 from eigenview.errors import UserError
@@ -13,8 +13,12 @@ from eigenview.laboratory.outcome import Cloud
 from eigenview.laboratory.sweep import Study
 from eigenview.report.plot import BLUE, DASH_PATTERNS, ORANGE
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 DPI = 110
-WIDTH, HEIGHT = 5.0, 3.3  # of one plot, in inches
+WIDTH, HEIGHT = 5.0, 3.5  # of one plot, in inches
+LINE = 72  # letters of the legend that go beside each other
 
 
 def check_available() -> None:
@@ -28,8 +32,15 @@ def check_available() -> None:
 
 
 def write(study: Study, path: Path) -> None:
-    """Draw every plot of the study, two beside each other, and write the PNG whole or not at all."""
+    """The PNG, whole or not at all."""
     check_available()
+    buffer = io.BytesIO()
+    draw(study).savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
+    runfiles.write_bytes(path, buffer.getvalue())
+
+
+def draw(study: Study) -> Figure:
+    """Every plot of the study, two beside each other."""
     from matplotlib.figure import Figure
 
     plots, clouds = layout.plots(study), layout.clouds(study)
@@ -44,9 +55,7 @@ def write(study: Study, path: Path) -> None:
         _cloud(figure, axis, cloud, layout.colour_range(clouds))
     for axis in axes[total:]:
         axis.set_axis_off()
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
-    runfiles.write_bytes(path, buffer.getvalue())
+    return figure
 
 
 def _curves(axis: Any, plot: layout.Plot) -> None:
@@ -65,8 +74,11 @@ def _curves(axis: Any, plot: layout.Plot) -> None:
     axis.set(xlabel=panel.x, ylabel=panel.y)
     axis.grid(alpha=0.25)
     if plot.legend:
+        names = [name for name, _, _ in plot.legend]
         handles = [Line2D([], [], color=colour, ls=_dashes(dash), lw=1.4) for _, colour, dash in plot.legend]
-        axis.legend(handles, [name for name, _, _ in plot.legend], fontsize=8, framealpha=0.6, edgecolor="none")
+        columns = max(1, min(len(names), LINE // (max(map(len, names)) + 7)))  # 7: the sample of the line
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.19)}  # among the curves it hides some of them
+        axis.legend(handles, names, ncols=columns, fontsize=8, frameon=False, **below)
 
 
 def _dashes(dash: str) -> Any:
