@@ -115,7 +115,7 @@ def test_a_conclusion_is_one_line_and_a_picture_can_be_drawn(module: ModuleType,
         conclusion = module.conclude(made)
         assert conclusion
         assert "\n" not in conclusion
-        module.figure(made).canvas.draw()
+        module.figure(made).draw_without_rendering()
         header, rows = table_rows(module, made)
         assert {len(row) for row in rows} == {len(header)}
         assert all(any(column) for column in zip(*rows, strict=True))  # nothing published of this part: no column
@@ -153,7 +153,7 @@ def test_runs_that_diverged_or_collapsed_are_named(module: ModuleType) -> None:
     conclusion = module.conclude(made)
     assert f"{cells[0]} (diverged, 2 of 2)" in conclusion
     assert f"{cells[1]} (complete collapse, 1 of 2)" in conclusion
-    module.figure(made).canvas.draw()
+    module.figure(made).draw_without_rendering()
     module.conclude({cell: [summary(None, verdict="diverged")] for cell in cells})
 
 
