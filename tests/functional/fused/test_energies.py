@@ -13,6 +13,7 @@ from eigenview.functional.fused.energies import (
     fused_regulariser_terms,
     fused_vicreg_terms,
 )
+from eigenview.objectives import vicreg
 from tests.draws import random, whitened
 
 
@@ -90,6 +91,18 @@ def test_a_far_mean_costs_no_more_digits_than_in_the_plain_form(sides: tuple[int
         errors.append((torch.autograd.grad(form(x).sum(), x)[0] - expected).norm() / expected.norm())
     assert errors[0] < 2 * errors[1]
     assert errors[0] < 1e-3
+
+
+@pytest.mark.parametrize("views", [2, 3, 5])
+@pytest.mark.parametrize("sides", [(40, 90), (90, 40)])
+def test_invariance_keeps_its_digits_where_views_are_close(views: int, sides: tuple[int, int]) -> None:
+    """Float32 features near 1000 whose views differ by 0.1: the mean over views is rounded to 1e-4."""
+    z = (random(1, *sides) + 0.1 * random(views, *sides, seed=1) + 1000).float()
+    exact, x = z.double().requires_grad_(), z.clone().requires_grad_()
+    truth, found = vicreg.invariance(exact), fused_vicreg_terms(x, 1.0, 1e-4)[0]
+    assert (found - truth).abs() < 1e-6 * truth
+    expected = torch.autograd.grad(truth, exact)[0]
+    assert (torch.autograd.grad(found, x)[0] - expected).norm() < 1e-6 * expected.norm()
 
 
 def test_refusals() -> None:

@@ -20,7 +20,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from eigenview.errors import check
-from eigenview.functional.fused.centring import deviations, two_means
+from eigenview.functional.fused.centring import about_mean_view, deviations, two_means
 from eigenview.functional.fused.first_order import first_order
 from eigenview.functional.fused.strips import blocks, gram
 
@@ -130,19 +130,22 @@ def _fourth(y: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Te
 
 
 def _add_scatter(z: Tensor, spread: Tensor, out: Tensor, room: Tensor, other: Tensor) -> None:
-    """out += spread (z - mean view): d sum_a |z_a - mean|^2 / dz_a = 2 (z_a - mean)."""
-    centre = torch.mean(z, dim=0, out=other)
-    for a in range(len(z)):
-        out[a].addcmul_(torch.sub(z[a], centre, out=room), spread)
+    """out += spread (z - mean view): d sum_a |z_a - mean|^2 / dz_a = 2 (z_a - mean). As `about_mean_view`, in place."""
+    centre = torch.sub(z[1], z[0], out=other)
+    for view in z[2:]:
+        centre.add_(torch.sub(view, z[0], out=room))
+    centre.div_(len(z))
+    out[0].addcmul_(centre, -spread)
+    for a in range(1, len(z)):
+        out[a].addcmul_(torch.sub(z[a], z[0], out=room).sub_(centre), spread)
 
 
 def _scatter(z: Tensor) -> Tensor:
     """sum_a |z_a - mean over views|^2, some samples at a time."""
     total = torch.zeros((), dtype=torch.float64, device=z.device)
     for part in blocks(z.shape[1], z.shape[2], z.device, least=1):
-        centre = z[:, part].mean(dim=0)
-        for view in z:
-            total += (view[part] - centre).square_().sum().double()
+        for view in about_mean_view(z[:, part]):
+            total += view.square_().sum().double()
     return total.to(z.dtype)
 
 

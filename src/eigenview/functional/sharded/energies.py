@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from eigenview.errors import check
-from eigenview.functional.fused.centring import deviations, two_means
+from eigenview.functional.fused.centring import about_mean_view, deviations, two_means
 from eigenview.functional.fused.energies import hinge
 from eigenview.functional.fused.first_order import first_order
 from eigenview.functional.sharded.columns import centred_columns, gather_columns, own_columns, to_rows
@@ -93,7 +93,7 @@ class _ShardedStatistics(torch.autograd.Function):
                 if for_energies is not None:
                     out[a].addcmul_(y @ matrix if ctx.by_sum else matrix @ y, for_energies[a] * (4 * scale))
             if for_scatter is not None:
-                out.addcmul_(z - z.mean(dim=0), 2 * for_scatter)
+                out.addcmul_(about_mean_view(z), 2 * for_scatter)
             out.mul_(size)  # DDP divides by it
         return first_order(out, TERM, z, *grads), None, None
 
@@ -127,7 +127,7 @@ class _ColumnStatistics(torch.autograd.Function):
                 slope.baddbmm_(grams * (for_energies[:, None, None] * (4 * scale)), x)
             out = to_rows(slope, z.shape[2], ctx.processes)
             if for_scatter is not None:
-                out = out.addcmul(z - z.mean(dim=0), 2 * for_scatter)
+                out = out.addcmul(about_mean_view(z), 2 * for_scatter)
             out = out * ctx.processes.size  # DDP divides by it
         return first_order(out, TERM, z, *grads), None
 

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from eigenview.functional.fused.centring import about_mean_view
+
 SYMMETRIC_STRIPS = 16
 """A symmetric D x D sum is sent in strips from the diagonal on: 17/32 of it."""
 
@@ -116,5 +118,4 @@ def global_deviations(
 
 def scatter_of(z: Float[Tensor, "V n D"]) -> Float[Tensor, ""]:
     """sum_a |z_a - mean over views|^2 of the rows at hand, in float64."""
-    centre = z.mean(dim=0)
-    return torch.stack([(view - centre).square_().sum().double() for view in z]).sum()
+    return torch.stack([view.square_().sum().double() for view in about_mean_view(z)]).sum()
