@@ -22,7 +22,6 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
-from scipy.special import softmax  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
 from eigenview.errors import check
 from eigenview.theory.simulation import Method, Simulation, check_number, check_symmetric, check_values, integrate
@@ -55,6 +54,9 @@ def pair_weights(z: Float[ndarray, "N D"], z_prime: Float[ndarray, "N D"], eps: 
 
     d_ij^2 = |z_i - z_j|^2 / 2, d_i^2 = |z_i - z_i'|^2 / 2. Row i sums to 1 less the positive's share: to 1 for eps = 0.
     """
+    # here, since help needs none of it and has a second
+    from scipy.special import softmax  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
+
     y = z - z.mean(axis=0)  # moves no distance, and the dot products lose no digits to a common mean
     half = np.square(y).sum(axis=1) / 2
     logits = y @ y.T - half - half[:, None]

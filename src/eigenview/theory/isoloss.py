@@ -15,7 +15,6 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
-from scipy.special import wrightomega  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
 from eigenview.errors import check
 from eigenview.theory.simulation import Simulation, check_number, check_values, integrate
@@ -179,6 +178,9 @@ def euclidean_solution(
     Raises
         UserError for lam outside (0, r), alpha or eta not above 0, r outside (0, 1], negative t.
     """
+    # here, since help needs none of it and has a second
+    from scipy.special import wrightomega  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
+
     _check_choice("euclidean", method)
     _check_rates(alpha, eta, r)
     _check_inside("lam", lam, r)

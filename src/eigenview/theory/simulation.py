@@ -10,7 +10,6 @@ from typing import Any, Literal, cast
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
-from scipy.integrate import solve_ivp  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
 from eigenview.errors import UserError, check
 
@@ -110,6 +109,9 @@ def integrate(
         if repeats > 10_000 + 10 * len(y):
             raise failure("The step size fell to zero.")
         return flat
+
+    # here, since help needs none of it and has a second
+    from scipy.integrate import solve_ivp  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
     y0 = np.concatenate([value.ravel() for value in parts.values()])
     with np.errstate(over="ignore", invalid="ignore"):  # a state that blows up is reported below, in words
