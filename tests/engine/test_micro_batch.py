@@ -78,6 +78,7 @@ def test_running_averages_of_batch_norm_move_once_a_part() -> None:
         once(part)
     assert torch.equal(twice[1].running_mean, once[1].running_mean)
     assert torch.equal(twice[1].running_var, once[1].running_var)
+    assert torch.equal(twice[1].num_batches_tracked, once[1].num_batches_tracked)
     assert twice[1].momentum == 0.1
 
 

@@ -36,9 +36,10 @@ def encode_in_parts(encoder: nn.Module, images: Tensor, part: int | None) -> Ten
 
 @contextmanager
 def running_averages_held(module: nn.Module) -> Iterator[None]:
-    """Batch norms keep their running averages although they are in training mode."""
+    """Batch norms keep their running averages, and the number of batches in them, although they are in training."""
     norms = [m for m in module.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
     momenta = [norm.momentum for norm in norms]
+    counts = [(count, count.clone()) for norm in norms if (count := norm.num_batches_tracked) is not None]
     for norm in norms:
         norm.momentum = 0.0
     try:
@@ -46,3 +47,5 @@ def running_averages_held(module: nn.Module) -> Iterator[None]:
     finally:
         for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
+        for count, before in counts:
+            count.copy_(before)
