@@ -90,7 +90,8 @@ class VICReg(Objective):
         et al. (objectives/mean_view.py), the same for two views.
 
     Shapes
-        z (V N D) -> three scalars. variance lies in [0, mu gamma]; covariance may fall below 0 by rounding.
+        z (V N D) -> three scalars. variance lies in [0, mu gamma], twice that with the paper's convention; covariance
+        may fall below 0 by rounding.
 
     Raises
         UserError for a negative weight, gamma or eps not above 0, or fewer than 2 samples (no variance).
