@@ -23,6 +23,9 @@ class Run:
 
     directory: Path
 
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "directory", Path(self.directory))  # text is a path too
+
     @property
     def summary(self) -> dict[str, Any]:
         """summary.json: verdict and headline numbers."""

@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from eigenview.errors import UserError
 from eigenview.objectives import OBJECTIVES, config_class, objective_class
 from eigenview.objectives.base import Objective, total
 from eigenview.views import FIELDS, Views
@@ -239,6 +240,18 @@ def test_processes_agree(processes: ProcessPool, method: str, num_views: int, wi
                 # the root of an eigenvalue of F that is rounding, 1e-17, is 3e-9: W_p where no embedding lies
                 tolerance = 1e-7 if name == "state predictor.W" else 1e-10
                 np.testing.assert_allclose(rank_grads[name], gradient, rtol=tolerance, atol=tolerance)
+
+
+def test_embeddings_beyond_float32_are_seen(make: Make) -> None:
+    """Squares of 1e20 are infinite in float32. A loss that stayed finite, without a gradient, would hide it."""
+    shape = (2, 8, 4)
+    views = Views(**{name: 1e20 * value.float() for name, value in batch(shape).items()})
+    assert not torch.isfinite(total(make(shape).float()(views)))
+
+
+def test_a_tensor_in_place_of_views_is_a_plain_error(make: Make) -> None:
+    with pytest.raises(UserError, match=r"was called with Tensor; allowed: Views. .*torch.stack"):
+        make((2, 4, 3))(torch.zeros(2, 4, 3))
 
 
 def test_missing_field_is_named(make: Make) -> None:

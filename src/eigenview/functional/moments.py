@@ -16,6 +16,12 @@ from jaxtyping import Float
 from torch import Tensor
 
 
+def in_range(square: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
+    """`square`, nan where it has left its dtype's range: a division by infinity would go on with zeros and no gradient,
+    and a run would not see that it has diverged. In float32 beyond 3.4e38, for numbers beyond 1.8e19."""
+    return torch.where(square == torch.inf, torch.nan, square)
+
+
 def centred(z: Float[Tensor, "*views N D"]) -> Float[Tensor, "*views N D"]:
     """Each feature minus its mean over the samples."""
     return z - z.mean(dim=-2, keepdim=True)
@@ -37,7 +43,7 @@ def standardised(z: Float[Tensor, "*views N D"], eps: float = 1e-5) -> Float[Ten
     Each leading index (view) has statistics of its own.
     """
     y = centred(z)
-    return y / (y.square().mean(dim=-2, keepdim=True) + eps).sqrt()
+    return y / (in_range(y.square().mean(dim=-2, keepdim=True)) + eps).sqrt()
 
 
 def covariance_energy(z: Float[Tensor, "*views N D"]) -> Float[Tensor, "*views"]:

@@ -9,17 +9,22 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from eigenview.errors import check
-from eigenview.functional.moments import centred
+from eigenview.functional.moments import centred, in_range
 
 SMALLEST_SQUARE = 1e-24
 """A row shorter than 1e-12 has no direction: it becomes zero and receives no gradient."""
 
 
 def unit(x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
-    """Rows over their Euclidean length; a row shorter than 1e-12 gives zeros, with zero gradient."""
-    square = x.square().sum(dim=-1, keepdim=True)
+    """Rows over their Euclidean length; a row shorter than 1e-12 gives zeros, with zero gradient, and one whose squared
+    length is beyond the dtype's range nan."""
+    return x * inverse_length(x.square().sum(dim=-1, keepdim=True))
+
+
+def inverse_length(square: Float[Tensor, "*batch 1"]) -> Float[Tensor, "*batch 1"]:
+    """1 / sqrt(square) of squared lengths; 0 where `unit` sees zero, nan where it sees more than the dtype can hold."""
     # clamping alone would send 1e12 times the gradient back to a zero row
-    return x * torch.where(square > SMALLEST_SQUARE, square.clamp_min(SMALLEST_SQUARE).rsqrt(), 0.0)
+    return torch.where(square <= SMALLEST_SQUARE, 0.0, in_range(square).clamp_min(SMALLEST_SQUARE).rsqrt())
 
 
 def cosine(a: Float[Tensor, "*batch D"], b: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch"]:

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from eigenview.errors import check
+from eigenview.errors import UserError, check
 from eigenview.functional.sharded.processes import Processes
 from eigenview.views import Views
 
@@ -57,6 +57,15 @@ class Objective(nn.Module):
     def build(cls, config: Any, *, representation: int, width: int, views: int) -> Objective:
         """An instance for a network with these widths H and D and number of views V; most need none of them."""
         return cls(config)  # type: ignore[call-arg]
+
+    def __call__(self, views: Any) -> dict[str, Tensor]:
+        """`forward`, and a plain error for what is easily given in place of Views: a tensor."""
+        if not isinstance(views, Views):
+            raise UserError(
+                f"{type(self).__name__} was called with {type(views).__name__}; allowed: Views. For two batches of "
+                "embeddings (samples, width): objective(Views(z=torch.stack([z1, z2])))."
+            )
+        return super().__call__(views)
 
     def update(self, views: Views) -> None:
         """Move buffers from this batch (no gradient). Objectives without state do nothing."""

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eigenview.functional.moments import off_diagonal_energy, standard_deviations
+from eigenview.functional.moments import in_range, off_diagonal_energy, standard_deviations, variances
 from eigenview.functional.similarity import unit
 
 FLOOR = 1e-9
@@ -33,7 +33,7 @@ def mean_of_others(z: Float[Tensor, "V N D"]) -> Float[Tensor, "V N D"]:
 def jointly_standardised(z: Float[Tensor, "V N D"], eps: float) -> Float[Tensor, "V N D"]:
     """Features less ONE mean over ONE unbiased standard deviation, both over all V N rows."""
     rows = z.flatten(0, 1)
-    return (z - rows.mean(dim=0)) / standard_deviations(rows, eps)
+    return (z - rows.mean(dim=0)) / (in_range(variances(rows)) + eps).sqrt()
 
 
 def correlation_terms(z: Float[Tensor, "V N D"], eps: float) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:

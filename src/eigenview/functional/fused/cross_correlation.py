@@ -22,6 +22,7 @@ from eigenview.errors import check
 from eigenview.functional.fused.centring import deviations, two_means
 from eigenview.functional.fused.first_order import first_order
 from eigenview.functional.fused.strips import strips
+from eigenview.functional.moments import in_range
 
 
 def gram_is_cheaper(views: int, samples: int, width: int) -> bool:
@@ -83,7 +84,7 @@ class _CrossCorrelations(torch.autograd.Function):
         for a in range(views):
             deviations(z[a], first[a], left[a], out=s[a])
         # biased variance, as batch norm
-        rate = torch.stack([(y.square().mean(dim=0, keepdim=True) + eps).rsqrt() for y in s])
+        rate = torch.stack([(in_range(y.square().mean(dim=0, keepdim=True)) + eps).rsqrt() for y in s])
         s.mul_(rate)
         diagonals = torch.stack([(s[a] * s[b]).mean(dim=0) for a, b in pairs])
         slope = torch.empty(z.shape, dtype=z.dtype, device=z.device) if is_differentiated else None

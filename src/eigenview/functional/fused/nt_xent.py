@@ -23,7 +23,7 @@ from torch import Tensor
 from eigenview.errors import check
 from eigenview.functional.fused.first_order import first_order
 from eigenview.functional.fused.strips import strips
-from eigenview.functional.similarity import SMALLEST_SQUARE
+from eigenview.functional.similarity import inverse_length
 
 
 def _upper_strips(rows: Tensor, temperature: float) -> Iterator[tuple[int, int, Tensor]]:
@@ -105,7 +105,7 @@ class _NTXent(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         views, samples = z.shape[:2]
         square = z.square().sum(dim=-1, keepdim=True)
-        inverse = torch.where(square > SMALLEST_SQUARE, square.clamp_min(SMALLEST_SQUARE).rsqrt(), 0.0)
+        inverse = inverse_length(square)
         u = z * inverse
         shares = None
         if is_inside:

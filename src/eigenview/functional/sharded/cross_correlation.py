@@ -22,6 +22,7 @@ from eigenview.errors import check
 from eigenview.functional.fused.centring import deviations, two_means
 from eigenview.functional.fused.cross_correlation import columns
 from eigenview.functional.fused.first_order import first_order
+from eigenview.functional.moments import in_range
 from eigenview.functional.sharded.columns import centred_columns, gather_columns, own_columns, to_rows
 from eigenview.functional.sharded.processes import (
     Processes,
@@ -43,7 +44,7 @@ def _gathered(z: Tensor, eps: float, processes: Processes) -> tuple[Tensor, ...]
     first, left = two_means(everyone, torch.empty_like(everyone[0]))
     for a, view in enumerate(everyone):
         deviations(view, first[a], left[a], out=view)
-    rate = (everyone.square().mean(dim=1, keepdim=True) + eps).rsqrt()
+    rate = (in_range(everyone.square().mean(dim=1, keepdim=True)) + eps).rsqrt()
     s = everyone.mul_(rate)
     own = s[:, rows]
     diagonals = torch.stack([(s[a] * s[b]).mean(dim=0) for a, b in combinations(range(len(z)), 2)])
@@ -59,7 +60,7 @@ def _by_columns(z: Tensor, eps: float, processes: Processes) -> tuple[Tensor, ..
     """The same of all rows of this process's share of the features; the diagonals are its own too."""
     count = z.shape[1] * processes.size
     s = centred_columns(z, processes)
-    rate = (s.square().mean(dim=1, keepdim=True) + eps).rsqrt()
+    rate = (in_range(s.square().mean(dim=1, keepdim=True)) + eps).rsqrt()
     s.mul_(rate)
     diagonals = torch.stack([(s[a] * s[b]).mean(dim=0) for a, b in combinations(range(len(z)), 2)])
     grams = summed_products(s.mT, 1 / count, processes)
@@ -74,7 +75,7 @@ def _summed(z: Tensor, eps: float, processes: Processes) -> tuple[Tensor, ...]:
     """The same from own rows and sums over processes, the energy and its slope without the diagonals."""
     count = z.shape[1] * processes.size
     _, _, y = global_deviations(z, processes)
-    rate = (processes.sum(y.square().sum(dim=1, keepdim=True)) / count + eps).rsqrt()
+    rate = (in_range(processes.sum(y.square().sum(dim=1, keepdim=True)) / count) + eps).rsqrt()
     own = y.mul_(rate)
     pairs = list(combinations(range(len(z)), 2))
     C = processes.sum(torch.stack([own[a].mT @ own[b] for a, b in pairs]).div_(count))

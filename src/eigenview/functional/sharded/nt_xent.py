@@ -20,7 +20,7 @@ from eigenview.functional.fused.first_order import first_order
 from eigenview.functional.fused.nt_xent import inside_shares
 from eigenview.functional.fused.strips import strips
 from eigenview.functional.sharded.processes import Processes, gather_samples, own_rows
-from eigenview.functional.similarity import SMALLEST_SQUARE
+from eigenview.functional.similarity import inverse_length
 
 
 def _similarities(
@@ -41,7 +41,7 @@ class _ShardedNTXent(torch.autograd.Function):
         views, own, width = z.shape
         count = own * processes.size
         square = z.square().sum(dim=-1, keepdim=True)
-        inverse = torch.where(square > SMALLEST_SQUARE, square.clamp_min(SMALLEST_SQUARE).rsqrt(), 0.0)
+        inverse = inverse_length(square)
         u = z * inverse
         shares = None
         if is_inside:
