@@ -16,7 +16,18 @@ from eigenview.objectives.base import total
 from eigenview.views import Views
 
 # methods that decompose F wait where they do it: torch's eigh does. DirectCopy takes only the norm of F.
-METHODS = ["simclr", "vicreg", "barlow-twins", "byol", "simsiam", "directcopy", "directclr", "infonce"]
+METHODS = [
+    "simclr",
+    "vicreg",
+    "unbiased-vicreg",
+    "barlow-twins",
+    "byol",
+    "simsiam",
+    "directcopy",
+    "directset",
+    "directclr",
+]
+METHODS += ["infonce"]
 
 
 @contextmanager

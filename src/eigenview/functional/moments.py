@@ -138,20 +138,25 @@ def unbiased_pair_off_diagonals(x: Float[Tensor, "V N D"]) -> Float[Tensor, " pa
     The same statistic as the unbiased HSIC of linear kernels (Song et al. 2012, JMLR 13, equation 5).
     """
     views, samples, _ = x.shape
-    a, b = (list(side) for side in zip(*combinations(range(views), 2), strict=True))
+    pairs = list(combinations(range(views), 2))
     squares = x.square() / (samples - 1)
     of_features, of_rows = squares.sum(dim=1), squares.sum(dim=2)  # (V D), (V N)
     scale, more = (samples / (samples - 1)) ** 2, samples - 1
+
+    def products(u: Tensor) -> Tensor:
+        # not u[[...]] * u[[...]]: lists of indices are copied to a GPU, which the host waits for
+        return torch.stack([u[a] * u[b] for a, b in pairs])
+
     whole = _order_four(
         scale * pair_energies(x),
-        of_features.sum(dim=1)[a] * of_features.sum(dim=1)[b],
-        more * (of_rows[a] * of_rows[b]).sum(dim=1),
+        products(of_features.sum(dim=1)),
+        more * products(of_rows).sum(dim=1),
         samples,
     )
     diagonal = _order_four(
         scale * pair_diagonals(x).square(),
-        of_features[a] * of_features[b],
-        more * torch.stack([(squares[i] * squares[j]).sum(dim=0) for i, j in zip(a, b, strict=True)]),
+        products(of_features),
+        more * torch.stack([(squares[a] * squares[b]).sum(dim=0) for a, b in pairs]),
         samples,
     )
     return whole - diagonal.sum(dim=1)

@@ -134,7 +134,8 @@ class DirectCLR(Objective):
         """Draw the next coordinates, for `subset="random"`."""
         if self.config.subset == "random" and self.coordinates is not None:
             width, config = views.read("h").shape[-1], self.config
-            self.coordinates.copy_(random_coordinates(width, config.d0, config.seed, self.draws))
+            drawn = random_coordinates(width, config.d0, config.seed, self.draws)
+            self.coordinates.copy_(drawn, non_blocking=True)  # else a GPU is waited for
             self.draws += 1
 
     def _check_width(self, width: int) -> None:
