@@ -63,6 +63,8 @@ def operators_of(work: Work, settings: Settings, repeats: int) -> tuple[Operator
             torch.cuda.synchronize()
     found: list[tuple[float, str, int]] = []
     for event in record.key_averages():
+        if event.device_type != torch.autograd.DeviceType.CPU:
+            continue  # a kernel, whose time the operator that launched it has as its own
         own = event.self_device_time_total if settings.is_cuda else event.self_cpu_time_total
         if own > 0:
             found.append((own, event.key, event.count))

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from contextlib import nullcontext
 from functools import partial
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -215,6 +217,26 @@ def test_operations_of_a_linear_layer() -> None:
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 4 * 4, 10, bias=False))
     # forward, and the gradient of the weights (nothing asks for that of the images): 2 n in out each
     assert operations(network, 4, 64, torch.device("cpu")) == 2 * 2 * 64 * 48 * 10
+
+
+def test_on_a_gpu_a_kernel_is_not_counted_beside_its_operator(monkeypatch: pytest.MonkeyPatch) -> None:
+    kind = torch.autograd.DeviceType
+    rows = [
+        ("aten::mm", kind.CPU, 3e3),
+        ("aten::add", kind.CPU, 1e3),
+        ("gemm", kind.CUDA, 3e3),
+        ("add", kind.CUDA, 1e3),
+    ]
+    events = [SimpleNamespace(key=k, device_type=d, self_device_time_total=t, count=1) for k, d, t in rows]
+    record = SimpleNamespace(key_averages=lambda: events)
+    monkeypatch.setattr(profiles, "profile", lambda activities: nullcontext(record))
+    monkeypatch.setattr(torch.cuda, "synchronize", lambda: None)
+    settings = Settings(scale="tiny", device=torch.device("cuda"), threads=(1,))
+    found = profiles.operators_of(lambda: None, settings, 1)
+    assert [(each.name, each.share, each.milliseconds) for each in found] == [
+        ("aten::mm", 0.75, 3.0),
+        ("aten::add", 0.25, 1.0),
+    ]
 
 
 def test_a_profile_names_the_operator_that_takes_longest() -> None:
