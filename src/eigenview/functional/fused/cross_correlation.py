@@ -19,7 +19,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from eigenview.errors import check
-from eigenview.functional.fused.centring import deviations, two_means
 from eigenview.functional.fused.first_order import first_order
 from eigenview.functional.fused.strips import strips
 from eigenview.functional.moments import in_range
@@ -38,18 +37,17 @@ def energy_by_grams(s: Float[Tensor, "V N D"], slope: Float[Tensor, "V N D"] | N
     samples = s.shape[1]
     energy = torch.zeros((), dtype=torch.float64, device=s.device)
     for start, stop in strips(samples, samples, s.device):
-        grams = [(view[start:stop] @ view[start:].mT).mul_(1 / samples) for view in s]
-        whole = torch.stack(grams).sum(dim=0) if len(s) > 2 else None
-        for a, gram in enumerate(grams):
-            others = whole - gram if whole is not None else grams[1 - a]
-            # each pair is met twice; right of the diagonal block each entry stands for its mirror image too
-            met = gram * others
-            energy += met.sum().double() - met[:, : stop - start].sum().double() / 2
-            if slope is not None:
-                beta = float(start > 0)
-                right = others[:, stop - start :].mT
-                slope[a, start:stop].addmm_(others, s[a, start:], beta=beta, alpha=2 / samples)
-                slope[a, stop:].addmm_(right, s[a, start:stop], beta=beta, alpha=2 / samples)
+        grams = (s[:, start:stop] @ s[:, start:].mT).mul_(1 / samples)
+        others = grams.sum(dim=0) - grams if len(s) > 2 else grams.flip(0)
+        # each pair is met twice; right of the diagonal block each entry stands for its mirror image too
+        met = grams.mul_(others)
+        energy += met.sum().double() - met[:, :, : stop - start].sum().double() / 2
+        if slope is not None:
+            beta = float(start > 0)
+            slope[:, start:stop].baddbmm_(others, s[:, start:], beta=beta, alpha=2 / samples)
+            if stop < samples:
+                right = others[:, :, stop - start :].mT
+                slope[:, stop:].baddbmm_(right, s[:, start:stop], beta=beta, alpha=2 / samples)
     return energy
 
 
@@ -79,21 +77,18 @@ class _CrossCorrelations(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor]:
         views, samples, width = z.shape
         pairs = list(combinations(range(views), 2))
-        s = torch.empty(z.shape, dtype=z.dtype, device=z.device)
-        first, left = two_means(z, s[0])
-        for a in range(views):
-            deviations(z[a], first[a], left[a], out=s[a])
-        # biased variance, as batch norm
-        rate = torch.stack([(in_range(y.square().mean(dim=0, keepdim=True)) + eps).rsqrt() for y in s])
+        s, first, left = _deviations(z)
+        room = s.square()
+        rate = (in_range(room.mean(dim=1, keepdim=True)) + eps).rsqrt()  # biased variance, as batch norm
         s.mul_(rate)
-        diagonals = torch.stack([(s[a] * s[b]).mean(dim=0) for a, b in pairs])
-        slope = torch.empty(z.shape, dtype=z.dtype, device=z.device) if is_differentiated else None
+        diagonals = torch.stack([torch.mul(s[a], s[b], out=room[0]).mean(dim=0) for a, b in pairs])
+        slope = room if is_differentiated else None
         through_gram = gram_is_cheaper(views, samples, width)
         if through_gram:
             energy = energy_by_grams(s, slope) - diagonals.double().square().sum()
         else:
             energy = off_diagonal_by_correlations(s, slope)
-        along = torch.stack([s[a].mul_(slope[a]).mean(dim=0) for a in range(views)]) if slope is not None else None
+        along = s.mul_(slope).mean(dim=1) if slope is not None else None
         ctx.save_for_backward(z, first, left, rate, diagonals, slope, along)
         ctx.through_gram = through_gram
         ctx.set_materialize_grads(False)
@@ -109,18 +104,29 @@ class _CrossCorrelations(torch.autograd.Function):
             if for_energy is not None and ctx.through_gram:
                 pull = pull - diagonals * (2 * for_energy / len(pairs))
             column = columns(pull, diagonals, pairs, len(z), z.shape[1])
-            out = torch.zeros_like(z) if for_energy is None else torch.empty_like(z)
+            y, _, _ = _deviations(z, first, left)
+            out = torch.zeros_like(y) if for_energy is None else torch.empty_like(y)
             if for_energy is not None:
                 weight = for_energy / len(pairs)
-                for a in range(len(z)):
-                    torch.mul(slope[a], rate[a] * weight, out=out[a])
-                    column[a, a] -= along[a] * weight
-            y = torch.empty(z.shape[1:], dtype=z.dtype, device=z.device)
-            for b in range(len(z)):
-                deviations(z[b], first[b], left[b], out=y)
-                for a in range(len(z)):
-                    out[a].addcmul_(y, column[a, b] * rate[a, 0] * rate[b, 0])
+                torch.mul(slope, rate * weight, out=out)
+                column.diagonal().sub_((along * weight).mT)
+            for a in range(len(z)):
+                for b in range(len(z)):
+                    out[a].addcmul_(y[b], column[a, b] * rate[a, 0] * rate[b, 0])
         return first_order(out, "a fused cross-correlation term", z, *grads), None, None
+
+
+def _deviations(
+    z: Float[Tensor, "V N D"], first: Tensor | None = None, left: Tensor | None = None
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(z less both of its means, contiguous; the means, as `centring.two_means` has them).
+
+    All views in one operation each: at N = 256 two threads take as long to meet as a pass over one view takes.
+    """
+    first = z.mean(dim=1, keepdim=True) if first is None else first
+    y = (z - first).contiguous()
+    left = y.mean(dim=1, keepdim=True) if left is None else left
+    return y.sub_(left), first, left
 
 
 def columns(pull: Tensor, diagonals: Tensor, pairs: list[tuple[int, int]], views: int, samples: int) -> Tensor:
@@ -147,7 +153,8 @@ def fused_cross_correlation_terms(
     statistics: mean, and sqrt(biased variance + eps). Where Gram matrices are used (N below 3/4 (V-1) D) the second sum
     is a difference that rounding can bring below zero.
 
-    Memory: the gradient and two more tensors of the size of z, one view, and V strips of the smaller matrix.
+    Memory: the gradient and two more tensors of the size of z, and V strips of the smaller matrix; one of them is kept
+    from the forward pass to the backward pass.
 
     Raises: UserError for fewer than 2 views or samples, and where it is differentiated twice.
     """
