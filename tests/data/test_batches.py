@@ -143,6 +143,19 @@ def test_resident_shares_memory_and_gives_the_same_images() -> None:
         assert torch.equal(pixels[batch["index"]], other["images"])
 
 
+def test_pixels_that_travel_to_a_gpu_are_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a GPU nothing can be pinned, so that torch's call is counted: one for each batch that holds pixels."""
+    pinned: list[torch.Tensor] = []
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda x: pinned.append(x) or x)
+    for is_resident, expected in ((False, 5), (True, 0)):
+        batches = Batches(image_set(), batch_size=4, seed=0)
+        batches.is_resident = is_resident
+        pinned.clear()
+        assert len(rows(batches)) == 5
+        assert len(pinned) == expected
+
+
 def test_resident_of_a_mapped_file(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", image_set(23, 16).pixels)  # type: ignore[arg-type]
     images = load_images(str(tmp_path / "a.npy"))

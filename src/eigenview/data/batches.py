@@ -128,6 +128,9 @@ class Batches:
             batches = self._decoded()
         for batch in batches:
             self._step += 1  # before the yield: a checkpoint written during this step resumes after it
+            pixels = batch["images"]
+            if pixels is not None and torch.cuda.is_available():
+                batch["images"] = pixels.pin_memory()  # else the host waits for the copy; what is pinned stays as it is
             yield batch
 
     def _decoded(self) -> Iterator[dict[str, torch.Tensor | None]]:
