@@ -19,6 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from eigenview.errors import check
+from eigenview.functional.fused.centring import deviations
 from eigenview.functional.fused.first_order import first_order
 from eigenview.functional.fused.strips import strips
 from eigenview.functional.moments import in_range
@@ -104,28 +105,28 @@ class _CrossCorrelations(torch.autograd.Function):
             if for_energy is not None and ctx.through_gram:
                 pull = pull - diagonals * (2 * for_energy / len(pairs))
             column = columns(pull, diagonals, pairs, len(z), z.shape[1])
-            y, _, _ = _deviations(z, first, left)
-            out = torch.zeros_like(y) if for_energy is None else torch.empty_like(y)
+            new = torch.zeros if for_energy is None else torch.empty
+            out = new(z.shape, dtype=z.dtype, device=z.device)
             if for_energy is not None:
                 weight = for_energy / len(pairs)
                 torch.mul(slope, rate * weight, out=out)
                 column.diagonal().sub_((along * weight).mT)
-            for a in range(len(z)):
-                for b in range(len(z)):
-                    out[a].addcmul_(y[b], column[a, b] * rate[a, 0] * rate[b, 0])
+            y = torch.empty(z.shape[1:], dtype=z.dtype, device=z.device)
+            for b in range(len(z)):
+                deviations(z[b], first[b], left[b], out=y)
+                for a in range(len(z)):
+                    out[a].addcmul_(y, column[a, b] * rate[a, 0] * rate[b, 0])
         return first_order(out, "a fused cross-correlation term", z, *grads), None, None
 
 
-def _deviations(
-    z: Float[Tensor, "V N D"], first: Tensor | None = None, left: Tensor | None = None
-) -> tuple[Tensor, Tensor, Tensor]:
+def _deviations(z: Float[Tensor, "V N D"]) -> tuple[Tensor, Tensor, Tensor]:
     """(z less both of its means, contiguous; the means, as `centring.two_means` has them).
 
     All views in one operation each: at N = 256 two threads take as long to meet as a pass over one view takes.
     """
-    first = z.mean(dim=1, keepdim=True) if first is None else first
+    first = z.mean(dim=1, keepdim=True)
     y = (z - first).contiguous()
-    left = y.mean(dim=1, keepdim=True) if left is None else left
+    left = y.mean(dim=1, keepdim=True)
     return y.sub_(left), first, left
 
 
@@ -153,8 +154,7 @@ def fused_cross_correlation_terms(
     statistics: mean, and sqrt(biased variance + eps). Where Gram matrices are used (N below 3/4 (V-1) D) the second sum
     is a difference that rounding can bring below zero.
 
-    Memory: the gradient and two more tensors of the size of z, and V strips of the smaller matrix; one of them is kept
-    from the forward pass to the backward pass.
+    Memory: the gradient and one more tensor of the size of z, one view, and V strips of the smaller matrix.
 
     Raises: UserError for fewer than 2 views or samples, and where it is differentiated twice.
     """
