@@ -9,6 +9,8 @@ Theory: at this length a run is short of steps and of views, not of images (expe
 at which VICReg was best is ten times the rule's (experiment projector_width).
 Prediction, written before any run: at tiny the stronger weight gains 2 points, eight views of it another 6; SimCLR with
 eight views ends within 2 points of that.
+(Refuted: the stronger weight keeps eight views from helping. `VICReg 8 views` was added then, with the prediction that
+it ends 4 points above the strong one; the runs at cpu and gpu are with the recipe's weight since.)
 Settings: small-vicreg and small-simclr; strong: covariance 5 in place of 1, ten times the rule at width 512.
 """
 
@@ -25,6 +27,7 @@ GPU_EPOCHS = 30  # of eight views; two views take 100
 LONG, FAST = "solo-learn linear, 1000 epochs", "EMP-SSL linear, 10 epochs"
 published: dict[str, dict[str, float]] = {
     "VICReg": {LONG: 92.07},
+    "VICReg 8 views": {LONG: 92.07, FAST: 91.5},
     "VICReg strong": {LONG: 92.07},
     "VICReg strong 4 views": {LONG: 92.07, FAST: 91.5},
     "VICReg strong 8 views": {LONG: 92.07, FAST: 91.5},
@@ -37,11 +40,12 @@ CLAIMS: tuple[Claim, ...] = (
     ("VICReg strong 8 views", ">", "VICReg strong"),
     ("SimCLR 8 views", ">", "SimCLR"),
     ("SimCLR 8 views", "~", "VICReg strong 8 views"),
+    ("VICReg 8 views", ">", "VICReg strong 8 views"),
 )
 WANTED = {
     "tiny": tuple(published),
-    "cpu": ("VICReg", "VICReg strong", "VICReg strong 4 views"),
-    "gpu": ("VICReg strong", "VICReg strong 8 views", "SimCLR 8 views"),
+    "cpu": ("VICReg", "VICReg 8 views", "SimCLR", "SimCLR 8 views"),
+    "gpu": ("VICReg", "VICReg 8 views", "SimCLR", "SimCLR 8 views"),
 }
 
 
