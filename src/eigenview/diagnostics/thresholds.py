@@ -44,9 +44,8 @@ class Thresholds:
     """Effective rank of h over the untrained network's, below which a healthy run gets a note. Of 166 healthy runs on
     CIFAR-10 (experiments, tiny and cpu) 5 are below: four 11 to 13.5 points of k-NN accuracy below raw pixels, the runs
     of 60 steps that the rank of z calls healthy, and one 0.1 above. From 0.24 to 0.5 both signs. The
-    limit was set with these runs in view, at the edge of the four, which are one setting (a batch of 1024); none of the
-    38 healthy runs made since is below (nearest: 0.27, 2.5 points above raw pixels). A first limit of 0.4, set on 145
-    runs, did not hold on the next 21. Digits: 1.5 to 2.8."""
+    limit was set with these runs in view, at the edge of the four, which are one setting (a batch of 1024). A first
+    limit of 0.4, set on 145 runs, did not hold on the next 21. Digits: 1.5 to 2.8."""
     agreement: float = 0.25
     """(cosine of two views of an image - cosine of two images) / (1 - the latter), below which a note is given: 0.76 to
     0.95 in healthy runs, 0.28 untrained, 0.10 in VICReg without invariance, 0 when views have nothing in common."""
