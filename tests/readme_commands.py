@@ -3,8 +3,9 @@
     python tests/readme_commands.py README.md --scratch DIR
 
 Blocks fenced with ```sh are run, line by line joined, with `bash -euo pipefail`, in order, in one folder that holds
-`photos/` (a few labelled pictures made here). Blocks fenced with ```python are run with the checkout's interpreter. ```text and ```console blocks are shown only. A block that follows the comment
-<!-- not run: REASON --> is skipped and its reason printed.
+`photos/` (a few labelled pictures made here). Blocks fenced with ```python are run with the checkout's interpreter.
+```text and ```console blocks are shown only. A block that follows the comment <!-- not run: REASON --> is skipped and
+its reason printed.
 """
 
 from __future__ import annotations
