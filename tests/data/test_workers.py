@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import signal
 import time
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -19,14 +20,19 @@ from tests.data.conftest import MakeImages
 from tests.data.test_pack import FIELDS
 
 
+def new_children(others: list[BaseProcess]) -> list[BaseProcess]:
+    """Child processes that are not among the `others`, which must be left in peace."""
+    return [child for child in multiprocessing.active_children() if child not in others]
+
+
 def test_ctrl_c_in_a_terminal_reaches_workers_too_and_ends_none(tmp_path: Path, make_images: MakeImages) -> None:
     make_images(tmp_path / "set", 24, 20)
     images = load_images(str(tmp_path / "set"), size=20, loader=LoaderConfig(cache_gb=0))
-    seen = 0
+    others, seen = multiprocessing.active_children(), 0  # the pool of the distributed tests
     for _ in Batches(images, batch_size=4, seed=0, epochs=2, workers=2):
         seen += 1
         if seen == 3:
-            for worker in multiprocessing.active_children():
+            for worker in new_children(others):
                 os.kill(worker.pid or 0, signal.SIGINT)
             time.sleep(0.1)
     assert seen == 12
@@ -35,11 +41,11 @@ def test_ctrl_c_in_a_terminal_reaches_workers_too_and_ends_none(tmp_path: Path, 
 def test_a_worker_told_to_end_does_whatever_the_trainer_s_handler_is(tmp_path: Path, make_images: MakeImages) -> None:
     make_images(tmp_path / "set", 24, 20)
     images = load_images(str(tmp_path / "set"), size=20, loader=LoaderConfig(cache_gb=0))
-    before = signal.signal(signal.SIGTERM, lambda number, frame: None)
+    others, before = multiprocessing.active_children(), signal.signal(signal.SIGTERM, lambda number, frame: None)
     try:
         iterator = iter(Batches(images, batch_size=4, seed=0, workers=1))
         next(iterator)
-        (worker,) = multiprocessing.active_children()
+        (worker,) = new_children(others)
 
         def end_it() -> None:
             os.kill(worker.pid or 0, signal.SIGTERM)
