@@ -15,14 +15,14 @@ from torch import Tensor
 
 from eigenview.functional.moments import (
     centred,
-    covariance_energy,
-    half_batch_energy,
-    off_diagonal_energy,
-    unbiased_off_diagonal_energy,
+    covariance_sq_norm,
+    half_batch_sq_norm,
+    off_diagonal_sq_norm,
+    unbiased_off_diagonal_sq_norm,
     unbiased_squared_variances,
     variances,
 )
-from eigenview.objectives.unbiased_vicreg import hinge_tangent, hinge_value
+from eigenview.methods.unbiased_vicreg import hinge_tangent, hinge_value
 
 GAMMA, EPS = 1.0, 1e-4
 WARM_UP, RHO = 50, 0.9  # batches behind the running variance of `dual`, and the weight of its past
@@ -33,12 +33,12 @@ Estimate = Callable[[Tensor, Tensor], Tensor]
 def half_off_diagonal(z: Tensor) -> Tensor:
     """Products of the two halves' covariances over i != j."""
     a, b = z.chunk(2)
-    return half_batch_energy(z) - (variances(a) * variances(b)).sum()
+    return half_batch_sq_norm(z) - (variances(a) * variances(b)).sum()
 
 
 def corrected_off_diagonal(z: Tensor) -> Tensor:
     """The plug-in less (tr S)^2 / (n - 1): the leading part of its bias for Gaussian embeddings."""
-    return off_diagonal_energy(z) - variances(z).sum().square() / (len(z) - 1)
+    return off_diagonal_sq_norm(z) - variances(z).sum().square() / (len(z) - 1)
 
 
 def hinge(v: Tensor) -> Tensor:
@@ -71,8 +71,8 @@ def square(z: Tensor) -> Tensor:
 
 
 COVARIANCE: dict[str, Estimate] = {
-    "plug-in": lambda z, _: off_diagonal_energy(z) / z.shape[1],
-    "U-statistic": lambda z, _: unbiased_off_diagonal_energy(z) / z.shape[1],
+    "plug-in": lambda z, _: off_diagonal_sq_norm(z) / z.shape[1],
+    "U-statistic": lambda z, _: unbiased_off_diagonal_sq_norm(z) / z.shape[1],
     "half batches": lambda z, _: half_off_diagonal(z) / z.shape[1],
     "minus (tr C)^2/(n-1)": lambda z, _: corrected_off_diagonal(z) / z.shape[1],
 }
@@ -99,7 +99,7 @@ def truths(z: Tensor) -> dict[str, Tensor]:
     """What the estimators of each family estimate, of the whole population."""
     v = population_variances(z)
     scale = ((len(z) - 1) / len(z)) ** 2
-    off = covariance_energy(z) * scale - v.square().sum()
+    off = covariance_sq_norm(z) * scale - v.square().sum()
     return {"covariance": off / z.shape[1], "hinge": hinge(v).mean(), "square": (v - GAMMA**2).square().mean()}
 
 
@@ -155,7 +155,7 @@ def study(
         known["total"] = torch.stack([weights[name] * known[name] for name in weights]).sum(dim=0)
     z = z.detach()
     v = population_variances(z)
-    ratio = (v.sum().square() / covariance_energy(z)).item()
+    ratio = (v.sum().square() / covariance_sq_norm(z)).item()
     found: dict[str, dict[str, dict[str, Any]]] = {name: {} for name in (*FAMILIES, "total")}
     for n in sizes:
         often = repeats * min(16, max(1, 256 // n))

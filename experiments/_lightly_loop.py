@@ -25,15 +25,15 @@ from torch.utils.data import DataLoader
 
 from eigenview import runfiles
 from eigenview.config import RunConfig, to_dict
-from eigenview.data.chunks import cores
-from eigenview.data.viewspec import ViewSpec
-from eigenview.engine.callbacks import Log, Monitor
+from eigenview.data.pixels.parallel import cores
+from eigenview.data.views.specs import ViewSpec
+from eigenview.engine.callbacks import MetricsWriter, Monitor
 from eigenview.engine.environment import describe_environment
-from eigenview.engine.finish import finish
+from eigenview.engine.finalize import finish
 from eigenview.engine.module import PretrainModule
 from eigenview.engine.plan import Plan, make_plan
 from eigenview.engine.train import build_module
-from eigenview.errors import check
+from eigenview.errors import require
 
 MISSING = "lightly is not installed: uv sync --group bench"
 LIBRARY = "library"  # in environment.json of a run that another library trained
@@ -53,7 +53,7 @@ def transform_options(spec: ViewSpec, size: int) -> dict[str, Any]:
     Crop, flip, colour jitter, grayscale, blur and normalisation have the same probabilities and ranges. Left over: its
     crops are resampled bilinearly from the file as it is, ours as `spec.interpolation` says from the stored square.
     """
-    check(spec.solarize == 0, "augmentation.solarize", spec.solarize, "0: lightly's SimCLRTransform has none")
+    require(spec.solarize == 0, "augmentation.solarize", spec.solarize, "0: lightly's SimCLRTransform has none")
     return {
         "input_size": size,
         "cj_prob": spec.jitter,
@@ -76,23 +76,25 @@ def loader(plan: Plan) -> DataLoader[Any]:
     from lightly.data import LightlyDataset  # pyright: ignore[reportMissingImports]
     from lightly.transforms import SimCLRTransform  # pyright: ignore[reportMissingImports]
 
-    check(len(set(plan.specs)) == 1, "--augmentation", plan.config.augmentation, "one preset for both views")
+    require(len(set(plan.specs)) == 1, "--augmentation", plan.config.augmentation, "one preset for both views")
     root = Path(plan.config.data).expanduser()
     names = [os.path.relpath(path, root) for path in plan.train.paths]
     transform = SimCLRTransform(**transform_options(plan.specs[0], plan.size))
     images = LightlyDataset(str(root), transform=transform, filenames=names)
-    check(len(images) == len(plan.train) > 0, "images lightly finds", len(images), f"the {len(plan.train)} of the plan")
+    require(
+        len(images) == len(plan.train) > 0, "images lightly finds", len(images), f"the {len(plan.train)} of the plan"
+    )
     batch = plan.config.batch_size
     return DataLoader(images, batch_size=batch, shuffle=True, drop_last=True, num_workers=cores())
 
 
 def train(config: RunConfig[Any], directory: Path, console: Console) -> None:
     """One run of `config` by lightly's loop, left in `directory` as the engine leaves its own."""
-    check(config.method == "simclr" and config.views == 2, "--method", config.method, "simclr of two views")
+    require(config.method == "simclr" and config.views == 2, "--method", config.method, "simclr of two views")
     plan = make_plan(config, console=console)
     module = build_module(plan).to(plan.device)
-    runfiles.claim(directory)
-    with runfiles.only_writer(directory):
+    runfiles.create_run_dir(directory)
+    with runfiles.run_lock(directory):
         _train(plan, module, config, directory, console)
 
 
@@ -100,7 +102,7 @@ def _train(plan: Plan, module: PretrainModule, config: RunConfig[Any], directory
     runfiles.write_json(directory / runfiles.CONFIG, to_dict(config))
     environment = describe_environment(sys.argv, plan) | {LIBRARY: f"lightly {version()}"}
     runfiles.write_json(directory / runfiles.ENVIRONMENT, environment)
-    log = Log(directory, config.monitor.log_every_steps, config.batch_size)
+    log = MetricsWriter(directory, config.monitor.log_every_steps, config.batch_size)
     held_out = torch.from_numpy(plan.held_out.read(np.arange(len(plan.held_out))))
     monitor = Monitor(directory, held_out, module.steps, log, stop=False)
     monitor.views = module.make_views(held_out.to(plan.device), config.seed + 2**31)  # the monitor's own views

@@ -22,9 +22,9 @@ from typing import Any
 from experiments._grids import SCALES, Claim, Results, cell, check_claims, difference, failures, lines, numbers, within
 
 from eigenview.config import OptimConfig, RunConfig
-from eigenview.objectives.closed_form import ClosedFormConfig
-from eigenview.objectives.direct_predictor import DirectSetConfig
-from eigenview.objectives.isoloss import IsoLossConfig
+from eigenview.methods.closed_form import ClosedFormConfig
+from eigenview.methods.direct_predictor import DirectSetConfig
+from eigenview.methods.isoloss import IsoLossConfig
 from eigenview.recipes import load_recipe
 
 EARLY = {"tiny": 2, "gpu": 20}

@@ -21,7 +21,7 @@ from typing import Any
 from experiments._grids import Claim, Results, cell, check_claims, failures, lines, numbers, order
 
 from eigenview.config import RunConfig
-from eigenview.objectives.orthogonality import barlow_twins_weight, vicreg_weight
+from eigenview.methods.orthogonality import barlow_twins_weight, vicreg_weight
 
 METHODS = {"VICReg": "vicreg", "Barlow Twins": "barlow-twins"}
 WIDTHS = {"tiny": (128, 512, 2048), "cpu": (128, 2048), "gpu": (128, 512, 2048)}

@@ -115,12 +115,12 @@ def measure(run: Run) -> dict[str, Any]:
 @functools.cache
 def decoding_seconds(data: str, size: int | None) -> float:
     """Wall time from a folder to the decoded set in an empty cache."""
-    from eigenview.data.cache import Shelf
-    from eigenview.data.request import Request
-    from eigenview.data.sources import find_source
+    from eigenview.data.load import find_source
+    from eigenview.data.pixels.cache import CacheDir
+    from eigenview.data.sources.source import Request
 
     with tempfile.TemporaryDirectory() as folder:
-        shelf = Shelf(Path(folder), f"scratch folder {folder}", "Free space there.")
+        shelf = CacheDir(Path(folder), f"scratch folder {folder}", "Free space there.")
         start = time.perf_counter()
         find_source(data).load("train", Request(size=size, shelf=shelf))
         return time.perf_counter() - start

@@ -20,9 +20,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Every function of these modules checks the shapes in its annotations while tests run. An int may stand for a float.
 # The package file of the objectives is left out: it names a type that it imports for the type checker only.
-_objectives = Path(__file__).parents[1] / "src" / "eigenview" / "objectives"
+_objectives = Path(__file__).parents[1] / "src" / "eigenview" / "methods"
 install_import_hook(
-    ["eigenview.functional", *(f"eigenview.objectives.{p.stem}" for p in _objectives.glob("[!_]*.py"))],
+    ["eigenview.functional", *(f"eigenview.methods.{p.stem}" for p in _objectives.glob("[!_]*.py"))],
     "beartype.beartype(conf=beartype.BeartypeConf(is_pep484_tower=True))",
 )
 

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eigenview.objectives.base import Objective, total
-from eigenview.objectives.closed_form import ClosedFormPredictor
-from eigenview.objectives.direct_predictor import DirectSet, DirectSetConfig
-from eigenview.objectives.isoloss import IsoLoss, IsoLossConfig
+from eigenview.methods.base import Objective, total
+from eigenview.methods.closed_form import ClosedFormPredictor
+from eigenview.methods.direct_predictor import DirectSet, DirectSetConfig
+from eigenview.methods.isoloss import IsoLoss, IsoLossConfig
 from eigenview.views import Views
 from tests.golden_file import Golden, gradients
 

@@ -19,7 +19,7 @@ from PIL import Image
 from rich.console import Console
 
 from eigenview import runfiles
-from eigenview.data.viewspec import view_specs
+from eigenview.data.views.specs import view_specs
 from eigenview.experiment import experiments, load_experiment, table_rows
 from eigenview.run import Run
 
@@ -73,8 +73,8 @@ def test_the_folder_is_what_the_command_lists(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_settings_are_valid_and_published_rows_are_cells(module: ModuleType) -> None:
-    from eigenview.engine.contradictions import refuse_contradictions
-    from eigenview.objectives import config_class
+    from eigenview.engine.config_checks import refuse_contradictions
+    from eigenview.methods import config_class
 
     grids = {scale: module.cells(scale, "cifar") for scale in SCALES}
     for scale, grid in grids.items():
@@ -96,8 +96,8 @@ def test_cells_of_a_grid_differ(module: ModuleType) -> None:
 
 
 def test_networks_of_the_tiny_grid_can_be_built(module: ModuleType) -> None:
-    from eigenview.engine.network import build_network
-    from eigenview.objectives import objective_class
+    from eigenview.methods import objective_class
+    from eigenview.models.network import build_network
 
     for config in module.cells("tiny", "cifar").values():
         cls = objective_class(config.method)
@@ -276,7 +276,7 @@ def test_without_lightly_only_ours_is_run_and_both_places_say_so(monkeypatch: py
 
 
 def test_lightly_gets_the_same_settings_and_once_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    from eigenview.engine.contradictions import refuse_contradictions
+    from eigenview.engine.config_checks import refuse_contradictions
 
     monkeypatch.setattr(_lightly_loop, "version", lambda: "1.6.0")
     for scale in SCALES:

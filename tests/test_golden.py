@@ -21,13 +21,13 @@ from eigenview.engine.optim import LARS
 from eigenview.engine.schedules import learning_rate, target_momentum
 from eigenview.functional.similarity import correlation, info_nce, knn_vote, unit, unit_standard_deviation
 from eigenview.functional.spectrum import covariance_eigenvalues, power_law, power_law_r2, rankme
-from eigenview.objectives.barlow_twins import BarlowTwins, BarlowTwinsConfig
-from eigenview.objectives.base import total
-from eigenview.objectives.byol import BYOL, BYOLConfig, regression
-from eigenview.objectives.directclr import DirectCLR, DirectCLRConfig
-from eigenview.objectives.simclr import SimCLR, SimCLRConfig
-from eigenview.objectives.simsiam import SimSiam, negative_cosine
-from eigenview.objectives.vicreg import VICReg, VICRegConfig
+from eigenview.methods.barlow_twins import BarlowTwins, BarlowTwinsConfig
+from eigenview.methods.base import total
+from eigenview.methods.byol import BYOL, BYOLConfig, regression
+from eigenview.methods.directclr import DirectCLR, DirectCLRConfig
+from eigenview.methods.simclr import SimCLR, SimCLRConfig
+from eigenview.methods.simsiam import SimSiam, negative_cosine
+from eigenview.methods.vicreg import VICReg, VICRegConfig
 from eigenview.views import Views
 from tests.golden_file import Golden, gradients
 from tests.golden_predictors import (

@@ -24,7 +24,7 @@ def writer(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 def test_a_second_process_is_refused_and_told_the_first(writer: subprocess.Popen[str], tmp_path: Path) -> None:
     said = rf"another process, number {writer.pid}\..*--resume"
-    with pytest.raises(UserError, match=said), runfiles.only_writer(tmp_path):
+    with pytest.raises(UserError, match=said), runfiles.run_lock(tmp_path):
         pytest.fail("two processes write one run")
     assert (tmp_path / runfiles.WRITER).read_text() == str(writer.pid)
 
@@ -32,7 +32,7 @@ def test_a_second_process_is_refused_and_told_the_first(writer: subprocess.Popen
 def test_a_killed_writer_holds_nobody_up(writer: subprocess.Popen[str], tmp_path: Path) -> None:
     writer.kill()
     writer.wait()
-    with runfiles.only_writer(tmp_path):
+    with runfiles.run_lock(tmp_path):
         pass
     assert not list(tmp_path.iterdir())
 
@@ -67,22 +67,22 @@ def test_a_later_process_of_a_run_makes_no_directory(tmp_path: Path, monkeypatch
 
 def test_a_directory_that_only_a_killed_writer_left_can_be_taken(tmp_path: Path) -> None:
     (tmp_path / runfiles.WRITER).touch()
-    runfiles.claim(tmp_path)
+    runfiles.create_run_dir(tmp_path)
     (tmp_path / "else").touch()
     with pytest.raises(UserError, match="already holds other files"):
-        runfiles.claim(tmp_path)
+        runfiles.create_run_dir(tmp_path)
 
 
 def test_what_cannot_be_written_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match=r"page\.html cannot be written.*--out"):
         runfiles.write_bytes(tmp_path / "file" / "page.html", b"")
-    with pytest.raises(UserError, match=r"cannot be written.*--out"), runfiles.only_writer(tmp_path / "file"):
+    with pytest.raises(UserError, match=r"cannot be written.*--out"), runfiles.run_lock(tmp_path / "file"):
         pytest.fail("no run can be there")
 
 
 def test_nothing_stays_behind_where_the_work_fails(tmp_path: Path) -> None:
-    with pytest.raises(ZeroDivisionError), runfiles.only_writer(tmp_path):
+    with pytest.raises(ZeroDivisionError), runfiles.run_lock(tmp_path):
         raise ZeroDivisionError
     assert not list(tmp_path.iterdir())
 
@@ -92,6 +92,6 @@ def test_a_disk_without_room_for_the_first_bytes_is_said(tmp_path: Path, monkeyp
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(os, "write", full)
-    with pytest.raises(UserError, match=r"No space left.*--out"), runfiles.only_writer(tmp_path):
+    with pytest.raises(UserError, match=r"No space left.*--out"), runfiles.run_lock(tmp_path):
         pytest.fail("nothing was written")
     assert not list(tmp_path.iterdir())

@@ -32,7 +32,7 @@ from benchmarks.sections.loops import operations
 from benchmarks.sections.sent_bytes import LIGHTLY, METHODS, OUR_GATHER, SHAPES, SUMMED, count_bytes, ways_of
 from torch import Tensor
 
-from eigenview.data import augment
+from eigenview.data.views import augment
 from eigenview.functional import predictors
 from tests.process_pool import ProcessPool
 

@@ -12,7 +12,7 @@ HOLD = """
 import sys
 from pathlib import Path
 from eigenview import runfiles
-with runfiles.only_writer(Path(sys.argv[1])):
+with runfiles.run_lock(Path(sys.argv[1])):
     print("held", flush=True)
     sys.stdin.read()
 """

@@ -41,8 +41,8 @@ from benchmarks.contest import (
 )
 from benchmarks.peers import peer
 from benchmarks.pictures import make_pictures
-from eigenview.data.augment import Params, apply, augment, draw
-from eigenview.data.viewspec import PRESETS, ViewSpec
+from eigenview.data.views.augment import Params, apply, augment, draw
+from eigenview.data.views.specs import PRESETS, ViewSpec
 
 SECTION = "augmentation"
 SIMCLR = PRESETS["simclr"].specs[0]

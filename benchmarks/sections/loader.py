@@ -30,7 +30,7 @@ from benchmarks.pictures import jpeg_folder
 from eigenview.config import LoaderConfig
 from eigenview.data.batches import Batches, resident
 from eigenview.data.images import ImageSet
-from eigenview.data.sources import load_images
+from eigenview.data.load import load_images
 
 SECTION = "loader"
 SIDE = 32

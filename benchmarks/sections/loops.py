@@ -23,9 +23,9 @@ from benchmarks.contest import Settings, seconds
 from benchmarks.peers import peer
 from benchmarks.sections.augmentation import pil_pipeline
 from eigenview.config import RunConfig
-from eigenview.data.viewspec import ViewSpec
-from eigenview.engine.network import Network, build_network
+from eigenview.data.views.specs import ViewSpec
 from eigenview.models.encoders import build_encoder
+from eigenview.models.network import Network, build_network
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

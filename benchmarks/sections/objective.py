@@ -30,8 +30,8 @@ from eigenview.functional.fused.cross_correlation import fused_cross_correlation
 from eigenview.functional.fused.energies import fused_vicreg_terms
 from eigenview.functional.fused.nt_xent import fused_nt_xent_terms
 from eigenview.functional.similarity import nt_xent_terms
-from eigenview.objectives.barlow_twins import cross_correlation_terms
-from eigenview.objectives.vicreg import covariance, invariance, variance
+from eigenview.methods.barlow_twins import cross_correlation_terms
+from eigenview.methods.vicreg import covariance, invariance, variance
 
 SECTION = "objective"
 PLAIN_TWIN = "ours, plain autograd"

@@ -14,7 +14,7 @@ from benchmarks.bare_step import BareStep
 from benchmarks.contest import Goal, Row, Settings, Work, median_ratio, seconds, take_turns
 from benchmarks.pictures import noise_file
 from benchmarks.sections.loops import EncoderAlone
-from eigenview.objectives.base import total
+from eigenview.methods.base import total
 from eigenview.views import Views
 
 

@@ -22,9 +22,9 @@ from torch import Tensor, nn
 from benchmarks.bare_step import BareStep
 from benchmarks.contest import Goal, Row, Section, Settings, require_agreement, seconds
 from benchmarks.pictures import noise_file
-from eigenview.objectives.base import total
-from eigenview.objectives.closed_form import ClosedFormConfig
-from eigenview.objectives.direct_predictor import DirectCopyConfig, DirectPredConfig, DirectSet, DirectSetConfig
+from eigenview.methods.base import total
+from eigenview.methods.closed_form import ClosedFormConfig
+from eigenview.methods.direct_predictor import DirectCopyConfig, DirectPredConfig, DirectSet, DirectSetConfig
 from eigenview.views import Views
 
 SECTION = "predictor"

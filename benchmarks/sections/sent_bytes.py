@@ -23,8 +23,8 @@ from torch import Tensor
 from benchmarks.contest import OURS, Disagreement, Goal, Row, Section, Settings, require_agreement
 from benchmarks.peers import peer
 from eigenview import distributed
-from eigenview.objectives import config_class, objective_class
-from eigenview.objectives.base import Objective, total
+from eigenview.methods import config_class, objective_class
+from eigenview.methods.base import Objective, total
 from eigenview.views import Views
 
 Shape = tuple[int, int, int]

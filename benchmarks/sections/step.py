@@ -43,7 +43,7 @@ from benchmarks.peers import peer
 from benchmarks.pictures import jpeg_folder, noise_file
 from benchmarks.sections.loops import EncoderAlone, lightly_loop, operations, same_network, torch_loop
 from benchmarks.sections.parts import measure_parts
-from eigenview.engine.callbacks import Checkpoints, Log, Monitor
+from eigenview.engine.callbacks import Checkpoints, MetricsWriter, Monitor
 from eigenview.engine.plan import Plan
 from eigenview.engine.train import build_module, make_loader, make_trainer
 
@@ -124,7 +124,7 @@ def plan_of(data: Path, settings: Settings, shape: Shape) -> Plan:
 
 def fit(plan: Plan, scratch: Path, turns: TakeTurns) -> None:
     """Our run, with all the callbacks that a run has."""
-    log = Log(scratch, plan.config.monitor.log_every_steps, plan.config.batch_size)
+    log = MetricsWriter(scratch, plan.config.monitor.log_every_steps, plan.config.batch_size)
     held_out = torch.from_numpy(plan.held_out.read(list(range(len(plan.held_out)))))  # type: ignore[arg-type]
     every = round(plan.config.monitor.every_epochs * plan.steps_per_epoch)
     monitor = Monitor(scratch, held_out, every, log, stop=False)

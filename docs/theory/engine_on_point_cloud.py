@@ -18,7 +18,7 @@ from numpy import ndarray
 from tests.theory.point_cloud_run import Task, centred, in_the_plane, on_the_graph, train
 
 from eigenview import runfiles
-from eigenview.laboratory.picture import BLUE, ORANGE
+from eigenview.simulations.picture import BLUE, ORANGE
 from eigenview.theory import vicreg
 from eigenview.theory.point_cloud import point_cloud
 from eigenview.theory.spectral import energies, principal_angles

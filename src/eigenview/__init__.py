@@ -16,31 +16,31 @@ if TYPE_CHECKING:
     from eigenview.config import RunConfig as RunConfig
     from eigenview.diagnostics.monitor import diagnose_embeddings as diagnose_embeddings
     from eigenview.errors import UserError as UserError
+    from eigenview.methods.barlow_twins import BarlowTwins as BarlowTwins
+    from eigenview.methods.barlow_twins import BarlowTwinsConfig as BarlowTwinsConfig
+    from eigenview.methods.byol import BYOL as BYOL
+    from eigenview.methods.byol import BYOLConfig as BYOLConfig
+    from eigenview.methods.direct_predictor import DirectCopy as DirectCopy
+    from eigenview.methods.direct_predictor import DirectCopyConfig as DirectCopyConfig
+    from eigenview.methods.direct_predictor import DirectPred as DirectPred
+    from eigenview.methods.direct_predictor import DirectPredConfig as DirectPredConfig
+    from eigenview.methods.direct_predictor import DirectSet as DirectSet
+    from eigenview.methods.direct_predictor import DirectSetConfig as DirectSetConfig
+    from eigenview.methods.directclr import DirectCLR as DirectCLR
+    from eigenview.methods.directclr import DirectCLRConfig as DirectCLRConfig
+    from eigenview.methods.infonce import InfoNCE as InfoNCE
+    from eigenview.methods.infonce import InfoNCEConfig as InfoNCEConfig
+    from eigenview.methods.isoloss import IsoLoss as IsoLoss
+    from eigenview.methods.isoloss import IsoLossConfig as IsoLossConfig
+    from eigenview.methods.simclr import SimCLR as SimCLR
+    from eigenview.methods.simclr import SimCLRConfig as SimCLRConfig
+    from eigenview.methods.simsiam import SimSiam as SimSiam
+    from eigenview.methods.simsiam import SimSiamConfig as SimSiamConfig
+    from eigenview.methods.unbiased_vicreg import UnbiasedVICReg as UnbiasedVICReg
+    from eigenview.methods.unbiased_vicreg import UnbiasedVICRegConfig as UnbiasedVICRegConfig
+    from eigenview.methods.vicreg import VICReg as VICReg
+    from eigenview.methods.vicreg import VICRegConfig as VICRegConfig
     from eigenview.models.export import load_encoder as load_encoder
-    from eigenview.objectives.barlow_twins import BarlowTwins as BarlowTwins
-    from eigenview.objectives.barlow_twins import BarlowTwinsConfig as BarlowTwinsConfig
-    from eigenview.objectives.byol import BYOL as BYOL
-    from eigenview.objectives.byol import BYOLConfig as BYOLConfig
-    from eigenview.objectives.direct_predictor import DirectCopy as DirectCopy
-    from eigenview.objectives.direct_predictor import DirectCopyConfig as DirectCopyConfig
-    from eigenview.objectives.direct_predictor import DirectPred as DirectPred
-    from eigenview.objectives.direct_predictor import DirectPredConfig as DirectPredConfig
-    from eigenview.objectives.direct_predictor import DirectSet as DirectSet
-    from eigenview.objectives.direct_predictor import DirectSetConfig as DirectSetConfig
-    from eigenview.objectives.directclr import DirectCLR as DirectCLR
-    from eigenview.objectives.directclr import DirectCLRConfig as DirectCLRConfig
-    from eigenview.objectives.infonce import InfoNCE as InfoNCE
-    from eigenview.objectives.infonce import InfoNCEConfig as InfoNCEConfig
-    from eigenview.objectives.isoloss import IsoLoss as IsoLoss
-    from eigenview.objectives.isoloss import IsoLossConfig as IsoLossConfig
-    from eigenview.objectives.simclr import SimCLR as SimCLR
-    from eigenview.objectives.simclr import SimCLRConfig as SimCLRConfig
-    from eigenview.objectives.simsiam import SimSiam as SimSiam
-    from eigenview.objectives.simsiam import SimSiamConfig as SimSiamConfig
-    from eigenview.objectives.unbiased_vicreg import UnbiasedVICReg as UnbiasedVICReg
-    from eigenview.objectives.unbiased_vicreg import UnbiasedVICRegConfig as UnbiasedVICRegConfig
-    from eigenview.objectives.vicreg import VICReg as VICReg
-    from eigenview.objectives.vicreg import VICRegConfig as VICRegConfig
     from eigenview.run import Run as Run
     from eigenview.run import pretrain as pretrain
     from eigenview.views import Views as Views
@@ -52,30 +52,30 @@ _EXPORTS = {
     "diagnose_embeddings": "diagnostics.monitor",
     "UserError": "errors",
     "load_encoder": "models.export",
-    "BarlowTwins": "objectives.barlow_twins",
-    "BarlowTwinsConfig": "objectives.barlow_twins",
-    "BYOL": "objectives.byol",
-    "BYOLConfig": "objectives.byol",
-    "DirectCopy": "objectives.direct_predictor",
-    "DirectCopyConfig": "objectives.direct_predictor",
-    "DirectPred": "objectives.direct_predictor",
-    "DirectPredConfig": "objectives.direct_predictor",
-    "DirectSet": "objectives.direct_predictor",
-    "DirectSetConfig": "objectives.direct_predictor",
-    "DirectCLR": "objectives.directclr",
-    "DirectCLRConfig": "objectives.directclr",
-    "InfoNCE": "objectives.infonce",
-    "InfoNCEConfig": "objectives.infonce",
-    "IsoLoss": "objectives.isoloss",
-    "IsoLossConfig": "objectives.isoloss",
-    "SimCLR": "objectives.simclr",
-    "SimCLRConfig": "objectives.simclr",
-    "SimSiam": "objectives.simsiam",
-    "SimSiamConfig": "objectives.simsiam",
-    "UnbiasedVICReg": "objectives.unbiased_vicreg",
-    "UnbiasedVICRegConfig": "objectives.unbiased_vicreg",
-    "VICReg": "objectives.vicreg",
-    "VICRegConfig": "objectives.vicreg",
+    "BarlowTwins": "methods.barlow_twins",
+    "BarlowTwinsConfig": "methods.barlow_twins",
+    "BYOL": "methods.byol",
+    "BYOLConfig": "methods.byol",
+    "DirectCopy": "methods.direct_predictor",
+    "DirectCopyConfig": "methods.direct_predictor",
+    "DirectPred": "methods.direct_predictor",
+    "DirectPredConfig": "methods.direct_predictor",
+    "DirectSet": "methods.direct_predictor",
+    "DirectSetConfig": "methods.direct_predictor",
+    "DirectCLR": "methods.directclr",
+    "DirectCLRConfig": "methods.directclr",
+    "InfoNCE": "methods.infonce",
+    "InfoNCEConfig": "methods.infonce",
+    "IsoLoss": "methods.isoloss",
+    "IsoLossConfig": "methods.isoloss",
+    "SimCLR": "methods.simclr",
+    "SimCLRConfig": "methods.simclr",
+    "SimSiam": "methods.simsiam",
+    "SimSiamConfig": "methods.simsiam",
+    "UnbiasedVICReg": "methods.unbiased_vicreg",
+    "UnbiasedVICRegConfig": "methods.unbiased_vicreg",
+    "VICReg": "methods.vicreg",
+    "VICRegConfig": "methods.vicreg",
     "Run": "run",
     "pretrain": "run",
     "Views": "views",

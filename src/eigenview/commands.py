@@ -15,8 +15,8 @@ from rich.console import Console
 
 from eigenview import runfiles
 from eigenview.config import NoOptions, ProbeConfig, RunConfig
-from eigenview.console import loading
-from eigenview.errors import Interrupted, UserError, check, nearest
+from eigenview.errors import Interrupted, UserError, nearest, require
+from eigenview.progress import loading
 
 T = TypeVar("T")
 Options = TypeVar("Options")
@@ -130,7 +130,7 @@ class Probe:
     """Also write the table as JSON to this file."""
 
     def __post_init__(self) -> None:
-        check(self.seed >= 0, "--seed", self.seed, "0 or more")
+        require(self.seed >= 0, "--seed", self.seed, "0 or more")
 
 
 def probe(args: list[str]) -> int:
@@ -174,7 +174,7 @@ def embed(args: list[str]) -> int:
 
 def pack(args: list[str]) -> int:
     """Images -> a folder of decoded images."""
-    from eigenview.data.packing import PackOptions, write_pack
+    from eigenview.data.sources.packing import PackOptions, write_pack
 
     given: PackOptions = parse(PackOptions, args, "pack")
     print(write_pack(given, Console(stderr=True)).summary())
@@ -302,7 +302,7 @@ class Simulate(Generic[Options]):
 
 def simulate(args: list[str]) -> int:
     """Theory -> numbers, curves, figure."""
-    from eigenview.laboratory import THEORIES, load
+    from eigenview.simulations import THEORIES, load
 
     if not args or args[0] in ("-h", "--help"):
         print("usage: eigenview simulate NAME [--options] [--sweep option=a,b,c] [--out DIR]\n")
@@ -310,7 +310,7 @@ def simulate(args: list[str]) -> int:
         print("\neigenview simulate NAME --help shows its options, its assumptions and where they fail.")
         return 0
     name, theory = args[0], load(args[0])
-    from eigenview.laboratory import command
+    from eigenview.simulations import command
 
     note = f"{THEORIES[name][1][0].upper()}{THEORIES[name][1][1:]}. Assumptions: {theory.assumptions}"
     given = parse(Simulate[theory.options], args[1:], f"simulate {name}", description=note)  # type: ignore[name-defined]

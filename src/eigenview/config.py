@@ -12,8 +12,8 @@ from typing import Any, Generic, Literal, TypeVar
 
 from tyro.conf import Positional
 
-from eigenview.errors import UserError, check
-from eigenview.kinds import refuse_other_kinds
+from eigenview.config_types import refuse_other_kinds
+from eigenview.errors import UserError, require
 
 ObjectiveConfig = TypeVar("ObjectiveConfig")
 LARGEST_SIDE = 4096
@@ -68,14 +68,14 @@ class NetworkConfig:
 
     def __post_init__(self) -> None:
         for name, allowed in (("head_norm", ("batch", "layer", "none")), ("encoder_norm", ("batch", "group", "layer"))):
-            check(getattr(self, name) in allowed, f"network.{name}", getattr(self, name), ", ".join(allowed))
-        check(self.projector_hidden >= 1, "network.projector_hidden", self.projector_hidden, "1 or more")
-        check(self.projector_width >= 2, "network.projector_width", self.projector_width, "2 or more")
-        check(0 <= self.projector_layers <= 6, "network.projector_layers", self.projector_layers, "0 to 6")
-        check(self.predictor_hidden >= 1, "network.predictor_hidden", self.predictor_hidden, "1 or more")
-        check(0 <= self.predictor_layers <= 2, "network.predictor_layers", self.predictor_layers, "0, 1, 2")
+            require(getattr(self, name) in allowed, f"network.{name}", getattr(self, name), ", ".join(allowed))
+        require(self.projector_hidden >= 1, "network.projector_hidden", self.projector_hidden, "1 or more")
+        require(self.projector_width >= 2, "network.projector_width", self.projector_width, "2 or more")
+        require(0 <= self.projector_layers <= 6, "network.projector_layers", self.projector_layers, "0 to 6")
+        require(self.predictor_hidden >= 1, "network.predictor_hidden", self.predictor_hidden, "1 or more")
+        require(0 <= self.predictor_layers <= 2, "network.predictor_layers", self.predictor_layers, "0, 1, 2")
         for name in ("target_momentum", "target_momentum_end"):
-            check(0 <= getattr(self, name) <= 1, f"network.{name}", getattr(self, name), "between 0 and 1")
+            require(0 <= getattr(self, name) <= 1, f"network.{name}", getattr(self, name), "between 0 and 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,20 +106,20 @@ class OptimConfig:
     """Learning rate at the end of the cosine, as a fraction of the peak."""
 
     def __post_init__(self) -> None:
-        check(self.lr_per_256 > 0, "optim.lr_per_256", self.lr_per_256, "above 0")
-        check(self.predictor_lr_factor > 0, "optim.predictor_lr_factor", self.predictor_lr_factor, "above 0")
+        require(self.lr_per_256 > 0, "optim.lr_per_256", self.lr_per_256, "above 0")
+        require(self.predictor_lr_factor > 0, "optim.predictor_lr_factor", self.predictor_lr_factor, "above 0")
         if self.predictor_weight_decay is not None:
-            check(
+            require(
                 self.predictor_weight_decay >= 0,
                 "optim.predictor_weight_decay",
                 self.predictor_weight_decay,
                 "0 or more",
             )
-        check(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "0 or more")
-        check(0 <= self.momentum < 1, "optim.momentum", self.momentum, "0 up to below 1")
-        check(self.trust_coefficient > 0, "optim.trust_coefficient", self.trust_coefficient, "above 0")
-        check(self.warmup_epochs >= 0, "optim.warmup_epochs", self.warmup_epochs, "0 or more")
-        check(0 <= self.final_fraction <= 1, "optim.final_fraction", self.final_fraction, "between 0 and 1")
+        require(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "0 or more")
+        require(0 <= self.momentum < 1, "optim.momentum", self.momentum, "0 up to below 1")
+        require(self.trust_coefficient > 0, "optim.trust_coefficient", self.trust_coefficient, "above 0")
+        require(self.warmup_epochs >= 0, "optim.warmup_epochs", self.warmup_epochs, "0 or more")
+        require(0 <= self.final_fraction <= 1, "optim.final_fraction", self.final_fraction, "between 0 and 1")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,8 +134,8 @@ class LoaderConfig:
     """Make the first unreadable image an error instead of skipping and listing it."""
 
     def __post_init__(self) -> None:
-        check(self.workers >= 0, "loader.workers", self.workers, "0 or more")
-        check(self.cache_gb >= 0, "loader.cache_gb", self.cache_gb, "0 or more")
+        require(self.workers >= 0, "loader.workers", self.workers, "0 or more")
+        require(self.cache_gb >= 0, "loader.cache_gb", self.cache_gb, "0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,10 +154,10 @@ class MonitorConfig:
     """End the run with exit code 3 once the verdict is a collapse in two diagnoses running."""
 
     def __post_init__(self) -> None:
-        check(self.images >= 8, "monitor.images", self.images, "8 or more")
-        check(self.every_epochs > 0, "monitor.every_epochs", self.every_epochs, "above 0")
-        check(self.checkpoint_minutes > 0, "monitor.checkpoint_minutes", self.checkpoint_minutes, "above 0")
-        check(self.log_every_steps >= 1, "monitor.log_every_steps", self.log_every_steps, "1 or more")
+        require(self.images >= 8, "monitor.images", self.images, "8 or more")
+        require(self.every_epochs > 0, "monitor.every_epochs", self.every_epochs, "above 0")
+        require(self.checkpoint_minutes > 0, "monitor.checkpoint_minutes", self.checkpoint_minutes, "above 0")
+        require(self.log_every_steps >= 1, "monitor.log_every_steps", self.log_every_steps, "1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,11 +176,11 @@ class ProbeConfig:
     """Random draws of those labels; the mean is reported."""
 
     def __post_init__(self) -> None:
-        check(self.images is None or self.images >= 2, "probe.images", self.images, "2 or more")
-        check(self.knn_k >= 1, "probe.knn_k", self.knn_k, "1 or more")
-        check(self.knn_temperature > 0, "probe.knn_temperature", self.knn_temperature, "above 0")
-        check(self.labels_per_class >= 1, "probe.labels_per_class", self.labels_per_class, "1 or more")
-        check(self.few_label_draws >= 1, "probe.few_label_draws", self.few_label_draws, "1 or more")
+        require(self.images is None or self.images >= 2, "probe.images", self.images, "2 or more")
+        require(self.knn_k >= 1, "probe.knn_k", self.knn_k, "1 or more")
+        require(self.knn_temperature > 0, "probe.knn_temperature", self.knn_temperature, "above 0")
+        require(self.labels_per_class >= 1, "probe.labels_per_class", self.labels_per_class, "1 or more")
+        require(self.few_label_draws >= 1, "probe.few_label_draws", self.few_label_draws, "1 or more")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -246,32 +246,34 @@ class RunConfig(Generic[ObjectiveConfig]):
 
     def __post_init__(self) -> None:
         refuse_other_kinds(self)
-        check(0 < self.data_fraction <= 1, "--data-fraction", self.data_fraction, "above 0, up to 1")
-        check(self.epochs >= 1, "--epochs", self.epochs, "1 or more")
-        check(self.batch_size >= 2, "--batch-size", self.batch_size, "2 or more")
-        check(self.views >= 2, "--views", self.views, "2 or more: joint embedding compares views of one image")
-        check(self.local_views >= 0, "--local-views", self.local_views, "0 or more")
+        require(0 < self.data_fraction <= 1, "--data-fraction", self.data_fraction, "above 0, up to 1")
+        require(self.epochs >= 1, "--epochs", self.epochs, "1 or more")
+        require(self.batch_size >= 2, "--batch-size", self.batch_size, "2 or more")
+        require(self.views >= 2, "--views", self.views, "2 or more: joint embedding compares views of one image")
+        require(self.local_views >= 0, "--local-views", self.local_views, "0 or more")
         has_local = self.local_views > 0
-        check(
+        require(
             self.local_size is None or (has_local and self.local_size >= 4),
             "--local-size",
             self.local_size,
             "4 or more, with --local-views above 0",
         )
         low, high = self.local_scale
-        check(0 < low <= high <= 1, "--local-scale", self.local_scale, "two shares above 0 up to 1, the smaller first")
-        check(self.size is None or 8 <= self.size <= LARGEST_SIDE, "--size", self.size, f"8 to {LARGEST_SIDE}")
-        check(self.devices >= 1, "--devices", self.devices, "1 or more")
-        check(0 <= self.seed < 2**63, "--seed", self.seed, "0 up to below 2 to the 63rd")
+        require(
+            0 < low <= high <= 1, "--local-scale", self.local_scale, "two shares above 0 up to 1, the smaller first"
+        )
+        require(self.size is None or 8 <= self.size <= LARGEST_SIDE, "--size", self.size, f"8 to {LARGEST_SIDE}")
+        require(self.devices >= 1, "--devices", self.devices, "1 or more")
+        require(0 <= self.seed < 2**63, "--seed", self.seed, "0 up to below 2 to the 63rd")
         share = self.batch_size // self.devices
-        check(
+        require(
             self.accumulate >= 1 and share % self.accumulate == 0,
             "--accumulate",
             self.accumulate,
             f"a divisor of the {share} images of each process and step",
         )
         share //= self.accumulate
-        check(
+        require(
             self.micro_batch is None or (self.micro_batch >= 1 and share % self.micro_batch == 0),
             "--micro-batch",
             self.micro_batch,
@@ -307,7 +309,7 @@ def from_dict(values: dict[str, Any], objective_type: type) -> RunConfig[Any]:
     def build(cls: type, given: dict[str, Any], where: str) -> Any:
         known = {f.name for f in dataclasses.fields(cls)}
         for name in given:
-            check(name in known, f"{where}{name}", given[name], f"fields {', '.join(sorted(known))}")
+            require(name in known, f"{where}{name}", given[name], f"fields {', '.join(sorted(known))}")
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
 
     parts = {"network": NetworkConfig, "optim": OptimConfig, "loader": LoaderConfig, "monitor": MonitorConfig}

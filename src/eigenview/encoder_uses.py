@@ -12,8 +12,8 @@ from rich.console import Console
 
 from eigenview import runfiles
 from eigenview.config import LoaderConfig, ProbeConfig
-from eigenview.console import counting
 from eigenview.errors import UserError
+from eigenview.progress import counting
 
 if TYPE_CHECKING:
     from eigenview.data.images import ImageSet
@@ -38,9 +38,9 @@ def probe_encoder(
     run: Path, data: str | None, protocol: str, config: ProbeConfig, seed: int, console: Console
 ) -> dict[str, Any]:
     """The probe table of an encoder on labelled images, beside raw pixels."""
-    from eigenview.data.cache import cache_folder
-    from eigenview.data.sources import load_probe_sets
-    from eigenview.data.splitting import drawn
+    from eigenview.data.load import load_probe_sets
+    from eigenview.data.pixels.cache import cache_folder
+    from eigenview.data.splitting import subsample
     from eigenview.models.export import load_encoder
     from eigenview.probes.features import extract, raw_pixels
     from eigenview.probes.protocol import probe_table
@@ -56,7 +56,7 @@ def probe_encoder(
     sets = load_probe_sets(spec, **sides, loader=LoaderConfig(), seed=seed, console=console)
     if sets is None:
         raise UserError(f"--data {spec} has no labels: a probe needs class subfolders, or an array file with labels.")
-    train, test = drawn(sets[0], config.images, seed), sets[1]
+    train, test = subsample(sets[0], config.images, seed), sets[1]
     assert train.labels is not None
     assert test.labels is not None
     with counting(console, "features") as progress:
@@ -90,7 +90,7 @@ def embed_images(model: str, images: str, out: Path, console: Console) -> tuple[
     import pyarrow.parquet as pq
 
     from eigenview.data.images import printable
-    from eigenview.data.sources import load_images
+    from eigenview.data.load import load_images
     from eigenview.models.export import load_encoder
     from eigenview.probes.features import extract
 
@@ -151,7 +151,7 @@ def _flat(verdict: Any) -> dict[str, Any]:
 
 
 def _embed_with(model: str, data: str, console: Console) -> np.ndarray:
-    from eigenview.data.sources import load_images
+    from eigenview.data.load import load_images
     from eigenview.models.export import load_encoder
     from eigenview.probes.features import extract
 
@@ -170,7 +170,7 @@ def read_embeddings(path: Path, column: str | None) -> np.ndarray:
 
     Raises UserError for a missing, damaged or empty file, and where the array to take is not clear.
     """
-    from eigenview.data.arrays import READ_ERRORS
+    from eigenview.data.sources.arrays import READ_ERRORS
 
     if not path.is_file():
         raise UserError(f"{path}: no such file. Give a .npy, .npz or .parquet of embeddings.")
@@ -231,7 +231,7 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
 def show_diagnosis(result: dict[str, Any], *, as_json: bool) -> None:
     """The verdict as a person reads it, or as JSON for scripts."""
     if as_json:
-        print(json.dumps(runfiles.finite(result), indent=2))
+        print(json.dumps(runfiles.json_ready(result), indent=2))
         return
     console = Console()
     colour = "green" if result["verdict"] == "healthy" else "red"

@@ -14,7 +14,7 @@ class NonFiniteError(RuntimeError):
     """A loss term stopped being finite during training: the message names the term, the step and the likely cause."""
 
 
-def check(ok: bool, field: str, value: object, allowed: str, way_out: str = "") -> None:
+def require(ok: bool, field: str, value: object, allowed: str, way_out: str = "") -> None:
     """Refuse `value` of `field` unless `ok`: one line with the received value, the allowed ones and a way out."""
     if not ok:
         raise UserError(f"{field} is {value!r}; allowed: {allowed}." + (f" {way_out}" if way_out else ""))

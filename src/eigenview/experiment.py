@@ -32,7 +32,7 @@ from rich.table import Table
 
 from eigenview import runfiles
 from eigenview.config import RunConfig
-from eigenview.errors import UserError, check, nearest
+from eigenview.errors import UserError, nearest, require
 from eigenview.experiment_index import described, sources, write_index
 
 FOLDER = Path("experiments")
@@ -97,7 +97,7 @@ def run_experiment(
     cells |= module.peers(scale, source, console) if hasattr(module, "peers") else {}
     if only is not None:
         for cell in only.split(","):
-            check(cell in cells, "--cells", cell, ", ".join(cells))
+            require(cell in cells, "--cells", cell, ", ".join(cells))
         cells = {cell: cells[cell] for cell in only.split(",")}
     results: dict[str, list[dict[str, Any]]] = {cell: [] for cell in cells}
     most: dict[str, int] = getattr(module, "most_seeds", {})
@@ -157,7 +157,7 @@ def _run_cell(
     if not (run.directory / runfiles.SUMMARY).exists():
         started = known and (run.directory / runfiles.CHECKPOINT).exists()
         if known and not started:
-            with runfiles.only_writer(run.directory):  # refused where another process is at it
+            with runfiles.run_lock(run.directory):  # refused where another process is at it
                 shutil.rmtree(run.directory)  # killed before its first checkpoint: nothing to lose
         if started:
             pretrain(out=run.directory, resume=True, console=console)

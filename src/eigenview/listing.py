@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from eigenview.data.viewspec import PRESETS
+from eigenview.data.views.specs import PRESETS
 from eigenview.errors import UserError
 from eigenview.experiment import NOT_A_CHECKOUT, experiments
-from eigenview.laboratory import THEORIES
-from eigenview.objectives import OBJECTIVES
+from eigenview.methods import OBJECTIVES
 from eigenview.recipes import RECIPES
+from eigenview.simulations import THEORIES
 
 DATASETS = {
     "digits": "1,797 handwritten digits of scikit-learn, 8 x 8, built in",

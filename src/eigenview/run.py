@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from eigenview import runfiles
 from eigenview.config import RunConfig, from_dict
-from eigenview.errors import UserError, check
+from eigenview.errors import UserError, require
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,7 +51,7 @@ class Run:
 
 def read_config(directory: Path) -> RunConfig[Any]:
     """The RunConfig in a run directory."""
-    from eigenview.objectives import config_class
+    from eigenview.methods import config_class
 
     values = runfiles.read_json(directory / runfiles.CONFIG)
     if not isinstance(values, dict) or "method" not in values:
@@ -64,7 +64,7 @@ def with_fields(config: Any, fields: dict[str, Any], where: str = "") -> Any:
     known = {f.name for f in dataclasses.fields(config)}
     changes: dict[str, Any] = {}
     for name, value in fields.items():
-        check(name in known, f"{where}{name}", value, f"the fields {', '.join(sorted(known))}")
+        require(name in known, f"{where}{name}", value, f"the fields {', '.join(sorted(known))}")
         nested = getattr(config, name)
         into = isinstance(value, dict) and dataclasses.is_dataclass(nested)
         changes[name] = with_fields(nested, value, f"{where}{name}.") if into else value
@@ -126,7 +126,7 @@ def start(
     """Train; torch and Lightning are imported only now."""
     if not resume:
         _refuse_occupied(directory)
-    from eigenview.console import loading
+    from eigenview.progress import loading
 
     with loading(console, "PyTorch and Lightning"):
         from eigenview.engine.train import train
@@ -139,4 +139,4 @@ def _refuse_occupied(directory: Path) -> None:
     import os
 
     if os.environ.get("LOCAL_RANK", "0") == "0" and directory.exists():
-        runfiles.claim(directory)
+        runfiles.create_run_dir(directory)

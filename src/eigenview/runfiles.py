@@ -26,7 +26,7 @@ summary.json        {"verdict", "since_epoch", "reason", "remedies": [...], "not
                      "seconds", "images_per_second", "finished": bool}; missing numbers are null
 skipped.csv         path,reason of each unreadable image
 checkpoints/last.ckpt, encoder.safetensors, encoder.json, report.html
-.writer             the number of the process that is writing here, for as long as it does (`only_writer`)
+.writer             the number of the process that is writing here, for as long as it does (`run_lock`)
 """
 
 from __future__ import annotations
@@ -80,12 +80,12 @@ def write_bytes(path: Path, content: bytes) -> None:
             Path(temporary).unlink(missing_ok=True)  # gone already when the rename worked
 
 
-def finite(value: Any) -> Any:
+def json_ready(value: Any) -> Any:
     """The same JSON-ready structure with non-finite numbers as None (JSON has no NaN) and NumPy scalars as Python's."""
     if isinstance(value, dict):
-        return {str(k): finite(v) for k, v in value.items()}
+        return {str(k): json_ready(v) for k, v in value.items()}
     if isinstance(value, list | tuple):
-        return [finite(v) for v in value]
+        return [json_ready(v) for v in value]
     if isinstance(value, np.generic):
         value = value.item()
     if isinstance(value, float) and not math.isfinite(value):
@@ -95,7 +95,7 @@ def finite(value: Any) -> Any:
 
 def write_json(path: Path, value: Any) -> None:
     """JSON, indented, atomically; non-finite numbers become null."""
-    write_bytes(path, (json.dumps(finite(value), indent=2, allow_nan=False) + "\n").encode())
+    write_bytes(path, (json.dumps(json_ready(value), indent=2, allow_nan=False) + "\n").encode())
 
 
 def read_json(path: Path) -> Any:
@@ -114,7 +114,7 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
     """One line of JSON at the end of a .jsonl file."""
     try:
         with path.open("a") as file:
-            file.write(json.dumps(finite(row), allow_nan=False) + "\n")
+            file.write(json.dumps(json_ready(row), allow_nan=False) + "\n")
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}. Free space or choose another --out.") from error
 
@@ -206,7 +206,7 @@ def run_dir(given: Path | None, data: str, method: str, root: Path = Path("runs"
                 root.rmdir()
 
 
-def claim(directory: Path) -> None:
+def create_run_dir(directory: Path) -> None:
     """Refuse a directory that already holds something that is not ours to overwrite; create it otherwise."""
     if directory.exists() and not directory.is_dir():
         raise UserError(f"--out {directory} is a file; give a directory.")
@@ -221,7 +221,7 @@ def claim(directory: Path) -> None:
 
 
 @contextmanager
-def only_writer(directory: Path) -> Iterator[None]:
+def run_lock(directory: Path) -> Iterator[None]:
     """Keep every other process from writing this run: two that resume it would write over each other.
 
     The system lets go of the lock when the process ends, however it ends, so that a killed run can be resumed at once.

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from eigenview import distributed
-from eigenview.objectives import config_class, objective_class
-from eigenview.objectives.base import total
+from eigenview.methods import config_class, objective_class
+from eigenview.methods.base import total
 from eigenview.views import Views
 
 SAMPLES, INPUTS = 8, 6

@@ -13,8 +13,8 @@ from benchmarks.sections.sent_bytes import SummedGather, counted
 from torch import Tensor
 
 from eigenview import distributed
-from eigenview.objectives import config_class, objective_class
-from eigenview.objectives.base import Objective, total
+from eigenview.methods import config_class, objective_class
+from eigenview.methods.base import Objective, total
 from eigenview.views import Views
 from tests.process_pool import ProcessPool
 

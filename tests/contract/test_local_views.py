@@ -16,9 +16,9 @@ from eigenview.engine.plan import make_plan
 from eigenview.engine.train import build_module
 from eigenview.errors import UserError
 from eigenview.functional.similarity import cosine
-from eigenview.objectives import OBJECTIVES, objective_class
-from eigenview.objectives.byol import BYOL
-from eigenview.objectives.simsiam import SimSiam
+from eigenview.methods import OBJECTIVES, objective_class
+from eigenview.methods.byol import BYOL
+from eigenview.methods.simsiam import SimSiam
 from eigenview.recipes import default
 from eigenview.run import with_fields
 from eigenview.views import Views, ordered_pairs

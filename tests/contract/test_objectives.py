@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from eigenview.errors import UserError
-from eigenview.objectives import OBJECTIVES, config_class, objective_class
-from eigenview.objectives.base import Objective, total
+from eigenview.methods import OBJECTIVES, config_class, objective_class
+from eigenview.methods.base import Objective, total
 from eigenview.views import FIELDS, Views
 from tests.contract.naive import naive_loss
 from tests.contract.step import loss_and_gradients

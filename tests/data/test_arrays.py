@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from eigenview.config import LoaderConfig
-from eigenview.data import arrays as arrays_module
-from eigenview.data.sources import load_images, load_probe_sets
+from eigenview.data.load import load_images, load_probe_sets
+from eigenview.data.sources import arrays as arrays_module
 from eigenview.errors import UserError
 
 CHANNELS_FIRST = np.random.default_rng(0).integers(0, 256, (12, 3, 32, 32), dtype=np.uint8)

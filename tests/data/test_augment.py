@@ -8,9 +8,9 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from eigenview.data import augment as module
-from eigenview.data.augment import apply, augment, draw, prepare, to_uint8
-from eigenview.data.viewspec import PRESETS, ViewSpec, view_specs
+from eigenview.data.views import augment as module
+from eigenview.data.views.augment import apply, augment, draw, prepare, to_uint8
+from eigenview.data.views.specs import PRESETS, ViewSpec, view_specs
 from eigenview.errors import UserError
 
 ROUNDING = 2e-6  # float32 rounding of sums over a few hundred terms in [0, 1]

@@ -12,7 +12,7 @@ import torch
 from eigenview.config import LoaderConfig
 from eigenview.data.batches import Batches, resident
 from eigenview.data.images import ImageSet, stand_ins
-from eigenview.data.sources import load_images
+from eigenview.data.load import load_images
 from eigenview.errors import UserError
 from tests.data.conftest import MakeImages
 

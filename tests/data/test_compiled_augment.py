@@ -5,8 +5,8 @@ from functools import partial
 import pytest
 import torch
 
-from eigenview.data import augment as module
-from eigenview.data.augment import augment
+from eigenview.data.views import augment as module
+from eigenview.data.views.augment import augment
 from eigenview.errors import UserError
 from tests.data.test_augment import FULL, pictures, seeded
 

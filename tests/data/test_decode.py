@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eigenview.data.decode import Unreadable, decode, deep_to_8_bit, short_side, square
+from eigenview.data.pixels.decode import Unreadable, decode, deep_to_8_bit, short_side, square
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 

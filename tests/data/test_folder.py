@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from eigenview.config import LoaderConfig
-from eigenview.data import cache as cache_module
-from eigenview.data import files as files_module
-from eigenview.data.folder import class_labels, scan
-from eigenview.data.sources import load_images, load_probe_sets
+from eigenview.data.load import load_images, load_probe_sets
+from eigenview.data.pixels import cache as cache_module
+from eigenview.data.sources import files as files_module
+from eigenview.data.sources.folder import class_labels, scan
 from eigenview.errors import UserError
 from tests.data.conftest import MakeImages
 

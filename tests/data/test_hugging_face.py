@@ -15,11 +15,11 @@ import torch
 from eigenview import runfiles
 from eigenview.cli import run
 from eigenview.config import LoaderConfig
-from eigenview.data.folder import scan
 from eigenview.data.images import ImageSet, printable
-from eigenview.data.pieces import as_piece, read_piece
-from eigenview.data.sources import load_images, load_probe_sets
-from eigenview.data.streams import StreamedSet
+from eigenview.data.load import load_images, load_probe_sets
+from eigenview.data.pixels.byte_ranges import as_piece, read_piece
+from eigenview.data.sources.folder import scan
+from eigenview.data.sources.streams import StreamedSet
 from eigenview.errors import UserError
 from eigenview.run import pretrain
 from eigenview.runfiles import run_dir

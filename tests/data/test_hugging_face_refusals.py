@@ -11,10 +11,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from eigenview.data.hugging_face import HuggingFace, find_hugging_face
-from eigenview.data.hugging_face_rows import Columns, indexed
-from eigenview.data.pieces import as_piece, read_piece
-from eigenview.data.sources import find_source, load_images
+from eigenview.data.load import find_source, load_images
+from eigenview.data.pixels.byte_ranges import as_piece, read_piece
+from eigenview.data.sources.hugging_face import HuggingFace, find_hugging_face
+from eigenview.data.sources.hugging_face_rows import Columns, indexed
 from eigenview.errors import UserError
 from tests.data.test_hugging_face import datasets, library, table, write_parquet, written  # noqa: F401
 from tests.data.test_shards import png

@@ -14,10 +14,10 @@ import torch
 
 from eigenview.cli import run
 from eigenview.data.batches import Batches
-from eigenview.data.hugging_face_rows import Columns
-from eigenview.data.packing import PackOptions, write_pack
-from eigenview.data.sources import load_images
-from eigenview.data.streams import StreamedSet
+from eigenview.data.load import load_images
+from eigenview.data.sources.hugging_face_rows import Columns
+from eigenview.data.sources.packing import PackOptions, write_pack
+from eigenview.data.sources.streams import StreamedSet
 from eigenview.errors import UserError
 from tests.data.conftest import MakeImages
 from tests.data.test_hugging_face import (  # noqa: F401
@@ -139,7 +139,7 @@ def test_the_library_is_imported_only_for_its_data_and_an_open_stream_ends_witho
         import sys
         import eigenview, eigenview.cli
         from eigenview.config import LoaderConfig
-        from eigenview.data.sources import find_source, load_images
+        from eigenview.data.load import find_source, load_images
         find_source("hf:owner/name")
         assert "datasets" not in sys.modules
         images = load_images(sys.argv[1], size=20, loader=LoaderConfig(cache_gb=0))

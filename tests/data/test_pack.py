@@ -19,14 +19,14 @@ from PIL import Image
 from eigenview import runfiles
 from eigenview.cli import run
 from eigenview.config import LoaderConfig
-from eigenview.data import files as files_module
-from eigenview.data import packing
 from eigenview.data.batches import Batches
 from eigenview.data.images import ImageSet
-from eigenview.data.packing import PackOptions, write_pack
-from eigenview.data.packs import MANIFEST
-from eigenview.data.pieces import Piece, as_piece
-from eigenview.data.sources import load_images, load_probe_sets
+from eigenview.data.load import load_images, load_probe_sets
+from eigenview.data.pixels.byte_ranges import Piece, as_piece
+from eigenview.data.sources import files as files_module
+from eigenview.data.sources import packing
+from eigenview.data.sources.packing import PackOptions, write_pack
+from eigenview.data.sources.packs import MANIFEST
 from eigenview.errors import UserError
 from eigenview.run import pretrain
 from tests.data.conftest import MakeImages
@@ -131,7 +131,7 @@ def test_arrays_and_digits(tmp_path: Path) -> None:
 def test_large_arrays_are_resized_into_the_pack_itself(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("eigenview.data.arrays._IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr("eigenview.data.sources.arrays._IN_MEMORY_BYTES", 0)
     np.save(tmp_path / "set.npy", np.random.default_rng(0).integers(0, 256, (5, 3, 40, 40), dtype=np.uint8))
     pack = made(tmp_path / "set.npy", tmp_path / "pack", size=16)
     assert not cache.exists()

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from eigenview.config import LoaderConfig
-from eigenview.data.packs import MANIFEST
-from eigenview.data.sources import load_images
+from eigenview.data.load import load_images
+from eigenview.data.sources.packs import MANIFEST
 from eigenview.errors import UserError
 from tests.data.conftest import MakeImages
 from tests.data.test_pack import ROWS, made

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-from eigenview.data.pickles import read_arrays_pickle
-from eigenview.data.sources import load_images, load_probe_sets
+from eigenview.data.load import load_images, load_probe_sets
+from eigenview.data.sources.pickles import read_arrays_pickle
 from eigenview.errors import UserError
 
 NAMES = [f"class{i}" for i in range(10)]

@@ -15,7 +15,7 @@ from eigenview.cli import run
 from eigenview.config import LoaderConfig
 from eigenview.data import batches
 from eigenview.data.batches import Batches
-from eigenview.data.sources import load_images
+from eigenview.data.load import load_images
 from tests.data.conftest import MakeImages
 from tests.data.test_pack import FIELDS
 

@@ -16,7 +16,7 @@ from eigenview.diagnostics.monitor import diagnose
 from eigenview.diagnostics.remedies import COMPLETE, DIMENSIONAL, DIVERGED
 from eigenview.diagnostics.thresholds import THRESHOLDS
 from eigenview.diagnostics.verdict import Label, judge
-from eigenview.objectives import OBJECTIVES, config_class
+from eigenview.methods import OBJECTIVES, config_class
 
 IMAGES, H, D = 200, 64, 128
 METHODS = tuple(OBJECTIVES)

@@ -13,12 +13,12 @@ import torch
 
 from eigenview import runfiles
 from eigenview.config import RunConfig
-from eigenview.engine.contradictions import refuse_contradictions
+from eigenview.engine.config_checks import refuse_contradictions
 from eigenview.engine.module import PretrainModule
 from eigenview.engine.plan import make_plan
 from eigenview.engine.train import build_module
 from eigenview.errors import UserError
-from eigenview.objectives import OBJECTIVES, config_class, objective_class
+from eigenview.methods import OBJECTIVES, config_class, objective_class
 from eigenview.recipes import default
 from eigenview.run import with_fields
 

@@ -16,7 +16,7 @@ from eigenview.cli import run
 from eigenview.data.images import Skipped
 from eigenview.distributed import gather_lists, rank
 from eigenview.engine import callbacks
-from eigenview.engine.callbacks import Log
+from eigenview.engine.callbacks import MetricsWriter
 from eigenview.engine.train import note_environment, note_skipped
 from tests.engine.test_train import SMALL
 from tests.process_pool import ProcessPool
@@ -46,7 +46,7 @@ def test_the_rate_counts_the_steps_and_seconds_since_the_last_row(
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(callbacks, "_ours", lambda module: module)
-    log, module, trainer = Log(tmp_path, 10, 32), Module(), SimpleNamespace(global_step=0)
+    log, module, trainer = MetricsWriter(tmp_path, 10, 32), Module(), SimpleNamespace(global_step=0)
     given: Any = (trainer, module)
     log.on_train_start(*given)
     for step in range(1, 45):

@@ -16,7 +16,7 @@ from eigenview.cli import run
 from eigenview.engine.plan import make_plan
 from eigenview.engine.train import build_module
 from eigenview.errors import NonFiniteError
-from eigenview.objectives.base import Objective
+from eigenview.methods.base import Objective
 from eigenview.recipes import default
 from eigenview.run import with_fields
 from eigenview.views import Views

@@ -12,8 +12,8 @@ from benchmarks.pictures import noise_file
 from torch import Tensor
 
 from eigenview.functional.sharded.processes import Processes
-from eigenview.objectives import OBJECTIVES, config_class, objective_class
-from eigenview.objectives.base import total
+from eigenview.methods import OBJECTIVES, config_class, objective_class
+from eigenview.methods.base import total
 from eigenview.views import Views
 from tests.waiting import META, no_waiting
 

@@ -11,8 +11,8 @@ import torch
 from benchmarks.bare_step import BareStep
 from benchmarks.pictures import noise_file
 
-from eigenview.objectives import config_class, objective_class
-from eigenview.objectives.base import total
+from eigenview.methods import config_class, objective_class
+from eigenview.methods.base import total
 from eigenview.views import Views
 
 # methods that decompose F wait where they do it: torch's eigh does. DirectCopy takes only the norm of F.

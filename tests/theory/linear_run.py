@@ -23,11 +23,11 @@ from torch.utils.data import DataLoader
 
 from eigenview import runfiles
 from eigenview.config import RunConfig, to_dict
-from eigenview.engine.callbacks import Log, Monitor
+from eigenview.engine.callbacks import MetricsWriter, Monitor
 from eigenview.engine.module import PretrainModule
-from eigenview.engine.network import Network
+from eigenview.methods import objective_class
+from eigenview.models.network import Network
 from eigenview.models.target import TargetNetwork
-from eigenview.objectives import objective_class
 from eigenview.recipes import default
 from eigenview.run import with_fields
 from eigenview.views import Views
@@ -122,7 +122,7 @@ def train(setting: Setting, directory: Path, *, dt: float, end: float, epochs: i
     if setting.W_p is None:  # the first batch's prediction is to be the theory's too, not a random matrix
         module.objective.update(Views(z=module.network(module.make_views(torch.zeros(SAMPLES), 0)).z))
     runfiles.write_json(directory / runfiles.CONFIG, to_dict(config))
-    log = Log(directory, config.monitor.log_every_steps, SAMPLES)
+    log = MetricsWriter(directory, config.monitor.log_every_steps, SAMPLES)
     monitor = Monitor(directory, torch.zeros(SAMPLES), steps_per_epoch, log, stop=False)
     fit(module, [{"index": torch.arange(SAMPLES)}] * (steps_per_epoch * epochs), [log, monitor], directory)
     return runfiles.read_arrays(directory / runfiles.SPECTRA)

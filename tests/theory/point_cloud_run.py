@@ -19,10 +19,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from eigenview.engine.callbacks import Log, Monitor
+from eigenview.engine.callbacks import MetricsWriter, Monitor
 from eigenview.engine.module import PretrainModule
-from eigenview.engine.network import Network
-from eigenview.objectives import objective_class
+from eigenview.methods import objective_class
+from eigenview.models.network import Network
 from eigenview.recipes import default
 from eigenview.run import with_fields
 from eigenview.theory import spectral
@@ -150,7 +150,7 @@ def train(
     module.make_views = make_views
     chosen = np.random.default_rng(0).choice(len(task.chance), (module.steps, batch), p=task.chance)
     batches = [{"index": torch.from_numpy(each)} for each in chosen]
-    log = Log(directory, STEPS_PER_EPOCH, batch)
+    log = MetricsWriter(directory, STEPS_PER_EPOCH, batch)
     monitor = Monitor(directory, task.images[chosen.ravel()[:HELD_OUT]], STEPS_PER_EPOCH, log, stop=False)
     fit(module, batches, [log, monitor], directory)
     with torch.no_grad():

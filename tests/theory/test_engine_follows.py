@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from eigenview.objectives.base import total
+from eigenview.methods.base import total
 from eigenview.theory import directset, eigenvalues, linear_byol
 from eigenview.views import Views
 from tests.theory.linear_run import Setting, configuration, exact_views, module_of, train

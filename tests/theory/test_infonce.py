@@ -9,7 +9,7 @@ from numpy import ndarray
 from scipy.linalg import expm
 
 from eigenview.errors import UserError
-from eigenview.objectives import infonce as objective
+from eigenview.methods import infonce as objective
 from eigenview.theory.infonce import (
     covariances,
     difference,

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from eigenview.errors import UserError
-from eigenview.objectives.byol import between_views
-from eigenview.objectives.isoloss import cosine_value, euclidean_value, straight_through
+from eigenview.methods.byol import between_views
+from eigenview.methods.isoloss import cosine_value, euclidean_value, straight_through
 from eigenview.theory.isoloss import (
     Method,
     Metric,

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from eigenview.errors import UserError
-from eigenview.objectives.base import total
-from eigenview.objectives.byol import BYOL, BYOLConfig
+from eigenview.methods.base import total
+from eigenview.methods.byol import BYOL, BYOLConfig
 from eigenview.theory.linear_byol import (
     expected_loss,
     operator_without_stop_gradient,

@@ -10,7 +10,7 @@ import torch
 from numpy import ndarray
 
 from eigenview.errors import UserError
-from eigenview.functional.moments import pair_diagonals, pair_energies
+from eigenview.functional.moments import pair_diagonals, pair_sq_norms
 from eigenview.theory.modes import (
     aligned_start,
     amplitudes,
@@ -35,7 +35,7 @@ MOMENT = (VECTORS * GAMMA) @ VECTORS.T
 def energy(W: torch.Tensor, x: torch.Tensor, x_prime: torch.Tensor) -> torch.Tensor:
     """||C - I||_F^2 by the terms of Barlow Twins, unstandardised, off-diagonal weight 1, each pair both ways."""
     z = torch.stack([torch.cat([x, x_prime]) @ W.T, torch.cat([x_prime, x]) @ W.T])
-    return pair_energies(z)[0] - 2 * pair_diagonals(z).sum() + z.shape[-1]
+    return pair_sq_norms(z)[0] - 2 * pair_diagonals(z).sum() + z.shape[-1]
 
 
 def minus_gradient(W: ndarray, x: torch.Tensor, x_prime: torch.Tensor) -> ndarray:

@@ -13,8 +13,8 @@ from numpy.polynomial.hermite_e import hermegauss, hermeval
 from torch import Tensor
 
 from eigenview.errors import UserError
-from eigenview.objectives.barlow_twins import cross_correlation_terms
-from eigenview.objectives.vicreg import invariance
+from eigenview.methods.barlow_twins import cross_correlation_terms
+from eigenview.methods.vicreg import invariance
 from eigenview.theory import modes
 from eigenview.theory.point_cloud import point_cloud, view_affinity
 from eigenview.theory.spectral import (

@@ -11,7 +11,7 @@ import torch
 from numpy import ndarray
 
 from eigenview.errors import UserError
-from eigenview.objectives.infonce import info_nce_terms
+from eigenview.methods.infonce import info_nce_terms
 from eigenview.theory import infonce
 from eigenview.theory.simulation import integrate
 from eigenview.theory.two_layers import (

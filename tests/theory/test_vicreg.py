@@ -9,8 +9,8 @@ from numpy import ndarray
 from torch import Tensor
 
 from eigenview.errors import UserError
-from eigenview.objectives.base import total
-from eigenview.objectives.vicreg import VICReg, VICRegConfig
+from eigenview.methods.base import total
+from eigenview.methods.vicreg import VICReg, VICRegConfig
 from eigenview.theory.spectral import eigenfunctions, measure, principal_angles
 from eigenview.theory.vicreg import energies, loss, needed_covariance
 from eigenview.views import Views

@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from eigenview.data.decode import decode_rows
 from eigenview.data.images import ImageSet, Skipped, printable, stand_ins
-from eigenview.data.streams import StreamedSet
+from eigenview.data.pixels.decode import decode_rows
+from eigenview.data.sources.streams import StreamedSet
 from eigenview.errors import UserError
 
 

@@ -10,9 +10,9 @@ from typing import Literal
 
 import numpy as np
 
-from eigenview.data.chunks import map_chunks
-from eigenview.data.decode import decode_rows
-from eigenview.data.pieces import shown
+from eigenview.data.pixels.byte_ranges import shown
+from eigenview.data.pixels.decode import decode_rows
+from eigenview.data.pixels.parallel import map_chunks
 from eigenview.errors import UserError
 
 Split = Literal["train", "test", "all"]

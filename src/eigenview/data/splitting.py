@@ -31,7 +31,7 @@ def stratified_split(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndar
     return np.sort(np.concatenate([none, *train])), np.sort(np.concatenate([none, *test]))
 
 
-def drawn(images: ImageSet, most: int | None, seed: int) -> ImageSet:
+def subsample(images: ImageSet, most: int | None, seed: int) -> ImageSet:
     """At most so many of the images to fit probes on, a function of the number of images and the seed."""
     if most is None or most >= len(images):
         return images

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eigenview.errors import check
+from eigenview.errors import require
 from eigenview.functional.moments import standard_deviations
 from eigenview.functional.similarity import (
     alignment,
@@ -86,10 +86,10 @@ def measure(x: Tensor) -> dict[str, float]:
 
     Where x holds nan or infinity, all are nan.
     """
-    check(x.ndim == 3, "features", tuple(x.shape), "three axes: views, images, width")
+    require(x.ndim == 3, "features", tuple(x.shape), "three axes: views, images, width")
     views, images, width = x.shape
-    check(images >= 2, "images", images, "2 or more")
-    check(width >= 2, "width", width, "2 or more")
+    require(images >= 2, "images", images, "2 or more")
+    require(width >= 2, "width", width, "2 or more")
     x = _on_cpu(x)
     if not x.isfinite().all():
         return dict.fromkeys(MEASURES, math.nan)

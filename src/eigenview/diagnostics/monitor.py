@@ -11,8 +11,8 @@ from torch import Tensor
 
 from eigenview.diagnostics.measures import measure, spectrum
 from eigenview.diagnostics.verdict import Verdict, judge_features
-from eigenview.errors import check
-from eigenview.runfiles import finite
+from eigenview.errors import require
+from eigenview.runfiles import json_ready
 
 MOST_ROWS = 4096
 """Rows of a large set of features that are looked at: its cosines take rows^2 memory, its rank rows x width^2 time."""
@@ -25,8 +25,8 @@ def diagnose(h: Tensor, z: Tensor, step: int, epoch: float) -> tuple[dict[str, A
 
     The row lacks only "verdict", which needs the rows before it. Measures that are not finite are None.
     """
-    check(h.shape[:2] == z.shape[:2], "h and z", (tuple(h.shape), tuple(z.shape)), "the same views and images")
-    row = finite({"step": step, "epoch": epoch, "h": measure(h), "z": measure(z)})
+    require(h.shape[:2] == z.shape[:2], "h and z", (tuple(h.shape), tuple(z.shape)), "the same views and images")
+    row = json_ready({"step": step, "epoch": epoch, "h": measure(h), "z": measure(z)})
     return row, {"h": spectrum(h), "z": spectrum(z)}
 
 
@@ -37,10 +37,10 @@ def diagnose_embeddings(x: Tensor) -> tuple[dict[str, float | None], Verdict]:
 
     Raises: UserError unless x has two axes, at least two rows and two columns.
     """
-    check(x.ndim == 2, "embeddings", tuple(x.shape), "two axes: rows, width")
+    require(x.ndim == 2, "embeddings", tuple(x.shape), "two axes: rows, width")
     total = len(x)
-    check(total >= 2, "embeddings", f"{total} row(s)", "2 rows or more")
-    check(x.shape[1] >= 2, "embeddings", f"{x.shape[1]} column(s)", "2 columns or more")
+    require(total >= 2, "embeddings", f"{total} row(s)", "2 rows or more")
+    require(x.shape[1] >= 2, "embeddings", f"{x.shape[1]} column(s)", "2 columns or more")
     if not x.isfinite().all():
         broken = int((~x.isfinite().all(dim=1)).sum())
         note: str | None = f"{broken:,} of {total:,} rows hold nan or infinity."
@@ -53,4 +53,4 @@ def diagnose_embeddings(x: Tensor) -> tuple[dict[str, float | None], Verdict]:
     verdict = judge_features(measures, x.shape[1])
     if note is not None:
         verdict = replace(verdict, notes=(*verdict.notes, note))
-    return finite(measures), verdict
+    return json_ready(measures), verdict

@@ -17,9 +17,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eigenview.errors import check
+from eigenview.errors import require
 from eigenview.functional.predictors import second_moment
-from eigenview.runfiles import finite
+from eigenview.runfiles import json_ready
 
 PREDICTOR_MEASURES = (
     "commutator",
@@ -61,8 +61,8 @@ def diagnose_predictor(
 
     Where z or p holds nan or infinity, measures are None and spectra nan.
     """
-    check(z.ndim == 3, "z", tuple(z.shape), "three axes: views, samples, width")
-    check(p.shape == z.shape, "p", tuple(p.shape), f"the shape of z, {tuple(z.shape)}")
+    require(z.ndim == 3, "z", tuple(z.shape), "three axes: views, samples, width")
+    require(p.shape == z.shape, "p", tuple(p.shape), f"the shape of z, {tuple(z.shape)}")
     names = ["F", "W_p", "alignment", "noise"] + (["target"] if z_target is not None else [])
     if not (z.isfinite().all() and p.isfinite().all()):
         return dict.fromkeys(PREDICTOR_MEASURES), {name: np.full(z.shape[2], math.nan) for name in names}
@@ -83,7 +83,7 @@ def diagnose_predictor(
     spectra["alignment"][left:] = math.nan
     spectra["noise"] = ((z - z.mean(dim=0)) @ v).square().mean(dim=1).sum(dim=0).div(max(1, len(z) - 1)).numpy()
     if z_target is not None:
-        check(z_target.shape == z.shape, "z_target", tuple(z_target.shape), f"the shape of z, {tuple(z.shape)}")
+        require(z_target.shape == z.shape, "z_target", tuple(z_target.shape), f"the shape of z, {tuple(z.shape)}")
         both = ((_on_cpu(z_target) @ v) * (z @ v)).mean(dim=(0, 1))
         spectra["target"] = torch.where(s > CUTOFF * s[0], both / s, math.nan).numpy()
     return row, spectra
@@ -120,8 +120,8 @@ def predictor_measures(
     cosines; each (D,), float64. A ratio over 0 is 0: F = 0 or W_p = 0 have commutator, asymmetry and alignment 0, and
     a mode that W_p maps to 0 (under 1e-12 of the longest W_p v) has cosine 0.
     """
-    check(F.ndim == 2 and F.shape[0] == F.shape[1], "F", tuple(F.shape), "a square matrix")
-    check(W_p.shape == F.shape, "W_p", tuple(W_p.shape), f"the shape of F, {tuple(F.shape)}")
+    require(F.ndim == 2 and F.shape[0] == F.shape[1], "F", tuple(F.shape), "a square matrix")
+    require(W_p.shape == F.shape, "W_p", tuple(W_p.shape), f"the shape of F, {tuple(F.shape)}")
     s, v = _modes(_on_cpu(F))
     return _measures(s, v.T @ _on_cpu(W_p) @ v, len(s), linear_share)
 
@@ -149,7 +149,7 @@ def _measures(s: Tensor, A: Tensor, num: int, linear_share: float) -> tuple[dict
         "modes": num,
     }
     spectra = {"F": s.numpy(), "W_p": A.diagonal().numpy().copy(), "alignment": cosines.numpy()}
-    return finite({name: row[name] for name in PREDICTOR_MEASURES}), spectra
+    return json_ready({name: row[name] for name in PREDICTOR_MEASURES}), spectra
 
 
 def _modes(F: Tensor) -> tuple[Tensor, Tensor]:

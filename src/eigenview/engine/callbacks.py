@@ -24,7 +24,7 @@ from eigenview.engine.module import PretrainModule
 from eigenview.errors import Collapsed, Interrupted, UserError
 
 
-class Log(L.Callback):
+class MetricsWriter(L.Callback):
     """metrics.jsonl: one row each `every` steps, from rank 0; also the clock of the run across resumes."""
 
     def __init__(self, directory: Path, every: int, images_per_step: int) -> None:
@@ -87,7 +87,7 @@ class Log(L.Callback):
 class Monitor(L.Callback):
     """Diagnoses on a fixed held-out batch, in evaluation mode, on rank 0; spectra; the verdict so far."""
 
-    def __init__(self, directory: Path, images: Tensor, every_steps: int, log: Log, stop: bool) -> None:
+    def __init__(self, directory: Path, images: Tensor, every_steps: int, log: MetricsWriter, stop: bool) -> None:
         self.directory = directory
         self.images = images
         self.every_steps = every_steps

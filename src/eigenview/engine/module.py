@@ -11,16 +11,16 @@ import torch
 from torch import Tensor, nn
 
 from eigenview.config import RunConfig
-from eigenview.data.augment import augment
-from eigenview.data.viewspec import ViewSpec
+from eigenview.data.views.augment import augment
+from eigenview.data.views.specs import ViewSpec
 from eigenview.distributed import global_batch, rank
-from eigenview.engine.network import Network, Outputs
 from eigenview.engine.optim import build_optimizer, peak_learning_rate
 from eigenview.engine.schedules import learning_rate, target_momentum
 from eigenview.errors import NonFiniteError
+from eigenview.methods.base import Objective, total
+from eigenview.methods.closed_form import ClosedFormPredictor
+from eigenview.models.network import Network, Outputs
 from eigenview.models.target import TargetNetwork
-from eigenview.objectives.base import Objective, total
-from eigenview.objectives.closed_form import ClosedFormPredictor
 from eigenview.views import Views
 
 

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from eigenview.config import OptimConfig
-from eigenview.errors import UserError, check
+from eigenview.errors import UserError, require
 
 
 class LARS(Optimizer):
@@ -41,9 +41,9 @@ class LARS(Optimizer):
         variant: Literal["official", "solo"] = "official",
         clip: bool = False,
     ) -> None:
-        check(lr >= 0, "lr", lr, "0 or more")
-        check(variant in ("official", "solo"), "variant", variant, "official, solo")
-        check(not clip or variant == "solo", "clip", clip, "only with variant='solo'")
+        require(lr >= 0, "lr", lr, "0 or more")
+        require(variant in ("official", "solo"), "variant", variant, "official, solo")
+        require(not clip or variant == "solo", "clip", clip, "only with variant='solo'")
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
         super().__init__(params, defaults | {"trust_coefficient": trust_coefficient, "variant": variant, "clip": clip})
 

@@ -11,12 +11,12 @@ import torch
 
 from eigenview.config import RunConfig
 from eigenview.data.images import ImageSet
-from eigenview.data.sources import load_images, load_probe_sets
-from eigenview.data.splitting import drawn
-from eigenview.data.viewspec import ViewSpec, local_specs, preset_for_size, view_specs
-from eigenview.engine.contradictions import refuse_contradictions
+from eigenview.data.load import load_images, load_probe_sets
+from eigenview.data.splitting import subsample
+from eigenview.data.views.specs import ViewSpec, local_specs, preset_for_size, view_specs
+from eigenview.engine.config_checks import refuse_contradictions
 from eigenview.engine.precision import choose_precision
-from eigenview.errors import UserError, check
+from eigenview.errors import UserError, require
 
 # A held-out batch much smaller than the width tells nothing of rank; a tenth of a small set is all we may take.
 HELD_OUT_FRACTION = 0.1
@@ -69,7 +69,7 @@ def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
             "or an array file with labels. Leave --probe-data out to train without probes."
         )
     if probes is not None and config.probe.images is not None:
-        probes = (drawn(probes[0], config.probe.images, config.seed), probes[1])
+        probes = (subsample(probes[0], config.probe.images, config.seed), probes[1])
     train, held_out, note = _hold_out(images, probes, config)
     if config.data_fraction < 1:
         train = train.take(_share(train, config))
@@ -82,7 +82,7 @@ def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
             f"Use {way_out}--batch-size, or more images."
         )
     preset, small = augmentation_preset(config, images.size), config.local_size or images.size // 2
-    check(small < images.size or not config.local_views, "--local-size", small, f"below the views' {images.size} px")
+    require(small < images.size or not config.local_views, "--local-size", small, f"below the views' {images.size} px")
     device = own_device(config.devices)
     precision, precision_note = choose_precision(config.precision, device)
     return Plan(

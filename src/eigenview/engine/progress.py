@@ -16,11 +16,11 @@ from rich.progress import Progress as Bar
 import eigenview
 from eigenview.data.images import printable
 from eigenview.distributed import rank
-from eigenview.engine.callbacks import Log, Monitor
-from eigenview.engine.contradictions import coupling_note
+from eigenview.engine.callbacks import MetricsWriter, Monitor
+from eigenview.engine.config_checks import coupling_note
 from eigenview.engine.module import PretrainModule
 from eigenview.engine.plan import Plan
-from eigenview.objectives.orthogonality import note as orthogonality_note
+from eigenview.methods.orthogonality import note as orthogonality_note
 
 TITLES = {"simclr": "SimCLR", "vicreg": "VICReg", "barlow-twins": "Barlow Twins", "byol": "BYOL", "simsiam": "SimSiam"}
 TITLES |= {"directcopy": "DirectCopy", "directpred": "DirectPred", "directset": "DirectSet", "isoloss": "IsoLoss"}
@@ -70,7 +70,7 @@ def show_plan(console: Console, plan: Plan, module: PretrainModule, directory: P
 class Progress(L.Callback):
     """Epoch, images/s, time left; loss terms; spread, effective rank and the verdict so far. Rank 0 only."""
 
-    def __init__(self, console: Console, log: Log, monitor: Monitor) -> None:
+    def __init__(self, console: Console, log: MetricsWriter, monitor: Monitor) -> None:
         self.console = console
         self.clock = log
         self.monitor = monitor

@@ -50,7 +50,7 @@ def read_checkpoint(directory: Path, module: PretrainModule, plan: Plan) -> Chec
         raise UserError(f"{path} is damaged: {_reason(error)} {way_out}") from None
     try:
         step, state = int(content["global_step"]), content["state_dict"]
-        log_state = content["callbacks"]["Log"]
+        log_state = content["callbacks"]["MetricsWriter"]
         steps = content["eigenview"]["steps"]
     except (KeyError, TypeError):
         raise UserError(f"{path} is not a checkpoint that eigenview wrote. {way_out}") from None

@@ -19,19 +19,19 @@ from eigenview.config import RunConfig, to_dict
 from eigenview.data.batches import Batches, killed_worker, resident
 from eigenview.data.images import Skipped
 from eigenview.distributed import gather_lists
-from eigenview.engine.callbacks import Checkpoints, Log, Monitor
+from eigenview.engine.callbacks import Checkpoints, MetricsWriter, Monitor
+from eigenview.engine.cost_estimate import estimated
 from eigenview.engine.environment import describe_environment
-from eigenview.engine.estimate import estimated
-from eigenview.engine.finish import finish
+from eigenview.engine.finalize import finish
 from eigenview.engine.memory import shortage_said
 from eigenview.engine.module import PretrainModule
-from eigenview.engine.network import build_network, refuse_single_values
 from eigenview.engine.plan import Plan, make_plan
 from eigenview.engine.progress import Progress, show_plan
 from eigenview.engine.resume import read_checkpoint
-from eigenview.engine.sync_norms import SyncBatchNorms
+from eigenview.engine.sync_batch_norm import SyncBatchNorms
 from eigenview.errors import Collapsed, NonFiniteError
-from eigenview.objectives import objective_class
+from eigenview.methods import objective_class
+from eigenview.models.network import build_network, refuse_single_values
 
 
 @shortage_said()
@@ -41,10 +41,12 @@ def train(config: RunConfig[Any], directory: Path, *, resume: bool, command: lis
     plan = make_plan(config, console=console if is_first else None)
     module = build_module(plan)
     if is_first and not resume:
-        runfiles.claim(directory)
-    with runfiles.only_writer(directory) if is_first else nullcontext():
+        runfiles.create_run_dir(directory)
+    with runfiles.run_lock(directory) if is_first else nullcontext():
         if is_first and not resume:
-            runfiles.claim(directory)  # once more: a run may have come and gone before this one had it to itself
+            runfiles.create_run_dir(
+                directory
+            )  # once more: a run may have come and gone before this one had it to itself
             runfiles.write_json(directory / runfiles.CONFIG, to_dict(config))
         return _train(plan, module, directory, resume=resume, command=command, console=console)
 
@@ -149,9 +151,9 @@ def build_module(plan: Plan) -> PretrainModule:
     )
 
 
-def _log_and_monitor(directory: Path, plan: Plan) -> tuple[Log, Monitor]:
+def _log_and_monitor(directory: Path, plan: Plan) -> tuple[MetricsWriter, Monitor]:
     config = plan.config
-    log = Log(directory, config.monitor.log_every_steps, config.batch_size)
+    log = MetricsWriter(directory, config.monitor.log_every_steps, config.batch_size)
     images = torch.from_numpy(plan.held_out.read(np.arange(len(plan.held_out))))
     every = max(1, round(config.monitor.every_epochs * plan.steps_per_epoch))
     return log, Monitor(directory, images, every, log, config.monitor.stop_on_collapse)
@@ -161,7 +163,7 @@ def _fit(
     plan: Plan,
     module: PretrainModule,
     directory: Path,
-    log: Log,
+    log: MetricsWriter,
     monitor: Monitor,
     checkpoint: Path | None,
     console: Any,

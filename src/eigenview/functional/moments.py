@@ -46,7 +46,7 @@ def standardised(z: Float[Tensor, "*views N D"], eps: float = 1e-5) -> Float[Ten
     return y / (in_range(y.square().mean(dim=-2, keepdim=True)) + eps).sqrt()
 
 
-def covariance_energy(z: Float[Tensor, "*views N D"]) -> Float[Tensor, "*views"]:
+def covariance_sq_norm(z: Float[Tensor, "*views N D"]) -> Float[Tensor, "*views"]:
     """||Cov(z)||_F^2, the sum of all squared entries of the unbiased covariance. O(min(N, D) N D) operations."""
     y = centred(z) * (z.shape[-2] - 1) ** -0.5
     samples, width = y.shape[-2:]
@@ -54,32 +54,32 @@ def covariance_energy(z: Float[Tensor, "*views N D"]) -> Float[Tensor, "*views"]
     return smaller.square().sum(dim=(-2, -1))
 
 
-def off_diagonal_energy(z: Float[Tensor, "*views N D"]) -> Float[Tensor, "*views"]:
-    """sum over i != j of Cov(z)_ij^2: `covariance_energy` less the squared variances.
+def off_diagonal_sq_norm(z: Float[Tensor, "*views N D"]) -> Float[Tensor, "*views"]:
+    """sum over i != j of Cov(z)_ij^2: `covariance_sq_norm` less the squared variances.
 
     A difference: for decorrelated features it can come out below zero by the rounding of the variances' energy
     (relative 1e-7 in float32). It is not clamped, so that the gradient stays exact.
     """
-    return covariance_energy(z) - variances(z).square().sum(dim=-1)
+    return covariance_sq_norm(z) - variances(z).square().sum(dim=-1)
 
 
-def unbiased_covariance_energy(z: Float[Tensor, "*views N D"]) -> Float[Tensor, "*views"]:
+def unbiased_covariance_sq_norm(z: Float[Tensor, "*views N D"]) -> Float[Tensor, "*views"]:
     """sum over i, j of U_ij, U_ij the order-4 U-statistic of C_ij^2, C the population's covariance. Needs N >= 4.
 
     U_ij = (N-1) / (N (N-2) (N-3)) [(N-1)(N-2) S_ij^2 + S_ii S_jj - N Q_ij], S the unbiased covariance,
     Q_ij = sum_a y_ai^2 y_aj^2 / (N-1), y centred rows. Its mean over batches of independent rows is ||C||_F^2 exactly,
-    for every law with fourth moments, where `covariance_energy` is too large by about (tr C)^2 / (N - 1). It may be
+    for every law with fourth moments, where `covariance_sq_norm` is too large by about (tr C)^2 / (N - 1). It may be
     negative; clamping it would bring a bias back. O(min(N, D) N D) operations.
     """
     y = centred(z)
     samples = z.shape[-2]
     trace = y.square().sum(dim=(-2, -1)) / (samples - 1)
     fourth = y.square().sum(dim=-1).square().sum(dim=-1) / (samples - 1)
-    return _order_four(covariance_energy(z), trace.square(), fourth, samples)
+    return _order_four(covariance_sq_norm(z), trace.square(), fourth, samples)
 
 
 def unbiased_squared_variances(z: Float[Tensor, "*views N D"]) -> Float[Tensor, "*views D"]:
-    """U_jj of `unbiased_covariance_energy`: its mean over batches is Var_j^2. Needs N >= 4; may be negative."""
+    """U_jj of `unbiased_covariance_sq_norm`: its mean over batches is Var_j^2. Needs N >= 4; may be negative."""
     y = centred(z)
     samples = z.shape[-2]
     square = (y.square().sum(dim=-2) / (samples - 1)).square()
@@ -87,15 +87,15 @@ def unbiased_squared_variances(z: Float[Tensor, "*views N D"]) -> Float[Tensor, 
     return _order_four(square, square, fourth, samples)
 
 
-def unbiased_off_diagonal_energy(z: Float[Tensor, "*views N D"]) -> Float[Tensor, "*views"]:
+def unbiased_off_diagonal_sq_norm(z: Float[Tensor, "*views N D"]) -> Float[Tensor, "*views"]:
     """sum over i != j of U_ij: its mean over batches is that of C_ij^2, exactly. Needs N >= 4; may be negative."""
-    return unbiased_covariance_energy(z) - unbiased_squared_variances(z).sum(dim=-1)
+    return unbiased_covariance_sq_norm(z) - unbiased_squared_variances(z).sum(dim=-1)
 
 
-def half_batch_energy(z: Float[Tensor, "*views N D"]) -> Float[Tensor, "*views"]:
+def half_batch_sq_norm(z: Float[Tensor, "*views N D"]) -> Float[Tensor, "*views"]:
     """sum over i, j of S^A_ij S^B_ij, S^A and S^B the covariances of the first and the second half of the rows.
 
-    Unbiased for ||C||_F^2 as `unbiased_covariance_energy`, with more variance: it uses fewer pairs. Needs N >= 4.
+    Unbiased for ||C||_F^2 as `unbiased_covariance_sq_norm`, with more variance: it uses fewer pairs. Needs N >= 4.
     """
     half = z.shape[-2] // 2
     a, b = centred(z[..., :half, :]), centred(z[..., half:, :])
@@ -116,7 +116,7 @@ def pair_diagonals(x: Float[Tensor, "V N D"]) -> Float[Tensor, "pairs D"]:
     return torch.stack([(x[a] * x[b]).mean(dim=0) for a, b in combinations(range(x.shape[0]), 2)])
 
 
-def pair_energies(x: Float[Tensor, "V N D"]) -> Float[Tensor, " pairs"]:
+def pair_sq_norms(x: Float[Tensor, "V N D"]) -> Float[Tensor, " pairs"]:
     """||x_a^T x_b / N||_F^2 of every unordered pair of views a < b; x is used as it is, standardise it first.
 
     Uses ||A^T B||_F^2 = <A A^T, B B^T>: one Gram matrix per view serves all its pairs. Two N x N products replace one
@@ -132,7 +132,7 @@ def pair_energies(x: Float[Tensor, "V N D"]) -> Float[Tensor, " pairs"]:
 
 
 def unbiased_pair_off_diagonals(x: Float[Tensor, "V N D"]) -> Float[Tensor, " pairs"]:
-    """sum over i != j of U_ij for every unordered pair of views, U_ij as in `unbiased_covariance_energy` but of the
+    """sum over i != j of U_ij for every unordered pair of views, U_ij as in `unbiased_covariance_sq_norm` but of the
     cross-covariance: its mean over batches is Cov(x_ai, x_bj)^2. x is centred already (`standardised`). Needs N >= 4.
 
     The same statistic as the unbiased HSIC of linear kernels (Song et al. 2012, JMLR 13, equation 5).
@@ -148,7 +148,7 @@ def unbiased_pair_off_diagonals(x: Float[Tensor, "V N D"]) -> Float[Tensor, " pa
         return torch.stack([u[a] * u[b] for a, b in pairs])
 
     whole = _order_four(
-        scale * pair_energies(x),
+        scale * pair_sq_norms(x),
         products(of_features.sum(dim=1)),
         more * products(of_rows).sum(dim=1),
         samples,

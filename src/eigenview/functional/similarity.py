@@ -8,7 +8,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from eigenview.errors import check
+from eigenview.errors import require
 from eigenview.functional.moments import centred, in_range
 
 SMALLEST_SQUARE = 1e-24
@@ -106,7 +106,7 @@ def knn_vote(
 
     Raises: UserError where k is not between 1 and the size of the bank.
     """
-    check(1 <= k <= len(bank), "k", k, f"between 1 and the {len(bank)} rows of the bank")
+    require(1 <= k <= len(bank), "k", k, f"between 1 and the {len(bank)} rows of the bank")
     similarity, neighbours = (unit(queries) @ unit(bank).T).topk(k, dim=1)
     weights = (similarity / temperature).softmax(dim=1)
     return weights.new_zeros(len(queries), num_classes).scatter_add(1, bank_labels[neighbours], weights)

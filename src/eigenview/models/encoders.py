@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from eigenview.errors import UserError, check, nearest
+from eigenview.errors import UserError, nearest, require
 from eigenview.models import libraries
 from eigenview.models.libraries import Library, Stem
 from eigenview.models.norms import Norm, row_norms
@@ -98,8 +98,10 @@ def build_encoder(name: str, *, size: int, stem: Stem = "auto", norm: Norm = "ba
     library, model = resolve(name)
     if library is None:
         make, width, minimum, _ = OWN[model]
-        check(stem != "small", "network.stem", stem, f"auto or standard with {name}", "Only ResNets have a small stem.")
-        check(size >= minimum, "--size", size, f"{minimum} px or more with {name}")
+        require(
+            stem != "small", "network.stem", stem, f"auto or standard with {name}", "Only ResNets have a small stem."
+        )
+        require(size >= minimum, "--size", size, f"{minimum} px or more with {name}")
         own = make()
         _replace(own, row_norms(name, own, norm))
         return own, width

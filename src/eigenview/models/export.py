@@ -17,7 +17,7 @@ import safetensors.torch
 import torch
 
 from eigenview import runfiles
-from eigenview.errors import UserError, check
+from eigenview.errors import UserError, require
 from eigenview.models import libraries
 from eigenview.models.encoders import resolve
 from eigenview.models.libraries import Library
@@ -39,7 +39,7 @@ def export(run: Path | str, format: Format, out: Path) -> Path:
 
     **Raises** - UserError if the format does not fit the encoder, a package is missing, or `out` holds files already.
     """
-    check(format in FORMATS, "--format", format, ", ".join(FORMATS))
+    require(format in FORMATS, "--format", format, ", ".join(FORMATS))
     encoder = load_encoder(run)
     if format == "onnx":
         files = _onnx_files(encoder)
@@ -188,7 +188,7 @@ def _readme(encoder: LoadedEncoder, code: list[str]) -> bytes:
 
 def _write_folder(out: Path, files: dict[str, bytes]) -> None:
     """All files or none: what was written before a failure is taken away again."""
-    runfiles.claim(out)
+    runfiles.create_run_dir(out)
     try:
         for name, content in files.items():
             runfiles.write_bytes(out / name, content)

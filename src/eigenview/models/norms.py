@@ -1,7 +1,7 @@
 """Batch norms replaced by norms of one image: what an image's features are then depends on no other image.
 
 Statistics over a batch tie its rows together before any loss sees them. Estimates that are unbiased for independent
-rows (objectives/unbiased_vicreg.py) and gradients of a batch in parts are exact only without that.
+rows (methods/unbiased_vicreg.py) and gradients of a batch in parts are exact only without that.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Literal
 import torch
 from torch import nn
 
-from eigenview.errors import check
+from eigenview.errors import require
 
 Norm = Literal["batch", "group", "layer"]
 NORMS: tuple[Norm, ...] = ("batch", "group", "layer")
@@ -40,19 +40,19 @@ def row_norms(name: str, network: nn.Module, norm: Norm) -> dict[str, nn.Module]
     Raises: UserError for a network without batch norms, and for one whose batch norms do more than normalise (timm's
     with an activation inside).
     """
-    check(norm in NORMS, "network.encoder_norm", norm, ", ".join(NORMS))
+    require(norm in NORMS, "network.encoder_norm", norm, ", ".join(NORMS))
     if norm == "batch":
         return {}
     found = {path: m for path, m in network.named_modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)}
     plain = {path: m for path, m in found.items() if type(m) is nn.BatchNorm2d}
-    check(
+    require(
         len(found) > 0,
         "network.encoder_norm",
         norm,
         f"batch with {name}, which has no batch norm",
         "Its images do not depend on each other as it is.",
     )
-    check(
+    require(
         len(plain) == len(found),
         "network.encoder_norm",
         norm,

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from eigenview import runfiles
-from eigenview.errors import UserError, check
+from eigenview.errors import UserError, require
 from eigenview.models.encoders import build_encoder, features_of_zeros, resolve, vector_width
 from eigenview.models.norms import NORMS
 
@@ -69,9 +69,9 @@ class LoadedEncoder(nn.Module):
         Resizes to `size` and normalises as in training, without augmentation; evaluation mode, no gradient. Images are
         taken `batch_size` at a time; progress over many calls is the caller's to show.
         """
-        from eigenview.data.augment import prepare
+        from eigenview.data.views.augment import prepare
 
-        check(batch_size >= 1, "batch_size", batch_size, "1 or more")
+        require(batch_size >= 1, "batch_size", batch_size, "1 or more")
         was_training = self.training
         self.eval()
         try:
@@ -121,7 +121,7 @@ def load_encoder(source: Path | str, *, pretrained: bool = True) -> LoadedEncode
             )
         except UserError as error:
             raise UserError(f"{card_path} describes an encoder that cannot be built: {error}") from error
-    check(width == card["width"], f"{card_path}: width", card["width"], f"{width} with {card['encoder']}")
+    require(width == card["width"], f"{card_path}: width", card["width"], f"{width} with {card['encoder']}")
     tensors = _parse(weights, weights_path)
     _check_tensors(tensors, network.state_dict(), weights_path, card["encoder"])
     if hashlib.sha256(weights).hexdigest() != card.get("sha256"):
@@ -154,17 +154,17 @@ def _check_card(card: Any, where: str) -> None:
     """Refuse a card that is not ours, before anything is built from it."""
     if not isinstance(card, dict) or "encoder" not in card:
         raise UserError(f"{where} does not describe an encoder of eigenview (no field 'encoder').")
-    check(card.get("format") == FORMAT, f"{where}: format", card.get("format"), f"{FORMAT}", "Update eigenview.")
+    require(card.get("format") == FORMAT, f"{where}: format", card.get("format"), f"{FORMAT}", "Update eigenview.")
     for name, kind in REQUIRED.items():
-        check(type(card.get(name)) is kind, f"{where}: {name}", card.get(name), f"a value of type {kind.__name__}")
-    check(card["stem"] in ("auto", "small", "standard"), f"{where}: stem", card["stem"], "auto, small, standard")
+        require(type(card.get(name)) is kind, f"{where}: {name}", card.get(name), f"a value of type {kind.__name__}")
+    require(card["stem"] in ("auto", "small", "standard"), f"{where}: stem", card["stem"], "auto, small, standard")
     norm = card.get("norm", "batch")
-    check(norm in NORMS, f"{where}: norm", norm, ", ".join(NORMS))
-    check(1 <= card["size"] <= LARGEST_SIZE, f"{where}: size", card["size"], f"1 to {LARGEST_SIZE}")
+    require(norm in NORMS, f"{where}: norm", norm, ", ".join(NORMS))
+    require(1 <= card["size"] <= LARGEST_SIZE, f"{where}: size", card["size"], f"1 to {LARGEST_SIZE}")
     for name in ("mean", "std"):
         values = card[name]
         good = len(values) == 3 and all(isinstance(v, float | int) and math.isfinite(v) for v in values)
-        check(good and (name == "mean" or min(values) > 0), f"{where}: {name}", values, "three numbers, std above 0")
+        require(good and (name == "mean" or min(values) > 0), f"{where}: {name}", values, "three numbers, std above 0")
 
 
 def _parse(weights: bytes, path: Path) -> dict[str, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
 from eigenview.data.images import ImageSet
-from eigenview.errors import UserError, check
+from eigenview.errors import UserError, require
 
 Progress = Callable[[int, int], None]
 """Called with (images done, images in all)."""
@@ -26,7 +26,7 @@ def extract(
 
     Raises: UserError where there is no image, or where a feature is not finite.
     """
-    check(batch >= 1, "batch", batch, "1 or more")
+    require(batch >= 1, "batch", batch, "1 or more")
     rows = _in_batches(lambda pixels: encode(pixels).detach().cpu().float(), images, batch, progress)
     broken = int((~np.isfinite(rows).all(axis=1)).sum())
     if broken:
@@ -43,7 +43,7 @@ def raw_pixels(images: ImageSet, side: int = 16, *, progress: Progress | None = 
     Smaller pictures make the baseline stronger, not weaker, and cheaper: on a quarter of CIFAR-10, 16 px gives 34.4% in
     k-NN and 40.2% in logistic regression, 32 px 31.9% and 39.9%.
     """
-    check(side >= 1, "side", side, "1 or more")
+    require(side >= 1, "side", side, "1 or more")
 
     def pool(pixels: Tensor) -> Tensor:
         x = pixels.float() / 255

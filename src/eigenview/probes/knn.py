@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from eigenview.errors import UserError, check
+from eigenview.errors import UserError, require
 from eigenview.functional.similarity import knn_vote
 from eigenview.probes.labels import checked
 
@@ -30,8 +30,8 @@ def knn_accuracy(
 
     Raises: UserError where labels are missing, negative, not one per row, or beyond `num_classes`.
     """
-    check(k >= 1, "k", k, "1 or more")
-    check(temperature > 0, "temperature", temperature, "above 0")
+    require(k >= 1, "k", k, "1 or more")
+    require(temperature > 0, "temperature", temperature, "above 0")
     train_y, test_y = checked(train_x, train_y, "train"), checked(test_x, test_y, "test")
     largest = int(max(train_y.max(), test_y.max()))
     if largest >= num_classes:

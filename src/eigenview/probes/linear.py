@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
-from eigenview.errors import UserError, check
+from eigenview.errors import UserError, require
 from eigenview.probes.labels import checked, class_name
 
 STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
@@ -58,8 +58,8 @@ def few_label_accuracy(
 
     Raises: UserError as `linear_accuracy`, and where a class has fewer train rows than `labels_per_class`.
     """
-    check(labels_per_class >= 1, "labels_per_class", labels_per_class, "1 or more")
-    check(draws >= 1, "draws", draws, "1 or more")
+    require(labels_per_class >= 1, "labels_per_class", labels_per_class, "1 or more")
+    require(draws >= 1, "draws", draws, "1 or more")
     train_y, test_y = checked(train_x, train_y, "train"), checked(test_x, test_y, "test")
     _require_two_classes(train_y)
     shortage = label_shortage(train_y, labels_per_class, class_names)

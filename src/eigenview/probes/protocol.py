@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from eigenview.config import ProbeConfig
-from eigenview.errors import check
+from eigenview.errors import require
+from eigenview.probes.cache import fingerprint, remembered
 from eigenview.probes.knn import knn_accuracy
 from eigenview.probes.labels import checked, class_name, count_classes
 from eigenview.probes.linear import (
@@ -21,7 +22,6 @@ from eigenview.probes.linear import (
     label_shortage,
     linear_accuracy,
 )
-from eigenview.probes.remembered import fingerprint, remembered
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -51,12 +51,12 @@ def probe_table(
     Each row also has `linear_few_std`, the spread over draws. A probe that these labels do not allow is null, with the
     reason in `note`: a run that trained for hours keeps its other numbers. `progress` is called with the name of each
     probe before it starts. Rows named in `shared`, which other runs have too, are looked up in the folder `memory`
-    first (remembered.py).
+    first (cache.py).
 
     Raises: UserError for labels that are missing or do not fit the features, and for an unknown column.
     """
     for column in columns:
-        check(column in COLUMNS, "column", column, ", ".join(COLUMNS))
+        require(column in COLUMNS, "column", column, ", ".join(COLUMNS))
     first = next(iter(rows.values()))
     train_y, test_y = checked(first[0], train_labels, "train"), checked(first[1], test_labels, "test")
     num_classes = count_classes(train_y, test_y, class_names)

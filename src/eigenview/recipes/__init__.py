@@ -58,7 +58,7 @@ def load_recipe(name: str) -> RunConfig[Any]:
 
 def default(method: str, data: str) -> RunConfig[Any]:
     """Where `eigenview pretrain` starts: the small recipe of the method, in its digits form for the built-in digits."""
-    from eigenview.objectives import objective_class
+    from eigenview.methods import objective_class
     from eigenview.recipes.small import for_digits
 
     objective_class(method)  # an unknown method is refused with the nearest name

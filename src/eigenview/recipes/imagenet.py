@@ -10,11 +10,11 @@ from dataclasses import replace
 from typing import Any
 
 from eigenview.config import NetworkConfig, OptimConfig, RunConfig
-from eigenview.objectives.barlow_twins import BarlowTwinsConfig
-from eigenview.objectives.byol import BYOLConfig
-from eigenview.objectives.simclr import SimCLRConfig
-from eigenview.objectives.simsiam import SimSiamConfig
-from eigenview.objectives.vicreg import VICRegConfig
+from eigenview.methods.barlow_twins import BarlowTwinsConfig
+from eigenview.methods.byol import BYOLConfig
+from eigenview.methods.simclr import SimCLRConfig
+from eigenview.methods.simsiam import SimSiamConfig
+from eigenview.methods.vicreg import VICRegConfig
 
 EXPANDER = NetworkConfig(projector_hidden=8192, projector_width=8192, projector_layers=3, stem="standard")
 LARS = OptimConfig(

@@ -12,16 +12,16 @@ from dataclasses import replace
 from typing import Any
 
 from eigenview.config import NetworkConfig, OptimConfig, RunConfig
-from eigenview.objectives.barlow_twins import BarlowTwinsConfig
-from eigenview.objectives.byol import BYOLConfig
-from eigenview.objectives.direct_predictor import DirectCopyConfig, DirectPredConfig, DirectSetConfig
-from eigenview.objectives.directclr import DirectCLRConfig
-from eigenview.objectives.infonce import InfoNCEConfig
-from eigenview.objectives.isoloss import IsoLossConfig
-from eigenview.objectives.simclr import SimCLRConfig
-from eigenview.objectives.simsiam import SimSiamConfig
-from eigenview.objectives.unbiased_vicreg import UnbiasedVICRegConfig
-from eigenview.objectives.vicreg import VICRegConfig
+from eigenview.methods.barlow_twins import BarlowTwinsConfig
+from eigenview.methods.byol import BYOLConfig
+from eigenview.methods.direct_predictor import DirectCopyConfig, DirectPredConfig, DirectSetConfig
+from eigenview.methods.directclr import DirectCLRConfig
+from eigenview.methods.infonce import InfoNCEConfig
+from eigenview.methods.isoloss import IsoLossConfig
+from eigenview.methods.simclr import SimCLRConfig
+from eigenview.methods.simsiam import SimSiamConfig
+from eigenview.methods.unbiased_vicreg import UnbiasedVICRegConfig
+from eigenview.methods.vicreg import VICRegConfig
 
 ADAM = OptimConfig(name="adamw", lr_per_256=2.8e-3, batch_scaling="sqrt", weight_decay=1e-4)
 # A predictor that lags behind its network lets all but a few directions die within the first epoch, and they come back

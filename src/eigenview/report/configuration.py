@@ -30,7 +30,7 @@ def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def changed_options(config: dict[str, Any], default: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Dotted name -> (value, default) of each option that differs, or that the default does not know (None)."""
-    ours, theirs = flat(config), flat(runfiles.finite(default))  # as JSON has it: lists, not tuples
+    ours, theirs = flat(config), flat(runfiles.json_ready(default))  # as JSON has it: lists, not tuples
     return {
         name: (value, theirs.get(name)) for name, value in ours.items() if name not in theirs or value != theirs[name]
     }

@@ -18,7 +18,7 @@ from eigenview.report import configuration, figures, pictures, predictor, spectr
 from eigenview.report.read import RunRecord, read_runs
 
 if TYPE_CHECKING:
-    from eigenview.report.overlay import Section
+    from eigenview.report.theory_section import Section
 
 
 def write_report(
@@ -77,7 +77,7 @@ def render(records: Sequence[RunRecord], default: dict[str, Any] | None = None, 
 def _theory(records: Sequence[RunRecord]) -> Section:
     if len(records) != 1:
         raise UserError(f"--theory is laid over one run at a time; got {len(records)}. Give one, or leave it out.")
-    from eigenview.report.overlay import overlay  # scipy takes a while, and most pages need none of it
+    from eigenview.report.theory_section import overlay  # scipy takes a while, and most pages need none of it
 
     return overlay(records[0])
 

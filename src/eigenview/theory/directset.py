@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from eigenview.errors import check
+from eigenview.errors import require
 from eigenview.theory.simulation import (
     Simulation,
     check_number,
@@ -67,7 +67,7 @@ def simulate(
         negative eta, and a failed integration.
     """
     _check_parameters(alpha, eta)
-    check(W.ndim == 2, "the shape of W", W.shape, "embedding width, input width")
+    require(W.ndim == 2, "the shape of W", W.shape, "embedding width, input width")
     check_second_moment("X_prime", X_prime, W.shape[1])
     return integrate(lambda _, y: {"W": vector_field(y["W"], alpha=alpha, eta=eta, X_prime=X_prime)}, {"W": W}, times)
 
@@ -86,7 +86,7 @@ def simulate_modes(
         UserError for negative w or sigma2, shapes that differ, alpha not above 0, negative eta, a failed integration.
     """
     _check_parameters(alpha, eta)
-    check(
+    require(
         w.ndim == 1 and w.shape == sigma2.shape, "the shapes of w and sigma2", (w.shape, sigma2.shape), "equal, (modes)"
     )
     check_values("w", w)
@@ -128,7 +128,7 @@ class FixedPoints:
         Infinite where the nuisance vanishes; below the threshold (p_S / p_B)^(1 / alpha), larger for smaller alpha.
         UserError where everything collapses.
         """
-        check(self.invariant > 0, "eta", self.eta, "at most 1/4", "Beyond it everything collapses.")
+        require(self.invariant > 0, "eta", self.eta, "at most 1/4", "Beyond it everything collapses.")
         return float("inf") if self.nuisance == 0 else (self.invariant / self.nuisance) ** 2
 
     def describe(self) -> str:

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from eigenview.errors import UserError, check
+from eigenview.errors import UserError, require
 from eigenview.theory.simulation import Simulation, check_number, check_values, integrate
 
 assumptions = (
@@ -80,7 +80,7 @@ def simulate(
         and a failed integration.
     """
     _check_parameters(alpha_p=alpha_p, tau=tau, eta=eta, sigma2=sigma2, beta=beta)
-    check(
+    require(
         p.ndim == 1 and p.shape == s.shape, "the shapes of p and s", (p.shape, s.shape), "one number per mode in both"
     )
     check_values("s", s)
@@ -217,7 +217,7 @@ def reduced_time(start: float, end: float, *, tau: float = 1.0, eta: float, sigm
     same_side = (start - low) * (end - low) > 0 and (start - high) * (end - high) > 0
     time = antiderivative(end) - antiderivative(start) if same_side else -1.0
     allowed = f"a value that the flow reaches from {start:g}: it moves away from {low:g} and towards 0 or {high:g}"
-    check(time >= 0, "end", end, allowed)
+    require(time >= 0, "end", end, allowed)
     return time
 
 
@@ -300,7 +300,7 @@ def basin_elasticities(
         options = dict(changed)
         options[name] = (1 + sigma2) * factor - 1 if name == "sigma2" else options[name] * factor
         edge = basin_edge(p, **options)
-        check(0 < edge < np.inf, "the edge of the basin", edge, "a finite number above 0", "Change p or eta.")
+        require(0 < edge < np.inf, "the edge of the basin", edge, "a finite number above 0", "Change p or eta.")
         return float(np.log(edge))
 
     step = 0.01

@@ -1,6 +1,6 @@
 """InfoNCE with a linear network: negatives spread the embedding, augmentations shrink it, weight by weight.
 
-For z = W x the summed loss of `eigenview.objectives.infonce` (temperature 1) has, for every eps,
+For z = W x the summed loss of `eigenview.methods.infonce` (temperature 1) has, for every eps,
 
     W' = -dL/dW = W (Sigma_0 - Sigma_aug),
     Sigma_0 = sum over i, j of alpha_ij (x_i - x_j)(x_i - x_j)^T,
@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from eigenview.errors import check
+from eigenview.errors import require
 from eigenview.theory.simulation import Method, Simulation, check_number, check_symmetric, check_values, integrate
 
 assumptions = (
@@ -167,9 +167,9 @@ def gaussian_pairs(samples: int, noise: Float[ndarray, " m"], seed: int) -> tupl
     Raises
         UserError for fewer than 2 samples or a negative standard deviation.
     """
-    check(samples >= 2, "samples", samples, "2 or more: every sample needs a negative")
+    require(samples >= 2, "samples", samples, "2 or more: every sample needs a negative")
     noise = np.asarray(noise, dtype=np.float64)
-    check(noise.ndim == 1, "the shape of noise", noise.shape, "one standard deviation per coordinate")
+    require(noise.ndim == 1, "the shape of noise", noise.shape, "one standard deviation per coordinate")
     check_values("noise", noise)
     generator = np.random.default_rng(seed)
     x = generator.standard_normal((samples, len(noise)))
@@ -179,9 +179,9 @@ def gaussian_pairs(samples: int, noise: Float[ndarray, " m"], seed: int) -> tupl
 def check_pairs(W: ndarray, x: ndarray, x_prime: ndarray, eps: float) -> None:
     """Refuse inputs that are not two finite (N m) arrays with N >= 2 and m the columns of W, or a negative eps."""
     shape = x.shape
-    check(x.ndim == 2 and shape[0] >= 2, "the shape of x", shape, "(samples, inputs) with 2 samples or more")
-    check(x_prime.shape == shape, "the shape of x_prime", x_prime.shape, f"that of x, {shape}")
-    check(W.ndim == 2 and W.shape[1] == shape[1], "the shape of W", W.shape, f"(outputs, {shape[1]}), the width of x")
+    require(x.ndim == 2 and shape[0] >= 2, "the shape of x", shape, "(samples, inputs) with 2 samples or more")
+    require(x_prime.shape == shape, "the shape of x_prime", x_prime.shape, f"that of x, {shape}")
+    require(W.ndim == 2 and W.shape[1] == shape[1], "the shape of W", W.shape, f"(outputs, {shape[1]}), the width of x")
     bad = int((~np.isfinite(x)).sum() + (~np.isfinite(x_prime)).sum())
-    check(bad == 0, "the number of entries of x and x_prime that are not finite", bad, "0")
+    require(bad == 0, "the number of entries of x and x_prime that are not finite", bad, "0")
     check_number("eps", eps, 0.0)

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from eigenview.errors import check
+from eigenview.errors import require
 from eigenview.theory.simulation import Simulation, check_number, check_values, integrate
 
 Method = Literal["byol", "isoloss"]
@@ -78,17 +78,19 @@ def simulate_embeddings(
         of length zero under the cosine, alpha or eta not above 0, and a failed integration.
     """
     _check_choice(metric, method)
-    check(z.ndim == 2, "the shape of z", z.shape, "samples, width")
+    require(z.ndim == 2, "the shape of z", z.shape, "samples, width")
     F = z.T @ z / len(z)
     off = float(np.abs(F - np.diag(F.diagonal())).max())
-    check(
+    require(
         off <= 1e-8 * float(np.abs(F).max()),
         "the largest off-diagonal entry of F",
         off,
         "0: the coordinates are F's eigenbasis",
         "Rotate z into it, and use sign_symmetric.",
     )
-    check(metric == "euclidean" or bool((z != 0).any(axis=1).all()), "a sample", 0.0, "of non-zero length under cosine")
+    require(
+        metric == "euclidean" or bool((z != 0).any(axis=1).all()), "a sample", 0.0, "of non-zero length under cosine"
+    )
     _check_rates(alpha, eta)
 
     def field(_: float, y: Mapping[str, ndarray]) -> dict[str, ndarray]:
@@ -100,7 +102,7 @@ def simulate_embeddings(
 
 def sign_symmetric(z: Float[ndarray, "N D"]) -> Float[ndarray, "M D"]:
     """Every sample under all 2^D sign patterns of its coordinates, D at most 12: a law whose F stays diagonal."""
-    check(z.ndim == 2 and z.shape[1] <= 12, "the shape of z", z.shape, "samples, width at most 12")
+    require(z.ndim == 2 and z.shape[1] <= 12, "the shape of z", z.shape, "samples, width at most 12")
     width = z.shape[1]
     signs = np.array(list(product((1.0, -1.0), repeat=width)))
     return (z[:, None] * signs).reshape(-1, width)
@@ -151,12 +153,12 @@ def simulate(
         other than 1 with the cosine, an unknown metric or method, and a failed integration.
     """
     _check_choice(metric, method)
-    check(lam.ndim == 1, "the shape of lam", lam.shape, "one number per mode")
+    require(lam.ndim == 1, "the shape of lam", lam.shape, "one number per mode")
     check_values("lam", lam)
     _check_rates(alpha, eta, r)
     if metric == "cosine":
-        check(r == 1, "r", r, "1 with the cosine, whose law is without view noise")
-        check(bool(lam.any()), "lam", lam, "at least one entry above 0")
+        require(r == 1, "r", r, "1 with the cosine, whose law is without view noise")
+        require(bool(lam.any()), "lam", lam, "at least one entry above 0")
 
     def field(_: float, y: Mapping[str, ndarray]) -> dict[str, ndarray]:
         # a trial step may end below zero, where a power of lam is no number
@@ -211,7 +213,7 @@ def euclidean_time(
     first, last = np.asarray(start, dtype=np.float64), np.asarray(end, dtype=np.float64)
     _check_inside("start", first, r)
     _check_inside("end", last, r)
-    check(bool((first <= last).all()), "end", end, "not below start: eigenvalues below r only grow")
+    require(bool((first <= last).all()), "end", end, "not below start: eigenvalues below r only grow")
     x, y = first / r, last / r
     if method == "byol":
         return (_progress(y) - _progress(x)) / (2 * alpha * eta * r**2)
@@ -238,8 +240,8 @@ def _progress(x: ndarray) -> ndarray:
 
 
 def _check_choice(metric: str, method: str) -> None:
-    check(metric in ("euclidean", "cosine"), "metric", metric, "euclidean, cosine")
-    check(method in ("byol", "isoloss"), "method", method, "byol, isoloss")
+    require(metric in ("euclidean", "cosine"), "metric", metric, "euclidean, cosine")
+    require(method in ("byol", "isoloss"), "method", method, "byol, isoloss")
 
 
 def _check_rates(alpha: float, eta: float, r: float = 1.0) -> None:
@@ -250,4 +252,4 @@ def _check_rates(alpha: float, eta: float, r: float = 1.0) -> None:
 
 def _check_inside(name: str, values: ndarray, r: float) -> None:
     bad = values[~((values > 0) & (values < r))]
-    check(bad.size == 0, f"an entry of {name}", bad[0] if bad.size else None, f"above 0 and below r = {r:g}")
+    require(bad.size == 0, f"an entry of {name}", bad[0] if bad.size else None, f"above 0 and below r = {r:g}")

@@ -15,7 +15,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from eigenview.errors import check
+from eigenview.errors import require
 from eigenview.theory.simulation import Simulation, check_number, check_second_moment, check_square, integrate
 
 if TYPE_CHECKING:
@@ -108,7 +108,7 @@ def simulate(
         UserError for X or X_prime that is not symmetric or has a negative variance, a W_p that is not square, shapes
         that do not fit, negative rates, a target network without stop-gradient, and a failed integration.
     """
-    check(W.ndim == 2, "the shape of W", W.shape, "embedding width, input width")
+    require(W.ndim == 2, "the shape of W", W.shape, "embedding width, input width")
     k, m = W.shape
     check_second_moment("X", X, m)
     check_second_moment("X_prime", X_prime, m)
@@ -119,11 +119,11 @@ def simulate(
         check_square("W_p", W_p, k)
         start["W_p"] = W_p
     if beta is None:
-        check(W_a is None, "beta", beta, "a rate, where W_a is given", "Leave W_a out for a target equal to W.")
+        require(W_a is None, "beta", beta, "a rate, where W_a is given", "Leave W_a out for a target equal to W.")
     else:
-        check(stop_gradient, "beta", beta, "None without stop-gradient: there is no target network then")
+        require(stop_gradient, "beta", beta, "None without stop-gradient: there is no target network then")
         target = W if W_a is None else W_a
-        check(target.shape == W.shape, "the shape of W_a", target.shape, f"that of W, {W.shape}")
+        require(target.shape == W.shape, "the shape of W_a", target.shape, f"that of W, {W.shape}")
         start["W_a"] = target
     identity = np.eye(k)
 
@@ -152,7 +152,7 @@ def without_predictor(
     Every direction that views change decays at the rate of its variance, so that the encoder collapses (onto the
     directions without view noise at eta = 0, onto nothing for eta > 0). With X' = sigma2 I: W(0) e^(-(sigma2 + eta) t).
     """
-    check(W.ndim == 2, "the shape of W", W.shape, "embedding width, input width")
+    require(W.ndim == 2, "the shape of W", W.shape, "embedding width, input width")
     check_second_moment("X_prime", X_prime, W.shape[1])
     check_number("eta", eta, 0)
     check_number("t", t, 0)

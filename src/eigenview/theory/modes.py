@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from eigenview.errors import check
+from eigenview.errors import require
 from eigenview.theory.simulation import Method, Simulation, check_number, check_symmetric, check_values, integrate
 
 assumptions = (
@@ -48,7 +48,7 @@ def cross_moment(x: Float[ndarray, "N m"], x_prime: Float[ndarray, "N m"]) -> Fl
     Raises
         UserError for views of different shapes.
     """
-    check(x.ndim == 2 and x.shape == x_prime.shape, "the shape of x_prime", x_prime.shape, f"that of x, {x.shape}")
+    require(x.ndim == 2 and x.shape == x_prime.shape, "the shape of x_prime", x_prime.shape, f"that of x, {x.shape}")
     half = x.T @ x_prime / len(x)
     return (half + half.T) / 2
 
@@ -120,7 +120,7 @@ def take_off_times(
         UserError for a level outside (0, 1), arrays of different lengths or a negative start.
     """
     _check_start(start, gamma)
-    check(0 < level < 1, "level", level, "above 0 and below 1")
+    require(0 < level < 1, "level", level, "above 0 and below 1")
     energy = gamma * np.square(start)
     times = np.full(gamma.shape, np.inf)
     learned = energy > 0
@@ -141,8 +141,8 @@ def effective_amplitudes(W: Float[ndarray, "D m"], vectors: Float[ndarray, "m m"
         UserError for more outputs than inputs (the excess can never be learned) or eigenvectors of another width.
     """
     outputs, inputs = W.shape
-    check(outputs <= inputs, "the outputs of W", outputs, f"up to its {inputs} inputs")
-    check(vectors.shape == (inputs, inputs), "the shape of vectors", vectors.shape, f"({inputs}, {inputs})")
+    require(outputs <= inputs, "the outputs of W", outputs, f"up to its {inputs} inputs")
+    require(vectors.shape == (inputs, inputs), "the shape of vectors", vectors.shape, f"({inputs}, {inputs})")
     return np.abs(np.diagonal(np.linalg.qr(W @ vectors, mode="r"))).copy()
 
 
@@ -151,7 +151,7 @@ def aligned_start(
 ) -> Float[ndarray, "D m"]:
     """W = U diag(s(0)) V_D^T: mode j has amplitude s_j(0), in the outputs' directions of an orthogonal U (identity)."""
     check_values("start", start)
-    check(len(start) <= len(vectors), "the modes of start", len(start), f"up to the {len(vectors)} inputs")
+    require(len(start) <= len(vectors), "the modes of start", len(start), f"up to the {len(vectors)} inputs")
     W = start[:, None] * vectors.T[: len(start)]
     return W if rotation is None else rotation @ W
 
@@ -173,7 +173,7 @@ def simulate(
     Raises
         UserError for an asymmetric Gamma, a W of another width, and what `integrate` refuses.
     """
-    check(W.ndim == 2, "the shape of W", W.shape, "(outputs, inputs)")
+    require(W.ndim == 2, "the shape of W", W.shape, "(outputs, inputs)")
     check_symmetric("the cross-moment", moment, W.shape[1])
 
     def field(_: float, state: Mapping[str, ndarray]) -> dict[str, ndarray]:
@@ -195,7 +195,7 @@ def largest_step(gamma: Float[ndarray, " m"]) -> float:
 
 
 def _check_start(start: ndarray, gamma: ndarray) -> None:
-    check(
+    require(
         start.ndim == 1 and start.shape == gamma.shape,
         "the shape of start",
         start.shape,
@@ -203,4 +203,4 @@ def _check_start(start: ndarray, gamma: ndarray) -> None:
     )
     check_values("start", start)
     bad = int((~np.isfinite(gamma)).sum())
-    check(bad == 0, "the number of entries of gamma that are not finite", bad, "0")
+    require(bad == 0, "the number of entries of gamma that are not finite", bad, "0")

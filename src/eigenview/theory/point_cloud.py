@@ -12,7 +12,7 @@ from jaxtyping import Float, Int
 from numpy import ndarray
 from scipy.spatial.distance import cdist  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
-from eigenview.errors import check
+from eigenview.errors import require
 from eigenview.theory.simulation import check_number
 from eigenview.theory.spectral import Eigenfunctions
 
@@ -41,7 +41,7 @@ def point_cloud(
         UserError for counts below 1 or standard deviations that are negative (noise: not above 0).
     """
     for name, count in (("clusters", clusters), ("images", images), ("views", views)):
-        check(count >= 1, name, count, "1 or more")
+        require(count >= 1, name, count, "1 or more")
     check_number("spread", spread, 0.0)
     check_number("noise", noise, 0.0, strict=True)
     generator = np.random.default_rng(seed)
@@ -110,10 +110,10 @@ def plane(images: Float[ndarray, "images 2"], noise: float, num: int, *, step: f
     """
     check_number("noise", noise, 0.0, strict=True)
     check_number("step", step, 0.0, strict=True)
-    check(1 <= num <= len(images), "the number of functions", num, f"1 to {len(images)}, the number of images")
+    require(1 <= num <= len(images), "the number of functions", num, f"1 to {len(images)}, the number of images")
     x, y = (_ruled(images[:, axis], 6 * noise, step * noise) for axis in (0, 1))
     total = len(x) * len(y)
-    check(total <= 1e6, "step", step, f"a grid of up to a million points, not {total}", "Use a larger step.")
+    require(total <= 1e6, "step", step, f"a grid of up to a million points, not {total}", "Use a larger step.")
     points = np.stack(np.meshgrid(x, y, indexing="ij"), axis=-1).reshape(-1, 2)
     distance = cdist(points, images, "sqeuclidean") / (2 * noise**2)
     near = distance.min(axis=1) <= 18  # 6^2 / 2

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from eigenview.errors import UserError, check
+from eigenview.errors import UserError, require
 
 Method = Literal["DOP853", "LSODA"]
 
@@ -62,16 +62,16 @@ def integrate(
         values that are not finite or uses up its evaluations: the message names the last time reached.
     """
     times = np.asarray(times, dtype=np.float64)
-    check(
+    require(
         times.ndim == 1 and len(times) >= 2 and bool(np.isfinite(times).all() and (np.diff(times) > 0).all()),
         "times",
         times,
         "two or more finite numbers in increasing order",
     )
-    check(evaluations >= 1, "evaluations", evaluations, "1 or more")
+    require(evaluations >= 1, "evaluations", evaluations, "1 or more")
     parts = {name: np.asarray(value, dtype=np.float64) for name, value in start.items()}
     for name, value in parts.items():
-        check(bool(np.isfinite(value).all()), f"the start of {name}", value, "finite numbers")
+        require(bool(np.isfinite(value).all()), f"the start of {name}", value, "finite numbers")
     ends = np.cumsum([value.size for value in parts.values()])
 
     def unpacked(y: ndarray) -> dict[str, ndarray]:
@@ -142,27 +142,29 @@ def check_number(name: str, value: float, low: float, high: float = math.inf, *,
     allowed = f"above {low:g}" if strict else f"{low:g} or more"
     if math.isfinite(high):
         allowed += f", up to {high:g}"
-    check(bool(math.isfinite(value) and above and value <= high), name, value, allowed)
+    require(bool(math.isfinite(value) and above and value <= high), name, value, allowed)
 
 
 def check_values(name: str, values: ndarray, low: float = 0.0) -> None:
     """Refuse an array of eigenvalues or variances with an entry that is not finite or is below `low`."""
     bad = values[~(np.isfinite(values) & (values >= low))]
-    check(bad.size == 0, f"an entry of {name}", float(bad[0]) if bad.size else None, f"finite numbers, {low:g} or more")
+    require(
+        bad.size == 0, f"an entry of {name}", float(bad[0]) if bad.size else None, f"finite numbers, {low:g} or more"
+    )
 
 
 def check_square(name: str, matrix: ndarray, size: int | None = None) -> None:
     """Refuse what is not a finite square matrix (of the given size)."""
     ok = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1] and size in (None, matrix.shape[0])
-    check(ok, f"the shape of {name}", matrix.shape, "a square matrix" + (f" ({size}, {size})" if size else ""))
-    check(bool(np.isfinite(matrix).all()), name, matrix, "finite entries")
+    require(ok, f"the shape of {name}", matrix.shape, "a square matrix" + (f" ({size}, {size})" if size else ""))
+    require(bool(np.isfinite(matrix).all()), name, matrix, "finite entries")
 
 
 def check_symmetric(name: str, matrix: ndarray, size: int | None = None) -> None:
     """Refuse a matrix that is not square, or differs from its transpose by more than 1e-10 of its largest entry."""
     check_square(name, matrix, size)
     gap = float(np.abs(matrix - matrix.T).max())
-    check(
+    require(
         gap <= 1e-10 * float(np.abs(matrix).max()),
         f"the largest difference between {name} and its transpose",
         gap,
@@ -175,7 +177,7 @@ def check_second_moment(name: str, matrix: ndarray, size: int | None = None) -> 
     """Refuse a matrix that is not symmetric or has an eigenvalue below zero (a negative variance)."""
     check_symmetric(name, matrix, size)
     smallest = float(np.linalg.eigvalsh(matrix)[0])
-    check(
+    require(
         smallest >= -1e-10 * max(float(np.abs(matrix).max()), 1e-300),
         f"the smallest eigenvalue of {name}",
         smallest,

@@ -26,7 +26,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from eigenview.errors import check, nearest
+from eigenview.errors import nearest, require
 from eigenview.theory.simulation import Method, Simulation, check_number, check_symmetric, check_values, integrate
 
 assumptions = (
@@ -66,7 +66,7 @@ def check_graph(weights: ndarray) -> None:
     check_symmetric("weights", weights)
     check_values("weights", weights)
     degrees = weights.sum(axis=1)
-    check(
+    require(
         bool((degrees > 0).all()), "the smallest sum of a row of weights", degrees.min(), "above 0", "Drop the point."
     )
 
@@ -83,7 +83,7 @@ def eigenfunctions(weights: Float[ndarray, "n n"], num: int) -> Eigenfunctions:
     """
     check_graph(weights)
     n = len(weights)
-    check(1 <= num <= n, "the number of functions", num, f"1 to {n}, the number of points")
+    require(1 <= num <= n, "the number of functions", num, f"1 to {n}, the number of points")
     root = np.sqrt(measure(weights))
     symmetric = root[:, None] * operator(weights) / root
     values, vectors = np.linalg.eigh((symmetric + symmetric.T) / 2)
@@ -101,14 +101,16 @@ def nystroem(affinity: Float[ndarray, "q n"], known: Eigenfunctions) -> Float[nd
         0, whose function is no mean of neighbours.
     """
     n = len(known.functions)
-    check(affinity.ndim == 2 and affinity.shape[1] == n, "the shape of affinity", affinity.shape, f"(new points, {n})")
+    require(
+        affinity.ndim == 2 and affinity.shape[1] == n, "the shape of affinity", affinity.shape, f"(new points, {n})"
+    )
     check_values("affinity", affinity)
     degrees = affinity.sum(axis=1, keepdims=True)
-    check(
+    require(
         bool((degrees > 0).all()), "the smallest sum of a row of affinity", degrees.min(), "above 0: a point with views"
     )
     smallest = float(np.abs(known.values).min())
-    check(smallest > 1e-10, "the smallest absolute eigenvalue", smallest, "above 1e-10", "Ask for fewer functions.")
+    require(smallest > 1e-10, "the smallest absolute eigenvalue", smallest, "above 1e-10", "Ask for fewer functions.")
     return affinity / degrees @ known.functions / known.values
 
 
@@ -151,7 +153,7 @@ def energies_in_time(
 def loss(F: Float[ndarray, "n k"], weights: Float[ndarray, "n n"], orthogonality: float, objective: Quadratic) -> float:
     """sum_i ||T_M f_i - f_i||^2, or E |f(a) - f(b)|^2, plus orthogonality ||F^T Pi F - I||_F^2: sums over features.
 
-    Barlow Twins' loss is `eigenview.objectives.barlow_twins` of all pairs of views.
+    Barlow Twins' loss is `eigenview.methods.barlow_twins` of all pairs of views.
     """
     pi = measure(weights)
     away = F - operator(weights) @ F
@@ -243,14 +245,14 @@ def descend(
         UserError as `simulate`, and for a rate at which the features grow without bound.
     """
     _check_table(F, weights, orthogonality, objective)
-    check(steps >= 0, "steps", steps, "0 or more")
+    require(steps >= 0, "steps", steps, "0 or more")
     rate = 1 / (8 + 8 * orthogonality) if rate is None else rate
     check_number("rate", rate, 0.0, strict=True)
     table = F
     with np.errstate(over="ignore", invalid="ignore"):  # reported below, in words
         for _ in range(steps):
             table = table + rate * velocity(table, weights, orthogonality, objective)
-    check(bool(np.isfinite(table).all()), "rate", rate, "a rate at which gradient descent is stable", "Leave it out.")
+    require(bool(np.isfinite(table).all()), "rate", rate, "a rate at which gradient descent is stable", "Leave it out.")
     return table
 
 
@@ -270,10 +272,10 @@ def principal_angles(
     Raises
         UserError for tables of different lengths or widths, or exact functions that are linearly dependent.
     """
-    check(learned.shape == exact.shape, "the shape of learned", learned.shape, f"that of exact, {exact.shape}")
+    require(learned.shape == exact.shape, "the shape of learned", learned.shape, f"that of exact, {exact.shape}")
     root = np.sqrt(pi)[:, None]
     basis, sizes, _ = np.linalg.svd(root * exact, full_matrices=False)
-    check(bool(sizes[-1] > 1e-10 * sizes[0]), "the smallest singular value of exact", sizes[-1], "above 0")
+    require(bool(sizes[-1] > 1e-10 * sizes[0]), "the smallest singular value of exact", sizes[-1], "above 0")
     U, s, _ = np.linalg.svd(root * learned, full_matrices=False)
     kept = U[:, np.square(s) > floor]
     cosines = np.linalg.svd(basis.T @ kept, compute_uv=False)
@@ -287,9 +289,9 @@ def _check_table(F: ndarray, weights: ndarray, orthogonality: float, objective: 
     check_graph(weights)
     n = len(weights)
     ok = F.ndim == 2 and len(F) == n and 1 <= F.shape[1] <= n
-    check(ok, "the shape of F", F.shape, f"({n} points, 1 to {n} features)")
+    require(ok, "the shape of F", F.shape, f"({n} points, 1 to {n} features)")
     bad = int((~np.isfinite(F)).sum())
-    check(bad == 0, "the number of entries of F that are not finite", bad, "0")
+    require(bad == 0, "the number of entries of F that are not finite", bad, "0")
     check_number("orthogonality", orthogonality, 0.0, strict=True)
     known = ("reformulated", "vicreg", "barlow_twins")
-    check(objective in known, "objective", objective, ", ".join(known), nearest(objective, known))
+    require(objective in known, "objective", objective, ", ".join(known), nearest(objective, known))

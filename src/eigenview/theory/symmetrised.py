@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from eigenview.errors import check
+from eigenview.errors import require
 from eigenview.theory.simulation import (
     Simulation,
     check_number,
@@ -106,7 +106,7 @@ def perturbed_start(
     The matrix is size (G + G^T) / 2, G of independent standard normal entries: size on the diagonal, size / sqrt(2)
     off it. UserError for p and s of different shapes, a negative s, or a negative size.
     """
-    check(
+    require(
         p.ndim == 1 and p.shape == s.shape, "the shapes of p and s", (p.shape, s.shape), "one number per mode in both"
     )
     check_values("s", s)

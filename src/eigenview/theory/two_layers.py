@@ -19,7 +19,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from eigenview.errors import check
+from eigenview.errors import require
 from eigenview.theory.simulation import Method, Simulation, check_number, check_symmetric, integrate
 
 assumptions = (
@@ -76,7 +76,7 @@ def singular_values(sigma1: float, sigma2: float, growth: float, t: float) -> tu
     """
     end = blow_up_time(sigma1, sigma2, growth)
     check_number("t", t, 0.0)
-    check(t < end, "t", t, f"below the blow-up at {end:.10g}")
+    require(t < end, "t", t, f"below the blow-up at {end:.10g}")
     c = (sigma1 - sigma2) * (sigma1 + sigma2)
     u = 2 * growth * c * t
     if u > 0:  # the layers' roles are alike: take the one without large exponentials
@@ -94,7 +94,7 @@ def blow_up_time(sigma1: float, sigma2: float, growth: float) -> float:
     """
     check_number("sigma1", sigma1, 0.0, strict=True)
     check_number("sigma2", sigma2, 0.0, strict=True)
-    check(math.isfinite(growth), "growth", growth, "a finite number")
+    require(math.isfinite(growth), "growth", growth, "a finite number")
     if growth <= 0:
         return math.inf
     small, large = sorted((sigma1**2, sigma2**2))
@@ -147,7 +147,7 @@ def decaying_layers(width: int, decay: float, seed: int) -> tuple[ndarray, ndarr
     Raises
         UserError for a width below 1 or a negative decay.
     """
-    check(width >= 1, "width", width, "1 or more")
+    require(width >= 1, "width", width, "1 or more")
     check_number("decay", decay, 0.0)
     generator = np.random.default_rng(seed)
     values = np.exp(-decay * np.arange(width))
@@ -167,9 +167,9 @@ def _rotation(width: int, generator: np.random.Generator) -> ndarray:
 
 
 def _check_layers(W1: ndarray, W2: ndarray) -> None:
-    check(W1.ndim == 2, "the shape of W1", W1.shape, "(hidden, inputs)")
+    require(W1.ndim == 2, "the shape of W1", W1.shape, "(hidden, inputs)")
     fits = W2.ndim == 2 and W2.shape[1] == W1.shape[0]
-    check(fits, "the shape of W2", W2.shape, f"(outputs, {W1.shape[0]}): the hidden width is that of W1")
+    require(fits, "the shape of W2", W2.shape, f"(outputs, {W1.shape[0]}): the hidden width is that of W1")
     for name, layer in (("W1", W1), ("W2", W2)):
         bad = int((~np.isfinite(layer)).sum())
-        check(bad == 0, f"the number of entries of {name} that are not finite", bad, "0")
+        require(bad == 0, f"the number of entries of {name} that are not finite", bad, "0")

@@ -31,7 +31,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from eigenview.errors import check
+from eigenview.errors import require
 from eigenview.theory.simulation import check_number
 from eigenview.theory.spectral import measure, operator
 
@@ -62,7 +62,7 @@ def energies(
     v = _variance(values, invariance, gamma, eps)
     check_number("covariance", covariance, 0.0, strict=True)
     enough = 4 * gamma * invariance * float(1 - values[-1])
-    check(variance >= enough, "variance", variance, f"{enough:.4g} or more, 4 gamma invariance (1 - the last value)")
+    require(variance >= enough, "variance", variance, f"{enough:.4g} or more, 4 gamma invariance (1 - the last value)")
     cost = invariance / (2 * covariance) * (1 - values)
     active = int((needed_covariance(values, invariance=invariance, gamma=gamma, eps=eps) < covariance).sum())
     level = (len(values) * v + cost[:active].sum()) / active
@@ -113,7 +113,7 @@ def _variance(values: ndarray, invariance: float, gamma: float, eps: float) -> f
     check_number("invariance", invariance, 0.0, strict=True)
     check_number("gamma", gamma, 0.0, strict=True)
     check_number("eps", eps, 0.0)
-    check(eps < gamma**2, "eps", eps, f"below gamma^2 = {gamma**2:g}")
+    require(eps < gamma**2, "eps", eps, f"below gamma^2 = {gamma**2:g}")
     ok = len(values) > 0 and bool(np.isfinite(values).all() and (np.diff(values) <= 0).all() and values[0] <= 1)
-    check(ok, "values", values, "one or more eigenvalues of T_M, descending, none above 1")
+    require(ok, "values", values, "one or more eigenvalues of T_M, descending, none above 1")
     return gamma**2 - eps

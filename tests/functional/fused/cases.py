@@ -12,15 +12,15 @@ from torch import Tensor
 from eigenview.functional import moments, similarity
 from eigenview.functional.fused.cross_correlation import fused_cross_correlation_terms
 from eigenview.functional.fused.energies import (
-    fused_covariance_energy,
-    fused_off_diagonal_energy,
+    fused_covariance_sq_norm,
+    fused_off_diagonal_sq_norm,
     fused_regulariser_terms,
     fused_vicreg_terms,
 )
 from eigenview.functional.fused.nt_xent import fused_nt_xent_terms
 from eigenview.functional.fused.unbiased import fused_unbiased_terms
-from eigenview.objectives import vicreg
-from eigenview.objectives.barlow_twins import cross_correlation_terms
+from eigenview.methods import vicreg
+from eigenview.methods.barlow_twins import cross_correlation_terms
 
 Terms = Callable[[Tensor], tuple[Tensor, ...]]
 
@@ -37,7 +37,7 @@ class Case:
 
 
 def _whole(z: Tensor) -> Tensor:
-    return moments.covariance_energy(z)
+    return moments.covariance_sq_norm(z)
 
 
 def _plain_vicreg(z: Tensor, gamma: float, eps: float) -> tuple[Tensor, ...]:
@@ -73,11 +73,11 @@ def _nt_xent_sizes(z: Tensor, temperature: float) -> tuple[Tensor, ...]:
 GAMMA, EPS = 1.2, 1e-4
 CASES: dict[str, Case] = {
     "covariance energy": Case(
-        lambda z: (fused_covariance_energy(z).sum(),), lambda z: (_whole(z).sum(),), lambda z: (_whole(z).sum(),)
+        lambda z: (fused_covariance_sq_norm(z).sum(),), lambda z: (_whole(z).sum(),), lambda z: (_whole(z).sum(),)
     ),
     "off-diagonal energy": Case(
-        lambda z: (fused_off_diagonal_energy(z).sum(),),
-        lambda z: (moments.off_diagonal_energy(z).sum(),),
+        lambda z: (fused_off_diagonal_sq_norm(z).sum(),),
+        lambda z: (moments.off_diagonal_sq_norm(z).sum(),),
         lambda z: (_whole(z).sum(),),
     ),
     "regulariser": Case(
@@ -92,7 +92,7 @@ CASES: dict[str, Case] = {
     ),
     "unbiased": Case(
         lambda z: _sums(*fused_unbiased_terms(z)),
-        lambda z: _sums(vicreg.invariance(z), moments.variances(z), moments.unbiased_off_diagonal_energy(z)),
+        lambda z: _sums(vicreg.invariance(z), moments.variances(z), moments.unbiased_off_diagonal_sq_norm(z)),
         lambda z: (vicreg.invariance(z), moments.variances(z).sum(), _unbiased_size(z)),
         least=4,
     ),

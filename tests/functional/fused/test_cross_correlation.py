@@ -7,22 +7,22 @@ import torch
 
 from eigenview.errors import UserError
 from eigenview.functional.fused.cross_correlation import (
-    energy_by_grams,
     fused_cross_correlation_terms,
     gram_is_cheaper,
     off_diagonal_by_correlations,
+    sq_norm_by_grams,
 )
-from eigenview.functional.moments import pair_diagonals, pair_energies, standardised
+from eigenview.functional.moments import pair_diagonals, pair_sq_norms, standardised
 from tests.draws import random, whitened
 
 
 @pytest.mark.parametrize("shape", [(2, 6, 4), (2, 4, 6), (3, 5, 5), (4, 5, 7)])
 def test_both_routes_give_the_same_energy_and_slope(shape: tuple[int, ...]) -> None:
     s = standardised(random(*shape)).requires_grad_()
-    whole = pair_energies(s).sum()
+    whole = pair_sq_norms(s).sum()
     diagonal = pair_diagonals(s).square().sum()
     slope = torch.full(shape, torch.nan, dtype=torch.float64)
-    by_grams = energy_by_grams(s.detach(), slope)
+    by_grams = sq_norm_by_grams(s.detach(), slope)
     torch.testing.assert_close(by_grams, whole.detach(), rtol=1e-12, atol=0)
     torch.testing.assert_close(slope, torch.autograd.grad(whole, s, retain_graph=True)[0], rtol=1e-11, atol=1e-12)
     slope = torch.full(shape, torch.nan, dtype=torch.float64)

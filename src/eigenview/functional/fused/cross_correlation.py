@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eigenview.errors import check
+from eigenview.errors import require
 from eigenview.functional.fused.centring import deviations
 from eigenview.functional.fused.first_order import first_order
 from eigenview.functional.fused.strips import strips
@@ -33,7 +33,7 @@ def gram_is_cheaper(views: int, samples: int, width: int) -> bool:
     return 4 * samples < 3 * (views - 1) * width
 
 
-def energy_by_grams(s: Float[Tensor, "V N D"], slope: Float[Tensor, "V N D"] | None) -> Float[Tensor, ""]:
+def sq_norm_by_grams(s: Float[Tensor, "V N D"], slope: Float[Tensor, "V N D"] | None) -> Float[Tensor, ""]:
     """Sum over pairs of ||C_ab||_F^2, in float64; `slope` is overwritten with its gradient with respect to s."""
     samples = s.shape[1]
     energy = torch.zeros((), dtype=torch.float64, device=s.device)
@@ -53,7 +53,7 @@ def energy_by_grams(s: Float[Tensor, "V N D"], slope: Float[Tensor, "V N D"] | N
 
 
 def off_diagonal_by_correlations(s: Float[Tensor, "V N D"], slope: Float[Tensor, "V N D"] | None) -> Float[Tensor, ""]:
-    """Sum over pairs of ||C_ab||_F^2 off the diagonal, in float64; `slope` as in `energy_by_grams`."""
+    """Sum over pairs of ||C_ab||_F^2 off the diagonal, in float64; `slope` as in `sq_norm_by_grams`."""
     views, samples, width = s.shape
     energy = torch.zeros((), dtype=torch.float64, device=s.device)
     if slope is not None:
@@ -86,7 +86,7 @@ class _CrossCorrelations(torch.autograd.Function):
         slope = room if is_differentiated else None
         through_gram = gram_is_cheaper(views, samples, width)
         if through_gram:
-            energy = energy_by_grams(s, slope) - diagonals.double().square().sum()
+            energy = sq_norm_by_grams(s, slope) - diagonals.double().square().sum()
         else:
             energy = off_diagonal_by_correlations(s, slope)
         along = s.mul_(slope).mean(dim=1) if slope is not None else None
@@ -159,8 +159,8 @@ def fused_cross_correlation_terms(
     Raises: UserError for fewer than 2 views or samples, and where it is differentiated twice.
     """
     views, samples = z.shape[:2]
-    check(views >= 2, "views", views, "2 or more", "One view has nothing to be correlated with.")
-    check(samples >= 2, "samples in the batch", samples, "2 or more", "Use a larger batch.")
+    require(views >= 2, "views", views, "2 or more", "One view has nothing to be correlated with.")
+    require(samples >= 2, "samples in the batch", samples, "2 or more", "Use a larger batch.")
     is_differentiated = z.requires_grad and torch.is_grad_enabled()
     diagonals, off = cast(tuple[Tensor, Tensor], _CrossCorrelations.apply(z, eps, is_differentiated))
     return (diagonals - 1).square().sum(dim=1).mean(), off

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eigenview.errors import check
+from eigenview.errors import require
 from eigenview.functional.fused.centring import about_mean_view, deviations, two_means
 from eigenview.functional.fused.first_order import first_order
 from eigenview.functional.fused.strips import blocks, gram
@@ -151,13 +151,13 @@ def _scatter(z: Tensor) -> Tensor:
 
 def statistics(z: Tensor, *, with_fourth: bool = False) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """(scatter of the views about their mean, variances (V D), off-diagonal energies (V), Q (V)) of z (V N D)."""
-    check(z.shape[-2] >= 2, "samples in the batch", z.shape[-2], "2 or more", "Use a larger batch.")
+    require(z.shape[-2] >= 2, "samples in the batch", z.shape[-2], "2 or more", "Use a larger batch.")
     is_differentiated = z.requires_grad and torch.is_grad_enabled()
     return cast(tuple[Tensor, Tensor, Tensor, Tensor], _Statistics.apply(z, is_differentiated, with_fourth))
 
 
-def fused_off_diagonal_energy(z: Float[Tensor, "*views N D"]) -> Float[Tensor, "*views"]:
-    """sum over i != j of Cov(z)_ij^2, as `moments.off_diagonal_energy`; differentiable once.
+def fused_off_diagonal_sq_norm(z: Float[Tensor, "*views N D"]) -> Float[Tensor, "*views"]:
+    """sum over i != j of Cov(z)_ij^2, as `moments.off_diagonal_sq_norm`; differentiable once.
 
     For N < D a difference, which may come out below zero by rounding (relative 1e-7 of the whole energy in float32);
     for N >= D a sum of squares, where the plain form has the difference too.
@@ -167,8 +167,8 @@ def fused_off_diagonal_energy(z: Float[Tensor, "*views N D"]) -> Float[Tensor, "
     return statistics(z.reshape(-1, *z.shape[-2:]))[2].reshape(z.shape[:-2])
 
 
-def fused_covariance_energy(z: Float[Tensor, "*views N D"]) -> Float[Tensor, "*views"]:
-    """||Cov(z)||_F^2, as `moments.covariance_energy`; differentiable once.
+def fused_covariance_sq_norm(z: Float[Tensor, "*views N D"]) -> Float[Tensor, "*views"]:
+    """||Cov(z)||_F^2, as `moments.covariance_sq_norm`; differentiable once.
 
     Raises: UserError for fewer than 2 samples, and where it is differentiated twice.
     """
@@ -203,7 +203,7 @@ def fused_vicreg_terms(
     Raises: UserError for fewer than 2 views or samples, and where it is differentiated twice.
     """
     views, samples, width = z.shape
-    check(views >= 2, "views", views, "2 or more", "One view has nothing to agree with.")
+    require(views >= 2, "views", views, "2 or more", "One view has nothing to agree with.")
     scatter, variances, energies, _ = statistics(z)
     # the mean over pairs of the squared difference is 2 / (V - 1) times the squared distance to the mean view
     invariance = scatter * (2 / (views - 1) / (samples * width))

@@ -22,7 +22,7 @@ class _Refuse(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         raise UserError(
             f"{ctx.name} is differentiated twice; allowed: once, because its gradient is kept as numbers. "
-            "Use the plain form in eigenview.functional or eigenview.objectives, which has every derivative."
+            "Use the plain form in eigenview.functional or eigenview.methods, which has every derivative."
         )
 
 

@@ -20,7 +20,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eigenview.errors import check
+from eigenview.errors import require
 from eigenview.functional.fused.first_order import first_order
 from eigenview.functional.fused.strips import strips
 from eigenview.functional.similarity import inverse_length
@@ -155,9 +155,9 @@ def fused_nt_xent_terms(
     differentiated twice.
     """
     views, samples = z.shape[:2]
-    check(views >= 2, "views", views, "2 or more", "One view has no positive.")
-    check(samples >= 2, "samples in the batch", samples, "2 or more", "Use a larger batch.")
-    check(temperature > 0, "temperature", temperature, "above 0")
-    check(positives in ("outside", "inside"), "positives", positives, "outside, inside")
+    require(views >= 2, "views", views, "2 or more", "One view has no positive.")
+    require(samples >= 2, "samples in the batch", samples, "2 or more", "Use a larger batch.")
+    require(temperature > 0, "temperature", temperature, "above 0")
+    require(positives in ("outside", "inside"), "positives", positives, "outside, inside")
     is_differentiated = z.requires_grad and torch.is_grad_enabled()
     return cast(tuple[Tensor, Tensor], _NTXent.apply(z, temperature, positives == "inside", is_differentiated))

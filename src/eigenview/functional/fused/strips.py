@@ -35,7 +35,7 @@ def blocks(count: int, across: int, device: torch.device, least: int = 256) -> I
         yield slice(start, min(start + length, count))
 
 
-def symmetric_energy(strip: Float[Tensor, "r c"], own: Float[Tensor, "r r"]) -> Float[Tensor, ""]:
+def symmetric_sq_norm(strip: Float[Tensor, "r c"], own: Float[Tensor, "r r"]) -> Float[Tensor, ""]:
     """What a strip on and above the diagonal adds to ||M||_F^2: right of its diagonal block each entry counts twice.
 
     In float64, so that adding strips, and subtracting a diagonal's energy, rounds nothing more.
@@ -59,7 +59,7 @@ def gram(
         own, right = strip[:, : stop - start], strip[:, stop - start :]
         if not keep_diagonal:
             own.diagonal().zero_()
-        energy += symmetric_energy(strip, own)
+        energy += symmetric_sq_norm(strip, own)
         if whole is not None:
             whole[start:stop, start:] = strip
             whole[stop:, start:stop] = right.mT

@@ -4,7 +4,7 @@
     Q = sum over i != j of Q_ij = 1/(N-1) sum_a (|y_a|^4 - sum_j y_aj^4),  dQ/dy_aj = 4/(N-1) y_aj (|y_a|^2 - y_aj^2)
 
 all from `energies.py`. The gradient of Q has columns with a mean, which centring takes out. Equal to
-`moments.unbiased_off_diagonal_energy`, which has the source.
+`moments.unbiased_off_diagonal_sq_norm`, which has the source.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 from jaxtyping import Float
 from torch import Tensor
 
-from eigenview.errors import check
+from eigenview.errors import require
 from eigenview.functional.fused.energies import statistics
 
 
@@ -26,8 +26,8 @@ def fused_unbiased_terms(
     Raises: UserError for fewer than 2 views or 4 samples, and where it is differentiated twice.
     """
     views, samples, width = z.shape
-    check(views >= 2, "views", views, "2 or more", "One view has nothing to agree with.")
-    check(samples >= 4, "samples in the batch", samples, "4 or more", "Use a larger batch.")
+    require(views >= 2, "views", views, "2 or more", "One view has nothing to agree with.")
+    require(samples >= 4, "samples in the batch", samples, "4 or more", "Use a larger batch.")
     scatter, variances, energies, fourth = statistics(z, with_fourth=True)
     invariance = scatter * (2 / (views - 1) / (samples * width))
     n = samples

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eigenview.errors import check
+from eigenview.errors import require
 from eigenview.functional.fused.centring import deviations, two_means
 from eigenview.functional.fused.cross_correlation import columns
 from eigenview.functional.fused.first_order import first_order
@@ -149,7 +149,7 @@ def sharded_cross_correlation_terms(
     Raises: UserError for fewer than 2 views or 2 samples over all processes, and where it is differentiated twice.
     """
     views, count = z.shape[0], z.shape[1] * processes.size
-    check(views >= 2, "views", views, "2 or more", "One view has nothing to be correlated with.")
-    check(count >= 2, "samples in the batch", count, "2 or more", "Use a larger batch.")
+    require(views >= 2, "views", views, "2 or more", "One view has nothing to be correlated with.")
+    require(count >= 2, "samples in the batch", count, "2 or more", "Use a larger batch.")
     diagonals, off = cast(tuple[Tensor, Tensor], _ShardedCorrelations.apply(z, eps, processes))
     return (diagonals - 1).square().sum(dim=1).mean(), off

@@ -18,7 +18,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eigenview.errors import check
+from eigenview.errors import require
 from eigenview.functional.fused.centring import about_mean_view, deviations, two_means
 from eigenview.functional.fused.energies import hinge
 from eigenview.functional.fused.first_order import first_order
@@ -148,8 +148,8 @@ def sharded_vicreg_terms(
     """
     views, own, width = z.shape
     count = own * processes.size
-    check(views >= 2, "views", views, "2 or more", "One view has nothing to agree with.")
-    check(count >= 2, "samples in the batch", count, "2 or more", "Use a larger batch.")
+    require(views >= 2, "views", views, "2 or more", "One view has nothing to agree with.")
+    require(count >= 2, "samples in the batch", count, "2 or more", "Use a larger batch.")
     way = cheapest(views, own, width, processes.size, views * symmetric_size(width))
     if way == "columns":
         found = _ColumnStatistics.apply(z, processes)

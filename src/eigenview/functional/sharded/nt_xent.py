@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from eigenview.errors import check
+from eigenview.errors import require
 from eigenview.functional.fused.first_order import first_order
 from eigenview.functional.fused.nt_xent import inside_shares
 from eigenview.functional.fused.strips import strips
@@ -99,9 +99,9 @@ def sharded_nt_xent_terms(
     positives, and where it is differentiated twice.
     """
     views, count = z.shape[0], z.shape[1] * processes.size
-    check(views >= 2, "views", views, "2 or more", "One view has no positive.")
-    check(count >= 2, "samples in the batch", count, "2 or more", "Use a larger batch.")
-    check(temperature > 0, "temperature", temperature, "above 0")
-    check(positives in ("outside", "inside"), "positives", positives, "outside, inside")
+    require(views >= 2, "views", views, "2 or more", "One view has no positive.")
+    require(count >= 2, "samples in the batch", count, "2 or more", "Use a larger batch.")
+    require(temperature > 0, "temperature", temperature, "above 0")
+    require(positives in ("outside", "inside"), "positives", positives, "outside, inside")
     terms = _ShardedNTXent.apply(z, temperature, positives == "inside", processes)
     return cast(tuple[Tensor, Tensor], terms)

@@ -1,0 +1,101 @@
+"""Start here: what the user typed -> images. The two entry points of this package."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from rich.console import Console
+
+from eigenview.config import LoaderConfig
+from eigenview.data.images import ImageSet, Split
+from eigenview.data.pixels.decode import READABLE, SUFFIXES
+from eigenview.data.sources.arrays import ArrayFile
+from eigenview.data.sources.builtin import Digits, find_on_disk
+from eigenview.data.sources.files import Folder
+from eigenview.data.sources.hugging_face import find_hugging_face
+from eigenview.data.sources.packs import find_pack
+from eigenview.data.sources.shards import find_shards
+from eigenview.data.sources.source import Request, Source
+from eigenview.data.splitting import split_set
+from eigenview.errors import UserError, nearest
+
+BUILT_IN = ("digits",)
+
+
+def load_images(
+    spec: str,
+    *,
+    size: int | None = None,
+    source_size: int | None = None,
+    loader: LoaderConfig = LoaderConfig(),
+    split: Split = "train",
+    console: Console | None = None,
+) -> ImageSet:
+    """The images that `spec` names: digits, a folder, an image, a .npy/.npz, .tar shards, a pack, a
+    torchvision set, or (hf:) a Hugging Face data set.
+
+    size: side of the views in pixels; default: chosen from the data. source_size: side of the stored squares they are
+    cut from; default: `size`, or 8/7 of it where the originals are larger. split: "train" is everything that may be
+    trained on, never the test images of data that have a split; "all" is every image. console: where a progress bar
+    appears once two seconds have passed (default: standard error).
+
+    Raises UserError for whatever the user can mend: nothing there, nothing readable, more than half unreadable, an
+    array of another type or shape, a damaged file, a full disk.
+    """
+    request = Request(size=size, source_size=source_size, loader=loader, console=console)
+    return find_source(spec).load(split, request)
+
+
+def load_probe_sets(
+    spec: str,
+    *,
+    size: int,
+    source_size: int | None = None,
+    loader: LoaderConfig = LoaderConfig(),
+    seed: int = 0,
+    console: Console | None = None,
+) -> tuple[ImageSet, ImageSet] | None:
+    """Labelled training and test images for the probes, with the same classes in the same order; None without labels.
+
+    A source that has labelled training and test images gives those. Any other labelled source is split 80/20 within
+    each class, by `seed`; both sets say so in their notes. Sides as in `load_images`.
+
+    Raises UserError as `load_images`, and for test classes without training images or fewer than two classes of two.
+    """
+    request = Request(size=size, source_size=source_size, loader=loader, console=console)
+    source = find_source(spec)
+    pair = source.labelled_pair(request)
+    return split_set(source.load("train", request), seed) if pair is None else pair
+
+
+def find_source(spec: str) -> Source:
+    """What `spec` names. A path that exists comes before a built-in name. Raises UserError for neither."""
+    if not spec.strip():  # to Path the current folder, to a person a shell variable that is not set
+        raise UserError("the images are named by an empty text. Give a folder, or . for the current one.")
+    path = Path(spec).expanduser()
+    if path.is_dir():
+        return find_pack(path) or find_on_disk(path) or find_shards(spec) or Folder(path)
+    hugging_face = None if path.exists() else find_hugging_face(spec)
+    if hugging_face is not None:
+        return hugging_face
+    shards = find_shards(spec)
+    if shards is not None:
+        return shards
+    if path.is_file():
+        if path.suffix.lower() in (".npy", ".npz"):
+            return ArrayFile(path)
+        if path.suffix.lower() in SUFFIXES:
+            return Folder(path)
+        raise UserError(
+            f"{spec} is a file eigenview cannot take images from. Give a folder (unpack an archive first), "
+            f"a .npy or .npz array, .tar shards, or an image ({READABLE})."
+        )
+    if spec in BUILT_IN:
+        return Digits()
+    looks_like_path = os.sep in spec or "/" in spec or bool(path.suffix)
+    hint = "" if looks_like_path else nearest(spec, BUILT_IN)
+    raise UserError(
+        f"{spec!r} is neither a path that exists nor a built-in set ({', '.join(BUILT_IN)}). "
+        + (hint or "Check the path: a folder of images, a .npy or .npz array, or a torchvision set on disk.")
+    )

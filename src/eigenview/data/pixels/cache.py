@@ -1,0 +1,226 @@
+"""Decoded sets as memory-mapped uint8 arrays: in the user's cache folder, or wherever a pack is being made.
+
+An entry is named after the place of the images and a fingerprint of their list (names, bytes, times) and of the
+decoder, so it is never stale; the entry of an earlier list of the same place is deleted. Pixels are written front to
+back and renamed at the end, then described by a small JSON file; an entry whose files disagree is built anew. Nothing
+here is precious: the folder can be deleted at any time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+
+from eigenview.data.pixels.decode import DECODE_VERSION
+from eigenview.data.pixels.parallel import Rows
+from eigenview.errors import UserError
+
+WAYS_OUT = (
+    "Free space, set EIGENVIEW_CACHE to another folder, or use pretrain's --loader.cache-gb 0 (decodes at each step)."
+)
+ABANDONED_SECONDS = 3600.0
+_CHECKED_ROWS = 64
+HEADER_BYTES = 128
+"""Where the pixels begin in a file of `write_rows`."""
+
+
+def cache_folder() -> Path:
+    """$EIGENVIEW_CACHE, else eigenview/ in $XDG_CACHE_HOME, else ~/.cache/eigenview."""
+    if own := os.environ.get("EIGENVIEW_CACHE"):
+        return Path(own).expanduser()
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eigenview"
+
+
+@dataclass(frozen=True)
+class CacheDir:
+    """A folder where decoded images are kept, how messages call it, and what to do when it cannot be written to."""
+
+    folder: Path
+    called: str
+    ways_out: str
+
+
+def user_cache() -> CacheDir:
+    """Where decoded images are kept from one run to the next."""
+    folder = cache_folder()
+    return CacheDir(folder, f"cache {folder}", WAYS_OUT)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What a shelf holds, or will hold, of one list of images."""
+
+    place: str
+    version: str
+    shelf: CacheDir
+
+    @staticmethod
+    def of(
+        place: Path, listing: Iterable[tuple[str, int, int]], what: str = "", *, shelf: CacheDir | None = None
+    ) -> Entry:
+        """The entry of the files `listing` (name, bytes, time in ns) below `place`; `what`: a part of these files.
+
+        shelf: default the user's cache.
+        """
+        digest = hashlib.sha256(f"{DECODE_VERSION}\0".encode())
+        for name, size, modified in listing:
+            digest.update(os.fsencode(name) + f"\0{size}\0{modified}\0".encode())
+        where = hashlib.sha256(os.fsencode(place.resolve()) + b"\0" + os.fsencode(what))
+        return Entry(where.hexdigest()[:12], digest.hexdigest()[:20], shelf or user_cache())
+
+    def _file(self, kind: str) -> Path:
+        return self.shelf.folder / f"{self.place}-{self.version}.{kind}"
+
+    def sides(self) -> Rows | None:
+        """The short sides kept by `keep_sides`, or None."""
+        kept = _read(self._file("sides.json"))
+        try:
+            return None if kept is None else (np.array(kept["sides"], np.int64), _positions(kept["broken"]))
+        except (KeyError, TypeError, ValueError):
+            return None
+
+    def keep_sides(self, sides: np.ndarray, broken: dict[int, str]) -> None:
+        """Remember the headers' answer: int64 (n,) short sides, and why at positions that have none."""
+        self._forget_earlier()
+        content = json.dumps({"sides": sides.tolist(), "broken": broken}).encode()
+        with atomic_write(self._file("sides.json"), self.shelf) as file:
+            file.write(content)
+
+    def pixels(self, side: int) -> Rows | None:
+        """uint8 (n, 3, side, side), memory-mapped, and the reasons of files left out; None if not kept or damaged."""
+        card = _read(self._file(f"{side}.json"))
+        try:
+            rows = None if card is None else map_rows(self._file(f"{side}.npy"), side, card["rows"], card["crc"])
+            return None if card is None or rows is None else (rows, _positions(card["broken"]))
+        except (KeyError, TypeError, ValueError):
+            return None  # missing or damaged: the same to the caller, who builds it
+
+    def keep_pixels(self, side: int, parts: Iterable[Rows], expected: int) -> Rows:
+        """Write the images of `parts` in order, without broken ones, and return them as `pixels` does.
+
+        Raises UserError, leaving nothing behind, when the disk is full or the folder cannot be written.
+        """
+        self._forget_earlier()
+        rows, broken = write_rows(self._file(f"{side}.npy"), side, parts, expected, self.shelf)
+        card = {"rows": len(rows), "crc": sample_crc(rows), "broken": broken}
+        with atomic_write(self._file(f"{side}.json"), self.shelf) as file:
+            file.write(json.dumps(card).encode())
+        return rows, broken
+
+    def _forget_earlier(self) -> None:
+        """Delete what an earlier list of the same place left, and files of builds that were killed."""
+        for old in self.shelf.folder.glob(f"{self.place}-*"):
+            if not old.name.startswith(f"{self.place}-{self.version}."):
+                with contextlib.suppress(OSError):
+                    old.unlink()
+        for unfinished in self.shelf.folder.glob(f".{self.place}-*"):
+            with contextlib.suppress(OSError):
+                if time.time() - unfinished.stat().st_mtime > ABANDONED_SECONDS:
+                    unfinished.unlink()
+
+
+def write_rows(target: Path, side: int, parts: Iterable[Rows], expected: int, shelf: CacheDir) -> Rows:
+    """Write the images of `parts`, without broken ones, as the .npy `target`; returns them mapped, and the reasons.
+
+    The file is there whole or not at all. Raises UserError when the disk is full or `shelf` cannot be written.
+    """
+    _check_space(expected * 3 * side * side, shelf)
+    broken: dict[int, str] = {}
+    seen = 0
+    with atomic_write(target, shelf) as file:
+        # Plain writes, not a writable memory map: on a full disk a map kills the process instead of raising.
+        file.write(_header(expected, side))
+        for rows, reasons in parts:
+            broken |= {seen + i: reason for i, reason in reasons.items()}
+            seen += len(rows)
+            file.write(np.delete(rows, list(reasons), axis=0).tobytes() if reasons else rows.tobytes())
+        file.seek(0)
+        file.write(_header(seen - len(broken), side))
+    return _mapped(target, side, seen - len(broken)), broken
+
+
+def map_rows(path: Path, side: int, rows: int, crc: int) -> np.ndarray | None:
+    """uint8 (rows, 3, side, side) that `write_rows` wrote, memory-mapped; None where missing, cut or overwritten."""
+    try:
+        with path.open("rb") as file:  # the one header such a file can have is compared, not parsed
+            is_ours = rows > 0 and side > 0 and file.read(HEADER_BYTES) == _header(rows, side)
+        if not is_ours or path.stat().st_size != HEADER_BYTES + rows * 3 * side * side:
+            return None
+        mapped = _mapped(path, side, rows)
+        return mapped if sample_crc(mapped) == crc else None
+    except OSError:
+        return None
+
+
+def _mapped(path: Path, side: int, rows: int) -> np.ndarray:
+    # copy-on-write rather than read-only: torch shares the memory without a warning, the file stays as it is
+    return np.memmap(path, np.uint8, mode="c", offset=HEADER_BYTES, shape=(rows, 3, side, side))
+
+
+def _header(rows: int, side: int) -> bytes:
+    """The 128 bytes before the data of a .npy file, of one length whatever the number of rows."""
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({rows}, 3, {side}, {side}), }}"
+    return b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + text.ljust(117).encode() + b"\n"
+
+
+def sample_crc(rows: np.ndarray) -> int:
+    """Checksum of some rows, evenly spaced: enough to notice a file that was cut, zeroed or overwritten."""
+    picks = np.unique(np.linspace(0, len(rows) - 1, _CHECKED_ROWS).astype(int)) if len(rows) else []
+    return zlib.crc32(b"".join(rows[i].tobytes() for i in picks))
+
+
+def _positions(broken: dict[str, str]) -> dict[int, str]:
+    return {int(position): reason for position, reason in broken.items()}
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _check_space(needed: int, shelf: CacheDir) -> None:
+    folder = shelf.folder
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder).free
+    except OSError as error:
+        raise UserError(f"the {shelf.called} cannot be used: {error.strerror}. {shelf.ways_out}") from error
+    if free < needed:
+        raise UserError(
+            f"the decoded images need {needed / 1e9:.2f} GB in the {shelf.called}, where {free / 1e9:.2f} GB are free. "
+            f"{shelf.ways_out}"
+        )
+
+
+@contextlib.contextmanager
+def atomic_write(target: Path, shelf: CacheDir) -> Iterator[IO[bytes]]:
+    """A file that appears under its name only when it is complete and on disk."""
+    temporary = None
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+        with os.fdopen(handle, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, target)
+    except OSError as error:
+        raise UserError(f"the {shelf.called} cannot be written: {error.strerror}. {shelf.ways_out}") from error
+    finally:
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)  # gone already when the rename worked

@@ -1,0 +1,170 @@
+"""One image, a file or a piece of one -> one uint8 RGB square.
+
+Colour: grey is repeated over three channels; transparency is laid on white (what a browser shows; the colour under
+fully transparent pixels is arbitrary); CMYK is converted without its colour profile; 16-bit grey is divided by 257, so
+that 65535 becomes 255; of an animation the first frame counts. 32-bit integers and floats have no agreed white: see
+`deep_to_8_bit`. Geometry: the EXIF orientation is applied, then the centred square is resized, antialiased bicubic.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from eigenview.data.pixels.byte_ranges import Piece, as_piece, read_piece
+
+DECODE_VERSION = 1
+"""Part of every cache key: raise it when the same file would decode to other pixels."""
+
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+READABLE = "jpg, jpeg, png, webp, bmp, tif, tiff, gif"
+# Only these decoders: others that Pillow knows start programs (EPS) or are rarely meant by a file called .jpg.
+_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+
+# What Pillow's readers raise on damaged files. DecompressionBombError: an image of more than 179 million pixels;
+# NotImplementedError: a variant of a format that Pillow cannot read.
+_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, AttributeError, OverflowError)
+_DAMAGE += (struct.error, zlib.error, MemoryError, NotImplementedError, Image.DecompressionBombError)
+
+
+class Unreadable(Exception):
+    """A file that is no readable image; the text is the reason, without the path."""
+
+
+def _reason(path: str, error: BaseException) -> str:
+    if isinstance(error, Image.UnidentifiedImageError):
+        return "not an image in a format eigenview reads" if _has_content(path) else "empty file"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return (str(error) or type(error).__name__).replace("\n", " ")
+
+
+def _has_content(path: str) -> bool:
+    piece = as_piece(path)
+    if piece is not None:
+        return piece.bytes > 0
+    try:
+        return os.path.getsize(path) > 0
+    except OSError:
+        return False
+
+
+def short_side(path: str) -> int:
+    """The smaller of width and height in pixels, from the header alone. Raises Unreadable."""
+    try:
+        with Image.open(_content(path), formats=_FORMATS) as image:
+            return min(image.size)
+    except _DAMAGE as error:
+        raise Unreadable(_reason(path, error)) from error
+
+
+def decode(path: str, side: int) -> np.ndarray:
+    """The image as uint8 (3, side, side). Raises Unreadable when the file is damaged, truncated or no image."""
+    try:
+        piece = as_piece(path)
+        if piece is not None and piece.side:
+            return _stored(piece, side)
+        with Image.open(_content(path), formats=_FORMATS) as image:
+            # JPEG can decode at 1/2, 1/4, 1/8; twice the wanted side keeps the final resize's quality.
+            image.draft(None, (2 * side, 2 * side))
+            return square(to_rgb(_upright(image)), side)
+    except _DAMAGE as error:
+        raise Unreadable(_reason(path, error)) from error
+
+
+def _content(path: str) -> str | io.BytesIO:
+    piece = as_piece(path)
+    return path if piece is None else io.BytesIO(read_piece(piece))
+
+
+def _stored(piece: Piece, side: int) -> np.ndarray:
+    pixels = np.frombuffer(read_piece(piece), np.uint8).reshape(3, piece.side, piece.side)
+    if side == piece.side:
+        return pixels
+    return square(Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))), side)
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The image turned as its EXIF orientation asks; a damaged EXIF block is no reason to lose the picture."""
+    image.load()
+    try:
+        return ImageOps.exif_transpose(image)
+    except (ValueError, SyntaxError, KeyError, TypeError, struct.error, OSError):
+        return image
+
+
+def to_rgb(image: Image.Image) -> Image.Image:
+    """Any Pillow mode as 8-bit RGB, by the rules at the top of this file."""
+    if image.mode == "RGB" and "transparency" not in image.info:
+        return image
+    if image.mode.startswith(("I", "F")):
+        return Image.fromarray(deep_to_8_bit(np.asarray(image))).convert("RGB")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        layer = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+    return image.convert("RGB")
+
+
+def deep_to_8_bit(values: np.ndarray) -> np.ndarray:
+    """Grey of more than 8 bits as uint8.
+
+    16-bit integers: divided by 257 and rounded. 32-bit integers and floats, by the range the image itself uses: floats
+    within 0..1 times 255; within 0..255 as they are; within 0..65535 divided by 257; anything else is stretched from
+    its own minimum to its maximum. Raises ValueError for values that are not finite.
+    """
+    is_16_bit, is_float = values.dtype.itemsize == 2, values.dtype.kind == "f"
+    values = values.astype(np.float64)
+    low, high = float(values.min()), float(values.max())
+    if not np.isfinite(low) or not np.isfinite(high):
+        raise ValueError("holds values that are not finite")
+    if low < 0 or high > 65535:
+        values = (values - low) * (255 / max(high - low, 1e-300))
+    elif is_16_bit or high > 255:
+        values = values / 257
+    elif is_float and high <= 1:
+        values = values * 255
+    return np.rint(values).astype(np.uint8)
+
+
+def square(image: Image.Image, side: int) -> np.ndarray:
+    """The centred square of an RGB image as uint8 (3, side, side): the same as resizing the whole, then cropping."""
+    width, height = image.size
+    short = min(width, height)
+    left, top = (width - short) // 2, (height - short) // 2
+    box = (left, top, left + short, top + short)
+    if short == side:
+        image = image.crop(box) if width != height else image
+    else:
+        # reducing_gap: large pictures are first shrunk by an integer factor, to no less than three times the target
+        image = image.resize((side, side), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
+    return np.asarray(image).transpose(2, 0, 1)
+
+
+def decode_rows(paths: Sequence[str], side: int) -> tuple[np.ndarray, dict[int, str]]:
+    """uint8 (n, 3, side, side), black where a file is unreadable, and the reason at each such position."""
+    rows = np.zeros((len(paths), 3, side, side), np.uint8)
+    broken: dict[int, str] = {}
+    for i, path in enumerate(paths):
+        try:
+            rows[i] = decode(path, side)
+        except Unreadable as error:
+            broken[i] = str(error)
+    return rows, broken
+
+
+def short_sides(paths: Sequence[str]) -> tuple[np.ndarray, dict[int, str]]:
+    """int64 (n,), 0 where a header is unreadable, and the reason at each such position."""
+    sides = np.zeros(len(paths), np.int64)
+    broken: dict[int, str] = {}
+    for i, path in enumerate(paths):
+        try:
+            sides[i] = short_side(path)
+        except Unreadable as error:
+            broken[i] = str(error)
+    return sides, broken

@@ -1,0 +1,182 @@
+"""Image files as an ImageSet: headers checked, side chosen, pixels decoded once into the cache or at each reading."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from eigenview.data.images import ImageSet, Skipped, Split, printable
+from eigenview.data.pixels.cache import Entry
+from eigenview.data.pixels.decode import Unreadable, decode, decode_rows, short_side, short_sides
+from eigenview.data.pixels.image_size import choose_sizes
+from eigenview.data.pixels.parallel import Rows, map_chunks
+from eigenview.data.sources.folder import (
+    SPLITS,
+    File,
+    Listing,
+    Part,
+    choose_part,
+    nothing_found,
+    scan,
+    split_folders,
+)
+from eigenview.data.sources.source import Request
+from eigenview.data.splitting import same_classes
+from eigenview.errors import UserError
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder of images, or a single image file, as a source."""
+
+    root: Path
+
+    def load(self, split: Split, request: Request) -> ImageSet:
+        """Unreadable files are skipped and listed.
+
+        Raises UserError when there is no image file, at the first unreadable file where loader.strict asks for it, when
+        more than half are unreadable, and when the cache cannot be written.
+        """
+        if self.root.is_file():
+            status = self.root.stat()
+            file = File(self.root.name, status.st_size, status.st_mtime_ns)
+            # an entry of its own in the cache: it is not what its folder has become
+            part = Part(self.root.parent, (file,), (file.name,), what=file.name)
+            return read_part(part, self.root, self.root.stem, (), request)
+        found = self._scan()
+        part = choose_part(found, split)
+        return read_part(part, self.root, _folder_name(part.root), tuple(found.closed), request)
+
+    def labelled_pair(self, request: Request) -> tuple[ImageSet, ImageSet] | None:
+        if self.root.is_file():
+            return None
+        folders = split_folders(self._scan())
+        if "train" not in folders or len(folders) < 2:
+            return None
+        test = self.load("test", request)
+        if test.labels is None:  # as in competitions: what can be learnt about the probes lies in train/
+            return None
+        train = self.load("train", request)
+        return None if train.labels is None else same_classes(train, test)
+
+    def _scan(self) -> Listing:
+        found = scan(self.root)
+        if not found.files:
+            raise UserError(nothing_found(found))
+        return found
+
+
+def read_part(part: Part, shown: Path, name: str, closed: tuple[Skipped, ...], request: Request) -> ImageSet:
+    reader = _Reader(part, shown, request)
+    sides, broken = reader.sides()
+    sizes = choose_sizes(int(np.median(sides[sides > 0])), request.size, request.source_size)
+    pixels = None
+    if np.count_nonzero(sides) * 3 * sizes.source_size**2 <= request.loader.cache_gb * 1e9:
+        pixels, broken = reader.pixels(sizes.source_size, int(np.count_nonzero(sides)))
+    kept = [i for i in range(len(reader.paths)) if i not in broken]
+    labels, class_names, note = part.classes(kept)
+    unread = tuple(Skipped(printable(reader.paths[i]), reason) for i, reason in sorted(broken.items()))
+    return ImageSet(
+        name=printable(name),
+        pixels=pixels,
+        paths=tuple(reader.paths[i] for i in kept),
+        labels=labels,
+        class_names=class_names,
+        source_size=sizes.source_size,
+        size=sizes.size,
+        size_reason=sizes.reason,
+        side_range=(int(sides[kept].min()), int(sides[kept].max())),
+        skipped=closed + unread,
+        notes=part.notes + ((note,) if note else ()),
+    )
+
+
+def _folder_name(root: Path) -> str:
+    """The folder's name; for a split's own folder the data set's name comes first: "cifar10/train"."""
+    root = root.resolve()
+    return f"{root.parent.name}/{root.name}" if root.name.lower() in SPLITS else root.name
+
+
+class _Reader:
+    """The two passes over the files, each taken from the cache where it is known. cache_gb 0: nothing is kept."""
+
+    def __init__(self, part: Part, shown: Path, request: Request) -> None:
+        self.paths = part.paths()
+        self.shown, self.is_strict, self.console = shown, request.loader.strict, request.console
+        self.entry = Entry.of(part.root, part.files, part.what, shelf=request.shelf)
+        self.keeps = request.loader.cache_gb > 0
+
+    def sides(self) -> Rows:
+        """int64 (files,) short sides, 0 for files with an unreadable header, and their reasons."""
+        known = self.entry.sides() if self.keeps else None
+        if known is not None and not self._any_repaired(known[1], short_side):
+            return self._accept(known)
+        parts = map_chunks(short_sides, self.paths, chunk=64, title="checking images", console=self.console)
+        checked = list(self._checked(parts))
+        known = np.concatenate([sides for sides, _ in checked]), _merged(checked)
+        if self.keeps:
+            self.entry.keep_sides(*known)
+        return known
+
+    def pixels(self, side: int, expected: int) -> Rows:
+        """uint8 (readable files, 3, side, side), memory-mapped, and the reasons of all files left out."""
+        known = self.entry.pixels(side)
+        if known is not None and not self._any_repaired(known[1], lambda path: decode(path, side)):
+            return self._accept(known)
+
+        def work(paths: Sequence[str]) -> Rows:
+            return decode_rows(paths, side)
+
+        parts = map_chunks(work, self.paths, chunk=32, title="decoding images", console=self.console)
+        return self.entry.keep_pixels(side, self._checked(parts), expected)
+
+    def _any_repaired(self, broken: dict[int, str], read: Callable[[str], object]) -> bool:
+        """Whether a file that was unreadable when the cache was written can be read now (a permission, a mount)."""
+        for i in broken:
+            try:
+                read(self.paths[i])
+            except Unreadable:
+                continue
+            return True
+        return False
+
+    def _checked(self, parts: Iterator[Rows]) -> Iterator[Rows]:
+        """The same parts; raises UserError at the first unreadable file if strict, at the end if they are the most."""
+        broken: dict[int, str] = {}
+        seen = 0
+        for rows, reasons in parts:
+            broken |= {seen + i: reason for i, reason in reasons.items()}
+            seen += len(rows)
+            self._refuse(broken, is_complete=False)
+            yield rows, reasons
+        self._refuse(broken, is_complete=True)
+
+    def _accept(self, known: Rows) -> Rows:
+        self._refuse(known[1], is_complete=True)
+        return known
+
+    def _refuse(self, broken: dict[int, str], *, is_complete: bool) -> None:
+        if not broken:
+            return
+        first = [f"{printable(self.paths[i])}: {reason}" for i, reason in sorted(broken.items())[:3]]
+        if self.is_strict:
+            raise UserError(
+                f"{first[0]}. Repair or remove the file, or leave out --loader.strict (pack: --strict) to skip it."
+            )
+        if is_complete and 2 * len(broken) > len(self.paths):
+            raise UserError(
+                f"{self.shown}: {len(broken)} of {len(self.paths)} image files are unreadable ({'; '.join(first)}). "
+                "At most half may be; repair or remove them."
+            )
+
+
+def _merged(parts: list[Rows]) -> dict[int, str]:
+    merged: dict[int, str] = {}
+    start = 0
+    for rows, reasons in parts:
+        merged |= {start + i: reason for i, reason in reasons.items()}
+        start += len(rows)
+    return merged

@@ -1,0 +1,210 @@
+"""Which image files a folder holds: flat, or one subfolder per class, nested to any depth, with or without splits.
+
+Which files: every file with an image suffix, in any letter case, below the folder; symbolic links are followed; hidden
+files and folders, and other files, are ignored. Order: by path. Labels: where every image lies in a subfolder, the
+first level of subfolders names the class. Splits: a first level of train/ with test/ or val/ (or any spelling in
+SPLITS) comes before the classes; test and validation images are never trained on.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from eigenview.data.images import Skipped, Split, printable
+from eigenview.data.pixels.decode import READABLE, SUFFIXES
+from eigenview.errors import UserError
+
+SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
+SPLITS |= {"val": "val", "valid": "val", "validation": "val"}
+
+
+Label = int | str | None
+"""A label as a shard gives it; None where a sample has none."""
+
+
+Labelled = tuple[np.ndarray | None, tuple[str, ...], str | None]
+"""Labels int64 (N,), class names, and a note where there are no labels."""
+
+
+class File(NamedTuple):
+    """An image file: path below the folder, with "/"; size in bytes; time of its last change in ns."""
+
+    name: str
+    bytes: int
+    modified: int
+
+
+@dataclass
+class Listing:
+    """What a walk through a folder found."""
+
+    root: Path
+    files: list[File] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+    """Number of files that are no images, by suffix."""
+    closed: list[Skipped] = field(default_factory=list)
+    """Folders that cannot be listed."""
+
+
+def scan(root: Path) -> Listing:
+    """All image files below `root`, sorted by path."""
+    found = Listing(root)
+    # each folder with the identities of the folders above it: a link back to one of them would never end
+    open_folders: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
+    while open_folders:
+        below, above = open_folders.pop()
+        try:
+            status = os.stat(root / below)
+            identity = (status.st_dev, status.st_ino)
+            if identity in above:
+                continue
+            with os.scandir(root / below) as entries:
+                for entry in entries:
+                    if entry.name.startswith("."):
+                        continue
+                    try:
+                        if entry.is_dir():
+                            open_folders.append((f"{below}{entry.name}/", above | {identity}))
+                        else:
+                            _note(entry, below, found)
+                    except OSError as error:  # a link in a circle or behind a closed door: this entry alone is lost
+                        _note_lost(entry, below, found, error)
+        except OSError as error:
+            found.closed.append(Skipped(printable(str(root / below)), f"cannot be listed: {error.strerror}"))
+    found.files.sort()
+    return found
+
+
+def _note(entry: os.DirEntry[str], below: str, found: Listing) -> None:
+    suffix = os.path.splitext(entry.name)[1].lower()
+    if suffix not in SUFFIXES:
+        found.others[suffix or "no suffix"] += 1
+    elif entry.is_file():
+        status = entry.stat()
+        found.files.append(File(below + entry.name, status.st_size, status.st_mtime_ns))
+    elif entry.is_symlink():  # leads nowhere: listed, so that it is reported as unreadable
+        found.files.append(File(below + entry.name, 0, 0))
+    else:
+        found.others[suffix] += 1  # a pipe or a device
+
+
+def _note_lost(entry: os.DirEntry[str], below: str, found: Listing, error: OSError) -> None:
+    if os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+        found.files.append(File(below + entry.name, 0, 0))  # reported as unreadable
+    else:
+        path = printable(os.path.join(found.root, below, entry.name))
+        found.closed.append(Skipped(path, f"cannot be looked at: {error.strerror}"))
+
+
+@dataclass(frozen=True)
+class Part:
+    """The files of one split, relative to `root`; `label_names` are the same without the split's folder.
+
+    Images inside shards: `pieces` are the images and `labels` their labels, while `files` tells them apart for the
+    cache, as `what` does for choices of shards from one folder.
+    """
+
+    root: Path
+    files: tuple[File, ...]
+    label_names: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    pieces: tuple[str, ...] = ()
+    labels: tuple[Label, ...] = ()
+    what: str = ""
+
+    def paths(self) -> list[str]:
+        """What to decode, image by image."""
+        return list(self.pieces) or [os.path.join(self.root, file.name) for file in self.files]
+
+    def classes(self, kept: Sequence[int]) -> Labelled:
+        """Labels of the images `kept`, class names, and a note where there are no labels."""
+        if self.pieces:
+            return numbered_labels([self.labels[i] for i in kept])
+        return class_labels([self.label_names[i] for i in kept])
+
+
+def split_folders(found: Listing) -> dict[str, str]:
+    """{"train": folder name, "test": ..., "val": ...} where the first level consists of splits, else {}.
+
+    That is: train/ beside test/ or val/; or no image outside folders named like splits (test/ alone, say).
+    """
+    tops = Counter(file.name.partition("/")[0] if "/" in file.name else "" for file in found.files)
+    named = {SPLITS[top.lower()]: top for top in sorted(tops, reverse=True) if top.lower() in SPLITS}
+    has_both = "train" in named and len(named) > 1
+    return named if has_both or len(named) == len(tops) else {}
+
+
+def choose_part(found: Listing, split: Split) -> Part:
+    """The files of `split`: "train" is everything that may be trained on, "all" is every image."""
+    folders = split_folders(found)
+    names = tuple(file.name for file in found.files)
+    if not folders or split == "all":
+        inside = tuple(folder + "/" for folder in folders.values())
+        label_names = tuple(name.partition("/")[2] if name.startswith(inside) else name for name in names)
+        return Part(found.root, tuple(found.files), label_names if folders else names)
+    if split == "train":
+        kind = "train" if "train" in folders else "val" if "val" in folders else "test"
+    elif kinds := [kind for kind in ("test", "val") if kind in folders]:
+        # as in competitions: of an unlabelled test/ nothing can be learnt about the probes, of val/ beside it much
+        inside = {kind: folders[kind] + "/" for kind in kinds}
+        labelled = [
+            k for k in kinds if class_labels([n.removeprefix(inside[k]) for n in names if n.startswith(inside[k])])[1]
+        ]
+        kind = (labelled or kinds)[0]
+    else:
+        raise UserError(f"{found.root} has no test/ or val/ folder; add one, or give a folder without splits.")
+    prefix = folders[kind] + "/"
+    files = tuple(f._replace(name=f.name.removeprefix(prefix)) for f in found.files if f.name.startswith(prefix))
+    notes: tuple[str, ...] = ()
+    if len(files) < len(names):
+        notes = (f"{len(files):,} images of {prefix} are used, {len(names) - len(files):,} outside it are left alone",)
+    return Part(found.root / folders[kind], files, tuple(file.name for file in files), notes)
+
+
+def numbered_labels(labels: Sequence[Label]) -> Labelled:
+    """Labels int64 (N,) from labels of any value; classes in the order of the numbers, or of the texts."""
+    known = [label for label in labels if label is not None]
+    if not known:
+        return None, (), None
+    if len(known) < len(labels):
+        return None, (), f"no labels: {len(labels) - len(known)} of {len(labels)} samples have none"
+    is_numeric = all(isinstance(label, int) for label in known)
+    classes = sorted(set(known), key=int) if is_numeric else sorted({str(label) for label in known})
+    if len(classes) < 2:
+        return None, (), f"no labels: all samples are of one class, {printable(str(classes[0]))}"
+    number = {name: i for i, name in enumerate(classes)}
+    rows = [number[label if is_numeric else str(label)] for label in known]
+    return np.array(rows, np.int64), tuple(printable(str(name)) for name in classes), None
+
+
+def class_labels(names: Sequence[str]) -> Labelled:
+    """Labels int64 (N,) from the first folder of each name, the class names, and a note where there are no labels."""
+    tops = [name.partition("/")[0] if "/" in name else None for name in names]
+    classes = sorted({top for top in tops if top is not None})
+    outside = tops.count(None)
+    if outside == len(tops):
+        return None, (), None
+    if outside:
+        return None, (), f"no labels: {outside} of {len(tops)} images lie outside the class folders"
+    if len(classes) < 2:
+        return None, (), f"no labels: all images lie in one folder, {printable(classes[0])}/"
+    number = {name: i for i, name in enumerate(classes)}
+    return np.array([number[str(top)] for top in tops], np.int64), tuple(printable(name) for name in classes), None
+
+
+def nothing_found(found: Listing) -> str:
+    """The message for a folder that holds no image file."""
+    looked = found.others.total()
+    if not looked:
+        detail = f"{found.closed[0].path} {found.closed[0].reason}" if found.closed else "it is empty"
+    else:
+        kinds = ", ".join(f"{number} {suffix}" for suffix, number in found.others.most_common(4))
+        detail = f"it holds {looked} other files ({kinds})"
+    return f"{found.root} holds no images: {detail}. Image files are {READABLE}."

@@ -1,0 +1,289 @@
+"""Hugging Face data sets: Arrow files read in place, Parquet and image folders through `datasets`, or a stream.
+
+    hf:PATH_OR_NAME[?split=NAME&image=COLUMN&label=COLUMN&config=NAME&streaming=1&buffer=ROWS]
+
+PATH is a folder that `save_to_disk` wrote, or one of Parquet, Arrow or image files as `load_dataset` reads them; NAME
+is OWNER/NAME on the Hub. Defaults: split "train" to train on, "test" or "validation" to test on; the only image column;
+the label of column "label", or of the only column of class labels; a buffer of 4,096 rows.
+
+Map style: every image is found in its Arrow file once, by offset, and read there in any order, as an image in a shard
+is (shards.py); order and resuming are those of a folder. `datasets` first writes Parquet out as Arrow, in its cache.
+Streaming: nothing is written out; see streams.py.
+
+No stranger's code is run: trust_remote_code is never passed, `datasets` below 4, which still had loading scripts, is
+refused, and so is every reader of `datasets` but those of Parquet, Arrow and image files. Images are decoded by
+decode.py. Where a row has a path instead of an image, only a regular local file is read.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import json
+import re
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+from urllib.parse import parse_qsl
+
+from rich.console import Console
+
+from eigenview.data.images import ImageSet, Split, printable
+from eigenview.data.sources.files import read_part
+from eigenview.data.sources.folder import SPLITS, Part
+from eigenview.data.sources.hugging_face_rows import Columns, choose_columns, indexed, stamped
+from eigenview.data.sources.source import Request
+from eigenview.data.sources.streams import Origin, Sample, Stream, empty, load_stream
+from eigenview.data.splitting import same_classes
+from eigenview.errors import UserError, nearest, require
+
+PREFIX = "hf:"
+OPTIONS = ("split", "image", "label", "config", "streaming", "buffer")
+_INSTALL = "uv sync --extra hf, or pip install 'eigenview[hf]'"
+
+
+@dataclass(frozen=True)
+class HuggingFace:
+    """A data set of the Hugging Face library as a source of images."""
+
+    spec: str
+    place: str
+    """A folder, or OWNER/NAME on the Hub."""
+    split: str | None = None
+    image: str | None = None
+    label: str | None = None
+    config: str | None = None
+    is_streaming: bool = False
+    buffer: int = 4096
+
+    def load(self, split: Split, request: Request) -> ImageSet:
+        """Rows whose image cannot be decoded are skipped and listed.
+
+        Raises UserError where `datasets` is missing or cannot read the data, for an unknown split or column, a column
+        without images, an empty split, and as a folder does for images that cannot be decoded.
+        """
+        console = request.console or Console(stderr=True)
+        with _told(self.spec), _quiet(), console.status(f"opening {printable(self.spec)}"):
+            opened = _opened(self)
+            names = self._chosen(tuple(opened), split)
+            tables = [opened[name]() for name in names]
+            columns = choose_columns(tables[0].data.features or {}, self.image, self.label, self.spec)
+        suffix = f"/{names[0]}" if len(names) < len(opened) else ""
+        return (self._streamed if self.is_streaming else self._mapped)(tables, columns, suffix, request)
+
+    def labelled_pair(self, request: Request) -> tuple[ImageSet, ImageSet] | None:
+        if self.split is not None:
+            return None
+        with _told(self.spec), _quiet():
+            kinds = _kinds(tuple(_opened(self)))
+        if "train" not in kinds or len(kinds) < 2:
+            return None
+        test = self.load("test", request)
+        if test.labels is None:
+            return None
+        train = self.load("train", request)
+        return None if train.labels is None else same_classes(train, test)
+
+    def _chosen(self, names: tuple[str, ...], split: Split) -> tuple[str, ...]:
+        """The names of the splits that make up `split`."""
+        if self.split is not None:
+            way_out = nearest(self.split, names)
+            require(self.split in names, f"{self.spec}: split", self.split, ", ".join(names), way_out)
+            names = (self.split,)
+        kinds = _kinds(names)
+        if split == "test" and self.split is None:
+            test = kinds.get("test") or kinds.get("val")
+            if test is not None:
+                return (test,)
+        if split == "test":
+            raise UserError(f"{self.spec} has no test images of its own; give others with --probe-data.")
+        if split == "all" or len(names) == 1:
+            return names
+        if "train" in kinds:
+            return (kinds["train"],)
+        raise UserError(f"{self.spec} has the splits {', '.join(names)}; name one to train on: split={names[0]}.")
+
+    def _mapped(self, tables: list[_Table], columns: Columns, suffix: str, request: Request) -> ImageSet:
+        with _told(self.spec):
+            rows = [row for table in tables for file in table.files for row in indexed(file, columns)]
+        if len(rows) != sum(len(table.data) for table in tables):
+            raise UserError(f"{self.spec} is a selection from its files; save it again with save_to_disk.")
+        if not rows:
+            raise empty(self.spec)
+        part = Part(
+            root=Path(self.place),
+            files=tuple(row.file for row in rows),
+            label_names=(),
+            notes=columns.notes,
+            pieces=tuple(row.path for row in rows),
+            labels=tuple(row.label for row in rows),
+            what=f"{PREFIX}{columns.image}{suffix}",
+        )
+        return read_part(part, Path(self.spec), f"{Path(self.place).name}{suffix}", (), request)
+
+    def _streamed(self, tables: list[_Table], columns: Columns, suffix: str, request: Request) -> ImageSet:
+        datasets = _library()
+        origin = Origin(
+            spec=self.spec,
+            name=f"{Path(self.place).name}{suffix}",
+            place=Path(self.place),
+            files=tuple(stamped(file) for table in tables for file in table.files),
+            what=f"{PREFIX}stream {columns.image} {columns.label}{suffix}",
+            notes=columns.notes,
+        )
+        with _told(self.spec):
+            rows = datasets.concatenate_datasets([table.data.select_columns(columns.names()) for table in tables])
+            rows = rows.with_format("arrow")  # images as they are stored: they are decoded by decode.py
+
+        def samples_from(row: int) -> Iterator[Sample]:
+            # IterableDataset.skip would be shorter, but in datasets 4.8.5 it goes on at a wrong row
+            seen = 0
+            with _told(self.spec):
+                for batch in rows.iter(batch_size=256):
+                    if seen + len(batch) > row:
+                        yield from map(columns.sample, batch.slice(max(row - seen, 0)).to_pylist())
+                    seen += len(batch)
+
+        return load_stream(Stream(origin, samples_from), self.buffer, request)
+
+
+def find_hugging_face(spec: str) -> HuggingFace | None:
+    """The data set that `spec` names, or None where it does not begin with hf:. Raises UserError for a bad option."""
+    if not spec.startswith(PREFIX):
+        return None
+    place, _, query = spec.removeprefix(PREFIX).partition("?")
+    given: dict[str, str] = {}
+    for name, value in parse_qsl(query, keep_blank_values=True):
+        require(name in OPTIONS, f"{spec}: option", name, ", ".join(OPTIONS), nearest(name, OPTIONS))
+        require(name not in given and value != "", f"{spec}: {name}", value, "one value that is not empty")
+        given[name] = value
+    streaming, buffer = given.pop("streaming", "0"), given.pop("buffer", "4096")
+    require(streaming in ("0", "1"), f"{spec}: streaming", streaming, "0 or 1")
+    require(buffer.isascii() and buffer.isdigit() and int(buffer) > 0, f"{spec}: buffer", buffer, "rows, 1 or more")
+    path = Path(place).expanduser()
+    if place and path.is_dir():
+        place = str(path.resolve())
+    elif not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", place):
+        raise UserError(
+            f"{spec}: {place!r} is neither a folder that exists nor OWNER/NAME of a data set on the Hub. "
+            "Write hf:FOLDER, where save_to_disk wrote one or Parquet files lie, or hf:OWNER/NAME."
+        )
+    return HuggingFace(spec, place, is_streaming=streaming == "1", buffer=int(buffer), **given)
+
+
+def _library() -> Any:
+    """The module `datasets`. Raises UserError where it is missing, or so old that it runs loading scripts."""
+    try:
+        import datasets  # some seconds, and only wanted here
+    except ImportError as error:
+        raise UserError(f"hf: needs the package datasets ({error}): {_INSTALL}.") from error
+    version = datasets.__version__
+    require(int(version.split(".")[0]) >= 4, "the version of datasets", version, "4 or newer", f"Run {_INSTALL}.")
+    return datasets
+
+
+@contextlib.contextmanager
+def _told(spec: str) -> Iterator[None]:
+    """What `datasets` and pyarrow raise about the data, as a UserError in one line."""
+    datasets = _library()
+    import pyarrow as pa
+
+    known = (OSError, ValueError, TypeError, LookupError, RuntimeError, pa.ArrowException)
+    try:
+        yield
+    except UserError:
+        raise
+    except (*known, datasets.exceptions.DatasetsError) as error:
+        lines = str(error.__cause__ or error).strip().splitlines()
+        reason = lines[0].rstrip(".") if lines else type(error).__name__
+        raise UserError(
+            f"{spec} cannot be read by datasets {datasets.__version__}: {reason}. "
+            "It takes folders of save_to_disk, Parquet, Arrow or image files, and names on the Hub."
+        ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the library's log lines and progress bars: errors are told once, by us."""
+    datasets = _library()
+    verbosity, had_bars = datasets.logging.get_verbosity(), not datasets.are_progress_bars_disabled()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        datasets.logging.set_verbosity(datasets.logging.CRITICAL)
+        datasets.disable_progress_bars()
+        try:
+            yield
+        finally:
+            datasets.logging.set_verbosity(verbosity)
+            if had_bars:
+                datasets.enable_progress_bars()
+
+
+class _Table(NamedTuple):
+    """A split as `datasets` gives it."""
+
+    data: Any
+    """datasets.Dataset, or datasets.IterableDataset for streaming."""
+    files: tuple[str, ...]
+    """The files it comes from."""
+
+
+def _opened(source: HuggingFace) -> dict[str, Callable[[], _Table]]:
+    """By name, each split of the data set, read when called."""
+    place = Path(source.place)
+    if (place / "dataset_dict.json").is_file():
+        names = json.loads((place / "dataset_dict.json").read_bytes())["splits"]
+        return {str(name): functools.partial(_saved, source, place / str(name)) for name in names}
+    if (place / "state.json").is_file() and (place / "dataset_info.json").is_file():
+        name = json.loads((place / "state.json").read_bytes()).get("_split") or "train"
+        return {str(name): functools.partial(_saved, source, place)}
+    return _built(source)
+
+
+def _saved(source: HuggingFace, folder: Path) -> _Table:
+    """What save_to_disk wrote into `folder`."""
+    if not json.loads((folder / "state.json").read_bytes())["_data_files"]:
+        raise empty(source.spec)  # datasets cannot open it
+    data = _library().load_from_disk(str(folder), keep_in_memory=False)
+    files = tuple(each["filename"] for each in data.cache_files)
+    return _Table(data.to_iterable_dataset() if source.is_streaming else data, files)
+
+
+def _built(source: HuggingFace) -> dict[str, Callable[[], _Table]]:
+    """What load_dataset reads, by its readers of Parquet, Arrow and image files alone."""
+    from datasets.packaged_modules.arrow.arrow import Arrow
+    from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
+    from datasets.packaged_modules.parquet.parquet import Parquet
+
+    builder = _library().load_dataset_builder(source.place, source.config)
+    if not isinstance(builder, Arrow | ImageFolder | Parquet):
+        kind = type(builder).__mro__[1].__name__
+        raise UserError(
+            f"{source.spec} would be read by the reader {kind}; only those of Parquet, Arrow and image files are used. "
+            "Save it with save_to_disk, or give a folder of images or .tar shards without hf:."
+        )
+    return _splits_of(builder, source)
+
+
+def _splits_of(builder: Any, source: HuggingFace) -> dict[str, Callable[[], _Table]]:
+    sources = {str(name): tuple(files) for name, files in (builder.config.data_files or {}).items()}
+    if source.is_streaming:
+        return {
+            name: lambda name=name: _Table(builder.as_streaming_dataset(split=name), sources[name]) for name in sources
+        }
+    builder.download_and_prepare()
+
+    def prepared(name: str) -> _Table:
+        if not builder.info.splits[name].num_examples:
+            raise empty(source.spec)  # datasets cannot open it
+        data = builder.as_dataset(split=name)
+        return _Table(data, tuple(each["filename"] for each in data.cache_files))
+
+    return {name: functools.partial(prepared, name) for name in builder.info.splits}
+
+
+def _kinds(names: tuple[str, ...]) -> dict[str, str]:
+    """{"train": name, "test": ..., "val": ...} of the splits that are called so, in any spelling of folder.SPLITS."""
+    return {SPLITS[name.lower()]: name for name in sorted(names, reverse=True) if name.lower() in SPLITS}

@@ -1,0 +1,212 @@
+"""Decode any source once into a pack (packs.py says what that is): the work of `eigenview pack`."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import glob
+import io
+import json
+import math
+import os
+import shlex
+import shutil
+import tempfile
+import time
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tyro
+from rich.console import Console
+
+from eigenview.config import LoaderConfig
+from eigenview.data.images import ImageSet, Skipped, printable
+from eigenview.data.load import find_source
+from eigenview.data.pixels.cache import ABANDONED_SECONDS, HEADER_BYTES, CacheDir, atomic_write, sample_crc, write_rows
+from eigenview.data.pixels.image_size import Sizes
+from eigenview.data.pixels.parallel import Rows, map_chunks
+from eigenview.data.sources.packs import MANIFEST, Card, PartCard, labels_file, pixels_file
+from eigenview.data.sources.source import Request
+from eigenview.errors import UserError, require
+from eigenview.runfiles import set_name
+
+WAYS_OUT = "Free space, or choose another --out."
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackOptions:
+    """Decode images once into a folder that later runs map into memory; give it wherever images are asked for."""
+
+    data: tyro.conf.Positional[str]
+    """Images, as for pretrain."""
+    out: Path | None = None
+    """The folder to write; default DATA-pack, here."""
+    size: int | None = None
+    """Side of the views to come, in pixels; default: chosen from the data, as for pretrain."""
+    strict: bool = False
+    """Make the first unreadable image an error instead of skipping and listing it."""
+
+
+@dataclass(frozen=True)
+class Packed:
+    """A finished pack, and how long it took."""
+
+    folder: Path
+    card: Card
+    seconds: float
+
+    def summary(self) -> str:
+        """What a person wants to know of it."""
+        parts, sizes = self.card.parts.values(), self.card.sizes
+        images, skipped = sum(part.images for part in parts), sum(len(part.skipped) for part in parts)
+        megabytes = images * 3 * sizes.source_size**2 / 1e6
+        lost = f", {skipped} unreadable (listed in {MANIFEST})" if skipped else ""
+        return (
+            f"{self.folder}: {images:,} images of {sizes.source_size} px for views of {sizes.size} px "
+            f"({sizes.reason}){lost}, {megabytes:,.1f} MB, {self.seconds:,.1f} s\n"
+            f"use it: eigenview pretrain {shlex.quote(str(self.folder))}"
+        )
+
+
+def write_pack(options: PackOptions, console: Console | None = None) -> Packed:
+    """Decode the images that `options.data` names (as for `load_images`) into a new folder.
+
+    The folder appears when it is complete, and not at all after an error, a full disk or Ctrl-C.
+
+    Raises UserError for an occupied folder, a full disk, and as `load_images`.
+    """
+    start = time.monotonic()
+    spec, size = options.data, options.size
+    require(size is None or size >= 8, "--size", size, "8 or more")
+    source = find_source(spec)
+    out = options.out or Path(f"{set_name(spec) or 'images'}-pack")
+    _refuse_occupied(out)
+    with _appearing(out) as folder:
+        # Decoded images go where the cache would keep them, with the cache's own writer, but here: no second copy.
+        shelf = CacheDir(folder, f"pack {out}", WAYS_OUT)
+        loader = LoaderConfig(cache_gb=math.inf, strict=options.strict)
+        request = Request(size=size, loader=loader, console=console, shelf=shelf)
+        train = source.load("train", request)
+        parts = {"train": train}
+        pair = source.labelled_pair(dataclasses.replace(request, size=train.size, source_size=train.source_size))
+        if pair is not None:
+            parts |= {"test": pair[1]} if _is_same(train, pair[0]) else {"probes": pair[0], "test": pair[1]}
+        root = Path(spec).expanduser()
+        root = root if root.exists() else Path(str(root).partition("{")[0] + "x").parent  # a pattern of shards
+        cards = {name: _keep(images, name, folder, root, request) for name, images in parts.items()}
+        sizes = Sizes(size=train.size, source_size=train.source_size, reason=train.size_reason)
+        card = Card(sizes=sizes, parts=cards)
+        with atomic_write(folder / MANIFEST, shelf) as file:
+            file.write((json.dumps(card.as_json(), indent=2) + "\n").encode())
+        _leave_only_the_pack(folder, card)
+    return Packed(out, card, time.monotonic() - start)
+
+
+def _is_same(a: ImageSet, b: ImageSet) -> bool:
+    """Whether both hold the same images with the same labels; files are told by their paths, arrays by their pixels."""
+    if len(a) != len(b) or a.class_names != b.class_names or not _equal(a.labels, b.labels):
+        return False
+    return a.paths == b.paths if a.paths or b.paths else _equal(a.pixels, b.pixels)
+
+
+def _equal(a: np.ndarray | None, b: np.ndarray | None) -> bool:
+    return a is b if a is None or b is None else np.array_equal(a, b)
+
+
+def _keep(images: ImageSet, part: str, folder: Path, root: Path, request: Request) -> PartCard:
+    """Write the pixels and labels of a part, and describe them."""
+    assert request.shelf is not None
+    assert images.pixels is not None  # no set is too large where loader.cache_gb has no end
+    pixels, target = images.pixels, pixels_file(folder, part)
+    written = _file_of(pixels)
+    if written is not None and written.parent == folder:
+        os.replace(written, target)
+    else:
+        pixels, _ = write_rows(target, images.source_size, _copied(pixels, request), len(pixels), request.shelf)
+    labels_crc = None
+    if images.labels is not None:
+        buffer = io.BytesIO()
+        np.save(buffer, images.labels.astype(np.int64))
+        labels_crc = zlib.crc32(buffer.getvalue())
+        with atomic_write(labels_file(folder, part), request.shelf) as file:
+            file.write(buffer.getvalue())
+    return PartCard(
+        name=images.name,
+        images=len(pixels),
+        crc=sample_crc(pixels),
+        labels_crc=labels_crc,
+        class_names=images.class_names,
+        side_range=images.side_range,
+        notes=images.notes,
+        skipped=tuple(Skipped(_below(each.path, root), each.reason) for each in images.skipped),
+    )
+
+
+def _file_of(pixels: np.ndarray) -> Path | None:
+    """The file that holds exactly these pixels as the cache writes them, or None."""
+    if not isinstance(pixels, np.memmap) or pixels.filename is None:
+        return None
+    path = Path(pixels.filename)
+    is_all = pixels.offset == HEADER_BYTES and pixels.flags.c_contiguous
+    return path if is_all and path.is_file() and path.stat().st_size == HEADER_BYTES + pixels.nbytes else None
+
+
+def _copied(pixels: np.ndarray, request: Request) -> Iterator[Rows]:
+    def work(index: Sequence[int]) -> Rows:
+        return np.ascontiguousarray(pixels[index[0] : index[-1] + 1]), {}
+
+    return map_chunks(work, range(len(pixels)), chunk=256, title="writing images", console=request.console)
+
+
+def _below(path: str, root: Path) -> str:
+    """A file's path below the source: a pack says nothing of the machine it was made on."""
+    return path.removeprefix(printable(str(root)) + "/")
+
+
+def _refuse_occupied(out: Path) -> None:
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out {out} is a file; give a folder that does not exist yet.")
+    if out.exists() and any(out.iterdir()):
+        what = "a pack already" if (out / MANIFEST).exists() else "other files"
+        raise UserError(f"--out {out} holds {what}. Choose another --out, or delete it first.")
+
+
+@contextlib.contextmanager
+def _appearing(out: Path) -> Iterator[Path]:
+    """A new folder that gets its name `out` when the block ends well, and is gone otherwise."""
+    out = out.absolute()
+    prefix = f".{out.name}.unfinished-"
+    temporary = None
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        _forget_abandoned(out.parent, prefix)
+        temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=prefix)).resolve()
+        yield temporary
+        for file in temporary.iterdir():
+            file.chmod(0o644)  # packs are shared; temporary files are for their owner only
+        temporary.chmod(0o755)
+        os.replace(temporary, out)
+    except OSError as error:
+        raise UserError(f"the pack {out} cannot be written: {error.strerror}. {WAYS_OUT}") from error
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)  # gone already when the rename worked
+
+
+def _forget_abandoned(parent: Path, prefix: str) -> None:
+    """Delete what a killed `pack` of the same name left; one that still runs has written in the last hour."""
+    for old in parent.glob(glob.escape(prefix) + "*"):
+        with contextlib.suppress(OSError):
+            if time.time() - max(path.stat().st_mtime for path in (old, *old.iterdir())) > ABANDONED_SECONDS:
+                shutil.rmtree(old)
+
+
+def _leave_only_the_pack(folder: Path, card: Card) -> None:
+    """Delete the cache's notes on files and headers, which only meant something while the pack was made."""
+    kept = {folder / MANIFEST} | {pixels_file(folder, part) for part in card.parts}
+    kept |= {labels_file(folder, part) for part, about in card.parts.items() if about.labels_crc is not None}
+    for file in set(folder.iterdir()) - kept:
+        file.unlink()

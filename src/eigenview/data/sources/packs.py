@@ -1,0 +1,250 @@
+"""A pack as a source: images decoded once, for runs that come again. `packing.py` writes what is read here.
+
+A folder with a manifest and, for each part, PART.npy, uint8 (N, 3, S, S) as the cache keeps it, and PART-labels.npy,
+int64 (N,), where there are labels. Parts: "train" is what may be trained on; "test" the source's own labelled test
+images; "probes" its labelled training images where those are others (STL-10). Rows lie in the order of the source.
+
+    {"format": "eigenview pack", "version": 1, "size": side of the views, "source_size": S, "size_reason": text,
+     "parts": {part: {"name": the source's, "images": N, "crc": of some rows, "labels_crc": of the labels or null,
+                      "class_names": [...], "side_range": [smallest, largest] short side of the originals,
+                      "notes": [...], "skipped": [[path below the source, reason], ...]}}}
+
+Nothing in a pack is executed, and nothing is believed before it fits: the manifest's fields, the lengths of the files,
+their checksums, the range of the labels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import json
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from eigenview.data.images import ImageSet, Skipped, Split
+from eigenview.data.pixels.byte_ranges import Piece
+from eigenview.data.pixels.cache import HEADER_BYTES, map_rows
+from eigenview.data.pixels.image_size import Sizes, choose_sizes
+from eigenview.data.sources.arrays import READ_ERRORS, ImageArray, as_image_set
+from eigenview.data.sources.source import Request
+from eigenview.errors import UserError
+
+MANIFEST = "eigenview-pack.json"
+FORMAT, VERSION = "eigenview pack", 1
+PARTS = ("train", "probes", "test")
+
+
+def pixels_file(folder: Path, part: str) -> Path:
+    """Where the pixels of a part lie."""
+    return folder / f"{part}.npy"
+
+
+def labels_file(folder: Path, part: str) -> Path:
+    """Where the labels of a part lie."""
+    return folder / f"{part}-labels.npy"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PartCard:
+    """What the manifest says of one part."""
+
+    name: str
+    images: int
+    crc: int
+    labels_crc: int | None
+    class_names: tuple[str, ...]
+    side_range: tuple[int, int]
+    notes: tuple[str, ...]
+    skipped: tuple[Skipped, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """The manifest."""
+
+    sizes: Sizes
+    parts: dict[str, PartCard]
+
+    def as_json(self) -> dict[str, Any]:
+        """The manifest as at the top of this file."""
+        parts = {name: dataclasses.asdict(part) for name, part in self.parts.items()}
+        for name, part in parts.items():
+            part["skipped"] = [[each.path, each.reason] for each in self.parts[name].skipped]
+        sides = {"size": self.sizes.size, "source_size": self.sizes.source_size, "size_reason": self.sizes.reason}
+        return {"format": FORMAT, "version": VERSION, **sides, "parts": parts}
+
+
+def find_pack(root: Path) -> Pack | None:
+    """The pack in the folder `root`; None where it has no manifest."""
+    return Pack(root) if (root / MANIFEST).is_file() else None
+
+
+@dataclass(frozen=True)
+class Pack:
+    """A folder that `eigenview pack` wrote, as a source."""
+
+    root: Path
+
+    def load(self, split: Split, request: Request) -> ImageSet:
+        """The part "train" or "test", or all parts one after another.
+
+        Up to loader.cache_gb the pixels are one memory-mapped array; more are read row by row when asked for, so that
+        a pack may be larger than memory. Raises UserError for a damaged or foreign pack and for missing test images.
+        """
+        card = self._card()
+        if split == "test" and "test" not in card.parts:
+            raise UserError(f"{self.root} has no labelled test images: what it was packed from had none.")
+        return self._images(card, tuple(card.parts) if split == "all" else (split,), request)
+
+    def labelled_pair(self, request: Request) -> tuple[ImageSet, ImageSet] | None:
+        card = self._card()
+        if "test" not in card.parts:
+            return None
+        fitted = "probes" if "probes" in card.parts else "train"
+        return self._images(card, (fitted,), request), self._images(card, ("test",), request)
+
+    def _card(self) -> Card:
+        path = self.root / MANIFEST
+        try:
+            return _parsed(json.loads(path.read_bytes()), path)
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+        except UserError:
+            raise
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+            raise UserError(f"{path} is damaged or no manifest of a pack. {_pack_again(self.root)}") from error
+
+    def _images(self, card: Card, parts: tuple[str, ...], request: Request) -> ImageSet:
+        sizes, stored = _sizes(card, request), card.sizes.source_size
+        rows = {part: self._rows(part, card) for part in parts}
+        is_large = sum(map(len, rows.values())) * 3 * sizes.source_size**2 > request.loader.cache_gb * 1e9
+        sets: list[ImageSet] = []
+        for part in parts:
+            about, labels = card.parts[part], self._labels(part, card.parts[part])
+            notes = about.notes
+            if stored < sizes.source_size and about.side_range[1] > stored:
+                notes += (
+                    f"{self.root} holds {stored} px, enlarged to {sizes.source_size}; its originals were larger. "
+                    f"Pack them again with --size {sizes.size} for sharper images",
+                )
+            common = {"name": about.name, "labels": labels, "class_names": about.class_names, "notes": notes}
+            if is_large:
+                paths, sides = self._pieces(part, about.images, stored), dataclasses.astuple(sizes)
+                fields = dict(zip(("size", "source_size", "size_reason"), sides, strict=True))
+                images = ImageSet(pixels=None, paths=paths, side_range=about.side_range, **common, **fields)
+            else:
+                files = (pixels_file(self.root, part),)
+                images = as_image_set(ImageArray(pixels=rows[part], files=files, part=part, **common), request, sizes)
+            sets.append(dataclasses.replace(images, side_range=about.side_range, skipped=about.skipped))
+        return sets[0] if len(sets) == 1 else _joined(sets)
+
+    def _rows(self, part: str, card: Card) -> np.ndarray:
+        path, about = pixels_file(self.root, part), card.parts[part]
+        rows = map_rows(path, card.sizes.source_size, about.images, about.crc)
+        if rows is None:
+            problem = "is damaged" if path.is_file() else "is missing"
+            raise UserError(f"{path} {problem}: it does not fit {MANIFEST}. {_pack_again(self.root)}")
+        return rows
+
+    def _labels(self, part: str, about: PartCard) -> np.ndarray | None:
+        if about.labels_crc is None:
+            return None
+        path = labels_file(self.root, part)
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{path} cannot be read: {error.strerror}. {_pack_again(self.root)}") from error
+        try:
+            # first the checksum: a damaged header is an error of any kind to NumPy
+            labels = (
+                np.load(io.BytesIO(content), allow_pickle=False) if zlib.crc32(content) == about.labels_crc else None
+            )
+        except READ_ERRORS:
+            labels = None
+        if not isinstance(labels, np.ndarray) or labels.dtype != np.int64 or labels.shape != (about.images,):
+            raise UserError(f"{path} is damaged: it does not fit {MANIFEST}. {_pack_again(self.root)}")
+        if labels.min() < 0 or labels.max() >= len(about.class_names):
+            raise UserError(f"{path} has labels beyond the {len(about.class_names)} classes of {MANIFEST}.")
+        return labels
+
+    def _pieces(self, part: str, images: int, side: int) -> tuple[str, ...]:
+        file, step = str(pixels_file(self.root, part)), 3 * side * side
+        return tuple(Piece(file, f"{row}", HEADER_BYTES + row * step, step, side).path() for row in range(images))
+
+
+def _pack_again(root: Path) -> str:
+    return f"Delete {root} and make it again: eigenview pack."
+
+
+def _parsed(content: Any, path: Path) -> Card:
+    """The manifest's JSON as a Card. Raises UserError, or any of the errors of values that are not what they seem."""
+    if content.get("format") != FORMAT:
+        raise UserError(f"{path} is not the manifest of an eigenview pack.")
+    if content["version"] != VERSION:
+        raise UserError(
+            f"{path} has format version {content['version']!r}; this eigenview reads {VERSION}. "
+            "Use the eigenview it was made with, or pack again."
+        )
+    parts = {name: _parsed_part(content["parts"][name]) for name in PARTS if name in content["parts"]}
+    sizes = Sizes(
+        size=_number(content["size"], 1),
+        source_size=_number(content["source_size"], 1),
+        reason=_text(content["size_reason"]),
+    )
+    if "train" not in parts or len(parts) < len(content["parts"]):
+        raise ValueError("parts")
+    return Card(sizes=sizes, parts=parts)
+
+
+def _parsed_part(content: dict[str, Any]) -> PartCard:
+    low, high = content["side_range"]
+    return PartCard(
+        name=_text(content["name"]),
+        images=_number(content["images"], 1),
+        crc=_number(content["crc"]),
+        labels_crc=None if content["labels_crc"] is None else _number(content["labels_crc"]),
+        class_names=tuple(_text(name) for name in content["class_names"]),
+        side_range=(_number(low), _number(high)),
+        notes=tuple(_text(note) for note in content["notes"]),
+        skipped=tuple(Skipped(_text(path), _text(reason)) for path, reason in content["skipped"]),
+    )
+
+
+def _number(value: Any, least: int = 0) -> int:
+    if type(value) is not int or value < least:
+        raise ValueError(value)
+    return value
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(value)
+    return value
+
+
+def _sizes(card: Card, request: Request) -> Sizes:
+    """The pack's own sides unless others are asked for."""
+    own = card.sizes
+    if request.size in (None, own.size) and request.source_size in (None, own.source_size):
+        return own if request.size is None else dataclasses.replace(own, reason="as asked for")
+    return choose_sizes(own.source_size, request.size, request.source_size)
+
+
+def _joined(sets: list[ImageSet]) -> ImageSet:
+    """The images of all sets, one set after another; labels where all have labels of the same classes."""
+    first = sets[0]
+    labels = [each.labels for each in sets if each.labels is not None and each.class_names == first.class_names]
+    has_labels = len(labels) == len(sets)
+    return dataclasses.replace(
+        first,
+        pixels=None if first.pixels is None else np.concatenate([each.read(np.arange(len(each))) for each in sets]),
+        paths=tuple(path for each in sets for path in each.paths),
+        labels=np.concatenate(labels) if has_labels else None,
+        class_names=first.class_names if has_labels else (),
+        side_range=(min(each.side_range[0] for each in sets), max(each.side_range[1] for each in sets)),
+        skipped=tuple(skipped for each in sets for skipped in each.skipped),
+    )

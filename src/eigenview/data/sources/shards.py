@@ -1,0 +1,288 @@
+"""WebDataset shards: tar files read in place, neither unpacked nor executed.
+
+The members of each tar are indexed once a process, so that images can be read in any order: the order of a run, and
+resuming it, are those of a folder of files. Samples: members with the same name up to the first dot, in the order of
+their first member. A sample's image is its first member with an image suffix, its label the integer in .cls, else
+"label" in .json.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import json
+import os
+import re
+import tarfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from eigenview.data.images import ImageSet, Skipped, Split, printable
+from eigenview.data.pixels.byte_ranges import Piece
+from eigenview.data.pixels.decode import READABLE, SUFFIXES
+from eigenview.data.pixels.parallel import Rows, map_chunks
+from eigenview.data.sources.files import read_part
+from eigenview.data.sources.folder import File, Label, Part, scan
+from eigenview.data.sources.source import Request
+from eigenview.errors import UserError
+
+_RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+_MOST_SHARDS = 1_000_000
+_NO_SHARDS = re.compile(r"(?i)^pipe:|^\w+://|::|[*?[{].*\.tar$|\.(tgz|tar\.(gz|bz2|xz|zst))$")
+"""What is taken for shards elsewhere, but not here: commands, addresses, compressed tars, lists and other patterns."""
+_ALLOWED = (
+    "Shards are uncompressed .tar files on this machine: give their folder, one .tar, or a pattern of numbers such as "
+    "'x-{000..012}.tar'."
+)
+_MOST_LABEL_BYTES = 1_000_000
+_MOST_HEADER_BYTES = 1 << 14
+_MOST_PADDING = 1 << 20
+"""Zeros at the end of a tar: two blocks of 512 bytes, by most programs up to a multiple of 10,240."""
+_EXTENDED = (
+    tarfile.GNUTYPE_LONGNAME,
+    tarfile.GNUTYPE_LONGLINK,
+    tarfile.XHDTYPE,
+    tarfile.XGLTYPE,
+    tarfile.SOLARIS_XHDTYPE,
+)
+
+
+def find_shards(spec: str) -> Shards | None:
+    """The shards that `spec` names: a .tar, a folder of them without images, or a pattern such as x-{000..012}.tar.
+
+    Raises UserError for shards that are missing, and for what other programs take for shards (`_NO_SHARDS`): a command
+    is not run, an address not opened.
+    """
+    path = Path(spec).expanduser()
+    if path.is_dir():
+        try:
+            named = sorted(each for each in path.iterdir() if each.suffix.lower() == ".tar")
+        except OSError:
+            return None  # told better by the folder, which is what it then is
+        tars = tuple(each for each in named if each.is_file() or (each.is_symlink() and not each.exists()))
+        return Shards(spec, path, _all_there(spec, tars)) if tars and not scan(path).files else None
+    is_tar = path.suffix.lower() == ".tar"
+    if is_tar and path.is_file():
+        return Shards(spec, path.parent, (path,))
+    if not path.exists() and _NO_SHARDS.search(_RANGE.sub("0", spec)):
+        raise UserError(f"{printable(spec)} cannot be read as shards. {_ALLOWED}")
+    if not is_tar or not _RANGE.search(str(path)):
+        return None
+    tars = tuple(Path(name) for name in _expanded(str(path)))
+    return Shards(spec, Path(os.path.commonpath([tar.parent for tar in tars])), _all_there(spec, tars))
+
+
+def _all_there(spec: str, tars: tuple[Path, ...]) -> tuple[Path, ...]:
+    """The same. Raises UserError where some are missing, or are links that lead nowhere."""
+    missing = [printable(str(tar)) for tar in tars if not tar.is_file()]
+    if missing:
+        raise UserError(
+            f"{spec}: {len(missing)} of {len(tars)} shards are missing ({', '.join(missing[:3])}). "
+            "Copy them there, or name only those that are."
+        )
+    return tars
+
+
+def _expanded(pattern: str) -> list[str]:
+    """Every name a pattern stands for: {000..012} counts in as many digits as its first number has."""
+    parts = _RANGE.split(pattern)
+    ranges = [(parts[i], int(parts[i]), int(parts[i + 1])) for i in range(1, len(parts), 3)]
+    count = np.prod([float(last - first + 1) for _, first, last in ranges])
+    if any(last < first for _, first, last in ranges) or count > _MOST_SHARDS:
+        raise UserError(f"{pattern} does not count upwards to at most {_MOST_SHARDS:,} shards; write {{000..012}}.")
+    numbers = [[f"{k:0{len(text)}}" for k in range(first, last + 1)] for text, first, last in ranges]
+    texts = parts[::3]
+    return [
+        texts[0] + "".join(number + text for number, text in zip(chosen, texts[1:], strict=True))
+        for chosen in itertools.product(*numbers)
+    ]
+
+
+@dataclass(frozen=True)
+class Shards:
+    """Tar files as a source of images."""
+
+    spec: str
+    root: Path
+    """The folder they lie in."""
+    tars: tuple[Path, ...]
+
+    def load(self, split: Split, request: Request) -> ImageSet:
+        """A shard that is cut, damaged or without images is listed as skipped, the images before the damage are used.
+
+        Raises UserError for "test", since shards carry no split; for such a shard where loader.strict asks for it;
+        where no image is found; and as a folder does for images that cannot be decoded.
+        """
+        if split == "test":
+            raise UserError(f"{self.spec}: shards have no test images of their own; give others with --probe-data.")
+        indexed = self._indexed(request)
+        damaged = [
+            Skipped(printable(str(tar)), each.problem)
+            for tar, each in zip(self.tars, indexed, strict=True)
+            if each.problem
+        ]
+        if damaged and request.loader.strict:
+            raise UserError(
+                f"{damaged[0].path} {damaged[0].reason}. Copy it again, or leave out --loader.strict (pack: --strict)."
+            )
+        samples = [(sample, each.modified) for each in indexed for sample in each.samples]
+        if not samples:
+            first = f": {damaged[0].path} {damaged[0].reason}" if damaged else ""
+            raise UserError(f"{self.spec} holds no images{first}. Images in a shard are {READABLE}.")
+        further, links = sum(each.further for each in indexed), sum(each.links for each in indexed)
+        notes = (f"{further} further images of samples that have one already are left alone",) if further else ()
+        notes += (f"{links} images that are links or sparse files in their shards are left alone",) if links else ()
+        part = Part(
+            root=self.root,
+            files=tuple(File(_listed(s.piece, self.root), s.piece.bytes, modified) for s, modified in samples),
+            label_names=(),
+            notes=notes,
+            pieces=tuple(sample.piece.path() for sample, _ in samples),
+            labels=tuple(sample.label for sample, _ in samples),
+            what=os.path.abspath(os.path.expanduser(self.spec)),
+        )
+        alone = self.tars[0].stem if len(self.tars) == 1 else self.root.resolve().name
+        return read_part(part, Path(self.spec), alone, tuple(damaged), request)
+
+    def labelled_pair(self, request: Request) -> tuple[ImageSet, ImageSet] | None:
+        return None
+
+    def _indexed(self, request: Request) -> list[_Indexed]:
+        def work(tars: Sequence[Path]) -> Rows:
+            indexed = np.empty(len(tars), object)
+            indexed[:] = [_index(str(tar), *_stamp(tar)) for tar in tars]
+            return indexed, {}
+
+        parts = map_chunks(work, self.tars, chunk=1, title="indexing shards", console=request.console)
+        return [each for part, _ in parts for each in part]
+
+
+def _listed(piece: Piece, root: Path) -> str:
+    """What tells an image in a list from every other one, for the cache."""
+    return f"{os.path.relpath(piece.file, root)}/{piece.name} {piece.offset}"
+
+
+def _stamp(tar: Path) -> tuple[int, int]:
+    status = tar.stat()
+    return status.st_size, status.st_mtime_ns
+
+
+@dataclass
+class _Sample:
+    piece: Piece
+    label: Label = None
+
+
+@dataclass
+class _Indexed:
+    """What one tar holds."""
+
+    modified: int
+    samples: list[_Sample] = field(default_factory=list)
+    further: int = 0
+    links: int = 0
+    """Images that are links, as tar writes a file it has stored already under another name, or have holes."""
+    problem: str = ""
+
+
+class _Bounded(tarfile.TarInfo):
+    """A member whose extended header (a long name, PAX records) is not longer than any honest one.
+
+    Python reads such a header whole, and searches PAX records in time that grows with the square of their length.
+    """
+
+    def _proc_member(self, tar: tarfile.TarFile) -> tarfile.TarInfo:
+        if self.type in _EXTENDED and not 0 <= self.size <= _MOST_HEADER_BYTES:
+            raise tarfile.ReadError("damaged")
+        return super()._proc_member(tar)  # type: ignore[misc,no-any-return]
+
+
+@functools.cache
+def _index(path: str, size: int, modified: int) -> _Indexed:
+    """The samples of a tar in order, and what is wrong with it. A new size or time of the file is a new index."""
+    found = _Indexed(modified)
+    samples: dict[str, _Sample] = {}
+    labels: dict[str, Label] = {}
+    try:
+        # r: only without compression
+        with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:", tarinfo=_Bounded) as tar:
+            end = 0
+            while (member := tar.next()) is not None:
+                # A header may claim any place and length; one that does not lead forward would be read for ever.
+                if member.size < 0 or member.offset < end:
+                    raise tarfile.ReadError("damaged")
+                if member.offset_data + member.size > size:
+                    raise tarfile.ReadError("unexpected end of data")
+                end = member.offset_data
+                if member.isreg() and not member.issparse():
+                    _take(member, path, samples, labels, found)
+                elif not member.isdir() and os.path.splitext(member.name)[1].lower() in SUFFIXES:
+                    found.links += 1
+            # tarfile takes a header that is cut or damaged for the end; the true end is a block of zeros
+            file.seek(tar.offset)
+            block = file.read(512)
+            if block != bytes(512):
+                raise tarfile.ReadError("damaged" if len(block) == 512 else "unexpected end of data")
+            if file.read(_MOST_PADDING).strip(b"\0"):
+                raise tarfile.ReadError("goes on")
+            if size - file.tell() > 0:  # room was made for more than was copied
+                raise tarfile.ReadError("unexpected end of data")
+    except (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError, RecursionError) as error:
+        found.problem = f"{_reason(error)}, {len(samples)} images before that are used"
+    for key, sample in samples.items():
+        sample.label = labels.get(key)
+    found.samples = list(samples.values())
+    if not found.samples and not found.problem:
+        found.problem = "holds no images"
+    return found
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError):
+        return f"cannot be read ({error.strerror})"
+    if "goes on" in str(error):
+        return "goes on after its end mark"
+    if "unexpected end" in str(error) or "empty file" in str(error) or "truncated" in str(error):
+        return "ends mid-file"
+    return "is damaged or no uncompressed tar"
+
+
+def _take(
+    member: tarfile.TarInfo, path: str, samples: dict[str, _Sample], labels: dict[str, Label], found: _Indexed
+) -> None:
+    """Note a member as the image or the label of its sample."""
+    folder, _, name = member.name.rpartition("/")
+    first, _, _ = name.partition(".")
+    key, suffix = f"{folder}/{first}", os.path.splitext(name)[1].lower()
+    if name.startswith(".") or "\0" in member.name:
+        return
+    piece = Piece(path, member.name, member.offset_data, member.size)
+    if suffix in SUFFIXES:
+        found.further += key in samples
+        samples.setdefault(key, _Sample(piece))
+    elif suffix == ".cls" or (suffix == ".json" and key not in labels):
+        label = _label(piece, suffix)
+        if label is not None:
+            labels[key] = label
+
+
+def _label(piece: Piece, suffix: str) -> Label:
+    """The label in a .cls (an integer) or a .json ("label", an integer or text), or None where there is none."""
+    if piece.bytes > _MOST_LABEL_BYTES:
+        return None
+    with open(piece.file, "rb") as file:
+        file.seek(piece.offset)
+        content = file.read(piece.bytes)
+    try:
+        if suffix == ".cls":
+            return int(content)
+        value = json.loads(content)
+        label = value.get("label") if isinstance(value, dict) else None
+        if isinstance(label, str):
+            label.encode()  # JSON can spell half a character, which is no text
+    except (ValueError, RecursionError):
+        return None
+    return label if isinstance(label, int | str) and not isinstance(label, bool) else None

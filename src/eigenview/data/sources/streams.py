@@ -1,0 +1,329 @@
+"""Images that come one after another and can only be read from the front: surveyed once, then decoded or streamed.
+
+The first pass reads every header and label. Where the decoded squares fit into loader.cache_gb, a second pass decodes
+them into the cache, and from then on the set is as any other. A larger set is streamed at every epoch through a buffer:
+rows are read in the stream's order and shuffled within windows of `buffer` rows. The order is a function of (seed,
+epoch) alone, so that the number of steps taken is the whole position: a resumed run skips to the window it was in,
+fills it again and goes on with the same batches. (The shuffle buffer of `datasets` itself is lost on resuming.)
+
+Encoded images wait in a temporary file and are decoded as pieces of it (pieces.py): one decoder for every source.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import tempfile
+import threading
+import weakref
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, overload
+
+import numpy as np
+from rich.console import Console
+
+from eigenview.data.images import ImageSet, Skipped, printable
+from eigenview.data.pixels.byte_ranges import Piece, as_piece
+from eigenview.data.pixels.cache import Entry, atomic_write, user_cache
+from eigenview.data.pixels.decode import decode_rows, short_sides
+from eigenview.data.pixels.image_size import choose_sizes
+from eigenview.data.pixels.parallel import Rows, map_chunks
+from eigenview.data.sources.folder import File, Label, numbered_labels
+from eigenview.data.sources.source import Request
+from eigenview.errors import UserError
+
+CHUNK = 256
+Read = Callable[[Sequence[str]], Rows]
+
+
+class Sample(NamedTuple):
+    """One row: the encoded image, the path of a local file that holds it, or None; and its label."""
+
+    image: bytes | str | None
+    label: Label = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a stream comes from: `files` (name, bytes, time of change) tell one state of the data from another."""
+
+    spec: str
+    name: str
+    place: Path
+    files: tuple[File, ...]
+    what: str
+    notes: tuple[str, ...] = ()
+
+
+class Stream:
+    """The samples that `samples_from(row)` yields from any row to the end; it is reopened only to go back."""
+
+    def __init__(self, origin: Origin, samples_from: Callable[[int], Iterator[Sample]]) -> None:
+        self.origin, self.samples_from = origin, samples_from
+        self._open: list[Iterator[Sample]] = []
+        """The one being read, if any."""
+        self._next = 0
+        self._lock = threading.Lock()
+        # else it would be closed while the interpreter takes its modules apart, with a complaint on the terminal
+        weakref.finalize(self, self._open.clear)
+
+    def fetch(self, rows: np.ndarray) -> Iterator[Sample]:
+        """The samples of `rows`, which ascend. Raises UserError where the stream ends before them."""
+        with self._lock:
+            for row in map(int, rows):
+                if not self._open or row < self._next:
+                    self._open[:] = [self.samples_from(row)]
+                    self._next = row
+                sample = next(itertools.islice(self._open[0], row - self._next, None), None)
+                self._next = row + 1
+                if sample is None:
+                    self._open.clear()
+                    raise UserError(f"{self.origin.spec} ends before row {row}: it has changed since it was opened.")
+                yield sample
+
+
+class Spool:
+    """A temporary file of encoded images side by side, to be decoded as pieces of it. Gone when it is closed."""
+
+    def __init__(self) -> None:
+        try:
+            self._file = tempfile.NamedTemporaryFile(prefix="eigenview-")  # noqa: SIM115
+        except OSError as error:
+            raise _not_spooled(error) from error
+
+    def put(self, samples: Iterable[Sample]) -> list[str]:
+        """Paths to decode, one per sample."""
+        try:
+            paths = [self._put(sample.image) for sample in samples]
+            self._file.flush()
+        except OSError as error:
+            raise _not_spooled(error) from error
+        return paths
+
+    def _put(self, image: bytes | str | None) -> str:
+        if isinstance(image, str):
+            return image
+        content, start = image or b"", self._file.tell()
+        self._file.write(content)
+        return Piece(self._file.name, "", start, len(content)).path()
+
+    def close(self) -> None:
+        self._file.close()
+
+    def __enter__(self) -> Spool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def _not_spooled(error: OSError) -> UserError:
+    return UserError(
+        f"images of a stream cannot be written to {tempfile.gettempdir()}: {error.strerror}. "
+        "Free space, set TMPDIR to another folder, or take a smaller buffer=."
+    )
+
+
+class _Window(NamedTuple):
+    """Rows int64 (batches, n) of a set, and their encoded images."""
+
+    rows: np.ndarray
+    spool: Spool
+    paths: list[str]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StreamedSet(ImageSet):
+    """A set too large for the cache, read from its stream whenever it is read. `paths` name the rows of the stream."""
+
+    stream: Stream
+    buffer: int
+    """Rows that are shuffled together."""
+
+    def read_marked(self, index: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
+        window = self._fetched(np.asarray(index, np.int64)[None], threading.Event())
+        with window.spool:
+            return _decoded(window.paths, self.source_size)
+
+    def shuffled(self, batch_size: int, seed: int, epoch: int) -> tuple[np.ndarray, list[int]]:
+        """Rows of the batches of an epoch, int64 (steps, batch_size), and the first step of each window.
+
+        Each window is a permutation of consecutive rows, as many whole batches as `buffer` rows hold (at least one).
+        The first window of an epoch is cut short at random, so that windows differ between epochs; the remainder of
+        len / batch_size is left out at a random split between the front and the end.
+        """
+        generator = np.random.default_rng((seed, epoch))
+        steps, length = len(self) // batch_size, max(1, self.buffer // batch_size)
+        rows = np.arange(steps * batch_size) + int(generator.integers(len(self) - steps * batch_size + 1))
+        starts = [0, *range(int(generator.integers(1, length + 1)), steps, length)]
+        order = rows.reshape(steps, batch_size)
+        for start, end in itertools.pairwise([*starts, steps]):
+            order[start:end] = generator.permutation(order[start:end].reshape(-1)).reshape(-1, batch_size)
+        return order, starts
+
+    def decoded(self, parts: Iterator[np.ndarray]) -> Iterator[tuple[np.ndarray, np.ndarray, dict[int, str]]]:
+        """(index int64 (n,), pixels, reasons by position) of each row of each part, int64 (batches, n).
+
+        The next part is fetched while one is decoded.
+        """
+        stop = threading.Event()
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(self._fetched, next(parts, None), stop)
+            try:
+                while (window := coming.result()) is not None:
+                    coming = pool.submit(self._fetched, next(parts, None), stop)
+                    with window.spool:
+                        n = window.rows.shape[1]
+                        for i, index in enumerate(window.rows):
+                            yield index, *_decoded(window.paths[i * n : (i + 1) * n], self.source_size)
+            finally:
+                stop.set()  # an iteration that is left early does not wait for a whole window
+                if coming.exception() is None and (window := coming.result()) is not None:
+                    window.spool.close()
+
+    @overload
+    def _fetched(self, rows: np.ndarray, stop: threading.Event) -> _Window: ...
+    @overload
+    def _fetched(self, rows: np.ndarray | None, stop: threading.Event) -> _Window | None: ...
+    def _fetched(self, rows: np.ndarray | None, stop: threading.Event) -> _Window | None:
+        if rows is None:
+            return None
+        wanted = np.array([_row_of(self.paths[i]) for i in rows.reshape(-1)], np.int64)
+        distinct, position = np.unique(wanted, return_inverse=True)
+        spool = Spool()
+        try:
+            paths = spool.put(itertools.takewhile(lambda _: not stop.is_set(), self.stream.fetch(distinct)))
+        except BaseException:
+            spool.close()
+            raise
+        return _Window(rows, spool, [] if stop.is_set() else [paths[i] for i in position])
+
+
+def load_stream(stream: Stream, buffer: int, request: Request) -> ImageSet:
+    """The images of a stream; those that cannot be decoded are skipped and listed.
+
+    Raises UserError for an empty stream, for an unreadable image where loader.strict asks for it, when more than half
+    are unreadable, and when the cache cannot be written.
+    """
+    origin, console = stream.origin, request.console or Console(stderr=True)
+    entry = Entry.of(origin.place, origin.files, origin.what, shelf=request.shelf)
+    with console.status(f"reading {printable(origin.name)}"):
+        (sides, broken), labels = _surveyed(stream, entry, request)
+        sizes = choose_sizes(int(np.median(sides[sides > 0])), request.size, request.source_size)
+        side, count, pixels = sizes.source_size, int(np.count_nonzero(sides)), None
+        if count * 3 * side**2 <= request.loader.cache_gb * 1e9:
+            found = entry.pixels(side)
+            if found is None:
+                found = entry.keep_pixels(side, _pass(stream, lambda paths: decode_rows(paths, side)), count)
+            pixels, broken = found
+    _refuse(broken, len(sides), origin, request)
+    names = [_named(origin, row) for row in range(len(sides))]
+    kept = [row for row in range(len(sides)) if row not in broken]
+    numbers, class_names, note = numbered_labels([labels[row] for row in kept])
+    images = ImageSet(
+        name=printable(origin.name),
+        pixels=pixels,
+        paths=tuple(names[row] for row in kept),
+        labels=numbers,
+        class_names=class_names,
+        source_size=side,
+        size=sizes.size,
+        size_reason=sizes.reason,
+        side_range=(int(sides[kept].min()), int(sides[kept].max())),
+        skipped=tuple(Skipped(printable(names[row]), reason) for row, reason in sorted(broken.items())),
+        notes=origin.notes + ((note,) if note else ()),
+    )
+    return images if pixels is not None else _streamed(images, stream, buffer)
+
+
+def _streamed(images: ImageSet, stream: Stream, buffer: int) -> StreamedSet:
+    note = (
+        f"{images.name} is larger than loader.cache_gb and streamed: shuffled within {buffer:,} rows, so rows that are "
+        "sorted by class should be shuffled before"
+    )
+    return StreamedSet(**{**vars(images), "notes": (*images.notes, note)}, stream=stream, buffer=buffer)
+
+
+def _decoded(paths: Sequence[str], side: int) -> Rows:
+    """uint8 (n, 3, side, side), black where an image is unreadable, and the reasons there; by all cores."""
+    parts = list(map_chunks(lambda part: decode_rows(part, side), paths, chunk=16))
+    return _merged(parts) if parts else (np.empty((0, 3, side, side), np.uint8), {})
+
+
+def _named(origin: Origin, row: int) -> str:
+    """The path that stands for a row: messages show SPEC/row ROW."""
+    return Piece(origin.spec, f"row {row}", row, 0).path()
+
+
+def _row_of(path: str) -> int:
+    piece = as_piece(path)
+    assert piece is not None  # paths of a StreamedSet are made by _named
+    return piece.offset
+
+
+def _surveyed(stream: Stream, entry: Entry, request: Request) -> tuple[Rows, list[Label]]:
+    """Short sides with the reasons of unreadable headers, and labels, of all rows; kept in the cache beside pixels."""
+    shelf, keeps = request.shelf or user_cache(), request.loader.cache_gb > 0
+    file = shelf.folder / f"{entry.place}-{entry.version}.labels.json"
+    known = entry.sides() if keeps else None
+    if known is not None:
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            labels = json.loads(file.read_bytes())
+            if len(labels) == len(known[0]):
+                return known, labels
+    labels = []
+    parts = list(_pass(stream, short_sides, labels))
+    if not parts:
+        raise empty(stream.origin.spec)
+    headers = _merged(parts)
+    _refuse(headers[1], len(labels), stream.origin, request)
+    if keeps:
+        entry.keep_sides(*headers)
+        with atomic_write(file, shelf) as written:
+            written.write(json.dumps(labels).encode())
+    return headers, labels
+
+
+def _pass(stream: Stream, read: Read, labels: list[Label] | None = None) -> Iterator[Rows]:
+    """read(paths) of all rows, chunk by chunk; the labels are added to `labels`."""
+    samples = stream.samples_from(0)
+    while chunk := list(itertools.islice(samples, CHUNK)):
+        with Spool() as spool:
+            parts = list(map_chunks(read, spool.put(chunk), chunk=32))
+        if labels is not None:
+            labels += [sample.label for sample in chunk]
+        yield from parts
+
+
+def _merged(parts: list[Rows]) -> Rows:
+    broken: dict[int, str] = {}
+    seen = 0
+    for rows, reasons in parts:
+        broken |= {seen + i: reason for i, reason in reasons.items()}
+        seen += len(rows)
+    return np.concatenate([rows for rows, _ in parts]), broken
+
+
+def _refuse(broken: dict[int, str], rows: int, origin: Origin, request: Request) -> None:
+    """UserError where nothing may be unreadable and something is, or more than half of the rows are."""
+    if not broken:
+        return
+    first = [f"row {row}: {reason}" for row, reason in sorted(broken.items())[:3]]
+    if request.loader.strict:
+        raise UserError(
+            f"{origin.spec}, {first[0]}. Repair or remove it, or leave out --loader.strict (pack: --strict) to skip it."
+        )
+    if 2 * len(broken) > rows:
+        raise UserError(
+            f"{origin.spec}: {len(broken)} of {rows} images are unreadable ({'; '.join(first)}). "
+            "At most half may be; repair or remove them."
+        )
+
+
+def empty(spec: str) -> UserError:
+    """The error of a split without rows."""
+    return UserError(f"{spec}: the split is empty, it has no rows. Name another with split=.")

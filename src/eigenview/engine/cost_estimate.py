@@ -1,0 +1,301 @@
+"""How much memory a run will take, and for how long, said before its first step.
+
+Memory is that of a rehearsed step (rehearsal.py), so a batch that would not fit can be asked about too. Time is that of
+one real step of a copy of everything, with as many images as a fraction of a second allows. Neither moves the run:
+networks are copied, and the state of the random generators is put back.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+
+from eigenview import runfiles
+from eigenview.engine.fake_step import rehearse
+from eigenview.engine.memory import MemoryGrowth, free_bytes, gpu_number
+from eigenview.engine.module import PretrainModule
+from eigenview.engine.plan import Plan
+from eigenview.methods import objective_class
+
+TRIAL_SECONDS = (0.15, 2.0)
+"""Bounds of what a trial step may take: a longer run may spend more on it."""
+SHORT_RUN = 100
+"""Steps below which none is timed: the time left, which is shown during training, comes soon enough."""
+USABLE = 0.9
+"""Share of the free memory that a run may plan with; libraries and allocators need room of their own."""
+FEWEST_WATCHED = 64
+"""Held-out images below which none are suggested: ranks could no longer be seen."""
+FAILURES = (RuntimeError, ValueError)
+"""Torch's errors about fake tensors and memory, and of a norm or an objective that has too few images of a trial."""
+SMALLER = "a smaller --batch-size, fewer --views or a smaller --size"
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of a whole step, and the images of the largest step that was tried to find out."""
+
+    images: int
+    seconds: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What one process needs at its fullest moment, and how long the steps to come will take."""
+
+    parts: dict[str, int]
+    """Bytes by what they are for; empty where the step cannot be rehearsed."""
+    present: int
+    """Bytes of these that are in memory already."""
+    images: int
+    """Images of a process in each step."""
+    timing: Timing | None
+    """Of one step; None where none was timed."""
+    steps: int
+    """Steps to come."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all parts."""
+        return sum(self.parts.values())
+
+    @property
+    def seconds(self) -> float | None:
+        """Seconds of all steps to come, without diagnoses, probes and waiting for files or other processes."""
+        return None if self.timing is None else self.timing.seconds * self.steps
+
+    def record(self, grown: int | None) -> dict[str, Any]:
+        """Rows of environment.json: the estimate, and what was measured (`grown` by MemoryGrowth), in gigabytes."""
+        measured = None if grown is None else round((grown + self.present) / 1e9, 4)
+        return {
+            "estimated_memory_gb": round(self.nbytes / 1e9, 4) if self.parts else None,
+            "measured_memory_gb": measured,
+            "estimated_seconds": None if self.seconds is None else round(self.seconds, 1),
+        }
+
+
+@contextmanager
+def estimated(plan: Plan, module: PretrainModule, directory: Path, *, steps: int, console: Console) -> Iterator[None]:
+    """Around a training of `steps` more steps: says the estimate before, and notes in environment.json what it was
+    and, after, what was measured."""
+    growth = MemoryGrowth(plan.device)
+    growth.begin()  # a trial step is a part of what is measured: it takes no more than a step of the run
+    estimate = make_estimate(plan, module, steps)
+    show_estimate(console, plan, module, estimate)
+    path = directory / runfiles.ENVIRONMENT
+    environment = runfiles.read_json(path)
+    # of a resumed run the whole was estimated when it began
+    known = {key: value for key, value in environment.items() if value is not None}
+    runfiles.write_json(path, environment | estimate.record(None) | known)
+    try:
+        yield
+    finally:
+        runfiles.write_json(path, environment | estimate.record(growth.read()) | known)
+
+
+def make_estimate(plan: Plan, module: PretrainModule, steps: int) -> Estimate:
+    """The estimate of `steps` more steps of a run. `module` and all random generators are left as they are.
+
+    A network whose program depends on values cannot be rehearsed, and a step may fail, for want of memory too. What
+    cannot be known is left out: an estimate must not stop a run that may well work.
+    """
+    images, present = plan.config.batch_size // plan.config.devices, _present_bytes(plan, module)
+    parts: dict[str, int] = {}
+    timing: Timing | None = None
+    with suppress(*FAILURES), _twin_of(module, plan.device) as twin:
+        with suppress(*FAILURES):
+            parts = _parts(plan, twin, plan.config.micro_batch, len(plan.held_out))
+        if steps >= SHORT_RUN:
+            with suppress(*FAILURES):
+                room = _images_with_room(plan, images, sum(parts.values()) - present)
+                timing = _timed_step(plan, twin, room, steps)
+    return Estimate(parts=parts, present=present, images=images, timing=timing, steps=steps)
+
+
+def show_estimate(console: Console, plan: Plan, module: PretrainModule, estimate: Estimate) -> None:
+    """One line; a second one with the way out where the free memory will probably not do."""
+    said: list[str] = []
+    if estimate.parts:
+        large = [(name, size) for name, size in estimate.parts.items() if size >= 0.02 * estimate.nbytes]
+        shares = ", ".join(f"{name} {_size(size)}" for name, size in sorted(large, key=lambda row: -row[1]))
+        each = " in each process" if plan.config.devices > 1 else ""
+        said.append(f"{_size(estimate.nbytes)} of memory{each} ({shares})")
+    if estimate.timing is not None and estimate.seconds is not None:
+        tried, images = estimate.timing.images, estimate.images
+        how = "a step was timed" if tried == images else f"from a step of {tried} of {images} images"
+        said.append(f"{_duration(estimate.seconds)} of training ({how})")
+    lines = [("estimate", f"about {' and '.join(said)}")] if said else []
+    warning = _shortage(plan, module, estimate)
+    for label, line in (*lines, *([("warning", warning)] if warning else [])):
+        console.print(f"{label:9} {line}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _shortage(plan: Plan, module: PretrainModule, estimate: Estimate) -> str | None:
+    """What is missing and what helps; None where there is enough, or where the system does not say."""
+    free, config = free_bytes(plan.device), plan.config
+    on_gpu = plan.device.type == "cuda"
+    sharing = 1 if on_gpu else config.devices  # processes that this memory is for
+
+    def more(parts: dict[str, int]) -> int:
+        return (sum(parts.values()) - estimate.present) * sharing
+
+    if free is None or more(estimate.parts) <= USABLE * free:
+        return None
+    where = torch.cuda.get_device_name(gpu_number(plan.device)) if on_gpu else "this machine"
+    need = f"training needs about {_size(more(estimate.parts))} more, and {where} has {_size(free)} free."
+    part, watched = config.micro_batch or estimate.images // config.accumulate, len(plan.held_out)
+    counts = [watched, watched // 4] if watched // 4 >= FEWEST_WATCHED else [watched]
+    ways = [(part // k, count) for count in counts for k in (1, 4, 16, 64) if part % k == 0 and part // k > 1]
+    with suppress(*FAILURES), _twin_of(module, plan.device) as twin:
+        for micro_batch, held_out in ways[1:]:
+            parts = _parts(plan, twin, micro_batch, held_out)
+            if more(parts) <= USABLE * free:
+                options = [f"--micro-batch {micro_batch}"] if micro_batch != part else []
+                options += [f"--monitor.images {held_out}"] if held_out != watched else []
+                return f"{need} Use {' '.join(options)}, which needs about {_size(more(parts))}, or {SMALLER}."
+    return f"{need} Use {SMALLER}."
+
+
+@contextmanager
+def _twin_of(module: PretrainModule, device: torch.device) -> Iterator[PretrainModule]:
+    """A copy to try things on, on the device, beside the same resident images; random generators are put back after."""
+    pixels = module._pixels
+    with torch.random.fork_rng(devices=[gpu_number(device)] if device.type == "cuda" else []):
+        yield copy.deepcopy(module, {} if pixels is None else {id(pixels): pixels}).to(device)
+
+
+def _parts(plan: Plan, twin: PretrainModule, micro_batch: int | None, held_out: int) -> dict[str, int]:
+    is_bf16, kept = "bf16" in plan.precision, _resident_bytes(plan)
+    return rehearse(twin, bf16=is_bf16, micro_batch=micro_batch, held_out=held_out, resident=kept)
+
+
+def _resident_bytes(plan: Plan) -> int:
+    """Images that stay in memory: training and held out, unless they are a mapped file, whose pages come and go."""
+    kept = [
+        each
+        for each in (plan.train, plan.held_out)
+        if each.pixels is not None and (plan.device.type == "cuda" or not isinstance(each.pixels, np.memmap))
+    ]
+    return sum(each.nbytes for each in kept)
+
+
+def _present_bytes(plan: Plan, module: PretrainModule) -> int:
+    """What of an estimate is in the device's memory before training: images, and on a CPU the networks."""
+    if plan.device.type == "cuda":
+        return 0 if plan.train.pixels is None else plan.train.nbytes
+    tensors = (*module.parameters(), *module.buffers())
+    return _resident_bytes(plan) + sum(tensor.nbytes for tensor in tensors)
+
+
+def _images_with_room(plan: Plan, images: int, need: int) -> int:
+    """Images for a trial step: all, or as many as take half of the free memory."""
+    free = free_bytes(plan.device)
+    return images if free is None or need <= 0 else min(images, int(images * free / (2 * need)))
+
+
+def _timed_step(plan: Plan, twin: PretrainModule, most: int, steps: int) -> Timing | None:
+    """The time of a step of `twin` with all images of a process, at most `most` of which are tried.
+
+    The number of images grows while a step takes no more than `_affordable`. Each is tried twice, as buffers and
+    kernels are prepared the first time. Beyond the largest, what the last images added is continued in proportion.
+    None where so few images cannot make a step.
+    """
+    config = plan.config
+    # every trial has its own number of images, and each would be compiled for most of a minute
+    twin.config = replace(twin.config, compile_augmentation=False)
+    optimizer = twin.configure_optimizers()
+    for group in optimizer.param_groups:
+        group["lr"] = 0.0  # weights stay good for another step
+    whole = config.batch_size // config.devices // config.accumulate
+    least, most = objective_class(config.method).least_samples_of(config.objective), most // config.accumulate
+    images = min(max(4, least), most)
+    if images < least:
+        return None
+    points: list[tuple[int, float]] = []
+    while True:
+        part = _micro_batch(twin, images, whole)
+        images -= images % part
+        seconds = min(_seconds(plan, twin, optimizer, images * config.accumulate) for _ in range(2))
+        points.append((images, seconds))
+        grown = min(most, int(images * _affordable(seconds * whole / images * steps) / seconds))
+        if grown < 2 * images and (grown < most or grown - images < part):
+            return Timing(images * config.accumulate, _continued(points, whole))
+        images = grown
+
+
+def _micro_batch(twin: PretrainModule, images: int, whole: int) -> int:
+    """Sets and returns the micro-batch of a trial with `images` of `whole`: at most half, so that activations are
+    computed again here too. 1 without micro-batches."""
+    asked = twin.config.micro_batch
+    if asked is None or asked >= whole:
+        return 1
+    part = min(asked, max(1, images // 2))
+    twin.network.micro_batch = part
+    if twin.target is not None:
+        twin.target.part = part
+    return part
+
+
+def _affordable(run_seconds: float) -> float:
+    """Seconds that a trial step of so long a run may take: a hundredth of it, within reason."""
+    low, high = TRIAL_SECONDS
+    return min(max(run_seconds / 100, low), high)
+
+
+def _continued(points: list[tuple[int, float]], images: int) -> float:
+    """Seconds of a step of `images`, from (images, seconds) of smaller ones.
+
+    What a step costs without any image (launching kernels, moving weights) is in both of the last two: their difference
+    is the images' own. Where that is noise, or there is one point, all is in proportion.
+    """
+    n, seconds = points[-1]
+    if len(points) > 1:
+        before, earlier = points[-2]
+        slope = (seconds - earlier) / (n - before)
+        if slope > 0:
+            return seconds + slope * (images - n)
+    return seconds * images / n
+
+
+def _seconds(plan: Plan, twin: PretrainModule, optimizer: torch.optim.Optimizer, images: int) -> float:
+    """Seconds of one training step: views, network, objective, gradient, optimiser, target."""
+    device, source = plan.device, plan.train.source_size
+    batch: dict[str, Any] = {"index": torch.arange(images, device=device) % len(plan.train), "images": None}
+    if plan.train.pixels is None:  # files are not read: any pixels take as long
+        batch["images"] = torch.randint(256, (images, 3, source, source), dtype=torch.uint8, device=device)
+    wait = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
+    wait()
+    start = time.perf_counter()
+    optimizer.zero_grad()
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled="bf16" in plan.precision):
+        loss = twin.training_step(batch, 0)
+    loss.backward()
+    optimizer.step()
+    for record in twin._records:
+        twin.update_objective(record, 0)
+    twin._records = []
+    momentum = twin.target_momentum_at(0)
+    if twin.target is not None and momentum is not None:
+        twin.target.update(twin.network.encoder, twin.network.projector, momentum)
+    wait()
+    return time.perf_counter() - start
+
+
+def _size(nbytes: int) -> str:
+    return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e9 else f"{max(1, round(nbytes / 1e6))} MB"
+
+
+def _duration(seconds: float) -> str:
+    for name, length, most in (("second", 1, 90), ("minute", 60, 90), ("hour", 3600, 48)):
+        if seconds < most * length:
+            count = max(1, round(seconds / length))
+            return f"{count} {name}{'s' if count > 1 else ''}"
+    return f"{seconds / 86400:.1f} days"

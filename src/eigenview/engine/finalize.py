@@ -1,0 +1,251 @@
+"""After the last step: encoder file, probes, gallery, verdict, summary, report."""
+
+from __future__ import annotations
+
+import math
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+
+import eigenview
+from eigenview import runfiles
+from eigenview.config import RunConfig
+from eigenview.data.pixels.cache import cache_folder
+from eigenview.data.views.augment import prepare, to_uint8
+from eigenview.diagnostics.verdict import Verdict, judge
+from eigenview.engine.callbacks import MetricsWriter
+from eigenview.engine.module import PretrainModule, step_seeds
+from eigenview.engine.plan import Plan
+from eigenview.models.export import save_encoder
+from eigenview.models.network import build_network
+from eigenview.probes.features import extract, raw_pixels
+from eigenview.probes.protocol import probe_table, render_table
+from eigenview.progress import counting
+from eigenview.report.page import write_report
+
+GALLERY_IMAGES, QUERIES, NEIGHBOURS, BANK = 8, 6, 7, 5000
+CALIBRATION_IMAGES = 2048
+
+
+def finish(
+    plan: Plan,
+    module: PretrainModule,
+    directory: Path,
+    *,
+    log: MetricsWriter,
+    history: list[dict[str, Any]],
+    failure: str | None,
+    ended_early: bool,
+    console: Console,
+) -> dict[str, Any]:
+    """Everything a finished run leaves behind; returns the summary. A failed run gets its verdict and its report."""
+    config = plan.config
+    module.to(plan.device).eval()
+    width, batch = module.embedding_width, config.batch_size
+    verdict = judge(history, method=config.method, width=width, failure=failure, batch_size=batch)
+    probes: dict[str, Any] | None = None
+    if failure is None and history and not _is_number(history[-1]["h"]["rms"]):
+        failure = verdict.reason  # every loss was finite, the last weights' features are not: nothing can be probed
+    if failure is None:
+        save_encoder(directory, module.network.encoder, encoder_card(plan, module))
+        encode = encoder_function(module.network.encoder, plan)
+        if plan.probes is not None:
+            probes = run_probes(plan, encode, console)
+            runfiles.write_json(directory / runfiles.PROBES, probes)
+        runfiles.write_arrays(directory / runfiles.GALLERY, gallery(plan, module, encode))
+    # of a run that failed it is not known how many steps the seconds are for
+    steps = None if failure is not None else history[-1]["step"] if ended_early else module.steps
+    finished = failure is None and not ended_early
+    summary = summarise(plan, module, verdict, history, probes, log.seconds, steps=steps, finished=finished)
+    runfiles.write_json(directory / runfiles.SUMMARY, summary)
+    write_report([directory], directory / runfiles.REPORT)
+    show_result(console, plan, directory, verdict, probes, summary)
+    return summary
+
+
+def _is_number(value: float | None) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def encoder_function(encoder: nn.Module, plan: Plan) -> Callable[[Tensor], Tensor]:
+    """uint8 images -> float32 representations, frozen, in the precision of the run."""
+    spec = plan.specs[0]
+    encoder.to(plan.device).eval()
+
+    @torch.no_grad()
+    def encode(images: Tensor) -> Tensor:
+        x = prepare(images.to(plan.device), plan.size, spec.mean, spec.std)
+        with torch.autocast(plan.device.type, dtype=torch.bfloat16, enabled="bf16" in plan.precision):
+            return encoder(x).float().cpu()
+
+    return encode
+
+
+def untrained_encoder(plan: Plan) -> nn.Module:
+    """The encoder as it was before the first step, with batch-norm statistics of training images: without them its
+    activations would not be on the scale that its weights were drawn for, and the baseline would be unfairly weak."""
+    config = plan.config
+    network, _, _, _ = build_network(config.encoder, plan.size, config.network, frozenset({"z"}), seed=config.seed)
+    encoder = network.encoder.to(plan.device).train()
+    for part in encoder.modules():
+        if isinstance(part, nn.modules.batchnorm._BatchNorm):
+            part.momentum = None  # a plain average over the calibration batches
+    spec = plan.specs[0]
+    index = np.arange(min(CALIBRATION_IMAGES, len(plan.train)))
+    with torch.no_grad():
+        for part in np.array_split(index, max(1, len(index) // 256)):
+            images = torch.from_numpy(plan.train.read(part)).to(plan.device)
+            encoder(prepare(images, plan.size, spec.mean, spec.std))
+    return encoder.eval()
+
+
+def run_probes(plan: Plan, encode: Callable[[Tensor], Tensor], console: Console) -> dict[str, Any]:
+    """The probe table of this encoder beside raw pixels and the untrained encoder."""
+    assert plan.probes is not None
+    train, test = plan.probes
+    assert train.labels is not None
+    assert test.labels is not None
+    start = encoder_function(untrained_encoder(plan), plan)
+    rows = {"raw pixels": (raw_pixels(train), raw_pixels(test))}
+    for name, function in (("untrained encoder", start), ("this encoder", encode)):
+        with counting(console, f"features, {name}") as progress:
+            rows[name] = (
+                extract(function, train, progress=progress),
+                extract(function, test, progress=progress),
+            )
+    config = plan.config
+    with console.status("probes") as status:
+        return probe_table(
+            rows,
+            train.labels,
+            test.labels,
+            config.probe,
+            train.class_names,
+            config.seed,
+            progress=lambda name: status.update(f"probes: {name}"),
+            shared=("raw pixels", "untrained encoder"),
+            memory=cache_folder() / "probes",
+        )
+
+
+def gallery(plan: Plan, module: PretrainModule, encode: Callable[[Tensor], Tensor]) -> dict[str, np.ndarray]:
+    """Views as the network saw them, and nearest neighbours of held-out images among training images."""
+    # of more images than are shown: the first few may all have broken since they were listed
+    some = plan.train.read(np.arange(min(8 * GALLERY_IMAGES, len(plan.train))))
+    originals = torch.from_numpy(some[:GALLERY_IMAGES])
+    seed, _ = step_seeds(plan.config.seed, 0, 0)
+    views = zip(module.make_views(originals, seed), plan.specs, strict=True)
+    seen = [to_uint8(view, spec) for view, spec in views if spec.size is None]
+    bank = plan.train.take(np.sort(np.random.default_rng(plan.config.seed).permutation(len(plan.train))[:BANK]))
+    queries = plan.held_out.take(np.arange(min(QUERIES, len(plan.held_out))))
+    bank_h, query_h = (nn.functional.normalize(torch.from_numpy(extract(encode, x)), dim=1) for x in (bank, queries))
+    cosines, index = (query_h @ bank_h.T).topk(min(NEIGHBOURS, len(bank)), dim=1)
+    near = np.stack([bank.read(row) for row in index.numpy()])
+    arrays = {
+        "originals": originals.numpy(),
+        "views": torch.stack(seen).cpu().numpy(),
+        "queries": queries.read(np.arange(len(queries))),
+        "neighbours": near,
+        "cosines": cosines.numpy(),
+    }
+    same_classes = queries.labels is not None and bank.labels is not None and queries.class_names == bank.class_names
+    if same_classes and queries.labels is not None and bank.labels is not None:
+        arrays |= {"query_labels": queries.labels, "neighbour_labels": bank.labels[index.numpy()]}
+    return arrays
+
+
+def encoder_card(plan: Plan, module: PretrainModule) -> dict[str, Any]:
+    """encoder.json: what is needed to build the encoder again, and where it comes from."""
+    config, spec = plan.config, plan.specs[0]
+    return {
+        "format": 1,
+        "encoder": config.encoder,
+        "stem": config.network.stem,
+        "norm": config.network.encoder_norm,
+        "size": plan.size,
+        "source_size": plan.train.source_size,
+        "width": module.representation_width,
+        "mean": list(spec.mean),
+        "std": list(spec.std),
+        "method": config.method,
+        "run": {"data": config.data, "epochs": config.epochs, "seed": config.seed},
+        "eigenview": eigenview.__version__,
+    }
+
+
+def summarise(
+    plan: Plan,
+    module: PretrainModule,
+    verdict: Verdict,
+    history: list[dict[str, Any]],
+    probes: dict[str, Any] | None,
+    seconds: float,
+    *,
+    steps: int | None,
+    finished: bool,
+) -> dict[str, Any]:
+    """summary.json of runfiles.py, for `steps` that took `seconds`."""
+    config: RunConfig[Any] = plan.config
+    columns = ("knn", "linear", "linear_few")
+    rows = {row["features"]: {c: row[c] for c in columns} for row in probes["rows"]} if probes else {}
+    ours = rows.pop("this encoder", dict.fromkeys(columns))
+    return {
+        "verdict": verdict.label,
+        "since_epoch": verdict.since_epoch,
+        "reason": verdict.reason,
+        "remedies": list(verdict.remedies),
+        "notes": list(verdict.notes),
+        "method": config.method,
+        "seed": config.seed,
+        "epochs": config.epochs,
+        "data": config.data,
+        "images": len(plan.train),
+        "encoder": config.encoder,
+        "parameters": sum(p.numel() for p in module.network.encoder.parameters()),
+        **ours,
+        "baselines": rows,
+        "quality": dict(history[-1]["h"]) if history else {},
+        "seconds": round(seconds, 2),
+        "images_per_second": round(steps * config.batch_size / seconds, 1) if steps and seconds else None,
+        "finished": finished,
+    }
+
+
+def show_result(
+    console: Console,
+    plan: Plan,
+    directory: Path,
+    verdict: Verdict,
+    probes: dict[str, Any] | None,
+    summary: dict[str, Any],
+) -> None:
+    """The verdict, the probe table and the files, as experience.md sketches them."""
+    colour = {"healthy": "green", "too early to judge": "yellow"}.get(verdict.label, "red")
+    since = f" since epoch {verdict.since_epoch:g}" if verdict.since_epoch is not None else ""
+    line = f"\n{'verdict':9} [bold {colour}]{verdict.label}{since}[/]: {verdict.reason}"
+    console.print(line, highlight=False, soft_wrap=True)
+    for label, lines in (("try", verdict.remedies), ("note", verdict.notes)):
+        for line in lines:
+            console.print(f"{label:9} {line}", highlight=False, markup=False, soft_wrap=True)
+    if probes is not None:
+        console.print(render_table(probes))
+    else:
+        console.print(f"{'probes':9} {plan.probe_note}", highlight=False, markup=False)
+    shown = [("RankMe", "rankme"), ("centred", "rankme_centred"), ("alpha", "alpha"), ("alignment", "alignment")]
+    shown.append(("uniformity", "uniformity"))
+    quality = [f"{t} {summary['quality'][k]:.3g}" for t, k in shown if summary["quality"].get(k) is not None]
+    console.print(
+        f"{'quality':9} {'   '.join(quality)}   (representation, held-out batch)", highlight=False, soft_wrap=True
+    )
+    files = "encoder.safetensors   report.html" if (directory / runfiles.ENCODER).exists() else "report.html"
+    console.print(
+        f"{'files':9} {files}   (eigenview report {shlex.quote(str(directory))} --open)",
+        highlight=False,
+        soft_wrap=True,
+    )

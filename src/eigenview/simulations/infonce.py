@@ -1,0 +1,145 @@
+"""InfoNCE on a linear network: augmentation stronger than the data's own variance takes directions away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy import ndarray
+
+from eigenview.errors import require
+from eigenview.simulations.outcome import (
+    Curve,
+    Number,
+    Outcome,
+    Panel,
+    Theory,
+    effective_rank,
+    time_grid,
+    time_to_reach,
+)
+from eigenview.theory import infonce
+from eigenview.theory.simulation import Simulation, check_number
+
+FAR = 0.1
+"""Relative error from which the closed form counts as wrong."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """Standard normal inputs; the second view adds noise to the last coordinates."""
+
+    kept: int = 8
+    """Input coordinates that views leave alone."""
+    noisy: int = 8
+    """Input coordinates to which the second view adds noise."""
+    noise: float = 3.0
+    """Standard deviation of that noise; the data's is 1."""
+    width: int = 16
+    """Outputs of the network."""
+    scale: float = 0.1
+    """Standard deviation of the weights at the start."""
+    eps: float = 1.0
+    """Weight of the positive pair in the denominator: 1 is InfoNCE; with 0 nothing bounds the embedding."""
+    samples: int = 128
+    """Pairs in the batch, which stays the same."""
+    end: float | None = None
+    """Time to simulate, for the mean loss over the batch; a step takes a time of its learning rate. Default: 20; with
+    eps 0 it is 3, and at most 5."""
+    seed: int = 0
+    """Of data and weights."""
+
+
+def simulate(o: Options) -> Outcome:
+    """Singular values of W and eigenvalues of Sigma_0 - Sigma_aug in time, beside the constant-matrix closed form."""
+    for name, value in (("kept", o.kept), ("noisy", o.noisy), ("seed", o.seed)):
+        require(value >= 0, name, value, "0 or more")
+    require(o.kept + o.noisy >= 1, "kept and noisy", (o.kept, o.noisy), "together 1 or more")
+    require(o.width >= 1, "width", o.width, "1 or more")
+    check_number("scale", o.scale, 0, strict=True)
+    check_number("noise", o.noise, 0)
+    longest = 5.0 if o.eps == 0 else np.inf
+    end = (20.0 if o.eps else 3.0) if o.end is None else o.end
+    require(end <= longest, "end", end, "at most 5 with eps 0: nothing bounds the embedding then")
+    x, x_prime = infonce.gaussian_pairs(o.samples, np.repeat([0.0, o.noise], [o.kept, o.noisy]), o.seed)
+    W = o.scale * np.random.default_rng([o.seed, 1]).standard_normal((o.width, o.kept + o.noisy))
+    # the velocity is that of the loss summed over the batch; the mean's runs `samples` times as long
+    times = time_grid(end)
+    run = infonce.simulate(W, x, x_prime, times / o.samples, eps=o.eps)
+    start = infonce.difference(W, x, x_prime, o.eps)
+    closed = infonce.solution(W, start, times / o.samples)
+    error = _relative_error(closed, run)
+    lost = infonce.num_lost(start)
+    first, last = run.states["singular_values"][0], run.final["singular_values"]
+    numbers: dict[str, Number] = {
+        "negative eigenvalues of Sigma_0 - Sigma_aug at the start": lost,
+        f"negative eigenvalues at t = {end:g}": infonce.num_lost(infonce.difference(run.final["W"], x, x_prime, o.eps)),
+        "noise above which small weights lose a direction, std": float(np.sqrt(2)),
+        "effective rank of W at the start": effective_rank(first),
+        f"effective rank of W at t = {end:g}": effective_rank(last),
+        f"singular values above a tenth of the largest at t = {end:g}": int((last > 0.1 * last[0]).sum()),
+        "smallest kept singular value": float(last[max(len(last) - lost, 1) - 1]),
+        f"time until the closed form is {FAR:.0%} off": time_to_reach(times, error, FAR),
+    }
+    return Outcome(numbers, (_statement(o, end, lost, last),), (*_panels(o, times, run), _early(o, end, W, x, x_prime)))
+
+
+def _statement(o: Options, end: float, lost: int, last: ndarray) -> str:
+    inputs = o.kept + o.noisy
+    if lost == 0:
+        return (
+            f"Sigma_0 - Sigma_aug has no negative eigenvalue at the start: none of {inputs} input directions shrinks."
+        )
+    kept = int((last > 0.1 * last[0]).sum())
+    return (
+        f"Sigma_0 - Sigma_aug has {lost} negative eigenvalues at the start: along these W shrinks. At t = {end:g}, "
+        f"{kept} of {len(last)} singular values are above a tenth of the largest."
+    )
+
+
+def _relative_error(closed: ndarray, run: Simulation) -> ndarray:
+    W = run.states["W"]
+    return np.linalg.norm(closed - W, axis=(1, 2)) / np.linalg.norm(W, axis=(1, 2))
+
+
+def _early(o: Options, end: float, W: ndarray, x: ndarray, x_prime: ndarray) -> Panel:
+    """The closed form beside the simulation, up to twice its true size: beyond, it only leads the eye astray."""
+    times = time_grid(min(end, 2.0))
+    run = infonce.simulate(W, x, x_prime, times / o.samples, eps=o.eps)
+    closed = infonce.solution(W, infonce.difference(W, x, x_prime, o.eps), times / o.samples)
+    far = _relative_error(closed, run) > 1
+    stop = int(np.argmax(far)) if far.any() else len(times)
+    return Panel(
+        "The closed form, while it holds",
+        "W(0) exp(t (Sigma_0 - Sigma_aug)) with the matrices of the start, until it is 100 % off.",
+        "time",
+        "singular value",
+        (
+            Curve("simulated", times[:stop], run.states["singular_values"][:stop]),
+            Curve("closed form", times[:stop], np.linalg.svd(closed[:stop], compute_uv=False)),
+        ),
+        is_log=True,
+    )
+
+
+def _panels(o: Options, times: ndarray, run: Simulation) -> tuple[Panel, ...]:
+    return (
+        Panel(
+            "Singular values of W",
+            "Strong augmentation takes its directions out of the network.",
+            "time",
+            "singular value",
+            (Curve("singular value", times, run.states["singular_values"]),),
+            is_log=True,
+        ),
+        Panel(
+            "What drives them",
+            "Eigenvalues of (Sigma_0 - Sigma_aug) / samples: W grows along positive and shrinks along negative ones.",
+            "time",
+            "eigenvalue",
+            (Curve("eigenvalue", times, run.states["eigenvalues"] / o.samples),),
+        ),
+    )
+
+
+THEORY = Theory(infonce.assumptions, Options, simulate)

@@ -1,0 +1,106 @@
+"""One self-contained HTML page: statements, numbers and interactive plots; it loads nothing. Looks like the report."""
+
+from __future__ import annotations
+
+import html
+import math
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+import eigenview
+from eigenview.report.plot import BLUE, GREY, ORANGE, Entry, Figure, empty_figure, finished
+from eigenview.report.tables import Cell, Table, TableRow
+from eigenview.simulations import THEORIES, layout
+from eigenview.simulations.outcome import Cloud, Number
+from eigenview.simulations.sweep import Study
+
+HEIGHT = 320
+
+
+def render(study: Study, command: str) -> str:
+    """The page as text; `command` is what repeats it."""
+    loaders = [PackageLoader("eigenview.simulations", "template"), PackageLoader("eigenview.report", "template")]
+    environment = Environment(
+        loader=ChoiceLoader(loaders), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    # words of the report's own page that its shared parts ask for
+    environment.filters["options"] = str
+    environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
+    figures = [_curves(k, plot) for k, plot in enumerate(layout.plots(study))]
+    clouds = layout.clouds(study)
+    figures += [_cloud(k, cloud, layout.colour_range(clouds)) for k, cloud in enumerate(clouds)]
+    return environment.get_template("simulation.html").render(
+        name=study.name,
+        question=THEORIES[study.name][1],
+        statements=[(label, outcome.statements) for label, outcome in study.outcomes],
+        numbers=_table(study),
+        figures=figures,
+        assumptions=study.assumptions,
+        command=command,
+        version=eigenview.__version__,
+        plotlyjs=Markup(get_plotlyjs()),
+    )
+
+
+def text(quantity: str, value: Number | None, digits: int = 10) -> str:
+    """A number to `digits` digits, ten as the tests of the theory have them; a time that is infinite never comes."""
+    if value is None:
+        return ""
+    if isinstance(value, float) and math.isinf(value):
+        return "never" if "time" in quantity else "infinite"
+    return f"{value:.{digits}g}" if isinstance(value, float) else str(value)
+
+
+def _table(study: Study) -> Table:
+    labels = [label or "value" for label, _ in study.outcomes]
+    rows = [
+        TableRow(name, [Cell(text(name, outcome.numbers.get(name))) for _, outcome in study.outcomes])
+        for name in study.quantities
+    ]
+    return Table(["quantity", *labels], rows, [])
+
+
+def _curves(k: int, plot: layout.Plot) -> Figure:
+    panel = plot.panel
+    figure = empty_figure(panel.x, panel.y)
+    figure.update_layout(height=HEIGHT, hovermode="closest")
+    for is_log, update in ((panel.is_log, figure.update_yaxes), (panel.is_log_x, figure.update_xaxes)):
+        if is_log:
+            update(type="log", exponentformat="power")
+    for line in plot.lines:
+        figure.add_scatter(
+            x=[_rounded(value) for value in line.x],
+            y=[None if value is None else _rounded(value) for value in line.y],
+            mode="lines+markers" if len(line.x) <= 12 and len(line.x) > 2 else "lines",
+            line={"color": line.colour, "dash": line.dash, "width": 2},
+            hovertemplate="%{y:.4~g} at %{x:.4~g}<extra>" + html.escape(line.name) + "</extra>",
+        )
+    legend = [Entry(name, colour, dash, 2) for name, colour, dash in plot.legend]
+    return Figure(f"curves-{k}", panel.title, panel.caption, legend, figure.to_plotly_json())
+
+
+def _cloud(k: int, cloud: Cloud, most: float) -> Figure:
+    figure = empty_figure("", "")
+    figure.update_layout(height=HEIGHT, hovermode="closest", yaxis={"scaleanchor": "x"})
+    figure.add_scatter(
+        x=[_rounded(value) for value in cloud.points[:, 0].tolist()],
+        y=[_rounded(value) for value in cloud.points[:, 1].tolist()],
+        mode="markers",
+        marker={
+            "color": [_rounded(value) for value in cloud.values.tolist()],
+            "colorscale": [[0, BLUE], [0.5, "#b4babf"], [1, ORANGE]],
+            "cmin": -most,
+            "cmax": most,
+            "size": 7,
+            "colorbar": {"thickness": 10, "outlinewidth": 0, "tickfont": {"color": GREY}},
+        },
+        hovertemplate="%{marker.color:.3~g}<extra></extra>",
+    )
+    return finished(f"cloud-{k}", cloud.title, cloud.caption, figure, named=False)
+
+
+def _rounded(value: float) -> float:
+    """Seven digits: more than a screen shows, a third of the page's size."""
+    return float(f"{value:.7g}")
