@@ -7,22 +7,25 @@ names the field, the value and what is allowed.
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Literal, TypeVar
 
 from tyro.conf import Positional
 
-from eigenview.config_types import refuse_other_kinds
+from eigenview.config_names import renamed, upgrade
+from eigenview.config_types import check_types
 from eigenview.errors import UserError, require
+from eigenview.records import MethodConfig
 
-ObjectiveConfig = TypeVar("ObjectiveConfig")
+Options = TypeVar("Options", bound=MethodConfig)
 LARGEST_SIDE = 4096
 """Of views in pixels. A slip of the keyboard beyond it would take all memory before an estimate can be made."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class NoOptions:
-    """Stands where a method's own options go until the method is known."""
+class NoMethod(MethodConfig):
+    """Takes the place of a method's options until the method is known."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +54,7 @@ class NetworkConfig:
     predictor_hidden: int = 512
     """Width of the predictor's hidden layer, for methods with a learned predictor."""
     predictor_bias: bool = True
-    """Offset in the predictor's last layer."""
+    """A bias in the predictor's last layer. Off: none."""
     predictor_symmetric: bool = False
     """Keep a linear predictor's matrix symmetric; with two layers the second is the first transposed."""
     target: Literal["auto", "ema", "online"] = "auto"
@@ -63,8 +66,8 @@ class NetworkConfig:
     """The same at the end of training."""
     target_schedule: Literal["cosine", "linear"] = "cosine"
     """How it goes from the one to the other."""
-    branches: Literal["shared", "separate"] = "shared"
-    """One network for all views, or two of the same kind, each trained on every other view."""
+    shared_weights: bool = True
+    """One network for all views. Off: two of the same kind, each trained on every other view."""
 
     def __post_init__(self) -> None:
         for name, allowed in (("head_norm", ("batch", "layer", "none")), ("encoder_norm", ("batch", "group", "layer"))):
@@ -91,7 +94,7 @@ class OptimConfig:
     """How the learning rate follows the global batch: linear is usual for SGD and LARS, sqrt for Adam."""
     predictor_lr_factor: float = 1.0
     """Learning rate of a learned predictor as a multiple of everything else's (Tian's alpha_p): a predictor that keeps
-    up with the network widens the way out of collapse."""
+    up with the network lowers the risk of collapse."""
     predictor_weight_decay: float | None = None
     """Decay of the predictor's weight matrices; default: as all others."""
     weight_decay: float = 1e-4
@@ -104,6 +107,9 @@ class OptimConfig:
     """Epochs of linear warm-up from 0, at most half of the run."""
     final_fraction: float = 0.0
     """Learning rate at the end of the cosine, as a fraction of the peak."""
+    clip_norm: float | None = None
+    """Largest norm of the gradient of all parameters together; a larger gradient is scaled down to it. Default: no
+    limit."""
 
     def __post_init__(self) -> None:
         require(self.lr_per_256 > 0, "optim.lr_per_256", self.lr_per_256, "above 0")
@@ -120,6 +126,7 @@ class OptimConfig:
         require(self.trust_coefficient > 0, "optim.trust_coefficient", self.trust_coefficient, "above 0")
         require(self.warmup_epochs >= 0, "optim.warmup_epochs", self.warmup_epochs, "0 or more")
         require(0 <= self.final_fraction <= 1, "optim.final_fraction", self.final_fraction, "between 0 and 1")
+        require(self.clip_norm is None or self.clip_norm > 0, "optim.clip_norm", self.clip_norm, "above 0")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,8 +190,15 @@ class ProbeConfig:
         require(self.few_label_draws >= 1, "probe.few_label_draws", self.few_label_draws, "1 or more")
 
 
+def default_method() -> MethodConfig:
+    """VICReg, with its published weights."""
+    from eigenview.methods import config_class
+
+    return config_class("vicreg")()
+
+
 @dataclass(frozen=True, kw_only=True)
-class RunConfig(Generic[ObjectiveConfig]):
+class RunConfig(Generic[Options]):
     """One pretraining run. Everyday options are at the top level, everything else below a dotted name."""
 
     data: Positional[str] = "digits"
@@ -196,25 +210,26 @@ class RunConfig(Generic[ObjectiveConfig]):
     """Share of the training images to train on, drawn with the seed."""
     stratified: bool = False
     """Draw that share from each class alike; needs labels, which are used for nothing else."""
-    method: str = "vicreg"
-    """The objective: eigenview list objectives."""
+    method: Options = field(default_factory=default_method)  # type: ignore[assignment]
+    """Options of the method."""
     epochs: int = 40
     """Passes over the training images."""
     batch_size: int = 256
     """Images per step over all devices together."""
-    micro_batch: int | None = None
-    """Images of a process that the encoder takes at once. The gradient stays that of the whole batch, for about a third
-    more time and a fraction of the memory; the encoder's batch norm then sees micro-batches."""
-    accumulate: int = 1
-    """Equal parts of a batch that the loss is computed on one after another, with one optimiser step for all: for
-    losses whose mean over parts estimates the same gradient (unbiased-vicreg, byol, simsiam)."""
-    accumulate_coupled: bool = False
-    """Take --accumulate with any method: the mean of the parts' losses, which for the others is another loss."""
+    grad_cache_chunk: int | None = None
+    """Images that the encoder of a process takes at once. The gradient stays that of the whole batch, for about a third
+    more time and a fraction of the memory; the encoder's batch norm then sees one chunk at a time."""
+    grad_accum_steps: int = 1
+    """Equal parts of a batch, on which the loss is computed one after another before one optimiser step: for losses
+    whose mean over parts estimates the same gradient (unbiased-vicreg, byol, simsiam)."""
+    grad_accum_coupled: bool = False
+    """Allow --grad-accum-steps with any method: the mean of the parts' losses, which changes the loss for other
+    methods."""
     views: int = 2
     """Augmented views of each image, V."""
     local_views: int = 0
-    """Small crops of each image beside the views, encoded at their own size. They predict the views and are compared
-    with them and each other, but no target network sees them, and nothing is asked to predict them."""
+    """Small crops of each image in addition to the views, encoded at their own size. They predict the views and are
+    compared with them and each other, but they are not predicted, and no target network sees them."""
     local_size: int | None = None
     """Side of the small crops in pixels; default: half of the views'."""
     local_scale: tuple[float, float] = (0.05, 0.4)
@@ -222,22 +237,22 @@ class RunConfig(Generic[ObjectiveConfig]):
     encoder: str = "conv-small"
     """conv-tiny, conv-small, conv-medium, or timm:NAME, torchvision:NAME."""
     second_encoder: str | None = None
-    """Another encoder for every other view, with a projector of its own (implies --network.branches separate)."""
-    size: int | None = None
-    """Side in pixels of the views; default: chosen from the data, with the reason printed."""
+    """Another encoder, with its own projector, for every other view (implies --network.no-shared-weights)."""
+    image_size: int | None = None
+    """Side of the views in pixels. Default: chosen from the data, and the reason is printed."""
     seed: int = 0
     """Seed of everything random."""
     devices: int = 1
     """Processes (GPUs, or CPU processes) on this machine."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto: a CUDA GPU if there is one, else the CPU. mps: Apple's GPU, untested."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"
-    """Precision of the network; objectives always compute in float32 or better."""
+    """Precision of the network; losses are always computed in float32 or better."""
     augmentation: str = "auto"
-    """Preset: eigenview list augmentations. auto: digits for digits, else the method's own."""
+    """Preset: eigenview list augmentations. auto: digits for the built-in digits, else the method's own."""
     compile_augmentation: bool = False
     """Compile the augmentation (torch.compile; on a GPU replayed as a CUDA graph): minutes before the first step, less
     launching after it. Pays on a GPU; on a CPU hardly."""
-    objective: ObjectiveConfig = field(default_factory=NoOptions)  # type: ignore[assignment]
-    """Options of the method."""
     network: NetworkConfig = NetworkConfig()
     optim: OptimConfig = OptimConfig()
     loader: LoaderConfig = LoaderConfig()
@@ -245,7 +260,7 @@ class RunConfig(Generic[ObjectiveConfig]):
     probe: ProbeConfig = ProbeConfig()
 
     def __post_init__(self) -> None:
-        refuse_other_kinds(self)
+        check_types(self)
         require(0 < self.data_fraction <= 1, "--data-fraction", self.data_fraction, "above 0, up to 1")
         require(self.epochs >= 1, "--epochs", self.epochs, "1 or more")
         require(self.batch_size >= 2, "--batch-size", self.batch_size, "2 or more")
@@ -262,22 +277,27 @@ class RunConfig(Generic[ObjectiveConfig]):
         require(
             0 < low <= high <= 1, "--local-scale", self.local_scale, "two shares above 0 up to 1, the smaller first"
         )
-        require(self.size is None or 8 <= self.size <= LARGEST_SIDE, "--size", self.size, f"8 to {LARGEST_SIDE}")
+        require(
+            self.image_size is None or 8 <= self.image_size <= LARGEST_SIDE,
+            "--image-size",
+            self.image_size,
+            f"8 to {LARGEST_SIDE}",
+        )
         require(self.devices >= 1, "--devices", self.devices, "1 or more")
         require(0 <= self.seed < 2**63, "--seed", self.seed, "0 up to below 2 to the 63rd")
         share = self.batch_size // self.devices
         require(
-            self.accumulate >= 1 and share % self.accumulate == 0,
-            "--accumulate",
-            self.accumulate,
+            self.grad_accum_steps >= 1 and share % self.grad_accum_steps == 0,
+            "--grad-accum-steps",
+            self.grad_accum_steps,
             f"a divisor of the {share} images of each process and step",
         )
-        share //= self.accumulate
+        share //= self.grad_accum_steps
         require(
-            self.micro_batch is None or (self.micro_batch >= 1 and share % self.micro_batch == 0),
-            "--micro-batch",
-            self.micro_batch,
-            f"a divisor of the {share} images of each process and {'step' if self.accumulate == 1 else 'part'}",
+            self.grad_cache_chunk is None or (self.grad_cache_chunk >= 1 and share % self.grad_cache_chunk == 0),
+            "--grad-cache-chunk",
+            self.grad_cache_chunk,
+            f"a divisor of the {share} images of each process and {'step' if self.grad_accum_steps == 1 else 'part'}",
         )
         if self.batch_size % self.devices:
             raise UserError(
@@ -286,9 +306,28 @@ class RunConfig(Generic[ObjectiveConfig]):
             )
 
 
-def to_dict(config: Any) -> dict[str, Any]:
-    """A config as plain JSON-ready values."""
-    return dataclasses.asdict(config)
+def method_name(config: MethodConfig) -> str:
+    """The name under which `--method` finds a config's class: its card's, or its module's if that is not ours."""
+    module = type(config).__module__.removesuffix(".declared")
+    return config.card.name if module.startswith("eigenview.methods.") else module
+
+
+def to_dict(config: RunConfig[Any]) -> dict[str, Any]:
+    """A config as plain JSON-ready values; the method's options are beside its name."""
+    values = dataclasses.asdict(config)
+    return values | {"method": {"name": method_name(config.method), **values["method"]}}
+
+
+def with_fields(config: Any, fields: Mapping[str, Any], where: str = "") -> Any:
+    """`config` with some fields replaced; a nested dict goes into a nested config."""
+    known = {f.name for f in dataclasses.fields(config)}
+    changes: dict[str, Any] = {}
+    for name, value in fields.items():
+        require(name in known, f"{where}{name}", value, f"the fields {', '.join(sorted(known))}", renamed(where, name))
+        nested = getattr(config, name)
+        into = isinstance(value, Mapping) and dataclasses.is_dataclass(nested)
+        changes[name] = with_fields(nested, value, f"{where}{name}.") if into else value
+    return dataclasses.replace(config, **changes)
 
 
 def changed_fields(config: Any, default: Any, prefix: str = "") -> dict[str, Any]:
@@ -303,8 +342,11 @@ def changed_fields(config: Any, default: Any, prefix: str = "") -> dict[str, Any
     return changed
 
 
-def from_dict(values: dict[str, Any], objective_type: type) -> RunConfig[Any]:
-    """The RunConfig written by `to_dict`; an unknown field is an error naming it (a file of another version)."""
+def from_dict(values: dict[str, Any], method_type: type[MethodConfig]) -> RunConfig[Any]:
+    """The RunConfig written by `to_dict`, also by an earlier version (`config_names.upgrade`).
+
+    Raises: UserError for an unknown field, with its name.
+    """
 
     def build(cls: type, given: dict[str, Any], where: str) -> Any:
         known = {f.name for f in dataclasses.fields(cls)}
@@ -313,6 +355,8 @@ def from_dict(values: dict[str, Any], objective_type: type) -> RunConfig[Any]:
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
 
     parts = {"network": NetworkConfig, "optim": OptimConfig, "loader": LoaderConfig, "monitor": MonitorConfig}
-    parts |= {"probe": ProbeConfig, "objective": objective_type}
+    parts |= {"probe": ProbeConfig, "method": method_type}
+    values = upgrade(values)
+    values["method"] = {name: value for name, value in values["method"].items() if name != "name"}
     made = {n: build(parts[n], v, f"{n}.") if n in parts else v for n, v in values.items()}
     return build(RunConfig, made, "")

@@ -1,6 +1,6 @@
-"""Whether the values of a config are of the kinds its fields are declared with: Python and JSON give anything.
+"""Checks the values of a config against the annotations of its fields.
 
-The command line parses by the same declarations, so this speaks to callers in Python and to edited config.json files.
+The command line parses by the same annotations; this check is for callers in Python and for edited config.json files.
 A number must be finite: JSON has no other, and a run must be able to read its own configuration again.
 """
 
@@ -17,13 +17,14 @@ from eigenview.errors import require
 WORDS = {int: "an integer", float: "a finite number", bool: "True or False", str: "text", types.NoneType: "None"}
 
 
-def refuse_other_kinds(config: Any, prefix: str = "") -> None:
-    """Raises UserError at the first field, of `config` or of a config in it, whose value is of another kind."""
-    for name, kind in get_type_hints(type(config)).items():
-        value = getattr(config, name)
+def check_types(config: Any, prefix: str = "") -> None:
+    """Raises UserError at the first field, of `config` or of a config in it, whose value has another type."""
+    kinds = get_type_hints(type(config))
+    for name in (each.name for each in dataclasses.fields(config)):
+        kind, value = kinds[name], getattr(config, name)
         require(_fits(value, kind), f"{prefix}{name}", value, _words(kind))
         if dataclasses.is_dataclass(value):
-            refuse_other_kinds(value, f"{prefix}{name}.")
+            check_types(value, f"{prefix}{name}.")
 
 
 def _fits(value: Any, kind: Any) -> bool:
@@ -51,4 +52,4 @@ def _words(kind: Any) -> str:
         return " or ".join(map(_words, options))
     if origin is tuple:
         return f"({', '.join(map(_words, options))})"
-    return "a config or a dict of its fields" if isinstance(kind, TypeVar) else WORDS.get(kind, f"a {kind.__name__}")
+    return "a config" if isinstance(kind, TypeVar) else WORDS.get(kind, f"a {kind.__name__}")

@@ -13,20 +13,12 @@ from typing import Any, Final, Literal
 
 from eigenview.diagnostics.remedies import remedies
 from eigenview.diagnostics.thresholds import THRESHOLDS as LIMITS
+from eigenview.records import Card
 
 Label = Literal["healthy", "complete collapse", "dimensional collapse", "diverged", "too early to judge"]
 EARLY: Final = "too early to judge"
 Finding = tuple[Label, str]
 """A label and the sentence with the number that decided it."""
-
-# experiments/results/batch_size: small batches lose through batch norm, and the U-statistic behind it loses most;
-# without batch norm both forms are as good at 16 as at 256
-PLUG_IN = {
-    "vicreg": "norms of one image (--network.encoder-norm group --network.head-norm layer), with --method "
-    "unbiased-vicreg where the mean gradient has to be that of a larger batch",
-    "barlow-twins": "--objective.estimator unbiased",
-}
-"""Methods that square the covariances of a batch, which chance inflates, and what does not."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,8 +38,8 @@ class Verdict:
 
 def judge(
     history: Sequence[Mapping[str, Any]],
+    card: Card,
     *,
-    method: str,
     width: int,
     failure: str | None = None,
     batch_size: int | None = None,
@@ -55,26 +47,26 @@ def judge(
     """The verdict of a run from its rows of diagnostics.jsonl in order, the untrained network's at step 0 included.
 
     `width` is D, `failure` the message of a run that stopped itself. Batch-size notes use `batch_size`, or the held-out
-    images where it is not given. The last row decides; before `settled_step` steps only divergence is judged. A run
-    whose numbers exploded on the way and that ends collapsed has diverged: the collapse is the wreck.
+    images if it is None. The last row decides; before `settled_step` steps only divergence is judged. A run
+    whose numbers exploded on the way and that ends collapsed has diverged: the collapse is reported as its consequence.
     """
     trained = [row for row in history if row["step"] > 0]
     exploded = next(((row["epoch"], why) for row in trained if (why := _explosion(row)) is not None), None)
     if failure is not None:
-        return _verdict("diverged", method, failure.rstrip("."), None if exploded is None else exploded[0])
-    findings = [_finding(row, method, width) for row in trained]
+        return _verdict("diverged", card, failure.rstrip("."), None if exploded is None else exploded[0])
+    findings = [_finding(row, card, width) for row in trained]
     label, reason = findings[-1] if findings else (EARLY, "no diagnosis after a step of training")
     if exploded is not None and label != "healthy":
-        return _verdict("diverged", method, exploded[1], exploded[0])
+        return _verdict("diverged", card, exploded[1], exploded[0])
     if label == EARLY:
-        return _verdict(label, method, reason)
+        return _verdict(label, card, reason)
     if label == "healthy":
-        notes = (*_lost_rank(history[0], trained[-1]), *_notes(trained[-1], method, batch_size))
-        return _verdict(label, method, reason, None, notes)
+        notes = (*_lost_rank(history[0], trained[-1]), *_notes(trained[-1], card, batch_size))
+        return _verdict(label, card, reason, None, notes)
     first = len(findings) - 1
     while first > 0 and findings[first - 1][0] == label:
         first -= 1
-    return _verdict(label, method, reason, trained[first]["epoch"])
+    return _verdict(label, card, reason, trained[first]["epoch"])
 
 
 def judge_features(measures: Mapping[str, Any], width: int) -> Verdict:
@@ -93,7 +85,7 @@ def judge_features(measures: Mapping[str, Any], width: int) -> Verdict:
     return _verdict(label, None, reason, None, notes)
 
 
-def _finding(row: Mapping[str, Any], method: str, width: int) -> Finding:
+def _finding(row: Mapping[str, Any], card: Card, width: int) -> Finding:
     """One row's label and reason."""
     explosion = _explosion(row)
     if explosion is not None:
@@ -108,7 +100,7 @@ def _finding(row: Mapping[str, Any], method: str, width: int) -> Finding:
         if (spread := _read(part, "spread")) < limit:
             return "complete collapse", _one_point(f"all images map to one point of the {name}", spread, part)
     std, scale = _read(z, "std"), _read(h, "rms")
-    if method in ("vicreg", "unbiased-vicreg") and std < LIMITS.vanished_std:
+    if card.unit_deviation and std < LIMITS.vanished_std:
         return (
             "complete collapse",
             f"all images map to one point: standard deviation {std:.2g} of the embedding's dimensions, where the "
@@ -167,7 +159,7 @@ def _lost_rank(first: Mapping[str, Any], last: Mapping[str, Any]) -> tuple[str, 
     )
 
 
-def _notes(row: Mapping[str, Any], method: str, batch_size: int | None) -> tuple[str, ...]:
+def _notes(row: Mapping[str, Any], card: Card, batch_size: int | None) -> tuple[str, ...]:
     z = row["z"]
     same, others = _read(z, "cosine_views"), _read(z, "cosine_others")
     notes = []
@@ -179,17 +171,17 @@ def _notes(row: Mapping[str, Any], method: str, batch_size: int | None) -> tuple
     ratio, bias = _read(z, "participation_ratio"), _read(z, "bias_ratio")
     if batch_size is not None:
         bias = ratio / max(1, batch_size - 1)
-    if method in PLUG_IN and bias > LIMITS.bias:
+    if card.plug_in_remedy is not None and bias > LIMITS.bias:
         of = "the batch" if batch_size is not None else f"{round(ratio / _read(z, 'bias_ratio')) + 1} images"
-        ways = f"a larger --batch-size, or {PLUG_IN[method]}"
+        ways = f"a larger --batch-size, or {card.plug_in_remedy}"
         notes.append(f"plug-in bias ratio {bias:.2f}: {of} is small for this rank. Try {ways}.")
     return tuple(notes)
 
 
 def _verdict(
-    label: Label, method: str | None, reason: str, since: float | None = None, notes: tuple[str, ...] = ()
+    label: Label, card: Card | None, reason: str, since: float | None = None, notes: tuple[str, ...] = ()
 ) -> Verdict:
-    return Verdict(label=label, since_epoch=since, reason=reason, remedies=remedies(label, method), notes=notes)
+    return Verdict(label=label, since_epoch=since, reason=reason, remedies=remedies(label, card), notes=notes)
 
 
 def _read(measures: Mapping[str, Any], name: str) -> float:

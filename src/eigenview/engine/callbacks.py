@@ -1,4 +1,4 @@
-"""What happens around the training steps: the log, diagnoses, checkpoints, and leaving in good order."""
+"""What happens around the training steps: the log, diagnoses, checkpoints, clean shutdown on Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -12,7 +12,6 @@ from typing import Any
 
 import lightning.pytorch as L
 import numpy as np
-import torch
 from torch import Tensor
 
 from eigenview import runfiles
@@ -22,6 +21,7 @@ from eigenview.diagnostics.verdict import Verdict, judge
 from eigenview.distributed import any_rank, rank, world_size
 from eigenview.engine.module import PretrainModule
 from eigenview.errors import Collapsed, Interrupted, UserError
+from eigenview.records import Batch
 
 
 class MetricsWriter(L.Callback):
@@ -63,8 +63,8 @@ class MetricsWriter(L.Callback):
             self.rate = (step - self._mark_step) * self.images_per_step / elapsed
         self._mark_step, self._logged = step, self.seconds
         module.raise_non_finite()
+        terms = module.logged_terms()
         if rank() == 0:
-            terms = {name: float(value) for name, value in module.terms.items()}
             row = {
                 "step": step,
                 "epoch": step / module.steps_per_epoch,
@@ -73,7 +73,9 @@ class MetricsWriter(L.Callback):
                 "loss": sum(terms.values()),
                 "terms": terms,
                 "images_per_second": round(self.rate, 1),
-                "target_momentum": module.target_momentum_at(step - 1),
+                "target_momentum": None,  # always a column, as in earlier versions
+                **module.method.log_values(module.clock(step - 1)),
+                **{name: float(value) for name, value in module.notes.items()},
             }
             runfiles.append_row(self.path, row)
 
@@ -96,7 +98,7 @@ class Monitor(L.Callback):
         self.history: list[dict[str, Any]] = []
         self.spectra: dict[str, list[Any]] = {"step": [], "h": [], "z": []}
         self.verdict: Verdict | None = None
-        self.views: list[Tensor] = []
+        self.views: tuple[Tensor, ...] = ()
 
     def resume(self, step: int) -> None:
         """Take up the history of the run directory up to `step`."""
@@ -127,31 +129,22 @@ class Monitor(L.Callback):
                 raise Collapsed
 
     def diagnose(self, module: PretrainModule, step: int) -> None:
-        """One row of diagnostics.jsonl; the rest of the run does not notice it."""
+        """One row of diagnostics.jsonl; the training state is unchanged."""
         if rank() != 0:
             return
         self.clock.pause()
         # nothing here may move the network: evaluation mode, no gradient. In float32 whatever the run trains in:
         # bfloat16's rounding noise fills the empty directions of a collapsed spectrum (RankMe 11 read as 33)
-        module.network.eval()
-        with torch.no_grad():
-            pairs = [module.network.embed(view, number) for number, view in enumerate(self.views)]
-            z = torch.stack([pair[1] for pair in pairs]).float()
-            # of two branches the first is the one that is kept: its h of every view is looked at
-            if module.network.second is not None:
-                pairs = [module.network.embed(view) for view in self.views]
-            h = torch.stack([pair[0] for pair in pairs]).float()
-            p = module.predict(z)
-            z_target = None if p is None else self.target_embeddings(module)
-        module.network.train()
-        row, spectra = diagnose(h, z, step, step / module.steps_per_epoch)
-        if p is not None:
-            row["predictor"], of_predictor = diagnose_predictor(z, p, z_target)
+        module.method.eval()
+        seen = module.method.watch(Batch(views=self.views, whole=module.config.views))
+        module.method.train()
+        z = seen["z"]
+        row, spectra = diagnose(seen["h"], z, step, step / module.steps_per_epoch)
+        if "p" in seen:
+            row["predictor"], of_predictor = diagnose_predictor(z, seen["p"], seen.get("z_target"))
             spectra |= of_predictor
         config = module.config
-        self.verdict = judge(
-            [*self.history, row], method=config.method, width=z.shape[-1], batch_size=config.batch_size
-        )
+        self.verdict = judge([*self.history, row], config.method.card, width=z.shape[-1], batch_size=config.batch_size)
         row["verdict"] = self.verdict.label
         self.history.append(row)
         runfiles.append_row(self.directory / runfiles.DIAGNOSTICS, row)
@@ -163,21 +156,12 @@ class Monitor(L.Callback):
         runfiles.write_arrays(self.directory / runfiles.SPECTRA, arrays)
         self.clock.proceed()
 
-    def target_embeddings(self, module: PretrainModule) -> Tensor | None:
-        """The target network's embeddings of the diagnostic views (V N D), in evaluation mode like the online ones."""
-        if module.target is None:
-            return None
-        module.target.eval()
-        z_target = module.target(self.views).float()
-        module.target.train()
-        return z_target
-
 
 class Checkpoints(L.Callback):
-    """checkpoints/last.ckpt, whole or not at all: after epochs, every few minutes, and when asked to stop.
+    """checkpoints/last.ckpt, written atomically: after epochs, every few minutes, and when asked to stop.
 
     Ctrl-C and SIGTERM set a flag; the step in progress ends, a checkpoint is written and `Interrupted` is raised. On
-    several processes they agree on it every `agree_every` steps, so that no rank waits for another for ever.
+    several processes they agree on it every `agree_every` steps, so that no rank waits for another without end.
     """
 
     def __init__(self, directory: Path, minutes: float, agree_every: int) -> None:

@@ -1,84 +1,81 @@
-"""Options that do not go together: refused before anything is loaded or written, or noted before the first step."""
+"""Validates combinations of options, before anything is loaded or written."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from torch import nn
-
-from eigenview.config import RunConfig
+from eigenview.config import RunConfig, method_name
 from eigenview.errors import UserError, require
-from eigenview.methods import OBJECTIVES, objective_class
-
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
-COUPLED_BELOW = 64
-"""Images in a pass of batch norm with which the unbiased form still trained well (experiment batch_size, tiny): k-NN 41
-at 64 and 43 without batch norm, 31 and 42 at 16, where it ended in a dimensional collapse."""
+from eigenview.methods import METHODS, config_class
 
 
-def refuse_contradictions(config: RunConfig[Any]) -> None:
-    """Raises UserError where the network asked for is not one that the method can train."""
-    cls, network = objective_class(config.method), config.network
-    reads = cls.reads_of(config.objective)
-    is_local = getattr(config.objective, "statistics", "global") == "local"
-    least = cls.least_samples_of(config.objective)
-    shares = config.accumulate * (config.devices if is_local else 1)
+def check_combinations(config: RunConfig[Any]) -> None:
+    """Raises UserError if the method cannot train the network, batch or views that the other options ask for."""
+    name, needs, network = method_name(config.method), config.method.needs, config.network
+    least, most = needs.views
     require(
-        config.batch_size // shares >= least,
+        config.views >= least and (most is None or config.views <= most),
+        "--views",
+        config.views,
+        f"{least} {'or more' if most is None else f'to {most}'} with --method {name}",
+    )
+    require(needs.local_views or not config.local_views, "--local-views", config.local_views, f"0 with --method {name}")
+    shares = config.grad_accum_steps * (config.devices if needs.local_statistics else 1)
+    require(
+        config.batch_size // shares >= needs.least_samples,
         "--batch-size",
         config.batch_size,
-        f"{least * shares} or more with --method {config.method}, whose statistics need "
-        f"{least} images at once" + (f", in {shares} parts" if shares > 1 else ""),
+        f"{needs.least_samples * shares} or more with --method {name}, whose statistics need "
+        f"{needs.least_samples} images at once" + (f", in {shares} parts" if shares > 1 else ""),
     )
-    coupled = cls.coupled_by(config.objective)
-    if config.accumulate > 1 and coupled is not None and not config.accumulate_coupled:
-        part = config.batch_size // config.devices // config.accumulate
-        raise UserError(
-            f"--accumulate {config.accumulate}: with --method {config.method} parts of a batch give another gradient "
-            f"than the whole, because {coupled}. --micro-batch {part} gives the exact gradient of the whole "
-            "batch in the memory of a part; --method unbiased-vicreg --objective.hinge dual has one that does not "
-            "depend on the parts; --accumulate-coupled trains on the other gradient."
-        )
-    if not reads & {"z", "p"}:
+    _check_accumulation(config, name)
+    if not needs.reads & {"z", "p"}:
         require(
             network.projector_layers == 0,
             "network.projector_layers",
             network.projector_layers,
-            f"0 with --method {config.method} on the representation, which leaves a projector untrained",
+            f"0 with --method {name} on the representation, which leaves a projector untrained",
         )
-    if "z_target" not in reads:
-        allowed = "auto or online" if "p" in reads else "auto"
+    _check_target(config, name)
+    if config.second_encoder is None and network.shared_weights:
+        return
+    if needs.one_network is not None:
+        asked = "--network.no-shared-weights" if config.second_encoder is None else "--second-encoder"
+        allowed = [other for other in METHODS if config_class(other)().needs.one_network is None]
+        raise UserError(
+            f"{asked}: {name} needs one network for all views, because {needs.one_network}. "
+            f"Methods that allow two: {', '.join(allowed)}."
+        )
+
+
+def _check_accumulation(config: RunConfig[Any], name: str) -> None:
+    needs = config.method.needs
+    if config.grad_accum_steps == 1 or needs.parts != "no" or config.grad_accum_coupled:
+        return
+    part = config.batch_size // config.devices // config.grad_accum_steps
+    raise UserError(
+        f"--grad-accum-steps {config.grad_accum_steps}: with --method {name} parts of a batch give another gradient "
+        f"than the whole, because {needs.parts_why}. --grad-cache-chunk {part} gives the exact gradient of the whole "
+        "batch in the memory of a part; --method unbiased-vicreg --method.hinge dual has one that does not "
+        "depend on the parts; --grad-accum-coupled trains on the other gradient."
+    )
+
+
+def _check_target(config: RunConfig[Any], name: str) -> None:
+    needs, target = config.method.needs, config.network.target
+    if not needs.target:
+        allowed = "auto or online" if needs.predictor else "auto"
         require(
-            network.target == "auto" or (network.target == "online" and "p" in reads),
+            target == "auto" or (target == "online" and needs.predictor),
             "network.target",
-            network.target,
-            f"{allowed} with --method {config.method}, which is published without a target network",
+            target,
+            f"{allowed} with --method {name}, which is published without a target network",
         )
-    elif not getattr(config.objective, "stop_gradient", True):
+    elif not needs.stop_gradient:
         require(
-            network.target == "online",
-            "objective.stop_gradient",
+            target == "online",
+            "method.stop_gradient",
             False,
             "True with a target network, which never receives a gradient",
             "Use --network.target online.",
         )
-    if config.second_encoder is None and network.branches == "shared":
-        return
-    if cls.one_network is not None:
-        asked = "--network.branches separate" if config.second_encoder is None else "--second-encoder"
-        raise UserError(
-            f"{asked}: {config.method} needs one network for all views, because {cls.one_network}. "
-            f"Methods that allow two: {', '.join(m for m in OBJECTIVES if objective_class(m).one_network is None)}."
-        )
-
-
-def coupling_note(config: RunConfig[Any], network: nn.Module) -> str | None:
-    """What to say where batch norm takes away what the unbiased form is for: rows that do not touch before the loss."""
-    images = min(config.batch_size // config.devices // config.accumulate, config.micro_batch or config.batch_size)
-    has_batch_norm = any(isinstance(module, BATCH_NORMS) for module in network.modules())
-    if config.method != "unbiased-vicreg" or images >= COUPLED_BELOW or not has_batch_norm:
-        return None
-    return (
-        f"batch norm couples the {images} images of a pass, and the unbiased form is then biased and may collapse "
-        "(docs/unbiased.md): --network.encoder-norm group --network.head-norm layer"
-    )

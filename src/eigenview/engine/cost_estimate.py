@@ -1,8 +1,8 @@
-"""How much memory a run will take, and for how long, said before its first step.
+"""Estimates memory and time of a run before its first step.
 
-Memory is that of a rehearsed step (rehearsal.py), so a batch that would not fit can be asked about too. Time is that of
-one real step of a copy of everything, with as many images as a fraction of a second allows. Neither moves the run:
-networks are copied, and the state of the random generators is put back.
+Memory is that of a step on fake tensors (fake_step.py), so that a batch which would not fit can be estimated too. Time
+is that of one real step of a copy of everything, with as many images as a fraction of a second allows. Neither changes
+the run: networks are copied, and the state of the random generators is restored.
 """
 
 from __future__ import annotations
@@ -20,16 +20,20 @@ import torch
 from rich.console import Console
 
 from eigenview import runfiles
-from eigenview.engine.fake_step import rehearse
+from eigenview.engine.fake_step import fake_step
 from eigenview.engine.memory import MemoryGrowth, free_bytes, gpu_number
 from eigenview.engine.module import PretrainModule
+from eigenview.engine.optim import build_optimizer
 from eigenview.engine.plan import Plan
-from eigenview.methods import objective_class
+from eigenview.engine.step import train_step
+from eigenview.models.network import Network
+from eigenview.models.target import TargetNetwork
+from eigenview.records import ALONE
 
 TRIAL_SECONDS = (0.15, 2.0)
 """Bounds of what a trial step may take: a longer run may spend more on it."""
 SHORT_RUN = 100
-"""Steps below which none is timed: the time left, which is shown during training, comes soon enough."""
+"""Shorter runs are not timed in advance."""
 USABLE = 0.9
 """Share of the free memory that a run may plan with; libraries and allocators need room of their own."""
 FEWEST_WATCHED = 64
@@ -112,7 +116,7 @@ def make_estimate(plan: Plan, module: PretrainModule, steps: int) -> Estimate:
     timing: Timing | None = None
     with suppress(*FAILURES), _twin_of(module, plan.device) as twin:
         with suppress(*FAILURES):
-            parts = _parts(plan, twin, plan.config.micro_batch, len(plan.held_out))
+            parts = _parts(plan, twin, plan.config.grad_cache_chunk, len(plan.held_out))
         if steps >= SHORT_RUN:
             with suppress(*FAILURES):
                 room = _images_with_room(plan, images, sum(parts.values()) - present)
@@ -151,14 +155,14 @@ def _shortage(plan: Plan, module: PretrainModule, estimate: Estimate) -> str | N
         return None
     where = torch.cuda.get_device_name(gpu_number(plan.device)) if on_gpu else "this machine"
     need = f"training needs about {_size(more(estimate.parts))} more, and {where} has {_size(free)} free."
-    part, watched = config.micro_batch or estimate.images // config.accumulate, len(plan.held_out)
+    part, watched = config.grad_cache_chunk or estimate.images // config.grad_accum_steps, len(plan.held_out)
     counts = [watched, watched // 4] if watched // 4 >= FEWEST_WATCHED else [watched]
     ways = [(part // k, count) for count in counts for k in (1, 4, 16, 64) if part % k == 0 and part // k > 1]
     with suppress(*FAILURES), _twin_of(module, plan.device) as twin:
-        for micro_batch, held_out in ways[1:]:
-            parts = _parts(plan, twin, micro_batch, held_out)
+        for chunk, held_out in ways[1:]:
+            parts = _parts(plan, twin, chunk, held_out)
             if more(parts) <= USABLE * free:
-                options = [f"--micro-batch {micro_batch}"] if micro_batch != part else []
+                options = [f"--grad-cache-chunk {chunk}"] if chunk != part else []
                 options += [f"--monitor.images {held_out}"] if held_out != watched else []
                 return f"{need} Use {' '.join(options)}, which needs about {_size(more(parts))}, or {SMALLER}."
     return f"{need} Use {SMALLER}."
@@ -172,9 +176,8 @@ def _twin_of(module: PretrainModule, device: torch.device) -> Iterator[PretrainM
         yield copy.deepcopy(module, {} if pixels is None else {id(pixels): pixels}).to(device)
 
 
-def _parts(plan: Plan, twin: PretrainModule, micro_batch: int | None, held_out: int) -> dict[str, int]:
-    is_bf16, kept = "bf16" in plan.precision, _resident_bytes(plan)
-    return rehearse(twin, bf16=is_bf16, micro_batch=micro_batch, held_out=held_out, resident=kept)
+def _parts(plan: Plan, twin: PretrainModule, chunk: int | None, held_out: int) -> dict[str, int]:
+    return fake_step(twin, chunk=chunk, held_out=held_out, resident=_resident_bytes(plan))
 
 
 def _resident_bytes(plan: Plan) -> int:
@@ -204,44 +207,44 @@ def _images_with_room(plan: Plan, images: int, need: int) -> int:
 def _timed_step(plan: Plan, twin: PretrainModule, most: int, steps: int) -> Timing | None:
     """The time of a step of `twin` with all images of a process, at most `most` of which are tried.
 
-    The number of images grows while a step takes no more than `_affordable`. Each is tried twice, as buffers and
-    kernels are prepared the first time. Beyond the largest, what the last images added is continued in proportion.
-    None where so few images cannot make a step.
+    The number of images grows while a step takes no more than `_affordable`. Each number is tried twice, as buffers and
+    kernels are prepared the first time. Beyond the largest, the time is extrapolated linearly from the last two. None
+    if so few images cannot make a step.
     """
     config = plan.config
-    # every trial has its own number of images, and each would be compiled for most of a minute
+    # every trial has another number of images, and each would be compiled for most of a minute
     twin.config = replace(twin.config, compile_augmentation=False)
-    optimizer = twin.configure_optimizers()
+    optimizer = build_optimizer(config.optim, twin.method, batch_size=config.batch_size)
     for group in optimizer.param_groups:
-        group["lr"] = 0.0  # weights stay good for another step
-    whole = config.batch_size // config.devices // config.accumulate
-    least, most = objective_class(config.method).least_samples_of(config.objective), most // config.accumulate
+        group["factor"] = 0.0  # weights stay good for another step
+    whole = config.batch_size // config.devices // config.grad_accum_steps
+    least, most = config.method.needs.least_samples, most // config.grad_accum_steps
     images = min(max(4, least), most)
     if images < least:
         return None
     points: list[tuple[int, float]] = []
     while True:
-        part = _micro_batch(twin, images, whole)
-        images -= images % part
-        seconds = min(_seconds(plan, twin, optimizer, images * config.accumulate) for _ in range(2))
+        chunk = _set_chunk(twin, images, whole)
+        images -= images % chunk
+        seconds = min(_seconds(plan, twin, optimizer, images * config.grad_accum_steps) for _ in range(2))
         points.append((images, seconds))
         grown = min(most, int(images * _affordable(seconds * whole / images * steps) / seconds))
-        if grown < 2 * images and (grown < most or grown - images < part):
-            return Timing(images * config.accumulate, _continued(points, whole))
+        if grown < 2 * images and (grown < most or grown - images < chunk):
+            return Timing(images * config.grad_accum_steps, _extrapolated(points, whole))
         images = grown
 
 
-def _micro_batch(twin: PretrainModule, images: int, whole: int) -> int:
-    """Sets and returns the micro-batch of a trial with `images` of `whole`: at most half, so that activations are
-    computed again here too. 1 without micro-batches."""
-    asked = twin.config.micro_batch
+def _set_chunk(twin: PretrainModule, images: int, whole: int) -> int:
+    """Sets and returns the chunk of the encoder for a trial with `images` of `whole`: at most half, so that activations
+    are computed again here too. 1 without gradient caching."""
+    asked = twin.config.grad_cache_chunk
     if asked is None or asked >= whole:
         return 1
-    part = min(asked, max(1, images // 2))
-    twin.network.micro_batch = part
-    if twin.target is not None:
-        twin.target.part = part
-    return part
+    chunk = min(asked, max(1, images // 2))
+    for part in twin.method.modules():
+        if isinstance(part, Network | TargetNetwork):
+            part.chunk = chunk
+    return chunk
 
 
 def _affordable(run_seconds: float) -> float:
@@ -250,7 +253,7 @@ def _affordable(run_seconds: float) -> float:
     return min(max(run_seconds / 100, low), high)
 
 
-def _continued(points: list[tuple[int, float]], images: int) -> float:
+def _extrapolated(points: list[tuple[int, float]], images: int) -> float:
     """Seconds of a step of `images`, from (images, seconds) of smaller ones.
 
     What a step costs without any image (launching kernels, moving weights) is in both of the last two: their difference
@@ -266,25 +269,23 @@ def _continued(points: list[tuple[int, float]], images: int) -> float:
 
 
 def _seconds(plan: Plan, twin: PretrainModule, optimizer: torch.optim.Optimizer, images: int) -> float:
-    """Seconds of one training step: views, network, objective, gradient, optimiser, target."""
+    """Seconds of one training step with so many images: views, networks, loss, gradient, optimiser, the method's state.
+
+    It is the step of one process alone: no other process is waited for.
+    """
     device, source = plan.device, plan.train.source_size
-    batch: dict[str, Any] = {"index": torch.arange(images, device=device) % len(plan.train), "images": None}
-    if plan.train.pixels is None:  # files are not read: any pixels take as long
-        batch["images"] = torch.randint(256, (images, 3, source, source), dtype=torch.uint8, device=device)
+    index = torch.arange(images, device=device) % len(plan.train)
+    # files are not read: any pixels take as long
+    shape = (0,) if plan.train.pixels is not None else (images, 3, source, source)
+    pixels = torch.randint(256, shape, dtype=torch.uint8, device=device)
     wait = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
     wait()
     start = time.perf_counter()
-    optimizer.zero_grad()
-    with torch.autocast(device.type, dtype=torch.bfloat16, enabled="bf16" in plan.precision):
-        loss = twin.training_step(batch, 0)
-    loss.backward()
-    optimizer.step()
-    for record in twin._records:
-        twin.update_objective(record, 0)
-    twin._records = []
-    momentum = twin.target_momentum_at(0)
-    if twin.target is not None and momentum is not None:
-        twin.target.update(twin.network.encoder, twin.network.projector, momentum)
+    if plan.train.pixels is not None:
+        assert twin._pixels is not None
+        pixels = twin._pixels.index_select(0, index)
+    clock = replace(twin.clock(0), processes=ALONE)
+    train_step(twin.method, twin.make_batch(pixels, 0, index), clock, optimizer, twin.options)
     wait()
     return time.perf_counter() - start
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 import eigenview
-from eigenview.config import to_dict
+from eigenview.config import method_name, to_dict
 from eigenview.engine.plan import Plan
 from eigenview.recipes import default
 
@@ -29,7 +29,7 @@ def describe_environment(command: list[str], plan: Plan) -> dict[str, Any]:
         "threads": torch.get_num_threads(),
         "commit": source_commit(),
         "command": command,
-        "defaults": to_dict(default(plan.config.method, plan.config.data)),
+        "defaults": to_dict(default(method_name(plan.config.method), plan.config.data)),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 

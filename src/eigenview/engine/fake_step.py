@@ -20,12 +20,14 @@ from torch._subclasses.fake_tensor import FakeCopyMode, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
+from eigenview.distributed import Pretend
 from eigenview.engine.module import PretrainModule
-from eigenview.methods.base import Objective, total
-from eigenview.models.grad_cache import encode_in_parts
-from eigenview.models.network import Network
+from eigenview.engine.step import accumulate_gradients
+from eigenview.methods.parts.method import Method, Objective
+from eigenview.models.grad_cache import encode_in_chunks
+from eigenview.models.network import Branch, Network
 from eigenview.models.target import TargetNetwork
-from eigenview.views import Views
+from eigenview.records import ALONE, Batch, Clock
 
 PARAMETERS, IMAGES, ACTIVATIONS = "parameters and optimiser", "images", "activations"
 OBJECTIVE, DIAGNOSIS = "objective", "diagnosis"
@@ -43,18 +45,28 @@ class MemoryTracker(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()
         self.label = PARAMETERS
+        self._outer: list[str] = []
         self.now: Counter[str] = Counter()
         self.fullest: Counter[str] = Counter()
         self._held: dict[int, tuple[weakref.ref[Any], str, int]] = {}
 
     @contextmanager
     def counting(self, label: str) -> Iterator[None]:
-        """What is born inside is for `label`."""
-        before, self.label = self.label, label
+        """What is allocated inside is for `label`."""
+        self.enter(label)
         try:
             yield
         finally:
-            self.label = before
+            self.leave()
+
+    def enter(self, label: str) -> None:
+        """What is allocated from now on is for `label`, until `leave`."""
+        self._outer.append(self.label)
+        self.label = label
+
+    def leave(self) -> None:
+        """Back to the label before the last `enter`."""
+        self.label = self._outer.pop()
 
     def hold(self, tensor: Tensor, label: str) -> None:
         """Count a tensor's storage under `label`, also where it was counted under another."""
@@ -86,118 +98,97 @@ class MemoryTracker(TorchDispatchMode):
         return out
 
 
-class FewParts(nn.Module):
-    """An encoder by micro-batches of which two stand for all: the others need the same memory, one after another."""
+class TwoChunks(nn.Module):
+    """Simulates two chunks of an encoder under gradient caching; the others need the same memory, one after another."""
 
-    def __init__(self, encoder: nn.Module, part: int) -> None:
+    def __init__(self, encoder: nn.Module, chunk: int) -> None:
         super().__init__()
         self.encoder = encoder
-        self.part = part
+        self.chunk = chunk
 
     def forward(self, x: Tensor) -> Tensor:
-        if not self.training or 2 * self.part >= len(x):
-            return encode_in_parts(self.encoder, x, self.part)
-        h = encode_in_parts(self.encoder, x[: 2 * self.part], self.part)
+        if not self.training or 2 * self.chunk >= len(x):
+            return encode_in_chunks(self.encoder, x, self.chunk)
+        h = encode_in_chunks(self.encoder, x[: 2 * self.chunk], self.chunk)
         return torch.cat([h, h.new_zeros(len(x) - len(h), h.shape[1])])
 
 
-def rehearse(
-    module: PretrainModule, *, bf16: bool, micro_batch: int | None, held_out: int, resident: int
-) -> dict[str, int]:
-    """Bytes of one process at the fullest moment of a run, by what they are for.
+def fake_step(module: PretrainModule, *, chunk: int | None, held_out: int, resident: int) -> dict[str, int]:
+    """Peak bytes of one process during a run, by what they are for.
 
     Args:
         module: what will be trained, on the device that it will be trained on. It is copied, not moved.
-        bf16: the network runs under bfloat16 autocast.
-        micro_batch: as in RunConfig; an argument, so that other values can be asked about.
+        chunk: `grad_cache_chunk` of the run; an argument, so that other values can be tried.
         held_out: images of the diagnoses, whose views stay on the device.
         resident: bytes of images kept in memory throughout.
 
-    Two parts of an accumulated batch, and two micro-batches of a view, stand for all. On several processes the
-    objective is given a global batch; where it needs less than that, this is an upper bound.
+    Gradients are computed by the training step's own `accumulate_gradients`; two parts of an accumulated batch, and two
+    chunks of a view, stand for all. Several processes are simulated by `Pretend`, so that what a method gathers counts.
 
-    Raises: RuntimeError (torch's) for a network whose program depends on values, which fake tensors have not.
+    Raises: RuntimeError (torch's) for a network whose program depends on values, which fake tensors do not have.
     """
-    config, live = module.config, MemoryTracker()
-    device = next(module.network.parameters()).device
+    config, tracker = module.config, MemoryTracker()
+    device = next(module.method.parameters()).device
     fake = FakeTensorMode()
     with FakeCopyMode(fake):
-        network, target, objective = copy.deepcopy((module.network, module.target, module.objective))
-    _take_few_parts(network, target, micro_batch)
+        method = copy.deepcopy(module.method)
+    _simulate_two_chunks(method, chunk)
+    processes = Pretend(config.devices) if config.devices > 1 else ALONE
 
     def blank(n: int, side: int) -> Tensor:
         return torch.empty(n, 3, side, side, device=device, memory_format=torch.channels_last)
 
     with fake:
-        _hold_parameters(live, [network, target, objective], config)
-        with live, live.counting(IMAGES):
-            live.add(IMAGES, resident)
-            watched = [blank(held_out, module.size) for _ in range(config.views)]
-            views = [blank(config.batch_size // config.devices, spec.size or module.size) for spec in module.specs]
-            parts = [view.chunk(config.accumulate) for view in views]
-            for k in range(min(2, config.accumulate)):
-                with live.counting(ACTIVATIONS):
-                    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=bf16):
-                        loss = _loss(live, network, target, objective, [chunks[k] for chunks in parts], config)
-                    loss.backward()
-                    del loss
-            del views, parts
-            with live.counting(DIAGNOSIS), torch.no_grad():
-                network.eval()
-                network.embed(watched[0])
-    return {label: size for label, size in live.fullest.items() if size > 0}
+        _hold_parameters(tracker, method, config)
+        _label_objectives(tracker, method)
+        with tracker, tracker.counting(IMAGES):
+            tracker.add(IMAGES, resident)
+            watched = tuple(blank(held_out, module.size) for _ in range(config.views))
+            n = config.batch_size // config.devices
+            views = tuple(blank(n, spec.size or module.size) for spec in module.specs)
+            with tracker.counting(ACTIVATIONS):
+                accumulate_gradients(
+                    method,
+                    Batch(views=views, whole=config.views, total=config.batch_size),
+                    Clock(steps=module.steps, steps_per_epoch=module.steps_per_epoch, processes=processes),
+                    module.options,
+                    parts=min(2, config.grad_accum_steps),
+                )
+            del views
+            with tracker.counting(DIAGNOSIS):
+                method.eval()
+                method.watch(Batch(views=watched, whole=config.views))
+    return {label: size for label, size in tracker.fullest.items() if size > 0}
 
 
-def _take_few_parts(network: Network, target: TargetNetwork | None, part: int | None) -> None:
-    network.micro_batch = None
-    if target is not None:
-        target.part = None
-    if part is not None:
-        for branch in (network, network.second, target):
-            if branch is not None:
-                branch.encoder = FewParts(branch.encoder, part)
+def _simulate_two_chunks(method: Method, chunk: int | None) -> None:
+    """Every network that encodes by chunks encodes two of them."""
+    for part in list(method.modules()):
+        if isinstance(part, Network | TargetNetwork):
+            part.chunk = None
+        if chunk is not None and isinstance(part, Network | Branch | TargetNetwork):
+            part.encoder = TwoChunks(part.encoder, chunk)
 
 
-def _hold_parameters(live: MemoryTracker, modules: list[nn.Module | None], config: Any) -> None:
+def _label_objectives(tracker: MemoryTracker, method: Method) -> None:
+    """What an objective allocates is counted as the objective's."""
+    for part in method.modules():
+        if isinstance(part, Objective):
+            part.register_forward_pre_hook(lambda *_: tracker.enter(OBJECTIVE))
+            part.register_forward_hook(lambda *_: tracker.leave())
+
+
+def _hold_parameters(tracker: MemoryTracker, method: Method, config: Any) -> None:
     """Weights and buffers; gradients as they come; the optimiser's state, and with several processes DDP's buckets."""
-    held = nn.ModuleList([each for each in modules if each is not None])
-    for tensor in (*held.parameters(), *held.buffers()):
-        live.hold(tensor, PARAMETERS)
+    for tensor in (*method.parameters(), *method.buffers()):
+        tracker.hold(tensor, PARAMETERS)
 
     def note_gradient(parameter: Tensor) -> None:
         if parameter.grad is not None:
-            live.hold(parameter.grad, PARAMETERS)
+            tracker.hold(parameter.grad, PARAMETERS)
 
-    trainable = [p for p in held.parameters() if p.requires_grad]
+    trainable = [p for p in method.parameters() if p.requires_grad]
     for parameter in trainable:
         parameter.register_post_accumulate_grad_hook(note_gradient)
     copies = STATE_COPIES[config.optim.name] + (config.devices > 1)
-    live.add(PARAMETERS, copies * sum(p.untyped_storage().nbytes() for p in trainable))
-
-
-def _loss(
-    live: MemoryTracker,
-    network: Network,
-    target: TargetNetwork | None,
-    objective: Objective,
-    views: list[Tensor],
-    config: Any,
-) -> Tensor:
-    """`PretrainModule.loss_of` without what moves state or looks at values."""
-    out = network(views)
-    z_target = target(views[: config.views]) if target is not None else out.z[: config.views]
-    targets = config.views if config.local_views else None
-    with live.counting(OBJECTIVE):
-        record = Views(h=out.h, z=out.z, p=out.p, z_target=z_target, targets=targets)
-        return total(objective(_gathered(record, objective.reads, config.devices) if objective.gathers else record))
-
-
-def _gathered(views: Views, reads: frozenset[str], processes: int) -> Views:
-    """The fields of Views that are read, as large as from all processes."""
-
-    def field(name: str) -> Tensor | None:
-        if name not in reads:
-            return None
-        return views.read(name) if processes == 1 else torch.cat([views.read(name)] * processes, dim=1)
-
-    return Views(h=field("h"), z=field("z"), p=field("p"), z_target=field("z_target"), targets=views.targets)
+    tracker.add(PARAMETERS, copies * sum(p.untyped_storage().nbytes() for p in trainable))

@@ -15,15 +15,17 @@ from torch import Tensor, nn
 
 import eigenview
 from eigenview import runfiles
-from eigenview.config import RunConfig
+from eigenview.config import RunConfig, method_name
 from eigenview.data.pixels.cache import cache_folder
 from eigenview.data.views.augment import prepare, to_uint8
 from eigenview.diagnostics.verdict import Verdict, judge
 from eigenview.engine.callbacks import MetricsWriter
-from eigenview.engine.module import PretrainModule, step_seeds
+from eigenview.engine.module import PretrainModule
 from eigenview.engine.plan import Plan
+from eigenview.engine.step import step_seeds
+from eigenview.methods.parts.building import build_method
+from eigenview.methods.parts.method import Method
 from eigenview.models.export import save_encoder
-from eigenview.models.network import build_network
 from eigenview.probes.features import extract, raw_pixels
 from eigenview.probes.protocol import probe_table, render_table
 from eigenview.progress import counting
@@ -47,14 +49,15 @@ def finish(
     """Everything a finished run leaves behind; returns the summary. A failed run gets its verdict and its report."""
     config = plan.config
     module.to(plan.device).eval()
-    width, batch = module.embedding_width, config.batch_size
-    verdict = judge(history, method=config.method, width=width, failure=failure, batch_size=batch)
+    width, batch = module.method.widths["z"], config.batch_size
+    verdict = judge(history, config.method.card, width=width, failure=failure, batch_size=batch)
     probes: dict[str, Any] | None = None
     if failure is None and history and not _is_number(history[-1]["h"]["rms"]):
         failure = verdict.reason  # every loss was finite, the last weights' features are not: nothing can be probed
     if failure is None:
-        save_encoder(directory, module.network.encoder, encoder_card(plan, module))
-        encode = encoder_function(module.network.encoder, plan)
+        encoder = main_encoder(module.method)
+        save_encoder(directory, encoder, encoder_card(plan, module))
+        encode = encoder_function(encoder, plan)
         if plan.probes is not None:
             probes = run_probes(plan, encode, console)
             runfiles.write_json(directory / runfiles.PROBES, probes)
@@ -73,6 +76,11 @@ def _is_number(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
+def main_encoder(method: Method) -> nn.Module:
+    """The encoder that is saved and probed."""
+    return next(iter(method.encoders().values()))
+
+
 def encoder_function(encoder: nn.Module, plan: Plan) -> Callable[[Tensor], Tensor]:
     """uint8 images -> float32 representations, frozen, in the precision of the run."""
     spec = plan.specs[0]
@@ -81,7 +89,7 @@ def encoder_function(encoder: nn.Module, plan: Plan) -> Callable[[Tensor], Tenso
     @torch.no_grad()
     def encode(images: Tensor) -> Tensor:
         x = prepare(images.to(plan.device), plan.size, spec.mean, spec.std)
-        with torch.autocast(plan.device.type, dtype=torch.bfloat16, enabled="bf16" in plan.precision):
+        with torch.autocast(plan.device.type, dtype=torch.bfloat16, enabled=plan.bf16):
             return encoder(x).float().cpu()
 
     return encode
@@ -90,9 +98,7 @@ def encoder_function(encoder: nn.Module, plan: Plan) -> Callable[[Tensor], Tenso
 def untrained_encoder(plan: Plan) -> nn.Module:
     """The encoder as it was before the first step, with batch-norm statistics of training images: without them its
     activations would not be on the scale that its weights were drawn for, and the baseline would be unfairly weak."""
-    config = plan.config
-    network, _, _, _ = build_network(config.encoder, plan.size, config.network, frozenset({"z"}), seed=config.seed)
-    encoder = network.encoder.to(plan.device).train()
+    encoder = main_encoder(build_method(plan.config, plan.parts)).to(plan.device).train()
     for part in encoder.modules():
         if isinstance(part, nn.modules.batchnorm._BatchNorm):
             part.momentum = None  # a plain average over the calibration batches
@@ -170,10 +176,10 @@ def encoder_card(plan: Plan, module: PretrainModule) -> dict[str, Any]:
         "norm": config.network.encoder_norm,
         "size": plan.size,
         "source_size": plan.train.source_size,
-        "width": module.representation_width,
+        "width": module.method.widths["h"],
         "mean": list(spec.mean),
         "std": list(spec.std),
-        "method": config.method,
+        "method": method_name(config.method),
         "run": {"data": config.data, "epochs": config.epochs, "seed": config.seed},
         "eigenview": eigenview.__version__,
     }
@@ -201,13 +207,13 @@ def summarise(
         "reason": verdict.reason,
         "remedies": list(verdict.remedies),
         "notes": list(verdict.notes),
-        "method": config.method,
+        "method": method_name(config.method),
         "seed": config.seed,
         "epochs": config.epochs,
         "data": config.data,
         "images": len(plan.train),
         "encoder": config.encoder,
-        "parameters": sum(p.numel() for p in module.network.encoder.parameters()),
+        "parameters": sum(p.numel() for p in main_encoder(module.method).parameters()),
         **ours,
         "baselines": rows,
         "quality": dict(history[-1]["h"]) if history else {},

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.optim import Optimizer
 
 from eigenview.config import OptimConfig
 from eigenview.errors import UserError, require
+from eigenview.methods.parts.method import Method
 
 
 class LARS(Optimizer):
@@ -90,41 +91,39 @@ def peak_learning_rate(config: OptimConfig, batch_size: int) -> float:
     return config.lr_per_256 * {"linear": ratio, "sqrt": ratio**0.5, "none": 1.0}[config.batch_scaling]
 
 
-def build_optimizer(
-    config: OptimConfig, module: nn.Module, *, batch_size: int, predictor: Sequence[nn.Module] = ()
-) -> Optimizer:
-    """The optimiser of all trainable parameters of `module`, at the peak learning rate for the global `batch_size`.
+def build_optimizer(config: OptimConfig, method: Method, *, batch_size: int) -> Optimizer:
+    """The optimiser of all trainable parameters of a method, at the peak learning rate for the global `batch_size`.
 
-    Groups: weights of two axes or more, with weight decay; biases and norms, without (and without LARS's trust ratio);
-    each again for the parts of the module that are `predictor`, at `predictor_lr_factor` times the others' rate and
-    with a decay of their own where `predictor_weight_decay` is given.
-    A group's key "factor" holds that multiple; the schedule sets each group's `lr` before every step.
+    Every group of `method.parameter_groups()` becomes two: weights of two axes or more, with weight decay; biases and
+    norms, without (and without LARS's trust ratio). A group's key "factor" is its learning rate as a multiple of the
+    run's, "frozen_epochs" how long it does not move; the step sets each group's `lr`.
 
-    Raises: UserError where nothing is trainable.
+    Raises: UserError if nothing is trainable; ValueError if the groups do not hold every trainable parameter once.
     """
-    trainable = [p for p in module.parameters() if p.requires_grad]
+    trainable = {id(p): p for p in method.parameters() if p.requires_grad}
     if not trainable:
         raise UserError("no parameter of the network is trainable; unfreeze some before training.")
-    guessing = {id(p) for part in predictor for p in part.parameters()}
-    decays = (config.weight_decay, config.predictor_weight_decay)
-    predictor_decay = decays[0] if decays[1] is None else decays[1]
     lr = peak_learning_rate(config, batch_size)
-    groups = [
-        {
-            "params": [p for p in trainable if (p.ndim > 1) is decayed and (id(p) in guessing) is guesses],
-            "weight_decay": decay if decayed else 0.0,
-            "factor": factor,
-            "lr": lr * factor,
-        }
-        for guesses, factor, decay in (
-            (False, 1.0, config.weight_decay),
-            (True, config.predictor_lr_factor, predictor_decay),
-        )
-        for decayed in (True, False)
-    ]
+    groups: list[dict[str, Any]] = []
+    for group in method.parameter_groups():
+        decay = config.weight_decay if group.decay is None else group.decay
+        for is_matrix in (True, False):
+            groups.append(
+                {
+                    "params": [p for p in group.params if p.requires_grad and (p.ndim > 1) is is_matrix],
+                    "weight_decay": decay if is_matrix else 0.0,
+                    "factor": group.lr_factor,
+                    "frozen_epochs": group.frozen_epochs,
+                    "lr": lr * group.lr_factor,
+                }
+            )
     groups = [group for group in groups if group["params"]]
+    named = [id(p) for group in groups for p in group["params"]]
+    if len(named) != len(set(named)) or set(named) != set(trainable):
+        missing = [name for name, p in method.named_parameters() if p.requires_grad and id(p) not in named]
+        raise ValueError(f"parameter_groups must name every trainable parameter once; missing or repeated: {missing}")
     # one pass over all parameters instead of one kernel each; torch has it for these devices
-    fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in trainable)
+    fused = all(p.device.type in ("cpu", "cuda") and p.is_floating_point() for p in trainable.values())
     if config.name == "adamw":
         return torch.optim.AdamW(groups, lr=lr, fused=fused)
     if config.name == "sgd":

@@ -14,28 +14,14 @@ from eigenview.data.images import ImageSet
 from eigenview.data.load import load_images, load_probe_sets
 from eigenview.data.splitting import subsample
 from eigenview.data.views.specs import ViewSpec, local_specs, preset_for_size, view_specs
-from eigenview.engine.config_checks import refuse_contradictions
-from eigenview.engine.precision import choose_precision
+from eigenview.engine.config_checks import check_combinations
+from eigenview.engine.precision import runs_in_bf16
 from eigenview.errors import UserError, require
+from eigenview.methods.parts.building import Parts, parts_of
 
 # A held-out batch much smaller than the width tells nothing of rank; a tenth of a small set is all we may take.
 HELD_OUT_FRACTION = 0.1
-LEAST_HELD_OUT = 8  # two images span one direction, whatever the network does
-
-# method -> the augmentation it was published with; the others have one of their own name. DirectPred and its kin have
-# that of the method they are variants of here; published: --augmentation simclr-small
-AUGMENTATION_OF = {
-    "vicreg": "asymmetric",
-    "unbiased-vicreg": "asymmetric",
-    "barlow-twins": "asymmetric",
-    "byol": "asymmetric",
-    "isoloss": "asymmetric",
-    "directclr": "asymmetric",
-    "infonce": "simclr",
-    "directpred": "simsiam",
-    "directset": "simsiam",
-    "directcopy": "simsiam",
-}
+LEAST_HELD_OUT = 8  # the rank of N centred samples is at most N - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,14 +38,20 @@ class Plan:
     specs: tuple[ViewSpec, ...]
     steps_per_epoch: int
     device: torch.device
-    precision: str
+    bf16: bool
+    """The network runs under bfloat16 autocast."""
     precision_note: str
+
+    @property
+    def parts(self) -> Parts:
+        """The networks that the method is built from."""
+        return parts_of(self.config, self.size, self.specs[-1].size)
 
 
 def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
     """Load what the run needs and settle sizes; every error here leaves nothing behind."""
-    refuse_contradictions(config)
-    images = load_images(config.data, size=config.size, loader=config.loader, split="train", console=console)
+    check_combinations(config)
+    images = load_images(config.data, size=config.image_size, loader=config.loader, split="train", console=console)
     probe_spec = config.probe_data or config.data
     sides = {"size": images.size, "source_size": images.source_size}
     probes = load_probe_sets(probe_spec, **sides, loader=config.loader, seed=config.seed, console=console)
@@ -83,8 +75,8 @@ def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
         )
     preset, small = augmentation_preset(config, images.size), config.local_size or images.size // 2
     require(small < images.size or not config.local_views, "--local-size", small, f"below the views' {images.size} px")
-    device = own_device(config.devices)
-    precision, precision_note = choose_precision(config.precision, device)
+    device = own_device(config.device, config.devices)
+    bf16 = runs_in_bf16(config.precision, device)
     return Plan(
         config=config,
         train=train,
@@ -96,16 +88,25 @@ def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
         specs=(*view_specs(preset, config.views), *local_specs(preset, config.local_views, small, config.local_scale)),
         steps_per_epoch=len(train) // config.batch_size,
         device=device,
-        precision=precision,
-        precision_note=precision_note,
+        bf16=bf16,
+        precision_note="bf16" if bf16 else "fp32",
     )
 
 
-def own_device(devices: int) -> torch.device:
-    """This process's GPU, or the CPU: with several processes on a machine each has the GPU of its own number there, as
-    Lightning counts them. (It makes that GPU the current one only once training starts, when the images are in place.)
+def own_device(asked: str, devices: int) -> torch.device:
+    """The device of this process. With several processes on a machine each has the GPU of its own number there, as
+    Lightning counts them. (Lightning makes that GPU the current one only once training starts, when the images are in
+    place.)
+
+    Raises: UserError if the device that was asked for is not available.
     """
-    if not torch.cuda.is_available():
+    available = {"auto": True, "cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    found = ", ".join(name for name, is_there in available.items() if is_there)
+    require(available[asked], "--device", asked, f"{found} on this machine")
+    if asked == "mps":
+        require(devices == 1, "--devices", devices, "1 with --device mps")
+        return torch.device("mps")
+    if asked == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
     number = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or "0"
     return torch.device("cuda", int(number) if devices > 1 else 0)
@@ -159,7 +160,7 @@ def augmentation_preset(config: RunConfig[Any], size: int) -> str:
         return config.augmentation
     if config.data == "digits":
         return "digits"
-    return preset_for_size(AUGMENTATION_OF.get(config.method, config.method), size)
+    return preset_for_size(config.method.card.augmentation, size)
 
 
 def _probe_note(config: RunConfig[Any], probes: tuple[ImageSet, ImageSet] | None) -> str:

@@ -14,27 +14,22 @@ from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as Bar
 
 import eigenview
+from eigenview.config import RunConfig
 from eigenview.data.images import printable
 from eigenview.distributed import rank
 from eigenview.engine.callbacks import MetricsWriter, Monitor
-from eigenview.engine.config_checks import coupling_note
 from eigenview.engine.module import PretrainModule
 from eigenview.engine.plan import Plan
-from eigenview.methods.orthogonality import note as orthogonality_note
-
-TITLES = {"simclr": "SimCLR", "vicreg": "VICReg", "barlow-twins": "Barlow Twins", "byol": "BYOL", "simsiam": "SimSiam"}
-TITLES |= {"directcopy": "DirectCopy", "directpred": "DirectPred", "directset": "DirectSet", "isoloss": "IsoLoss"}
-TITLES |= {"directclr": "DirectCLR", "infonce": "InfoNCE", "unbiased-vicreg": "unbiased VICReg"}
 
 
 def show_plan(console: Console, plan: Plan, module: PretrainModule, directory: Path) -> None:
     """Four lines: what runs, on which images, in how many steps, and where the files go."""
     config, images = plan.config, plan.train
-    encoder = sum(p.numel() for p in module.network.encoder.parameters())
+    encoder = sum(p.numel() for p in next(iter(module.method.encoders().values())).parameters())
     where = (
         torch.cuda.get_device_name(0) if plan.device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
     ) + (f" x {config.devices}" if config.devices > 1 else "")
-    title = TITLES.get(config.method, config.method)
+    title = config.method.card.title
     low, high = images.side_range
     sides = f"{low} px" if low == high else f"{low} to {high:,} px"
     skipped = f" ({len(images.skipped)} unreadable, listed in {directory}/skipped.csv)" if images.skipped else ""
@@ -49,7 +44,7 @@ def show_plan(console: Console, plan: Plan, module: PretrainModule, directory: P
     for label, text in (
         ("data", f"{config.data}: {len(images):,} images{skipped}, {sides} -> {plan.size} px {images.size_reason}"),
         ("probes", plan.probe_note),
-        ("watched", f"{plan.held_out_note}"),
+        ("held-out", f"{plan.held_out_note}"),
         (
             "steps",
             f"batch {config.batch_size} = {plan.steps_per_epoch} steps per epoch, {config.epochs} epochs, "
@@ -62,8 +57,7 @@ def show_plan(console: Console, plan: Plan, module: PretrainModule, directory: P
         console.print(
             "note      the augmentation is compiled before the first step, which takes minutes", soft_wrap=True
         )
-    weight = orthogonality_note(config.method, config.objective, module.embedding_width)
-    for note in filter(None, (*images.notes, weight, coupling_note(config, module.network))):
+    for note in (*images.notes, *module.method.warnings(images_per_pass(config))):
         console.print(f"{'note':9} {note}", highlight=False, markup=False, soft_wrap=True)
 
 
@@ -136,3 +130,9 @@ class Progress(L.Callback):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def images_per_pass(config: RunConfig[Any]) -> int:
+    """Images of one forward pass of the encoder on one process: what its batch norm sees."""
+    part = config.batch_size // config.devices // config.grad_accum_steps
+    return min(part, config.grad_cache_chunk or part)

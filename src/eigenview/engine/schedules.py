@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
 
 
 def learning_rate(step: int, steps: int, warmup_steps: int, *, peak: float, final_fraction: float = 0.0) -> float:
@@ -18,15 +17,3 @@ def learning_rate(step: int, steps: int, warmup_steps: int, *, peak: float, fina
     progress = min(1.0, (step - warmup_steps) / max(1, steps - warmup_steps))
     share = 0.5 * (1 + math.cos(math.pi * progress))
     return peak * (share + final_fraction * (1 - share))
-
-
-def target_momentum(
-    step: int, steps: int, start: float, end: float, shape: Literal["cosine", "linear"] = "cosine"
-) -> float:
-    """Fraction of the target network kept at `step`, from `start` at 0 to `end` at `steps` and after.
-
-    cosine: end - (end - start) (1 + cos(pi step / steps)) / 2, Grill et al. 2020, arXiv 2006.07733, section 3.2.
-    """
-    progress = min(1.0, step / max(1, steps))
-    left = (1 + math.cos(math.pi * progress)) / 2 if shape == "cosine" else 1 - progress
-    return end - (end - start) * left

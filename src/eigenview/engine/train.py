@@ -30,8 +30,8 @@ from eigenview.engine.progress import Progress, show_plan
 from eigenview.engine.resume import read_checkpoint
 from eigenview.engine.sync_batch_norm import SyncBatchNorms
 from eigenview.errors import Collapsed, NonFiniteError
-from eigenview.methods import objective_class
-from eigenview.models.network import build_network, refuse_single_values
+from eigenview.methods.parts.building import build_method
+from eigenview.models.network import refuse_single_values
 
 
 @shortage_said()
@@ -44,9 +44,7 @@ def train(config: RunConfig[Any], directory: Path, *, resume: bool, command: lis
         runfiles.create_run_dir(directory)
     with runfiles.run_lock(directory) if is_first else nullcontext():
         if is_first and not resume:
-            runfiles.create_run_dir(
-                directory
-            )  # once more: a run may have come and gone before this one had it to itself
+            runfiles.create_run_dir(directory)  # re-check after taking the lock
             runfiles.write_json(directory / runfiles.CONFIG, to_dict(config))
         return _train(plan, module, directory, resume=resume, command=command, console=console)
 
@@ -67,7 +65,7 @@ def _train(
     step = 0 if checkpoint is None else checkpoint.step
     if resume and is_first:
         runfiles.keep_rows(directory / runfiles.METRICS, step)
-        monitor.resume(step if checkpoint is not None else -1)  # without one the run begins anew, diagnosis and all
+        monitor.resume(step if checkpoint is not None else -1)  # -1: restart at step 0 and drop all rows
     if step < module.steps:
         try:
             path = None if checkpoint is None else checkpoint.path
@@ -118,35 +116,18 @@ def launched_rank() -> int:
 
 
 def build_module(plan: Plan) -> PretrainModule:
-    """Network, target and objective of a plan, initialised from its seed."""
+    """The method of a plan, initialised from its seed, in its Lightning shell."""
     config = plan.config
-    cls = objective_class(config.method)
-    network, target, *widths = build_network(
-        config.encoder,
-        plan.size,
-        config.network,
-        cls.reads_of(config.objective),
-        seed=config.seed,
-        second_encoder=config.second_encoder,
-        local_size=plan.specs[-1].size,
-    )
-    network.micro_batch = config.micro_batch
-    if config.micro_batch == 1:
-        refuse_single_values(network, {spec.size or plan.size for spec in plan.specs})
-    if target is not None:
-        target.part = config.micro_batch
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
-        objective = cls.build(config.objective, representation=widths[0], width=widths[1], views=len(plan.specs))
+    method = build_method(config, plan.parts)
+    if config.grad_cache_chunk == 1:
+        refuse_single_values(method.encoders().values(), {spec.size or plan.size for spec in plan.specs})
     return PretrainModule(
         config,
-        network=network,
-        target=target,
-        objective=objective,
+        method=method,
         specs=plan.specs,
         size=plan.size,
         steps_per_epoch=plan.steps_per_epoch,
-        widths=(widths[0], widths[1]),
+        bf16=plan.bf16,
         pixels=None if plan.train.pixels is None else resident(plan.train, plan.device),
     )
 
@@ -198,14 +179,14 @@ def _fit(
 
 def make_trainer(plan: Plan, directory: Path, callbacks: list[L.Callback]) -> L.Trainer:
     """Lightning's trainer with nothing of its own that our callbacks do: no logger, no bar, no checkpoints."""
-    config, on_gpu = plan.config, plan.device.type == "cuda"
+    config, kind = plan.config, plan.device.type
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its banner says nothing our plan does not
     return L.Trainer(
-        accelerator="gpu" if on_gpu else "cpu",
+        accelerator="gpu" if kind == "cuda" else kind,
         devices=config.devices,
         strategy="ddp" if config.devices > 1 else "auto",
-        plugins=[SyncBatchNorms()] if on_gpu and config.devices > 1 else None,
-        precision=plan.precision,  # type: ignore[arg-type]
+        plugins=[SyncBatchNorms()] if kind == "cuda" and config.devices > 1 else None,
+        precision="32-true",  # the step has its own autocast
         max_epochs=1,
         callbacks=callbacks,
         logger=False,

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -30,33 +28,6 @@ def inverse_length(square: Float[Tensor, "*batch 1"]) -> Float[Tensor, "*batch 1
 def cosine(a: Float[Tensor, "*batch D"], b: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch"]:
     """Cosine of the angle between matching rows, in [-1, 1]; 0 where either is zero."""
     return (unit(a) * unit(b)).sum(dim=-1)
-
-
-def nt_xent_terms(
-    z: Float[Tensor, "V N D"], temperature: float, positives: Literal["outside", "inside"] = "outside"
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """The two parts of NT-Xent: (alignment, logsumexp); their sum is the loss.
-
-    With S the cosines of all V N rows over the temperature, each row i has V - 1 positives (the same image in the other
-    views) and a denominator over the V N - 1 rows other than itself. logsumexp is the mean over rows of the log of
-    that denominator. alignment is minus the mean over rows of
-
-    * `outside`: the mean over positives of S_ij, which is the mean over ordered pairs of views of the two-view formula;
-    * `inside`: the log of the sum over positives of exp S_ij, which is content once one positive is near.
-
-    Both are the same number for V = 2.
-    """
-    u = unit(z)
-    rows = u.flatten(0, 1)
-    # the cosines of each image's own views, (V V N); the diagonal pairs a view with itself and is not a positive
-    own = torch.einsum("and,bnd->abn", u, u) / temperature
-    itself = torch.eye(z.shape[0], dtype=torch.bool, device=z.device)[:, :, None]
-    if positives == "outside":
-        pull = -own.masked_fill(itself, 0.0).sum(dim=1).mean() / (z.shape[0] - 1)
-    else:
-        pull = -own.masked_fill(itself, -torch.inf).logsumexp(dim=1).mean()
-    logits = (rows / temperature) @ rows.T
-    return pull, logits.fill_diagonal_(-torch.inf).logsumexp(dim=1).mean()
 
 
 def info_nce(a: Float[Tensor, "N D"], b: Float[Tensor, "N D"], temperature: float) -> Float[Tensor, ""]:

@@ -1,48 +1,62 @@
-"""The objectives, one file each. `OBJECTIVES` is the one line per objective that users see.
+"""The methods, one file each. `METHODS` is the one line per method that users see, in the order of their lists.
 
-Names are imported on first use, so that listing them (`eigenview list objectives`, `--help`) does not import torch.
+Every file holds its config (options, card, needs; free of torch), the paper's lines and a thin module. `config_class`
+imports torch; `declared` reads a config and its card without importing it, for lists and help.
 """
 
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
 
 from eigenview.errors import UserError, nearest
+from eigenview.methods.parts.declared import declared, defined_classes, defined_config
+from eigenview.records import Card, MethodConfig
 
-if TYPE_CHECKING:
-    from eigenview.methods.base import Objective
-
-# command-line name -> module, class (its frozen config is <class>Config in the same module), one-line description
-OBJECTIVES: dict[str, tuple[str, str, str]] = {
-    "simclr": ("simclr", "SimCLR", "contrastive, NT-Xent (Chen et al. 2020)"),
-    "directclr": ("directclr", "DirectCLR", "contrastive on part of the representation (Jing et al. 2022)"),
-    "infonce": ("infonce", "InfoNCE", "contrastive, by Euclidean distance, as in theory (Tian 2022)"),
-    "vicreg": ("vicreg", "VICReg", "variance, invariance, covariance (Bardes et al. 2022)"),
-    "unbiased-vicreg": (
-        "unbiased_vicreg",
-        "UnbiasedVICReg",
-        "VICReg with U-statistics: a covariance penalty without bias",
-    ),
-    "barlow-twins": ("barlow_twins", "BarlowTwins", "cross-correlation to identity (Zbontar et al. 2021)"),
-    "byol": ("byol", "BYOL", "predictor and EMA target (Grill et al. 2020)"),
-    "simsiam": ("simsiam", "SimSiam", "predictor and stop-gradient (Chen and He 2021)"),
-    "directcopy": ("direct_predictor", "DirectCopy", "predictor copied from F, EMA target (Wang et al. 2021)"),
-    "directpred": ("direct_predictor", "DirectPred", "predictor from the root of F, EMA target (Tian et al. 2021)"),
-    "directset": ("direct_predictor", "DirectSet", "predictor F^alpha, EMA target (Wang et al. 2021)"),
-    "isoloss": ("isoloss", "IsoLoss", "closed-form predictor left out of the gradient (Halvagal et al. 2023)"),
-}
+METHODS = (
+    "simclr",
+    "directclr",
+    "infonce",
+    "vicreg",
+    "unbiased-vicreg",
+    "barlow-twins",
+    "byol",
+    "simsiam",
+    "directcopy",
+    "directpred",
+    "directset",
+    "isoloss",
+)
+"""Names on the command line; the file of each has underscores in place of hyphens."""
 
 
-def objective_class(method: str) -> type[Objective]:
-    """The class behind a command-line name; an unknown name is an error with the nearest one."""
-    if method not in OBJECTIVES:
-        raise UserError(f"--method {method}: no such method. {nearest(method, OBJECTIVES)} (eigenview list objectives)")
-    module, name, _ = OBJECTIVES[method]
-    return getattr(importlib.import_module(f"eigenview.methods.{module}"), name)
+def module_name(method: str) -> str:
+    """The module of a method: a file of this folder, or, for a name with a dot, any module that can be imported."""
+    if "." in method:
+        return method
+    if method not in METHODS:
+        raise UserError(f"--method {method}: no such method. {nearest(method, METHODS)} (eigenview list methods)")
+    return f"{__name__}.{method.replace('-', '_')}"
 
 
-def config_class(method: str) -> type:
-    """The frozen config dataclass of a method's objective."""
-    cls = objective_class(method)
-    return getattr(importlib.import_module(cls.__module__), f"{cls.__name__}Config")
+def config_class(method: str) -> type[MethodConfig]:
+    """The config class of a method. Raises UserError for an unknown name, with the nearest one."""
+    try:
+        module = importlib.import_module(module_name(method))
+    except ModuleNotFoundError as error:
+        raise UserError(f"--method {method}: {error}. It must name a module that can be imported from here.") from error
+    return defined_config(vars(module), module.__name__)
+
+
+def declared_config(method: str) -> type[MethodConfig]:
+    """As `config_class`, without importing torch: for help and lists only."""
+    return declared(module_name(method))
+
+
+def card(method: str) -> Card:
+    """The card of a method, without importing torch."""
+    return declared_config(method).card
+
+
+def exported() -> dict[str, str]:
+    """Class name -> module of all classes that the method files define, without importing torch."""
+    return {name: module_name(method) for method in METHODS for name in defined_classes(module_name(method))}

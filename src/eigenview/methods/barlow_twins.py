@@ -2,31 +2,38 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import ClassVar, Literal
 
-from jaxtyping import Float
-from torch import Tensor
-
+from eigenview.diagnostics.remedies import SMALLER_RATE
 from eigenview.errors import require
-from eigenview.functional.fused.cross_correlation import fused_cross_correlation_terms
-from eigenview.functional.moments import (
-    pair_diagonals,
-    pair_sq_norms,
-    standardised,
-    unbiased_pair_off_diagonals,
-)
-from eigenview.functional.sharded.cross_correlation import sharded_cross_correlation_terms
+from eigenview.functional.cross_moments import cross_moments, unbiased_cross_moments
 from eigenview.functional.similarity import unit
-from eigenview.methods import mean_view
-from eigenview.methods.base import Objective, promote, require_samples, without_autocast
-from eigenview.methods.orthogonality import barlow_twins_weight
-from eigenview.views import Views
+from eigenview.methods.parts import mean_view
+from eigenview.methods.parts.building import Parts
+from eigenview.methods.parts.joint_embedding import JointEmbedding
+from eigenview.methods.parts.method import Objective
+from eigenview.methods.parts.orthogonality import barlow_twins_weight, note
+from eigenview.records import Card, Clock, MethodConfig, Needs
+from eigenview.views import Loss, Views
 
 
 @dataclass(frozen=True, kw_only=True)
-class BarlowTwinsConfig:
+class BarlowTwinsConfig(MethodConfig):
     """Options of Barlow Twins."""
+
+    card: ClassVar[Card] = Card(
+        name="barlow-twins",
+        title="Barlow Twins",
+        paper="Zbontar et al. 2021, arXiv 2103.03230",
+        summary="cross-correlation to identity (Zbontar et al. 2021)",
+        recipe={"method": {"off_diagonal": 0.01}},  # for a width of 512: Ghosh et al. 2023, about 5/width
+        remedies={
+            "complete collapse": (SMALLER_RATE, "--optim.warmup-epochs 5"),
+            "dimensional collapse": ("--method.off-diagonal 0.0051 or more", "a larger --batch-size"),
+        },
+        plug_in_remedy="--method.estimator unbiased",
+    )
 
     off_diagonal: float | Literal["auto"] = 0.0051
     """Weight of the redundancy between dimensions (lambda): 0.0051 in the authors' code, 0.005 in the paper. auto: by
@@ -35,7 +42,7 @@ class BarlowTwinsConfig:
     """Added to the biased variance inside the square root, as batch norm does; the paper's formula has none."""
     estimator: Literal["plugin", "unbiased"] = "plugin"
     """How the squares of the off-diagonal correlations are estimated: plugin, as published, is too large by chance
-    correlations, about D^2 / N in sum; unbiased takes that away."""
+    correlations, about D^2 / N in sum; unbiased removes that."""
     multiview: Literal["pairs", "mean-view"] = "pairs"
     """pairs: the two-view formula averaged over pairs of views; mean-view: Ghosh et al.'s own forms, with one mean and
     one standard deviation over all views."""
@@ -47,35 +54,35 @@ class BarlowTwinsConfig:
     def __post_init__(self) -> None:
         weight = self.off_diagonal
         is_weight = weight == "auto" if isinstance(weight, str) else weight >= 0
-        require(is_weight, "objective.off_diagonal", weight, "0 or more, or auto")
-        require(self.eps > 0, "objective.eps", self.eps, "above 0")
-        require(self.estimator in ("plugin", "unbiased"), "objective.estimator", self.estimator, "plugin, unbiased")
-        require(self.multiview in ("pairs", "mean-view"), "objective.multiview", self.multiview, "pairs, mean-view")
+        require(is_weight, "method.off_diagonal", weight, "0 or more, or auto")
+        require(self.eps > 0, "method.eps", self.eps, "above 0")
+        require(self.estimator in ("plugin", "unbiased"), "method.estimator", self.estimator, "plugin, unbiased")
+        require(self.multiview in ("pairs", "mean-view"), "method.multiview", self.multiview, "pairs, mean-view")
         require(
             self.multiview == "pairs" or self.estimator == "plugin",
-            "objective.estimator",
+            "method.estimator",
             self.estimator,
-            "plugin with --objective.multiview mean-view",
+            "plugin with --method.multiview mean-view",
         )
-        require(self.scale > 0, "objective.scale", self.scale, "above 0")
+        require(self.scale > 0, "method.scale", self.scale, "above 0")
 
+    @property
+    def needs(self) -> Needs:
+        return Needs(least_samples=4 if self.estimator == "unbiased" else 2, weight_note=self._weight_note)
 
-def cross_correlation_terms(
-    z: Float[Tensor, "V N D"], eps: float = 1e-5, *, unbiased: bool = False
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """(sum_i (c_ii - 1)^2, sum over i != j of c_ij^2), each averaged over the unordered pairs of views.
+    def off_diagonal_weight(self, width: int | None) -> float:
+        """lambda for an embedding of this width."""
+        if not isinstance(self.off_diagonal, str):
+            return self.off_diagonal
+        if width is None:
+            raise ValueError("off_diagonal 'auto' depends on the embedding's width: BarlowTwins(config, width=D).")
+        return barlow_twins_weight(width)
 
-    c = s_a^T s_b / N of standardised views; swapping a and b transposes c and changes neither sum. The off-diagonal
-    energy is the energy less that of the diagonal, through Gram matrices where they are smaller. `unbiased` takes the
-    U-statistics of the squared cross-covariances of s, brought to the scale of c (which divides by N, not by N - 1).
-    """
-    s = standardised(z, eps)
-    diagonal = pair_diagonals(s)
-    if unbiased:
-        off = unbiased_pair_off_diagonals(s) * (1 - 1 / z.shape[1]) ** 2
-    else:
-        off = pair_sq_norms(s) - diagonal.square().sum(dim=1)
-    return (diagonal - 1).square().sum(dim=1).mean(), off.mean()
+    def _weight_note(self, width: int) -> str | None:
+        return note("--method.off-diagonal", self.off_diagonal, barlow_twins_weight(width), width)
+
+    def build(self, parts: Parts) -> JointEmbedding:
+        return parts.joint_embedding(self.needs, lambda widths: BarlowTwins(self, width=widths.z))
 
 
 class BarlowTwins(Objective):
@@ -91,7 +98,7 @@ class BarlowTwins(Objective):
         (`off_diagonal=0.005` with a tiny `eps`). With more than two views both sums are averaged over the unordered
         pairs of views, each pair being the two-view formula, so the size and lambda carry over.
 
-        `multiview="mean-view"` is the program of Ghosh et al. (methods/mean_view.py): statistics over all views
+        `multiview="mean-view"` is the program of Ghosh et al. (methods/parts/mean_view.py): statistics over all views
         together, and for more than two views each against the mean of all.
 
         `estimator="unbiased"` is ours: the U-statistic of each squared cross-covariance over the batch's own variances.
@@ -99,7 +106,7 @@ class BarlowTwins(Objective):
         of dimensions; the division by estimated variances leaves an error of relative order 1/N.
 
     Shapes
-        z (V N D) -> two scalars. on_diagonal lies in [0, 4 D]; off_diagonal may fall below 0 by rounding.
+        z (V n D) -> two scalars. on_diagonal lies in [0, 4 D]; off_diagonal may fall below 0 by rounding.
 
     Raises
         UserError for a negative off_diagonal, eps or scale not above 0, or fewer than 2 samples (no variance), 4 with
@@ -110,40 +117,21 @@ class BarlowTwins(Objective):
         main.py, commit 8e8d284. Its gradient on several processes is 1/world of the true one; ours is the true one.
     """
 
-    def __init__(self, config: BarlowTwinsConfig = BarlowTwinsConfig()) -> None:
+    def __init__(self, config: BarlowTwinsConfig = BarlowTwinsConfig(), *, width: int | None = None) -> None:
         super().__init__()
-        if isinstance(config.off_diagonal, str):
-            raise ValueError("off_diagonal 'auto' depends on the width: BarlowTwins.build(config, width=D, ...).")
         self.config = config
-        self.weight = config.off_diagonal
-        self.takes_shards = config.multiview == "pairs" and config.estimator == "plugin"
+        self.off_diagonal = config.off_diagonal_weight(width)
+        self.moments = unbiased_cross_moments if config.estimator == "unbiased" else cross_moments
+        if config.multiview == "mean-view":
+            self.moments = mean_view.cross_moments
 
-    @classmethod
-    def build(cls, config: BarlowTwinsConfig, *, representation: int, width: int, views: int) -> Objective:
-        """With the weight that `auto` means at this width."""
-        if config.off_diagonal == "auto":
-            config = replace(config, off_diagonal=barlow_twins_weight(width))
-        return cls(config)
-
-    @classmethod
-    def least_samples_of(cls, config: Any) -> int:
-        """Two; four for the U-statistic."""
-        return 4 if config.estimator == "unbiased" else 2
-
-    def forward(self, views: Views) -> dict[str, Tensor]:
-        z = promote(views.read("z"))
-        require_samples(z, self.least_samples_of(self.config), views.processes)
-        z = unit(z) if self.config.normalise else z
-        with without_autocast(z):
-            if self.config.multiview == "mean-view":
-                on, off = mean_view.correlation_terms(z, self.config.eps)
-            elif self.config.estimator == "unbiased":
-                on, off = cross_correlation_terms(z, self.config.eps, unbiased=True)
-            elif views.processes is not None:
-                on, off = sharded_cross_correlation_terms(z, self.config.eps, views.processes)
-            else:
-                on, off = fused_cross_correlation_terms(z, self.config.eps)
-        return {
-            "on_diagonal": self.config.scale * on,
-            "off_diagonal": self.config.scale * self.weight * off,
-        }
+    def forward(self, views: Views, clock: Clock) -> Loss:
+        z, c = views.read("z"), self.config
+        m = self.moments(unit(z) if c.normalise else z, c.eps, clock.processes)
+        on_diagonal = (m.diagonals - 1).square().sum(dim=1).mean()
+        return Loss(
+            {
+                "on_diagonal": c.scale * on_diagonal,
+                "off_diagonal": c.scale * self.off_diagonal * m.off_diagonal,
+            }
+        )

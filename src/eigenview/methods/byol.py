@@ -3,45 +3,66 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-import torch
-from jaxtyping import Float
-from torch import Tensor
-
-from eigenview.functional.similarity import cosine
-from eigenview.methods.base import promote, without_autocast
-from eigenview.methods.regulariser import RegularisedObjective, RegulariserConfig, regulariser_terms
-from eigenview.views import Views, ordered_pairs
+from eigenview.diagnostics.remedies import SLOWER_TARGET, SMALLER_RATE
+from eigenview.methods.parts.building import Parts
+from eigenview.methods.parts.joint_embedding import JointEmbedding
+from eigenview.methods.parts.method import Objective
+from eigenview.methods.parts.options import RegulariserConfig
+from eigenview.methods.parts.regression import between_views
+from eigenview.methods.parts.regulariser import regulariser_terms
+from eigenview.records import Card, Clock, Needs, PredictorTheory
+from eigenview.views import Loss, Views
 
 
 @dataclass(frozen=True, kw_only=True)
 class BYOLConfig(RegulariserConfig):
     """Options of BYOL."""
 
+    card: ClassVar[Card] = Card(
+        name="byol",
+        title="BYOL",
+        paper="Grill et al. 2020, arXiv 2006.07733",
+        summary="predictor and EMA target (Grill et al. 2020)",
+        recipe={
+            "network": {"projector_width": 256},
+            # a predictor that lags behind its network lets all but a few directions die in the first epoch, and they
+            # come back slowly (Tian et al. 2021: a larger alpha_p shrinks the basin of collapse; docs/log.md)
+            "optim": {"lr_per_256": 4e-4, "predictor_lr_factor": 10.0},
+        },
+        remedies={
+            "complete collapse": (SLOWER_TARGET, SMALLER_RATE, "--method vicreg"),
+            "dimensional collapse": (
+                "--network.projector-last-norm",
+                "more --epochs",
+                "--method vicreg or --method barlow-twins",
+            ),
+        },
+        theory=PredictorTheory(computed=False),
+    )
+
     normalise: bool = True
     """Compare directions, 2 - 2 cosine; off: squared Euclidean distance of the raw vectors."""
     stop_gradient: bool = True
-    """Hold the target constant. Off makes a difference only where the target is the network itself
-    (network.target online); every image then soon maps to one point."""
+    """Hold the target constant. Off makes a difference only if the target is the network itself
+    (--network.target online); every image then soon maps to one point."""
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(
+            reads=frozenset({"p", "z_target"}) | self.regularised,
+            parts="no" if self.is_on else "exact",
+            parts_why="the variance and covariance terms are those of the whole batch",
+            one_network="its target network is an average of one network's weights",
+            stop_gradient=self.stop_gradient,
+        )
+
+    def build(self, parts: Parts) -> JointEmbedding:
+        return parts.joint_embedding(self.needs, lambda widths: BYOL(self))
 
 
-def regression(p: Float[Tensor, "N D"], target: Float[Tensor, "N D"], normalise: bool = True) -> Float[Tensor, ""]:
-    """Mean over samples of |p - target|^2, of unit vectors (2 - 2 cosine, in [0, 4]) unless `normalise` is off."""
-    if normalise:
-        return 2 - 2 * cosine(p, target).mean()
-    return (p - target).square().sum(dim=-1).mean()
-
-
-def between_views(
-    p: Float[Tensor, "V N D"], target: Float[Tensor, "T N D"], normalise: bool = True
-) -> Float[Tensor, ""]:
-    """Twice the mean over ordered pairs of different views a, b of `regression(p_a, target_b)`; the sum for two. The
-    targets are those of the first T views: of all, or of those that are no local crops."""
-    pairs = ordered_pairs(len(p), len(target))
-    return 2 * torch.stack([regression(p[a], target[b], normalise) for a, b in pairs]).mean()
-
-
-class BYOL(RegularisedObjective):
+class BYOL(Objective):
     """Distance from each view's prediction to the target network's embedding of every other view.
 
     Definition
@@ -52,11 +73,11 @@ class BYOL(RegularisedObjective):
         4; fastssl divides by D and uses one direction). Four times SimSiam's loss plus a constant. With more than two
         views it is twice the mean over ordered pairs of different views, so the range and the gradient's size stay.
 
-        Optional terms variance and covariance: VICReg's, summed over two views (methods/regulariser.py).
+        Optional terms variance and covariance: VICReg's, summed over two views (methods/parts/regulariser.py).
 
     Shapes
-        p and z_target (V N D) -> one scalar, and one for each optional term. z_target receives no gradient unless
-        `stop_gradient=False`.
+        p (V n D) and z_target (T n D) -> one scalar, and one for each optional term. z_target receives no
+        gradient unless `stop_gradient=False`.
 
     Raises
         ValueError where p or z_target (or the regularised field) is missing from Views.
@@ -65,15 +86,12 @@ class BYOL(RegularisedObjective):
         Grill et al. 2020, arXiv 2006.07733, equation 2 and the symmetrisation below it.
     """
 
-    reads = frozenset({"p", "z_target"})
-    one_network = "its target network is an average of one network's weights"
-
     def __init__(self, config: BYOLConfig = BYOLConfig()) -> None:
-        super().__init__(config)
+        super().__init__()
+        self.config = config
 
-    def forward(self, views: Views) -> dict[str, Tensor]:
-        p, target = promote(views.read("p")), promote(views.read("z_target"))
+    def forward(self, views: Views, clock: Clock) -> Loss:
+        p, target = views.read("p"), views.read("z_target")
         target = target.detach() if self.config.stop_gradient else target
-        with without_autocast(p):
-            similarity = between_views(p, target, self.config.normalise)
-        return {"similarity": similarity, **regulariser_terms(views, self.config)}
+        similarity = between_views(p, target, views.pairs(), self.config.normalise)
+        return Loss({"similarity": similarity} | regulariser_terms(views, self.config, clock))

@@ -5,34 +5,55 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import permutations
-from typing import Literal
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from eigenview.diagnostics.remedies import MORE_NEGATIVES, SMALLER_RATE
 from eigenview.errors import require
 from eigenview.functional.moments import centred
-from eigenview.methods.base import Objective, promote, require_samples, without_autocast
-from eigenview.views import Views
+from eigenview.functional.whole_batch import whole_batch
+from eigenview.methods.parts.building import Parts
+from eigenview.methods.parts.joint_embedding import JointEmbedding
+from eigenview.methods.parts.method import Objective
+from eigenview.records import Card, Clock, MethodConfig
+from eigenview.views import Loss, Views
 
 
 @dataclass(frozen=True, kw_only=True)
-class InfoNCEConfig:
+class InfoNCEConfig(MethodConfig):
     """Options of InfoNCE."""
+
+    card: ClassVar[Card] = Card(
+        name="infonce",
+        title="InfoNCE",
+        paper="Tian 2022, arXiv 2201.12680",
+        summary="contrastive, by Euclidean distance, as in theory (Tian 2022)",
+        augmentation="simclr",
+        recipe={"network": {"projector_width": 128}},
+        remedies={
+            "complete collapse": ("--method.eps 1", MORE_NEGATIVES, SMALLER_RATE),
+            "dimensional collapse": (
+                "a larger --batch-size",
+                "--method simclr, which does not reward large embeddings",
+            ),
+        },
+    )
 
     eps: float = 1.0
     """Weight of the positive pair in the denominator: 1 is the usual InfoNCE, 0 leaves the pair out (decoupled), and
     then nothing bounds the size of the embeddings."""
     temperature: float = 1.0
     """Divides the halved squared distances; the theory has 1."""
-    reduction: Literal["mean", "sum"] = "mean"
-    """Over samples. The theory sums; a mean keeps the learning rate independent of the batch size."""
 
     def __post_init__(self) -> None:
-        require(0 <= self.eps < math.inf, "objective.eps", self.eps, "0 or more, finite")
-        require(self.temperature > 0, "objective.temperature", self.temperature, "above 0")
-        require(self.reduction in ("mean", "sum"), "objective.reduction", self.reduction, "mean, sum")
+        require(0 <= self.eps < math.inf, "method.eps", self.eps, "0 or more, finite")
+        require(self.temperature > 0, "method.temperature", self.temperature, "above 0")
+
+    def build(self, parts: Parts) -> JointEmbedding:
+        return parts.joint_embedding(self.needs, lambda widths: InfoNCE(self))
 
 
 def log_ratios(
@@ -79,18 +100,18 @@ class InfoNCE(Objective):
     Definition
         L(z, z') = -sum_i log(e^{-d_i^2} / (eps e^{-d_i^2} + sum over j != i of e^{-d_ij^2})),
         d_i^2 = |z_i - z_i'|^2 / (2 temperature), d_ij^2 = |z_i - z_j|^2 / (2 temperature);
-        infonce = (1/2) (L(z, z') + L(z', z)), over N with `reduction="mean"`, the default.
+        infonce = (1/(2N)) (L(z, z') + L(z', z)).
 
     Normalisation
         The theory sums over i, has temperature 1 and takes anchors from one view: that is the sum of `info_nce_terms`.
-        Here both views are anchors in turn, so that their order does not matter, and samples are averaged unless
-        `reduction="sum"`. Negatives are the N - 1 other images in the ANCHOR's view. Embeddings are not normalised:
-        unlike the cosine losses this one sees their length. With more than two views it is the mean over ordered pairs
+        Here both views are anchors in turn, so that their order does not matter, and samples are averaged, which
+        keeps the learning rate independent of the batch size. Negatives are the N - 1 other images in the ANCHOR's
+        view. Embeddings are not normalised: unlike the cosine losses this one depends on their length. With more than two views it is the mean over ordered pairs
         of different views. Equal embeddings give log(N - 1 + eps) per sample, and log eps is its lower bound; without
         the halves in the squared distances the gradient of `pair_weights` would double.
 
     Shapes
-        z (V N D) -> one scalar, in nats (times N for the sum).
+        z (V n D) -> one scalar, in nats.
 
     Raises
         UserError for eps below 0, a temperature of 0 or less, or fewer than 2 samples (no negatives).
@@ -104,10 +125,9 @@ class InfoNCE(Objective):
         super().__init__()
         self.config = config
 
-    def forward(self, views: Views) -> dict[str, Tensor]:
-        z, c = promote(views.read("z")), self.config
-        require_samples(z, 2)
-        pairs = permutations(range(z.shape[0]), 2)
-        with without_autocast(z):
-            each = torch.stack([info_nce_terms(z[a], z[b], c.eps, c.temperature) for a, b in pairs]).mean(dim=0)
-            return {"infonce": each.mean() if c.reduction == "mean" else each.sum()}
+    def forward(self, views: Views, clock: Clock) -> Loss:
+        z, c = whole_batch(views.read("z"), clock.processes), self.config
+        require(z.shape[1] >= 2, "samples in the batch", z.shape[1], "2 or more", "Use a larger batch.")
+        pairs = permutations(range(len(z)), 2)
+        each = torch.stack([info_nce_terms(z[a], z[b], c.eps, c.temperature) for a, b in pairs])
+        return Loss({"infonce": each.mean(dim=0).mean()})

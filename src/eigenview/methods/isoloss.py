@@ -3,69 +3,70 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from eigenview.diagnostics.remedies import CLOSED_FORM
 from eigenview.errors import require
-from eigenview.methods.base import promote, without_autocast
-from eigenview.methods.byol import between_views
-from eigenview.methods.closed_form import ClosedFormConfig, ClosedFormObjective
-from eigenview.views import Views, ordered_pairs
+from eigenview.methods.parts.building import Parts
+from eigenview.methods.parts.closed_form import ClosedFormObjective, ClosedFormPredictor
+from eigenview.methods.parts.joint_embedding import JointEmbedding
+from eigenview.methods.parts.options import ClosedFormConfig
+from eigenview.methods.parts.regression import between_views
+from eigenview.records import Card, Clock, Needs, PredictorTheory
+from eigenview.views import Loss, Views
 
 
 @dataclass(frozen=True, kw_only=True)
 class IsoLossConfig(ClosedFormConfig):
     """Options of IsoLoss, with its authors' defaults for runs with a target network."""
 
+    card: ClassVar[Card] = Card(
+        name="isoloss",
+        title="IsoLoss",
+        paper="Halvagal et al. 2023, arXiv 2212.04858",
+        summary="closed-form predictor left out of the gradient (Halvagal et al. 2023)",
+        recipe={"network": {"projector_width": 256}},
+        remedies=CLOSED_FORM,
+        theory=PredictorTheory(computed=True, in_gradient=False, eps_inside=True, floor=0.0),
+    )
+
     metric: Literal["cosine", "euclidean"] = "cosine"
     """Compare directions, or squared Euclidean distances."""
-    form: Literal["straight-through", "value"] = "straight-through"
-    """Two programs of the same gradient. straight-through has the value of the loss it replaces; value is the published
-    one, whose cosine form is no cosine, can be of any size and needs the root of W_p at every step."""
     alpha: float = 0.5
     """Power of F: 1 copies it (DirectCopy), 0.5 takes its square root (DirectPred)."""
     rho: float = 0.998
     """Weight of the past in the running second moment. Without a target network: 0.5."""
     eps: float = 0.0
-    """Added to the eigenvalues of the normalised F."""
-    eps_inside: bool = True
-    """Add eps before the power instead of after it (the same for alpha = 1)."""
-    floor: float = 0.0
-    """Smallest eigenvalue of what is raised to the power."""
+    """Added to the eigenvalues of the normalised F, before the power is taken."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require(self.metric in ("cosine", "euclidean"), "objective.metric", self.metric, "cosine, euclidean")
-        forms = ("straight-through", "value")
-        require(self.form in forms, "objective.form", self.form, ", ".join(forms))
+        require(self.metric in ("cosine", "euclidean"), "method.metric", self.metric, "cosine, euclidean")
+        require(
+            self.refresh_every == 1,
+            "method.refresh_every",
+            self.refresh_every,
+            "1: no gradient reaches W_p under IsoLoss, so it would stand still in between",
+        )
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(
+            reads=frozenset({"z", "z_target"}),
+            parts="exact",
+            one_network="its target network is an average of one network's weights",
+        )
+
+    def build(self, parts: Parts) -> JointEmbedding:
+        return parts.joint_embedding(self.needs, lambda widths: IsoLoss(self, width=widths.z))
 
 
 def straight_through(z: Float[Tensor, "V N D"], p: Float[Tensor, "V N D"]) -> Float[Tensor, "V N D"]:
     """p in value, z in gradient: z + sg(p - z)."""
     return z + (p - z).detach()
-
-
-def euclidean_value(z: Float[Tensor, "N D"], p: Float[Tensor, "N D"], t: Float[Tensor, "N D"]) -> Float[Tensor, ""]:
-    """(1/N) sum_i |z_i - sg(t_i + z_i - p_i)|^2: the value of |p - t|^2, with the gradient 2 (p - t)/N for z."""
-    return (z - (t + z - p).detach()).square().sum(dim=-1).mean()
-
-
-def cosine_value(
-    z: Float[Tensor, "N D"], p: Float[Tensor, "N D"], t: Float[Tensor, "N D"], root: Float[Tensor, "D D"]
-) -> Float[Tensor, ""]:
-    """-(2/N) sum_i [z_i . sg(t_i / (|p_i| |t_i|)) - (1/2) sg(p_i . t_i / (|p_i|^3 |t_i|)) |W_p^(1/2) z_i|^2].
-
-    Its gradient for z is that of 2 - 2 cos(p, t) for p. Its value is not a cosine.
-    """
-    p, t = p.detach(), t.detach()
-    tiny = torch.finfo(z.dtype).tiny ** 0.25  # its cube is still a number
-    p_norm, t_norm = (x.square().sum(dim=-1).sqrt().clamp_min(tiny) for x in (p, t))
-    pull = (z * t).sum(dim=-1) / (p_norm * t_norm)
-    push = (p * t).sum(dim=-1) / (p_norm**3 * t_norm) * (z @ root.mT).square().sum(dim=-1) / 2
-    return -2 * (pull - push).mean()
 
 
 class IsoLoss(ClosedFormObjective):
@@ -79,45 +80,38 @@ class IsoLoss(ClosedFormObjective):
     Normalisation
         As BYOL: mean over samples, SUM over the two directions, twice the mean over ordered pairs for more views. The
         published program has the same gradients, and the same value for the Euclidean metric; its cosine value differs
-        and is not to be compared between runs (`form="value"` gives it). W_p: the authors move F view by view inside
-        the step, from zero and in evaluation too; that order is `order="before", initial="zero"`, ours is DirectPred's.
+        and cannot be compared between runs (methods/parts/isoloss_values.py). W_p: the authors move F view by view
+        inside the step, from zero and in evaluation too; our order is DirectPred's.
 
     Shapes
-        z and z_target (V N D) -> one scalar. z_target and W_p receive no gradient through the loss.
+        z (V n D) and z_target (T n D) -> one scalar. z_target and W_p receive no gradient through the loss.
 
     Raises
-        UserError for alpha not above 0, rho outside [0, 1), a negative eps, an unknown metric or form, or
-        `refresh_every` above 1 (no gradient reaches W_p); ValueError where z or z_target is missing or of another
-        width; NonFiniteError where F overflows.
+        UserError for alpha not above 0, rho outside [0, 1), a negative eps, an unknown metric, or
+        `refresh_every` above 1 (no gradient reaches W_p); ValueError if z or z_target is missing or of another
+        width; NonFiniteError if F overflows.
 
     Reference
         Halvagal, Laborieux, Zenke 2023, arXiv 2212.04858. Numbers: fmi-basel/implicit-var-reg, commit 2e8d364.
     """
 
-    def __init__(self, config: IsoLossConfig = IsoLossConfig(), *, width: int, views: int = 2) -> None:
-        super().__init__(config, width, views, start="identity")  # symmetric, as W_p always is
-        require(
-            config.refresh_every == 1,
-            "objective.refresh_every",
-            config.refresh_every,
-            "1: no gradient reaches W_p under IsoLoss, so it would stand still in between",
-        )
+    def __init__(
+        self,
+        config: IsoLossConfig = IsoLossConfig(),
+        *,
+        width: int | None = None,
+        predictor: ClosedFormPredictor | None = None,
+    ) -> None:
+        if predictor is None:
+            if width is None:
+                raise ValueError("the predictor is a D x D matrix: IsoLoss(config, width=D).")
+            # the identity is symmetric, as W_p always is
+            predictor = ClosedFormPredictor(config, width, start="identity", eps_inside=True, floor=0.0)
+        super().__init__(predictor)
         self.config = config
 
-    def forward(self, views: Views) -> dict[str, Tensor]:
-        z, target = promote(views.read("z")), promote(views.read("z_target")).detach()
-        is_cosine = self.config.metric == "cosine"
-        with without_autocast(z):
-            p = self.predictor.predict(z)
-            if self.config.form == "straight-through":
-                return {"similarity": between_views(straight_through(z, p), target, is_cosine)}
-            return {"similarity": self._value_form(z, p, target)}
-
-    def _value_form(self, z: Tensor, p: Tensor, target: Tensor) -> Tensor:
-        pairs = ordered_pairs(len(z), len(target))
-        if self.config.metric == "euclidean":
-            each = [euclidean_value(z[a], p[a], target[b]) for a, b in pairs]
-        else:
-            root = self.predictor.root().to(z.dtype).expand(len(z), -1, -1)
-            each = [cosine_value(z[a], p[a], target[b], root[a]) for a, b in pairs]
-        return 2 * torch.stack(each).mean()
+    def forward(self, views: Views, clock: Clock) -> Loss:
+        z, target = views.read("z"), views.read("z_target").detach()
+        p = straight_through(z, self.predictor.predict(z))
+        similarity = between_views(p, target, views.pairs(), self.config.metric == "cosine")
+        return Loss({"similarity": similarity}, carry=self.predictor.moments(z))

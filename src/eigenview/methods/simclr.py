@@ -3,43 +3,51 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
-from torch import Tensor
-
+from eigenview.diagnostics.remedies import MORE_NEGATIVES, SMALLER_RATE
 from eigenview.errors import require
-from eigenview.functional.fused.nt_xent import fused_nt_xent_terms
-from eigenview.functional.sharded.nt_xent import sharded_nt_xent_terms
-from eigenview.methods import mean_view
-from eigenview.methods.base import Objective, promote, require_samples, without_autocast
-from eigenview.views import Views
+from eigenview.functional.contrast import contrast
+from eigenview.methods.parts import mean_view
+from eigenview.methods.parts.building import Parts
+from eigenview.methods.parts.joint_embedding import JointEmbedding
+from eigenview.methods.parts.method import Objective
+from eigenview.records import Card, Clock, MethodConfig
+from eigenview.views import Loss, Views
 
 
 @dataclass(frozen=True, kw_only=True)
-class SimCLRConfig:
+class SimCLRConfig(MethodConfig):
     """Options of SimCLR."""
+
+    card: ClassVar[Card] = Card(
+        name="simclr",
+        title="SimCLR",
+        paper="Chen et al. 2020, arXiv 2002.05709",
+        summary="contrastive, NT-Xent (Chen et al. 2020)",
+        augmentation="simclr",
+        recipe={"method": {"temperature": 0.2}, "network": {"projector_width": 128}},
+        remedies={
+            "complete collapse": ("--method.temperature 0.2 to 0.5", MORE_NEGATIVES, SMALLER_RATE),
+            "dimensional collapse": (
+                "--method.temperature 0.1 to 0.2: nearer neighbours are pushed apart",
+                "a larger --batch-size",
+            ),
+        },
+    )
 
     temperature: float = 0.5
     """Divides the cosines (tau); small values look at the nearest negatives. Usual: 0.1 on ImageNet, 0.5 on CIFAR."""
-    positives: Literal["outside", "inside"] = "outside"
-    """With more than two views: outside averages the log-probability of each positive; inside takes the log of their
-    sum, as solo-learn does."""
-
     multiview: Literal["pairs", "mean-view"] = "pairs"
     """With more than two views: pairs has all views in one denominator; mean-view is Ghosh et al.'s form, each view
     beside the mean of the others."""
 
     def __post_init__(self) -> None:
-        require(self.multiview in ("pairs", "mean-view"), "objective.multiview", self.multiview, "pairs, mean-view")
-        require(self.temperature > 0, "objective.temperature", self.temperature, "above 0")
-        require(self.positives in ("outside", "inside"), "objective.positives", self.positives, "outside, inside")
-        require(
-            self.multiview == "pairs" or self.positives == "outside",
-            "objective.positives",
-            self.positives,
-            "outside with objective.multiview mean-view",
-            "There each row has one positive.",
-        )
+        require(self.multiview in ("pairs", "mean-view"), "method.multiview", self.multiview, "pairs, mean-view")
+        require(self.temperature > 0, "method.temperature", self.temperature, "above 0")
+
+    def build(self, parts: Parts) -> JointEmbedding:
+        return parts.joint_embedding(self.needs, lambda widths: SimCLR(self))
 
 
 class SimCLR(Objective):
@@ -55,12 +63,12 @@ class SimCLR(Objective):
         Paper and code agree for two views. With more, each ordered pair of views counts alike and all V N - 1 other
         rows form the denominator, because one product then serves all pairs and the extra views are free negatives;
         equal embeddings give log(V N - 1). Averaging outside the log keeps every positive attractive: a sum inside it
-        (`positives="inside"`, solo-learn's) is content once one of them is near. `multiview="mean-view"` is the form of
-        Ghosh et al. (methods/mean_view.py). For V = 2 all are the same number, but for that program's 1e-9.
+        (solo-learn's, `functional.contrast.contrast(positives="inside")`) has little gradient once one positive is
+        close. `multiview="mean-view"` is the form of Ghosh et al. (methods/parts/mean_view.py). For V = 2 all are the
+        same number, up to that program's 1e-9.
 
     Shapes
-        z (V N D) -> two scalars, both in nats. alignment lies in [-1/temperature, 1/temperature]; with positives
-        inside up to log(V - 1) lower.
+        z (V n D) -> two scalars, both in nats. alignment lies in [-1/temperature, 1/temperature].
 
     Raises
         UserError for a temperature of 0 or less, or for fewer than 2 samples (there is nothing to tell apart).
@@ -73,18 +81,8 @@ class SimCLR(Objective):
     def __init__(self, config: SimCLRConfig = SimCLRConfig()) -> None:
         super().__init__()
         self.config = config
-        self.takes_shards = config.multiview == "pairs"
+        self.contrast = mean_view.contrast if config.multiview == "mean-view" else contrast
 
-    def forward(self, views: Views) -> dict[str, Tensor]:
-        z = promote(views.read("z"))
-        require_samples(z, 2, views.processes)
-        with without_autocast(z):
-            if self.config.multiview == "mean-view":
-                alignment, logsumexp = mean_view.nt_xent_terms(z, self.config.temperature)
-            elif views.processes is not None:
-                alignment, logsumexp = sharded_nt_xent_terms(
-                    z, self.config.temperature, self.config.positives, views.processes
-                )
-            else:
-                alignment, logsumexp = fused_nt_xent_terms(z, self.config.temperature, self.config.positives)
-        return {"alignment": alignment, "logsumexp": logsumexp}
+    def forward(self, views: Views, clock: Clock) -> Loss:
+        positive, log_denominator = self.contrast(views.read("z"), self.config.temperature, clock.processes)
+        return Loss({"alignment": -positive, "logsumexp": log_denominator})

@@ -3,23 +3,66 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from eigenview.diagnostics.remedies import SMALLER_RATE
 from eigenview.functional.similarity import cosine
-from eigenview.methods.base import promote, without_autocast
-from eigenview.methods.regulariser import RegularisedObjective, RegulariserConfig, regulariser_terms
-from eigenview.views import Views, ordered_pairs
+from eigenview.methods.parts.building import Parts
+from eigenview.methods.parts.joint_embedding import JointEmbedding
+from eigenview.methods.parts.method import Objective
+from eigenview.methods.parts.options import RegulariserConfig
+from eigenview.methods.parts.regulariser import regulariser_terms
+from eigenview.records import Card, Clock, Needs, PredictorTheory
+from eigenview.views import Loss, Views
 
 
 @dataclass(frozen=True, kw_only=True)
 class SimSiamConfig(RegulariserConfig):
     """Options of SimSiam."""
 
+    card: ClassVar[Card] = Card(
+        name="simsiam",
+        title="SimSiam",
+        paper="Chen and He 2021, arXiv 2011.10566",
+        summary="predictor and stop-gradient (Chen and He 2021)",
+        augmentation="simsiam",
+        recipe={
+            "network": {"projector_width": 256, "projector_last_norm": True},
+            "optim": {"lr_per_256": 4e-4, "predictor_lr_factor": 10.0},  # for the reason given on BYOL's card
+        },
+        remedies={
+            "complete collapse": (
+                "keep the stop-gradient (no --method.no-stop-gradient)",
+                SMALLER_RATE,
+                "--method vicreg",
+            ),
+            "dimensional collapse": (
+                "keep the stop-gradient (no --method.no-stop-gradient)",
+                "--method vicreg or --method barlow-twins",
+            ),
+        },
+        theory=PredictorTheory(computed=False, time_scale=1),
+    )
+
     stop_gradient: bool = True
-    """Hold the embedding constant when it is the thing predicted. Off, every image soon maps to one point."""
+    """Hold the embedding constant when it is the target. Off, every image soon maps to one point."""
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(
+            reads=frozenset({"p", "z"}) | self.regularised,
+            parts="no" if self.is_on else "exact",
+            parts_why="the variance and covariance terms are those of the whole batch",
+            one_network="it compares a prediction with an embedding of the same network",
+            stop_gradient=self.stop_gradient,
+        )
+
+    def build(self, parts: Parts) -> JointEmbedding:
+        return parts.joint_embedding(self.needs, lambda widths: SimSiam(self))
 
 
 def negative_cosine(p: Float[Tensor, "N D"], z: Float[Tensor, "N D"]) -> Float[Tensor, ""]:
@@ -27,7 +70,7 @@ def negative_cosine(p: Float[Tensor, "N D"], z: Float[Tensor, "N D"]) -> Float[T
     return -cosine(p, z).mean()
 
 
-class SimSiam(RegularisedObjective):
+class SimSiam(Objective):
     """Minus the cosine between each view's prediction and every other view's embedding.
 
     Definition
@@ -36,10 +79,10 @@ class SimSiam(RegularisedObjective):
     Normalisation
         Mean over samples and directions: in [-1, 1], -1 where all agree (also after a collapse). Paper and code agree.
         With more than two views it is the mean over ordered pairs of different views: the range stays. Optional terms
-        variance and covariance: VICReg's, summed over two views (methods/regulariser.py).
+        variance and covariance: VICReg's, summed over two views (methods/parts/regulariser.py).
 
     Shapes
-        p and z (V N D) -> one scalar, and one for each optional term. z receives a gradient only with
+        p and z (V n D) -> one scalar, and one for each optional term. z receives a gradient only with
         `stop_gradient=False`, or where it is regularised.
 
     Raises
@@ -49,17 +92,12 @@ class SimSiam(RegularisedObjective):
         Chen and He 2021, arXiv 2011.10566, equations 1 to 4.
     """
 
-    reads: frozenset[str] = frozenset({"p", "z"})
-
-    one_network = "it compares a prediction with an embedding of the same network"
-
     def __init__(self, config: SimSiamConfig = SimSiamConfig()) -> None:
-        super().__init__(config)
+        super().__init__()
+        self.config = config
 
-    def forward(self, views: Views) -> dict[str, Tensor]:
-        p, z = promote(views.read("p")), promote(views.read("z"))
+    def forward(self, views: Views, clock: Clock) -> Loss:
+        p, z = views.read("p"), views.read("z")
         z = z.detach() if self.config.stop_gradient else z
-        with without_autocast(p):
-            each = [negative_cosine(p[a], z[b]) for a, b in ordered_pairs(len(p), views.targets)]
-            similarity = torch.stack(each).mean()
-        return {"similarity": similarity, **regulariser_terms(views, self.config)}
+        similarity = torch.stack([negative_cosine(p[a], z[b]) for a, b in views.pairs()]).mean()
+        return Loss({"similarity": similarity} | regulariser_terms(views, self.config, clock))

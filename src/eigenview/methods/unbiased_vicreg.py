@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import ClassVar, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from eigenview.diagnostics.remedies import SMALLER_RATE
 from eigenview.errors import require
-from eigenview.functional.fused.unbiased import fused_unbiased_terms
-from eigenview.functional.moments import (
-    unbiased_covariance_sq_norm,
-    unbiased_squared_variances,
-    variances,
-)
-from eigenview.methods.base import Objective, promote, require_samples, without_autocast
-from eigenview.views import Views
+from eigenview.functional.batch_moments import BatchMoments, unbiased_batch_moments
+from eigenview.functional.moments import unbiased_squared_variances
+from eigenview.functional.whole_batch import whole_batch
+from eigenview.methods.parts.building import Parts
+from eigenview.methods.parts.joint_embedding import JointEmbedding
+from eigenview.methods.parts.method import Objective, mean_over_processes
+from eigenview.records import ALONE, Card, Clock, MethodConfig, Needs
+from eigenview.views import Loss, Views
+
+COUPLED_BELOW = 64
+"""Images in a pass of batch norm with which the unbiased form still trained well (experiment batch_size, tiny): k-NN 41
+at 64 and 43 without batch norm, 31 and 42 at 16, where it ended in a dimensional collapse."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class UnbiasedVICRegConfig:
+class UnbiasedVICRegConfig(MethodConfig):
     """Options of the unbiased VICReg. A weight of 0 removes its term."""
+
+    card: ClassVar[Card] = Card(
+        name="unbiased-vicreg",
+        title="unbiased VICReg",
+        paper="VICReg: Bardes et al. 2022, arXiv 2105.04906; U-statistics: Hoeffding 1948",
+        summary="VICReg with U-statistics: a covariance penalty without bias",
+        remedies={
+            "complete collapse": ("--method.variance 25, which asks every dimension to vary", SMALLER_RATE),
+            "dimensional collapse": (
+                "--network.encoder-norm group --network.head-norm layer, if it ran with batch norm in small batches",
+                "--method.covariance 4, which decorrelates the dimensions",
+            ),
+        },
+        unit_deviation=True,
+    )
 
     invariance: float = 25.0
     """Weight of the distance between views (lambda)."""
@@ -47,16 +68,42 @@ class UnbiasedVICRegConfig:
 
     def __post_init__(self) -> None:
         for name in ("invariance", "variance", "covariance"):
-            require(getattr(self, name) >= 0, f"objective.{name}", getattr(self, name), "0 or more")
+            require(getattr(self, name) >= 0, f"method.{name}", getattr(self, name), "0 or more")
         for name, allowed in (
             ("hinge", ("plugin", "dual", "square")),
             ("form", ("off-diagonal", "identity")),
             ("statistics", ("global", "local")),
         ):
-            require(getattr(self, name) in allowed, f"objective.{name}", getattr(self, name), ", ".join(allowed))
-        require(self.gamma > 0, "objective.gamma", self.gamma, "above 0")
-        require(self.eps > 0, "objective.eps", self.eps, "above 0")
-        require(0 <= self.rho < 1, "objective.rho", self.rho, "0 up to below 1")
+            require(getattr(self, name) in allowed, f"method.{name}", getattr(self, name), ", ".join(allowed))
+        require(self.gamma > 0, "method.gamma", self.gamma, "above 0")
+        require(self.eps > 0, "method.eps", self.eps, "above 0")
+        require(0 <= self.rho < 1, "method.rho", self.rho, "0 up to below 1")
+
+    @property
+    def needs(self) -> Needs:
+        is_biased = self.hinge == "plugin" and self.variance > 0
+        return Needs(
+            least_samples=4,  # U-statistics of order 4
+            local_statistics=self.statistics == "local",
+            parts="no" if is_biased else "expected",
+            parts_why="--method.hinge plugin is biased by the batch size near gamma; dual and square are not",
+            warn=batch_norm_warning,
+        )
+
+    def build(self, parts: Parts) -> JointEmbedding:
+        return parts.joint_embedding(
+            self.needs, lambda widths: UnbiasedVICReg(self, width=widths.z, views=widths.views)
+        )
+
+
+def batch_norm_warning(images: int, has_batch_norm: bool) -> str | None:
+    """Batch norm couples rows before the loss, and then the U-statistic is biased."""
+    if images >= COUPLED_BELOW or not has_batch_norm:
+        return None
+    return (
+        f"batch norm couples the {images} images of a pass, and the unbiased form is then biased and may collapse "
+        "(docs/unbiased.md): --network.encoder-norm group --network.head-norm layer"
+    )
 
 
 def hinge_value(variance: Float[Tensor, "*views D"], gamma: float, eps: float) -> Float[Tensor, "*views D"]:
@@ -75,12 +122,6 @@ def hinge_tangent(
     a = at.detach()
     slope = torch.where(hinge_value(a, gamma, eps) > 0, -0.5 * (a + eps).rsqrt(), 0.0)
     return hinge_value(a, gamma, eps) + slope * (variance - a)
-
-
-def distance_to_identity(z: Float[Tensor, "V N D"]) -> Float[Tensor, ""]:
-    """Mean over views of the U-statistic of (1/D) ||Cov - I||_F^2 = (1/D) (sum U - 2 tr S + D)."""
-    distance = unbiased_covariance_sq_norm(z) - 2 * variances(z).sum(dim=-1) + z.shape[-1]
-    return distance.mean() / z.shape[-1]
 
 
 class UnbiasedVICReg(Objective):
@@ -107,11 +148,11 @@ class UnbiasedVICReg(Objective):
         projector couples them.
 
         With `statistics="local"` on several processes N is each process's share and nothing is gathered; DDP averages
-        the gradients, whose mean is that of the global batch. The running variance of dual is then rank 0's (DDP copies
-        it at every step).
+        the gradients, whose mean is that of the global batch. The running variance of dual moves by the mean over
+        processes.
 
     Shapes
-        z (V N D) -> three scalars. covariance may be negative, and is not clamped.
+        z (V n D) -> three scalars. covariance may be negative, and is not clamped.
 
     Raises
         UserError for a negative weight, gamma or eps not above 0, rho outside [0, 1), or fewer than 4 samples (no
@@ -128,32 +169,13 @@ class UnbiasedVICReg(Objective):
     ) -> None:
         super().__init__()
         self.config = config
-        self.updates = 0  # a Python number, as in closed_form.py
-        self.updates_last = True
-        self.gathers = config.statistics == "global"
+        self.updates = 0  # a Python number: reading a tensor would wait for the device
         if config.hinge == "dual":
             if width is None:
                 raise ValueError(
                     "hinge 'dual' keeps a running variance: give the width, UnbiasedVICReg(config, width=D)."
                 )
             self.register_buffer("running", torch.zeros(views, width))
-
-    @classmethod
-    def least_samples_of(cls, config: Any) -> int:
-        """Four: U-statistics of that order."""
-        return 4
-
-    @classmethod
-    def coupled_by(cls, config: Any) -> str | None:
-        """The plug-in hinge alone: all other terms have the same mean at any batch size."""
-        if config.hinge == "plugin" and config.variance > 0:
-            return "--objective.hinge plugin is biased by the batch size near gamma; dual and square are not"
-        return None
-
-    @classmethod
-    def build(cls, config: Any, *, representation: int, width: int, views: int) -> Objective:
-        """An instance for embeddings of this width."""
-        return cls(config, width=width, views=views)
 
     def get_extra_state(self) -> Tensor:
         """The number of updates, as a tensor among the weights of a checkpoint."""
@@ -163,34 +185,38 @@ class UnbiasedVICReg(Objective):
         """Restore the number of updates."""
         self.updates = int(state.item())
 
-    @torch.no_grad()
-    def update(self, views: Views) -> None:
-        """Move the running variance of dual (after the optimiser's step: a batch never meets its own estimate)."""
-        if self.config.hinge != "dual":
-            return
-        batch = variances(promote(views.read("z").detach())).to(self.running.dtype)
-        self.running.lerp_(batch, 1.0 if self.updates == 0 else 1 - self.config.rho)
-        self.updates += 1
+    def forward(self, views: Views, clock: Clock) -> Loss:
+        c, processes = self.config, ALONE if self.config.statistics == "local" else clock.processes
+        z = whole_batch(views.read("z"), processes)
+        m = unbiased_batch_moments(z)
+        terms = {
+            "invariance": c.invariance * m.invariance,
+            "variance": c.variance * self.variance_penalty(z, m).mean(),
+            "covariance": c.covariance * 2 * (self.covariance_penalty(z, m).mean() / z.shape[-1]),
+        }
+        return Loss(terms, carry={"variances": m.variances[None]} if c.hinge == "dual" else {})
 
-    def forward(self, views: Views) -> dict[str, Tensor]:
-        z, c = promote(views.read("z")), self.config
-        require_samples(z, self.least_samples_of(c))
-        with without_autocast(z):
-            near, batch, energies = fused_unbiased_terms(z)
-            off_diagonal = c.form == "off-diagonal"
-            covariance = energies.mean() / z.shape[-1] if off_diagonal else distance_to_identity(z)
-            return {
-                "invariance": c.invariance * near,
-                "variance": c.variance * self.variance_term(z, batch),
-                "covariance": c.covariance * 2 * covariance,
-            }
-
-    def variance_term(self, z: Float[Tensor, "V N D"], batch: Float[Tensor, "V D"]) -> Float[Tensor, ""]:
-        """Mean over views and dimensions of the chosen penalty on the variance, `batch` the unbiased variances of z."""
+    def variance_penalty(self, z: Float[Tensor, "V N D"], m: BatchMoments) -> Float[Tensor, "V D"]:
+        """The chosen penalty on each variance."""
         c = self.config
         if c.hinge == "plugin":
-            return hinge_value(batch, c.gamma, c.eps).mean()
+            return hinge_value(m.variances, c.gamma, c.eps)
         if c.hinge == "dual":
-            at = self.running.to(z.dtype) if self.updates else batch
-            return hinge_tangent(batch, at, c.gamma, c.eps).mean()
-        return (unbiased_squared_variances(z) - 2 * c.gamma**2 * batch + c.gamma**4).mean()
+            at = self.running.to(z.dtype) if self.updates else m.variances
+            return hinge_tangent(m.variances, at, c.gamma, c.eps)
+        return unbiased_squared_variances(z) - 2 * c.gamma**2 * m.variances + c.gamma**4
+
+    def covariance_penalty(self, z: Float[Tensor, "V N D"], m: BatchMoments) -> Float[Tensor, " V"]:
+        """sum over i != j of U_ij; with form "identity" ||Cov - I||_F^2 = sum U - 2 tr S + D by the same statistic."""
+        if self.config.form == "off-diagonal":
+            return m.off_diagonal
+        diagonal = unbiased_squared_variances(z).sum(dim=-1)
+        return m.off_diagonal + diagonal - 2 * m.variances.sum(dim=-1) + z.shape[-1]
+
+    @torch.no_grad()
+    def update(self, carry: Mapping[str, Tensor], clock: Clock) -> None:
+        """Move the running variance of dual, after the optimiser's step: a batch never meets its own estimate."""
+        if self.config.hinge == "dual":
+            batch = mean_over_processes(carry["variances"], clock).to(self.running.dtype)
+            self.running.lerp_(batch, 1.0 if self.updates == 0 else 1 - self.config.rho)
+            self.updates += 1

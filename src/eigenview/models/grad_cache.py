@@ -1,8 +1,8 @@
-"""The exact gradient of a batch in the memory of a part of it: the encoder's activations are computed twice.
+"""The exact gradient of a batch in the memory of a chunk of it (GradCache): activations are computed twice.
 
-A batch-coupled loss cannot be summed over micro-batches, but its gradient reaches the encoder through the embeddings
-alone. So the encoder runs once without keeping activations, the loss and its gradient for all embeddings follow, and
-each part runs again to carry its rows of that gradient to the weights (GradCache: Gao et al. 2021, arXiv 2101.06983).
+A batch-coupled loss cannot be summed over chunks, but its gradient reaches the encoder through the embeddings alone. So
+the encoder runs once without keeping activations, the loss and its gradient for all embeddings follow, and each chunk
+runs again to carry its rows of that gradient to the weights (Gao et al. 2021, arXiv 2101.06983).
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 
-def encode_in_parts(encoder: nn.Module, images: Tensor, part: int | None) -> Tensor:
-    """`encoder(images)`, `part` images at a time with activations computed again in the backward pass.
+def encode_in_chunks(encoder: nn.Module, images: Tensor, chunk: int | None) -> Tensor:
+    """`encoder(images)`, `chunk` images at a time with activations computed again in the backward pass.
 
-    With `part` None, and in evaluation mode, it is one call. Without gradient tracking parts only bound the memory.
-    Rows equal those of one call where the encoder does not couple them. Batch norm does: its statistics are those of a
-    part (its running averages move once for each part, and not again in the second pass).
+    With `chunk` None, and in evaluation mode, it is one call. Without gradient tracking chunks only bound the memory.
+    Rows equal those of one call unless the encoder couples them. Batch norm does: its statistics are those of a chunk
+    (its running averages move once for each chunk, and not again in the second pass).
     """
-    if part is None or part >= len(images) or not encoder.training:
+    if chunk is None or chunk >= len(images) or not encoder.training:
         return encoder(images)
-    parts = images.split(part)
+    parts = images.split(chunk)
     if not torch.is_grad_enabled():
         return torch.cat([encoder(each) for each in parts])
 

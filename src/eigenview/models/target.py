@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Iterable, Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +30,7 @@ class TargetNetwork(nn.Module):
         self.encoder = copy.deepcopy(encoder)
         self.projector = copy.deepcopy(projector)
         self.requires_grad_(False)
-        self.part: int | None = None  # images that the encoder takes at once
+        self.chunk: int | None = None  # images that the encoder takes at once
 
     @torch.no_grad()
     def forward(self, views: Sequence[Tensor]) -> Tensor:
@@ -36,7 +38,7 @@ class TargetNetwork(nn.Module):
         return torch.stack([self.projector(self._encode(view)) for view in views])
 
     def _encode(self, view: Tensor) -> Tensor:
-        return torch.cat([self.encoder(each) for each in view.split(self.part or len(view))])
+        return torch.cat([self.encoder(each) for each in view.split(self.chunk or len(view))])
 
     @torch.no_grad()
     def update(self, encoder: nn.Module, projector: nn.Module, momentum: float) -> None:
@@ -55,3 +57,15 @@ class TargetNetwork(nn.Module):
 def _named_parameters(networks: Iterable[nn.Module]) -> Iterable[tuple[str, nn.Parameter]]:
     for network in networks:
         yield from network.named_parameters()
+
+
+def target_momentum(
+    step: int, steps: int, start: float, end: float, shape: Literal["cosine", "linear"] = "cosine"
+) -> float:
+    """Fraction of the target network kept at `step`, from `start` at 0 to `end` at `steps` and after.
+
+    cosine: end - (end - start) (1 + cos(pi step / steps)) / 2, Grill et al. 2020, arXiv 2006.07733, section 3.2.
+    """
+    progress = min(1.0, step / max(1, steps))
+    left = (1 + math.cos(math.pi * progress)) / 2 if shape == "cosine" else 1 - progress
+    return end - (end - start) * left

@@ -12,34 +12,30 @@ from typing import Any
 
 from eigenview.config import RunConfig
 from eigenview.errors import UserError, nearest
+from eigenview.methods import METHODS
+from eigenview.recipes.small import for_digits, small
 
-# name -> module, function, one line (importing them imports torch, listing them does not)
-RECIPES: dict[str, tuple[str, str, str]] = {
-    "small-simclr": ("small", "simclr", "small images on a CPU or one GPU"),
-    "small-directclr": ("small", "directclr", "small images on a CPU or one GPU"),
-    "small-infonce": ("small", "infonce", "small images on a CPU or one GPU"),
-    "small-vicreg": ("small", "vicreg", "small images on a CPU or one GPU"),
-    "small-unbiased-vicreg": ("small", "unbiased_vicreg", "small images on a CPU or one GPU"),
-    "small-barlow-twins": ("small", "barlow_twins", "small images on a CPU or one GPU"),
-    "small-byol": ("small", "byol", "small images on a CPU or one GPU"),
-    "small-simsiam": ("small", "simsiam", "small images on a CPU or one GPU"),
-    "small-directcopy": ("small", "directcopy", "small images on a CPU or one GPU"),
-    "small-directpred": ("small", "directpred", "small images on a CPU or one GPU"),
-    "small-directset": ("small", "directset", "small images on a CPU or one GPU"),
-    "small-isoloss": ("small", "isoloss", "small images on a CPU or one GPU"),
-    "imagenet-simclr": ("imagenet", "simclr", "ResNet-50 as published"),
-    "imagenet-vicreg": ("imagenet", "vicreg", "ResNet-50 as published"),
-    "imagenet-barlow-twins": ("imagenet", "barlow_twins", "ResNet-50 as published"),
-    "imagenet-byol": ("imagenet", "byol", "ResNet-50 as published"),
-    "imagenet-simsiam": ("imagenet", "simsiam", "ResNet-50 as published"),
+SMALL = "small images on a CPU or one GPU"
+IMAGENET = {
+    "imagenet-simclr": "simclr",
+    "imagenet-vicreg": "vicreg",
+    "imagenet-barlow-twins": "barlow_twins",
+    "imagenet-byol": "byol",
+    "imagenet-simsiam": "simsiam",
 }
+"""Name -> function in imagenet.py."""
+RECIPES = {f"small-{name}": SMALL for name in METHODS} | dict.fromkeys(IMAGENET, "ResNet-50 as published")
+"""Name -> one line. Importing a recipe imports torch, listing them does not."""
 
 
 def load_recipe(name: str) -> RunConfig[Any]:
     """The config of a listed recipe, or of `MODULE:FUNCTION` on the user's own path."""
+    if name in IMAGENET:
+        from eigenview.recipes import imagenet
+
+        return getattr(imagenet, IMAGENET[name])()
     if name in RECIPES:
-        module, function, _ = RECIPES[name]
-        return getattr(importlib.import_module(f"eigenview.recipes.{module}"), function)()
+        return small(name.removeprefix("small-"))
     module, colon, function = name.partition(":")
     if not colon:
         raise UserError(
@@ -58,9 +54,5 @@ def load_recipe(name: str) -> RunConfig[Any]:
 
 def default(method: str, data: str) -> RunConfig[Any]:
     """Where `eigenview pretrain` starts: the small recipe of the method, in its digits form for the built-in digits."""
-    from eigenview.methods import objective_class
-    from eigenview.recipes.small import for_digits
-
-    objective_class(method)  # an unknown method is refused with the nearest name
-    config = load_recipe(f"small-{method}")
+    config = small(method)
     return for_digits(config) if data == "digits" else config

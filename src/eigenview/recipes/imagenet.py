@@ -23,36 +23,34 @@ LARS = OptimConfig(
 )  # fmt: skip
 
 
-def _resnet50(method: str, objective: Any, network: NetworkConfig, optim: OptimConfig, **fields: Any) -> RunConfig[Any]:
+def _resnet50(method: Any, network: NetworkConfig, optim: OptimConfig, **fields: Any) -> RunConfig[Any]:
     return RunConfig(
         data="imagenet/train",
         method=method,
-        objective=objective,
         network=network,
         optim=optim,
         encoder="timm:resnet50",  # torchvision's architecture; the last norm of each block starts at 0, as in all five
-        size=224,
+        image_size=224,
         **fields,
     )
 
 
 def vicreg() -> RunConfig[Any]:
     """Bardes et al. 2022, repository commit 4e12602: 1000 epochs, batch 2048, 73.2."""
-    return _resnet50("vicreg", VICRegConfig(), EXPANDER, LARS, epochs=1000, batch_size=2048)
+    return _resnet50(VICRegConfig(), EXPANDER, LARS, epochs=1000, batch_size=2048)
 
 
 def barlow_twins() -> RunConfig[Any]:
     """Zbontar et al. 2021, repository commit 8e8d284: 1000 epochs, batch 2048, 73.2 (their biases and norms train at
     .0048 per 256 beside .2 for weights; here LARS gives all of them the same base rate)."""
-    objective = BarlowTwinsConfig(off_diagonal=0.0051)
-    return _resnet50("barlow-twins", objective, EXPANDER, LARS, epochs=1000, batch_size=2048)
+    return _resnet50(BarlowTwinsConfig(off_diagonal=0.0051), EXPANDER, LARS, epochs=1000, batch_size=2048)
 
 
 def simclr() -> RunConfig[Any]:
     """Chen et al. 2020: batch 4096, temperature 0.1, 1000 epochs, 69.3."""
     network = NetworkConfig(projector_hidden=2048, projector_width=128, projector_last_norm=True, stem="standard")
     optim = replace(LARS, lr_per_256=0.3, final_fraction=0.0)
-    return _resnet50("simclr", SimCLRConfig(temperature=0.1), network, optim, epochs=1000, batch_size=4096)
+    return _resnet50(SimCLRConfig(temperature=0.1), network, optim, epochs=1000, batch_size=4096)
 
 
 def byol() -> RunConfig[Any]:
@@ -61,7 +59,7 @@ def byol() -> RunConfig[Any]:
         projector_hidden=4096, projector_width=256, predictor_hidden=4096, target_momentum=0.996, stem="standard"
     )
     optim = replace(LARS, weight_decay=1.5e-6, final_fraction=0.0)
-    return _resnet50("byol", BYOLConfig(), network, optim, epochs=1000, batch_size=4096)
+    return _resnet50(BYOLConfig(), network, optim, epochs=1000, batch_size=4096)
 
 
 def simsiam() -> RunConfig[Any]:
@@ -76,4 +74,4 @@ def simsiam() -> RunConfig[Any]:
         stem="standard",
     )
     optim = OptimConfig(name="sgd", lr_per_256=0.05, weight_decay=1e-4, momentum=0.9, warmup_epochs=0)
-    return _resnet50("simsiam", SimSiamConfig(), network, optim, epochs=100, batch_size=512)
+    return _resnet50(SimSiamConfig(), network, optim, epochs=100, batch_size=512)

@@ -6,7 +6,7 @@ s_a the standardised view a (N D), C_ab = s_a^T s_b / N, K_a = s_a s_a^T / N. Ov
     d/ds_a = (2/N) sum over b != a of s_b C_ab^T = (2/N) (sum over b != a of K_b) s_a.
 
 Either matrix, by the number of operations. Through C_ab with zeros on its diagonal the off-diagonal sum is one of
-squares; through K the squares of the diagonal are subtracted. The plain form: `objectives.barlow_twins`.
+squares; through K the squares of the diagonal are subtracted.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eigenview.errors import require
 from eigenview.functional.fused.centring import deviations
 from eigenview.functional.fused.first_order import first_order
 from eigenview.functional.fused.strips import strips
@@ -145,22 +144,10 @@ def columns(pull: Tensor, diagonals: Tensor, pairs: list[tuple[int, int]], views
     return column
 
 
-def fused_cross_correlation_terms(
-    z: Float[Tensor, "V N D"], eps: float = 1e-5
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """(sum_i (c_ii - 1)^2, sum over i != j of c_ij^2), each averaged over the unordered pairs of views.
+def cross_correlations(z: Tensor, eps: float) -> tuple[Tensor, Tensor]:
+    """(diagonals of C_ab (P D), mean over pairs of the off-diagonal squared norm); differentiable once.
 
-    As `objectives.barlow_twins.cross_correlation_terms`; differentiable once, under any weights. Each view has its own
-    statistics: mean, and sqrt(biased variance + eps). Where Gram matrices are used (N below 3/4 (V-1) D) the second sum
-    is a difference that rounding can bring below zero.
-
-    Memory: the gradient and one more tensor of the size of z, one view, and V strips of the smaller matrix.
-
-    Raises: UserError for fewer than 2 views or samples, and where it is differentiated twice.
+    `cross_moments.cross_moments` is the public form and has the definition.
     """
-    views, samples = z.shape[:2]
-    require(views >= 2, "views", views, "2 or more", "One view has nothing to be correlated with.")
-    require(samples >= 2, "samples in the batch", samples, "2 or more", "Use a larger batch.")
     is_differentiated = z.requires_grad and torch.is_grad_enabled()
-    diagonals, off = cast(tuple[Tensor, Tensor], _CrossCorrelations.apply(z, eps, is_differentiated))
-    return (diagonals - 1).square().sum(dim=1).mean(), off
+    return cast(tuple[Tensor, Tensor], _CrossCorrelations.apply(z, eps, is_differentiated))

@@ -7,20 +7,19 @@ u the M = V N unit rows, S = u u^T / temperature, l_i = log sum over k != i of e
 The weights are symmetric, so two sweeps over the strips on and above the diagonal (one for l, one for the gradient)
 cost 2 M^2 D multiply-adds and M^2 exponentials; the plain form holds S and needs 3 M^2 D. A cosine is at most 1, so
 exp S cannot leave the range of numbers unless the temperature is tiny, and the largest entry of a row need not be
-sought. The plain form: `functional.similarity.nt_xent_terms`.
+sought.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eigenview.errors import require
 from eigenview.functional.fused.first_order import first_order
 from eigenview.functional.fused.strips import strips
 from eigenview.functional.similarity import inverse_length
@@ -140,24 +139,10 @@ class _NTXent(torch.autograd.Function):
         return first_order(out, "the fused NT-Xent", z, *grads), None, None, None
 
 
-def fused_nt_xent_terms(
-    z: Float[Tensor, "V N D"], temperature: float, positives: Literal["outside", "inside"] = "outside"
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """(alignment, logsumexp) of NT-Xent, in nats; differentiable once, under any weights.
+def nt_xent(z: Tensor, temperature: float, is_inside: bool) -> tuple[Tensor, Tensor]:
+    """(minus the mean similarity of positives, mean log-denominator); differentiable once, under any weights.
 
-    As `similarity.nt_xent_terms`, where both kinds of positives are defined; a row shorter than 1e-12 has no direction
-    and receives no gradient. Any temperature: below 0.029 in float32, where exp(1/temperature) is too large, each row's
-    maximum is taken out first, at about half more time.
-
-    Memory: the gradient, three more tensors of the size of z and one or two strips of the V N x V N similarities.
-
-    Raises: UserError for fewer than 2 views or samples, a temperature of 0 or less, unknown positives, and where it is
-    differentiated twice.
+    `contrast.contrast` is the public form and has the definition.
     """
-    views, samples = z.shape[:2]
-    require(views >= 2, "views", views, "2 or more", "One view has no positive.")
-    require(samples >= 2, "samples in the batch", samples, "2 or more", "Use a larger batch.")
-    require(temperature > 0, "temperature", temperature, "above 0")
-    require(positives in ("outside", "inside"), "positives", positives, "outside, inside")
     is_differentiated = z.requires_grad and torch.is_grad_enabled()
-    return cast(tuple[Tensor, Tensor], _NTXent.apply(z, temperature, positives == "inside", is_differentiated))
+    return cast(tuple[Tensor, Tensor], _NTXent.apply(z, temperature, is_inside, is_differentiated))

@@ -1,12 +1,11 @@
-"""Barlow Twins' two sums of a batch spread over processes; formulas as in `fused/cross_correlation.py`.
+"""Cross-correlations of a batch spread over processes; formulas as in `fused/cross_correlation.py`.
 
 s_a the standardised view a (N D), of which this process has n rows, C_ab = s_a^T s_b / N, K_a = s_a s_a^T / N. Over
 pairs of views
 
     sum ||C_ab||_F^2 = sum over processes of sum over a < b of <K_a, K_b> in own rows,
     d/ds_a (own rows) = (2/N) (sum over b != a of K_b in own rows) s_a    (gathered), or (2/N) sum over b of s_b C_ab^T
-    with C_ab summed over processes. By columns (`columns.py`): K_a is summed over processes, from all rows of their
-    shares of the features; the gradient is as in the gathered form.
+    with C_ab summed over processes.
 """
 
 from __future__ import annotations
@@ -15,23 +14,19 @@ from itertools import combinations
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from eigenview.errors import require
 from eigenview.functional.fused.centring import deviations, two_means
 from eigenview.functional.fused.cross_correlation import columns
 from eigenview.functional.fused.first_order import first_order
 from eigenview.functional.moments import in_range
-from eigenview.functional.sharded.columns import centred_columns, gather_columns, own_columns, to_rows
 from eigenview.functional.sharded.processes import (
-    Processes,
-    cheapest,
     gather_samples,
     global_deviations,
     own_rows,
-    summed_products,
+    sum_is_cheaper,
 )
+from eigenview.records import Processes
 
 
 def _gathered(z: Tensor, eps: float, processes: Processes) -> tuple[Tensor, ...]:
@@ -54,21 +49,6 @@ def _gathered(z: Tensor, eps: float, processes: Processes) -> tuple[Tensor, ...]
     slope = (others @ s).mul_(2 / count)
     along = processes.sum((own * slope).sum(dim=1)) / count
     return own, rate, diagonals, energy - diagonals.double().square().sum(), slope, along
-
-
-def _by_columns(z: Tensor, eps: float, processes: Processes) -> tuple[Tensor, ...]:
-    """The same of all rows of this process's share of the features; the diagonals are its own too."""
-    count = z.shape[1] * processes.size
-    s = centred_columns(z, processes)
-    rate = (in_range(s.square().mean(dim=1, keepdim=True)) + eps).rsqrt()
-    s.mul_(rate)
-    diagonals = torch.stack([(s[a] * s[b]).mean(dim=0) for a, b in combinations(range(len(z)), 2)])
-    grams = summed_products(s.mT, 1 / count, processes)
-    others = grams.sum(dim=0) - grams
-    energy = (grams * others).sum().double() / 2  # each pair is met twice
-    slope = (others @ s).mul_(2 / count)
-    squares = processes.sum(diagonals.double().square().sum())
-    return s, rate, diagonals, energy - squares, slope, (s * slope).mean(dim=1)
 
 
 def _summed(z: Tensor, eps: float, processes: Processes) -> tuple[Tensor, ...]:
@@ -98,14 +78,12 @@ class _ShardedCorrelations(torch.autograd.Function):
         count = own * processes.size
         pairs = views * (views - 1) // 2
         # the variances are one more sum
-        way = cheapest(views, own, width, processes.size, pairs * width**2 + views * width)
-        form = {"gather": _gathered, "sum": _summed, "columns": _by_columns}[way]
+        by_sum = sum_is_cheaper(views, own, width, processes.size, pairs * width**2 + views * width)
+        form = _summed if by_sum else _gathered
         s, rate, diagonals, energy, slope, along = form(z, eps, processes)
         ctx.save_for_backward(z, s, rate, diagonals, slope, along)
-        ctx.way, ctx.processes, ctx.count = way, processes, count
+        ctx.by_sum, ctx.processes, ctx.count = by_sum, processes, count
         ctx.set_materialize_grads(False)
-        if way == "columns":
-            diagonals = gather_columns(diagonals, width, processes)
         return diagonals, (energy / pairs).to(z.dtype)
 
     @staticmethod
@@ -114,11 +92,8 @@ class _ShardedCorrelations(torch.autograd.Function):
         for_diagonals, for_energy = grads
         pairs = list(combinations(range(len(z)), 2))
         with torch.no_grad():
-            if for_diagonals is None:
-                pull = torch.zeros_like(diagonals)
-            else:
-                pull = own_columns(for_diagonals, ctx.processes) if ctx.way == "columns" else for_diagonals
-            if for_energy is not None and ctx.way != "sum":
+            pull = torch.zeros_like(diagonals) if for_diagonals is None else for_diagonals
+            if for_energy is not None and not ctx.by_sum:
                 pull = pull - diagonals * (2 * for_energy / len(pairs))
             column = columns(pull, diagonals, pairs, len(z), ctx.count)
             out = torch.zeros_like(s)
@@ -129,27 +104,15 @@ class _ShardedCorrelations(torch.autograd.Function):
             for a in range(len(z)):
                 for b in range(len(z)):
                     out[a].addcmul_(s[b], column[a, b] * rate[a, 0])
-            if ctx.way == "columns":
-                out = to_rows(out, z.shape[2], ctx.processes)
             out = out * ctx.processes.size  # DDP divides by it
         return first_order(out, "a sharded cross-correlation term", z, *grads), None, None
 
 
-def sharded_cross_correlation_terms(
-    z: Float[Tensor, "V n D"], eps: float, processes: Processes
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """`fused_cross_correlation_terms` of the batch whose rows lie on `processes`, n on each; everywhere the same.
+def sharded_cross_correlations(z: Tensor, eps: float, processes: Processes) -> tuple[Tensor, Tensor]:
+    """`fused.cross_correlation.cross_correlations` of the global batch; the same values on every process.
 
-    The gradient is `size` times that of the global terms with respect to the rows at hand, which DDP's average over
-    processes turns into the global gradient. Differentiable once.
-
-    Sends what is least (`processes.cheapest`), and a few vectors: V N D numbers; or V (V-1) D^2; or, beyond two
-    processes, 2 V n D + 1.06 V N^2, half of the first part in the backward pass, where otherwise nothing is sent.
-
-    Raises: UserError for fewer than 2 views or 2 samples over all processes, and where it is differentiated twice.
+    The gradient is `size` times that of the global statistics with respect to the own rows, which DDP's average over
+    processes turns into the global gradient; it assumes that all processes hold the same loss. Differentiable once.
+    Sends the smaller of V N D and V (V-1) D^2 numbers, and a few vectors, all in the forward pass.
     """
-    views, count = z.shape[0], z.shape[1] * processes.size
-    require(views >= 2, "views", views, "2 or more", "One view has nothing to be correlated with.")
-    require(count >= 2, "samples in the batch", count, "2 or more", "Use a larger batch.")
-    diagonals, off = cast(tuple[Tensor, Tensor], _ShardedCorrelations.apply(z, eps, processes))
-    return (diagonals - 1).square().sum(dim=1).mean(), off
+    return cast(tuple[Tensor, Tensor], _ShardedCorrelations.apply(z, eps, processes))

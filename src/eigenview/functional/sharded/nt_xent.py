@@ -9,18 +9,18 @@ by strip and never whole: first the log-denominators l of its rows, which are ga
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Literal, cast
+from typing import Any, cast
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from eigenview.errors import require
 from eigenview.functional.fused.first_order import first_order
 from eigenview.functional.fused.nt_xent import inside_shares
 from eigenview.functional.fused.strips import strips
-from eigenview.functional.sharded.processes import Processes, gather_samples, own_rows
+from eigenview.functional.sharded.processes import gather_samples, own_rows
 from eigenview.functional.similarity import inverse_length
+from eigenview.records import Processes
 
 
 def _similarities(
@@ -86,22 +86,12 @@ class _ShardedNTXent(torch.autograd.Function):
         return first_order(out, "the sharded NT-Xent", z, *grads), None, None, None
 
 
-def sharded_nt_xent_terms(
-    z: Float[Tensor, "V n D"], temperature: float, positives: Literal["outside", "inside"], processes: Processes
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """`fused_nt_xent_terms` of the batch whose rows lie on `processes`, n on each; the same values on every one.
+def sharded_nt_xent(z: Tensor, temperature: float, is_inside: bool, processes: Processes) -> tuple[Tensor, Tensor]:
+    """`fused.nt_xent.nt_xent` of the global batch; the same values on every process.
 
-    The gradient is `size` times that of the global terms with respect to the rows at hand, which DDP's average over
-    processes turns into the global gradient. Differentiable once. Sends V N (D + 1) numbers, all in the forward pass.
-    Each row's maximum is taken out, so any temperature will do. Memory: everyone's unit rows and two strips.
-
-    Raises: UserError for fewer than 2 views or 2 samples over all processes, a temperature of 0 or less, unknown
-    positives, and where it is differentiated twice.
+    The gradient is `size` times that of the global statistics with respect to the own rows, which DDP's average over
+    processes turns into the global gradient; it assumes that all processes hold the same loss. Differentiable once.
+    Sends V N (D + 1) numbers, all in the forward pass. Each row's maximum is subtracted, so any temperature works.
+    Memory: the unit rows of all processes and two strips.
     """
-    views, count = z.shape[0], z.shape[1] * processes.size
-    require(views >= 2, "views", views, "2 or more", "One view has no positive.")
-    require(count >= 2, "samples in the batch", count, "2 or more", "Use a larger batch.")
-    require(temperature > 0, "temperature", temperature, "above 0")
-    require(positives in ("outside", "inside"), "positives", positives, "outside, inside")
-    terms = _ShardedNTXent.apply(z, temperature, positives == "inside", processes)
-    return cast(tuple[Tensor, Tensor], terms)
+    return cast(tuple[Tensor, Tensor], _ShardedNTXent.apply(z, temperature, is_inside, processes))

@@ -1,45 +1,18 @@
-"""What a sharded function asks of the processes that share its batch, and the choice of what to send."""
+"""What the sharded functions share: rows and sums over processes, and the choice of what to send."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from eigenview.functional.fused.centring import about_mean_view
+from eigenview.records import Processes
 
 SYMMETRIC_STRIPS = 16
 """A symmetric D x D sum is sent in strips from the diagonal on: 17/32 of it."""
-
-
-@runtime_checkable
-class Processes(Protocol):
-    """The processes of a batch; all shards are equal in shape, and rank r holds rows r n to (r + 1) n."""
-
-    @property
-    def rank(self) -> int:
-        """Which of them this is."""
-        ...
-
-    @property
-    def size(self) -> int:
-        """How many there are."""
-        ...
-
-    def gather(self, shard: Tensor) -> Tensor:
-        """(n ...) on each -> (size n ...) in rank order, without gradient."""
-        ...
-
-    def sum(self, values: Tensor) -> Tensor:
-        """The sum over processes, without gradient."""
-        ...
-
-    def exchange(self, parts: Tensor) -> Tensor:
-        """Part r of (size ...) goes to process r; what all have sent here comes back, in rank order, no gradient."""
-        ...
 
 
 def gather_samples(z: Float[Tensor, "V n D"], processes: Processes) -> Float[Tensor, "V N D"]:
@@ -64,20 +37,13 @@ def symmetric_size(width: int) -> int:
     return sum((stop - start) * (width - start) for start, stop in symmetric_strips(width))
 
 
-def cheapest(views: int, own: int, width: int, size: int, summed: int) -> Literal["gather", "columns", "sum"]:
-    """What sends least, for V views of `own` rows and D features on each of `size` processes.
+def sum_is_cheaper(views: int, own: int, width: int, size: int, summed: int) -> bool:
+    """Whether a sum over processes sends less than a gather, for V views of `own` rows and D features on each.
 
-    gather: all rows to everyone, V N D numbers. sum: `summed` numbers a process, and two means a feature. columns: rows
-    become columns and back (`columns.py`), V n D each time, and N x N a view is summed. A ring sends each number of a
-    sum twice: it is added up, then handed round.
+    Gather: all rows to every process, V N D numbers. Sum: `summed` numbers a process, and two means a feature; a ring
+    sends each number of a sum twice, once to add it up and once to distribute the result.
     """
-    count, padded = own * size, size * -(-width // size)
-    numbers = {
-        "gather": views * count * width,
-        "sum": 2 * (summed + 2 * views * width),
-        "columns": 2 * views * (own * padded + symmetric_size(count)) + views * padded,
-    }
-    return min(numbers, key=numbers.__getitem__)  # type: ignore[return-value]
+    return 2 * (summed + 2 * views * width) < views * own * size * width
 
 
 def summed_products(x: Float[Tensor, "V K M"], scale: float, processes: Processes) -> Float[Tensor, "V M M"]:

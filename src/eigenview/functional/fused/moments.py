@@ -1,4 +1,4 @@
-"""Covariance energies and VICReg's three terms, with gradients from the smaller of the Gram matrix and the covariance.
+"""Second moments of one process's batch, with gradients from the smaller of the Gram matrix and the covariance.
 
 For one view with centred rows Y (N D), S = Y^T Y / (N-1), v its diagonal:
 
@@ -7,8 +7,8 @@ For one view with centred rows Y (N D), S = Y^T Y / (N-1), v its diagonal:
 The columns of all of them have mean zero, so that they are the gradients with respect to z as well. Off the diagonal:
 below N = D through the Gram matrix, less the energy of v; else through S with zeros on its diagonal, where nothing is
 subtracted. For the backward pass the smaller matrix M is kept: it has at most as many entries as Y, usually far fewer,
-and the gradient M Y would be the larger thing to keep. Equal to the plain forms in `functional.moments` and
-`objectives.vicreg`, where each formula has its source.
+and the gradient M Y would be the larger thing to keep. `functional/batch_moments.py`
+says what they are for; the tests compare them with float64 loops.
 """
 
 from __future__ import annotations
@@ -16,10 +16,8 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
-from jaxtyping import Float
 from torch import Tensor
 
-from eigenview.errors import require
 from eigenview.functional.fused.centring import about_mean_view, deviations, two_means
 from eigenview.functional.fused.first_order import first_order
 from eigenview.functional.fused.strips import blocks, gram
@@ -28,7 +26,7 @@ from eigenview.functional.fused.strips import blocks, gram
 class _Statistics(torch.autograd.Function):
     """z (V N D) -> (scatter of the views about their mean, variances (V D), off-diagonal energies (V), Q (V)).
 
-    Q = 1/(N-1) sum_a (|y_a|^4 - sum_j y_aj^4), of the U-statistics (`unbiased.py`), is zero unless it is asked for.
+    Q = 1/(N-1) sum_a (|y_a|^4 - sum_j y_aj^4), of the U-statistics, is zero unless `with_fourth`.
     """
 
     @staticmethod
@@ -129,15 +127,15 @@ def _fourth(y: Tensor, known: Tensor | None) -> tuple[Tensor, Tensor, Tensor, Te
     return fourth, lengths, (lengths @ y - cubes) / samples, variances
 
 
-def _add_scatter(z: Tensor, spread: Tensor, out: Tensor, room: Tensor, other: Tensor) -> None:
-    """out += spread (z - mean view): d sum_a |z_a - mean|^2 / dz_a = 2 (z_a - mean). As `about_mean_view`, in place."""
+def _add_scatter(z: Tensor, weight: Tensor, out: Tensor, scratch: Tensor, other: Tensor) -> None:
+    """out += weight (z - mean view): d sum_a |z_a - mean|^2 / dz_a = 2 (z_a - mean). As `about_mean_view`, in place."""
     centre = torch.sub(z[1], z[0], out=other)
     for view in z[2:]:
-        centre.add_(torch.sub(view, z[0], out=room))
+        centre.add_(torch.sub(view, z[0], out=scratch))
     centre.div_(len(z))
-    out[0].addcmul_(centre, -spread)
+    out[0].addcmul_(centre, -weight)
     for a in range(1, len(z)):
-        out[a].addcmul_(torch.sub(z[a], z[0], out=room).sub_(centre), spread)
+        out[a].addcmul_(torch.sub(z[a], z[0], out=scratch).sub_(centre), weight)
 
 
 def _scatter(z: Tensor) -> Tensor:
@@ -150,66 +148,9 @@ def _scatter(z: Tensor) -> Tensor:
 
 
 def statistics(z: Tensor, *, with_fourth: bool = False) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """(scatter of the views about their mean, variances (V D), off-diagonal energies (V), Q (V)) of z (V N D)."""
-    require(z.shape[-2] >= 2, "samples in the batch", z.shape[-2], "2 or more", "Use a larger batch.")
+    """(scatter of the views about their mean, variances (V D), off-diagonal squared norms (V), Q (V)) of z (V N D).
+
+    scatter = sum over views and samples of |z_a - mean view|^2. Differentiable once, under any weights of the results.
+    """
     is_differentiated = z.requires_grad and torch.is_grad_enabled()
     return cast(tuple[Tensor, Tensor, Tensor, Tensor], _Statistics.apply(z, is_differentiated, with_fourth))
-
-
-def fused_off_diagonal_sq_norm(z: Float[Tensor, "*views N D"]) -> Float[Tensor, "*views"]:
-    """sum over i != j of Cov(z)_ij^2, as `moments.off_diagonal_sq_norm`; differentiable once.
-
-    For N < D a difference, which may come out below zero by rounding (relative 1e-7 of the whole energy in float32);
-    for N >= D a sum of squares, where the plain form has the difference too.
-
-    Raises: UserError for fewer than 2 samples, and where it is differentiated twice.
-    """
-    return statistics(z.reshape(-1, *z.shape[-2:]))[2].reshape(z.shape[:-2])
-
-
-def fused_covariance_sq_norm(z: Float[Tensor, "*views N D"]) -> Float[Tensor, "*views"]:
-    """||Cov(z)||_F^2, as `moments.covariance_sq_norm`; differentiable once.
-
-    Raises: UserError for fewer than 2 samples, and where it is differentiated twice.
-    """
-    _, variances, energies, _ = statistics(z.reshape(-1, *z.shape[-2:]))
-    return (energies + variances.square().sum(dim=-1)).reshape(z.shape[:-2])
-
-
-def fused_regulariser_terms(
-    z: Float[Tensor, "V N D"], gamma: float, eps: float
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """(variance, covariance) of `fused_vicreg_terms`, for any V >= 1; differentiable once.
-
-    Raises: UserError for fewer than 2 samples, and where it is differentiated twice.
-    """
-    _, variances, energies, _ = statistics(z)
-    return hinge(variances, gamma, eps), energies.mean() / z.shape[-1]
-
-
-def fused_vicreg_terms(
-    z: Float[Tensor, "V N D"], gamma: float, eps: float
-) -> tuple[Float[Tensor, ""], Float[Tensor, ""], Float[Tensor, ""]]:
-    """(invariance, variance, covariance) of VICReg, without weights; differentiable once, under any weights.
-
-    As the functions of these names in `objectives.vicreg`: invariance is the mean over pairs of views, samples and
-    dimensions of the squared difference; variance the mean over views and dimensions of
-    max(0, gamma - sqrt(Var + eps)), Var with N - 1; covariance the mean over views of (1/D) times the sum of squared
-    off-diagonal covariances.
-
-    Time: 1.6 to 2 times min(N, D) N D multiply-adds a view, forward and backward together (the plain form: 3 times).
-    Memory: min(N, D)^2 numbers a view and small change besides the gradient; in the forward pass one view besides.
-
-    Raises: UserError for fewer than 2 views or samples, and where it is differentiated twice.
-    """
-    views, samples, width = z.shape
-    require(views >= 2, "views", views, "2 or more", "One view has nothing to agree with.")
-    scatter, variances, energies, _ = statistics(z)
-    # the mean over pairs of the squared difference is 2 / (V - 1) times the squared distance to the mean view
-    invariance = scatter * (2 / (views - 1) / (samples * width))
-    return invariance, hinge(variances, gamma, eps), energies.mean() / width
-
-
-def hinge(variances: Float[Tensor, "V D"], gamma: float, eps: float) -> Float[Tensor, ""]:
-    """Mean of max(0, gamma - sqrt(v + eps)): plain autograd, as nothing here has the size of z."""
-    return (gamma - (variances + eps).sqrt()).clamp_min(0.0).mean()

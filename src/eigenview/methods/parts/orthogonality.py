@@ -11,12 +11,11 @@ Reference: Ghosh, Agrawal, Sodhani, Oberman, Richards 2023, arXiv 2312.10725.
 from __future__ import annotations
 
 import math
-from typing import Any
 
 NARROW, WIDE = 512, 1024  # between these widths the rule goes from 5/D to 2/D
 FAR_BELOW, FAR_ABOVE = 10.0, 50.0
-"""How many times below or above the rule is called far. The settings published for ImageNet at 8192 lie
-21 (Barlow Twins) and 30 (VICReg) times above, and are left in peace."""
+"""Factors below and above the rule beyond which a weight is called far from it. The settings published for ImageNet at
+8192 lie 21 (Barlow Twins) and 30 (VICReg) times above and give no warning."""
 
 
 def barlow_twins_weight(width: int) -> float:
@@ -30,26 +29,16 @@ def vicreg_weight(width: int, invariance: float) -> float:
     return 10.5 * invariance / width
 
 
-def vicreg_rule(config: Any, width: int) -> float:
-    """The same for an objective's options: the paper's invariance is a sum over dimensions, D times the code's."""
-    return vicreg_weight(width, config.invariance * (width if config.convention == "paper" else 1))
-
-
-def note(method: str, config: Any, width: int) -> str | None:
-    """What to say of an objective's weight at this embedding width before a run: the value behind auto, or a warning
-    where a weight lies far from the rule; None where there is nothing to say."""
-    if method == "barlow-twins":
-        field, given, rule = "off-diagonal", config.off_diagonal, barlow_twins_weight(width)
-    elif method == "vicreg":
-        field, given, rule = "covariance", config.covariance, vicreg_rule(config, width)
-    else:
-        return None
+def note(option: str, given: float | str, rule: float, width: int) -> str | None:
+    """A sentence about an orthogonality weight before a run: the value behind "auto", or a warning if a weight is far
+    from the rule; None if there is nothing to say."""
     if given == "auto":
-        return f"--objective.{field} auto is {rule:.3g} for an embedding of width {width} (Ghosh et al.'s sweep)"
+        return f"{option} auto is {rule:.3g} for an embedding of width {width} (Ghosh et al.'s sweep)"
+    assert not isinstance(given, str)
     if not given or not rule or rule / FAR_BELOW <= given <= rule * FAR_ABOVE:
         return None  # 0 removes the term, on purpose
     side = "below" if given < rule else "above"
     return (
-        f"--objective.{field} {given:g} is {max(given / rule, rule / given):.0f} times {side} what was best at width "
-        f"{width} in Ghosh et al.'s sweep: {rule:.2g}, or --objective.{field} auto"
+        f"{option} {given:g} is {max(given / rule, rule / given):.0f} times {side} what was best at width "
+        f"{width} in Ghosh et al.'s sweep: {rule:.2g}, or {option} auto"
     )

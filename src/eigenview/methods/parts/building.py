@@ -1,0 +1,121 @@
+"""`Parts`: the networks that a run provides, from which a method's config builds the method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from eigenview.config import NetworkConfig, RunConfig
+from eigenview.methods.parts.joint_embedding import JointEmbedding
+from eigenview.methods.parts.method import Method, Objective
+from eigenview.models.network import Network, build_network
+from eigenview.models.target import TargetNetwork, target_momentum
+from eigenview.records import Clock, Needs
+
+
+@dataclass(frozen=True)
+class Widths:
+    """What an objective may need to know of the network."""
+
+    h: int
+    """H, the encoder's output."""
+    z: int
+    """D, the projector's output."""
+    views: int
+    """V, whole views and local crops together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Parts:
+    """The networks of one run, built on demand from its configuration.
+
+    Initial weights of the networks are a function of `seed` and of the order in which they are built; building them
+    leaves torch's generator as it was.
+    """
+
+    encoder: str
+    second_encoder: str | None = None
+    """Encoder of every other view, if the views have two."""
+    size: int
+    """Side of the whole views in pixels."""
+    local_size: int | None = None
+    """Side of the local crops."""
+    views: int = 2
+    """V, local crops included."""
+    network: NetworkConfig = NetworkConfig()
+    predictor_group: tuple[float, float | None] = (1.0, None)
+    """Learning-rate factor and weight decay of a learned predictor."""
+    chunk: int | None = None
+    """Images that the encoder takes at once (models/grad_cache.py); None: all."""
+    seed: int = 0
+
+    def joint_embedding(self, needs: Needs, objective: Callable[[Widths], Objective]) -> JointEmbedding:
+        """Network and target network as `needs` asks, and the objective for their widths."""
+        network = self.build_network(needs)
+        target = None
+        if needs.target and self.network.target != "online":
+            target = TargetNetwork(network.encoder, network.projector)
+            target.chunk = self.chunk
+        widths = Widths(network.representation_width, network.embedding_width, self.views)
+        return JointEmbedding(
+            needs,
+            network,
+            objective(widths),
+            target=target,
+            momentum=partial(momentum_at, self.network),
+            predictor_group=self.predictor_group,
+        )
+
+    def build_network(self, needs: Needs) -> Network:
+        """Encoder, projector and, if needed, predictor."""
+        with self._seeded():
+            network = build_network(
+                self.encoder,
+                self.size,
+                self.network,
+                needs,
+                second_encoder=self.second_encoder,
+                local_size=self.local_size,
+            )
+        network.chunk = self.chunk
+        return network
+
+    @contextmanager
+    def _seeded(self) -> Iterator[None]:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(self.seed)
+            yield
+
+
+def momentum_at(config: NetworkConfig, clock: Clock) -> float:
+    """Fraction of the target network kept at this step (tau)."""
+    return target_momentum(
+        clock.step, clock.steps, config.target_momentum, config.target_momentum_end, config.target_schedule
+    )
+
+
+def parts_of(config: RunConfig[Any], size: int, local_size: int | None) -> Parts:
+    """The parts that a run's configuration describes."""
+    return Parts(
+        encoder=config.encoder,
+        second_encoder=config.second_encoder,
+        size=size,
+        local_size=local_size,
+        views=config.views + config.local_views,
+        network=config.network,
+        predictor_group=(config.optim.predictor_lr_factor, config.optim.predictor_weight_decay),
+        chunk=config.grad_cache_chunk,
+        seed=config.seed,
+    )
+
+
+def build_method(config: RunConfig[Any], parts: Parts) -> Method:
+    """The method of a run. What it draws itself (a random predictor, say) is a function of the run's seed."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(config.seed)
+        return config.method.build(parts)

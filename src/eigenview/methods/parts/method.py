@@ -1,0 +1,117 @@
+"""`Method`, which is all that the engine knows, and `Objective`, the loss of a joint-embedding method."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from eigenview.errors import UserError
+from eigenview.records import Batch, Clock, Needs
+from eigenview.views import Group, Loss, Views
+
+BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
+
+
+class Method(nn.Module):
+    """What is trained: networks, loss and state of one method. It knows nothing of Lightning.
+
+    `loss` is pure: it changes no state except running averages of batch norm. State (target network, queue, centre,
+    running statistics) moves in `after_step`, once per step, on all processes alike. Call the method itself, not
+    `loss`, where DDP wraps it: DDP sees only what passes through `forward`.
+    """
+
+    def __init__(self, needs: Needs) -> None:
+        super().__init__()
+        self.needs = needs
+
+    def loss(self, batch: Batch, clock: Clock) -> Loss:
+        """The loss of the own rows of a batch. The loss of the step is the mean over processes and parts."""
+        raise NotImplementedError(f"{type(self).__name__} defines no loss.")
+
+    def forward(self, batch: Batch, clock: Clock) -> Loss:
+        """`loss`."""
+        return self.loss(batch, clock)
+
+    @torch.no_grad()
+    def after_step(self, carry: Mapping[str, Tensor], clock: Clock) -> None:
+        """Move the state, once per step after the optimiser. `carry`: those of all parts, joined along axis 0."""
+
+    def parameter_groups(self) -> Iterator[Group]:
+        """Every trainable parameter, in exactly one group."""
+        yield Group("all", [p for p in self.parameters() if p.requires_grad])
+
+    @property
+    def widths(self) -> dict[str, int]:
+        """Widths of what `watch` returns: "h" of the representation, "z" of the embedding."""
+        raise NotImplementedError(f"{type(self).__name__} defines no widths.")
+
+    def warnings(self, images: int) -> list[str]:
+        """Hazards of training with `images` in one forward pass, a sentence each; shown before the first step."""
+        has_batch_norm = any(isinstance(module, BATCH_NORMS) for module in self.modules())
+        warning = self.needs.warn(images, has_batch_norm)
+        return [] if warning is None else [warning]
+
+    def log_values(self, clock: Clock) -> dict[str, float]:
+        """Values of schedules at this step, for the log."""
+        return {}
+
+    @torch.no_grad()
+    def watch(self, batch: Batch) -> dict[str, Tensor]:
+        """name -> (V N D) for the diagnosis: V views that should agree, N independent samples. Call it in evaluation
+        mode. "h" and "z" are diagnosed as representation and embedding; "p" and "z_target" as prediction and target."""
+        raise NotImplementedError(f"{type(self).__name__} defines no watch.")
+
+    def encoders(self) -> dict[str, nn.Module]:
+        """name -> module from images to (N H): saved, probed, exported. The first is the main one."""
+        raise NotImplementedError(f"{type(self).__name__} defines no encoders.")
+
+
+class Objective(nn.Module):
+    """The loss of a joint-embedding method: the paper's lines.
+
+    `forward(views, clock)` gets this process's rows and is pure. Statistics of the global batch come from the providers
+    in `functional/`, called with `clock.processes`. Calling an objective computes in float32 or better, whatever the
+    dtype of the views and whatever autocast says. State moves in `update`, once per step.
+    """
+
+    promotes: bool = True
+    """Half-precision views are converted to float32 first."""
+
+    def __call__(self, views: Views, clock: Clock = Clock()) -> Loss:
+        """`forward` in float32 or better; UserError for a plain tensor in place of Views."""
+        if not isinstance(views, Views):
+            raise UserError(
+                f"{type(self).__name__} was called with {type(views).__name__}; allowed: Views. For two batches of "
+                "embeddings (samples, width): objective(Views(z=torch.stack([z1, z2])))."
+            )
+        with torch.autocast(views.device_type, enabled=False):
+            out: Loss = super().__call__(views.promoted() if self.promotes else views, clock)
+        return replace(out, carry={name: value.detach() for name, value in out.carry.items()})
+
+    def forward(self, views: Views, clock: Clock) -> Loss:
+        """The weighted terms of the batch."""
+        raise TypeError(f"{type(self).__name__} defines no forward.")
+
+    @torch.no_grad()
+    def update(self, carry: Mapping[str, Tensor], clock: Clock) -> None:
+        """Move buffers from what `forward` carried over, on all processes alike."""
+
+    def predict(self, z: Tensor) -> Tensor | None:
+        """p (V N D) of z (V N D) where the objective itself computes the predictor; None otherwise."""
+        return None
+
+    def parameter_groups(self) -> Iterator[Group]:
+        """Trainable parameters of the objective itself."""
+        params = [p for p in self.parameters() if p.requires_grad]
+        if params:
+            yield Group("objective", params)
+
+
+def mean_over_processes(value: Tensor, clock: Clock) -> Tensor:
+    """Mean over processes of a carried statistic (1 ...) of each, whose parts are averaged first."""
+    own: Any = value.mean(dim=0)
+    return clock.processes.sum(own) / clock.processes.size
