@@ -16,6 +16,7 @@ from rich.console import Console
 from eigenview import runfiles
 from eigenview.config import NoOptions, ProbeConfig, RunConfig
 from eigenview.errors import Interrupted, UserError, nearest, require
+from eigenview.probes.protocols import ProtocolOption
 from eigenview.progress import loading
 
 T = TypeVar("T")
@@ -89,8 +90,7 @@ def _data(args: list[str]) -> str:
 def _resume(args: list[str]) -> int:
     from eigenview.run import read_config
 
-    out = _value(args, "--out")
-    if out is None:
+    if (out := _value(args, "--out")) is None:
         raise UserError("--resume needs the run directory: eigenview pretrain --out RUN --resume")
     config = read_config(Path(out))
     given = parse(Pretrain[type(config.objective)], args, "pretrain", Pretrain(run=config))  # type: ignore[misc]
@@ -121,7 +121,7 @@ class Probe:
     """The run directory (or an encoder.safetensors)."""
     data: str | None = None
     """Labelled images: a folder with train/ and test/, or one set that is split. Default: the run's own."""
-    protocol: Literal["all", "knn", "linear", "linear-few"] = "all"
+    protocol: ProtocolOption = "all"
     """Which accuracies."""
     seed: int = 0
     """Seed of splits and few-label draws."""
@@ -139,7 +139,7 @@ def probe(args: list[str]) -> int:
     console = Console(stderr=True)
     with loading(console, "PyTorch"):
         from eigenview.encoder_uses import probe_encoder
-        from eigenview.probes.protocol import render_table
+        from eigenview.probes.table import render_table
 
     table = probe_encoder(given.run, given.data, given.protocol, given.probe, given.seed, console)
     Console().print(render_table(table))

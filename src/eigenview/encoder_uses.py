@@ -43,7 +43,8 @@ def probe_encoder(
     from eigenview.data.splitting import subsample
     from eigenview.models.export import load_encoder
     from eigenview.probes.features import extract, raw_pixels
-    from eigenview.probes.protocol import probe_table
+    from eigenview.probes.protocols import protocol_names
+    from eigenview.probes.table import probe_table
     from eigenview.run import read_config
 
     encoder = load_encoder(run)
@@ -70,18 +71,10 @@ def probe_encoder(
             config,
             train.class_names,
             seed,
-            columns=PROTOCOL_COLUMNS[protocol],
+            columns=protocol_names(protocol),
             shared=("raw pixels",),
             memory=cache_folder() / "probes",
         )
-
-
-PROTOCOL_COLUMNS = {
-    "all": ("knn", "linear", "linear_few"),
-    "knn": ("knn",),
-    "linear": ("linear",),
-    "linear-few": ("linear_few",),
-}
 
 
 def embed_images(model: str, images: str, out: Path, console: Console) -> tuple[int, int]:
