@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eigenview.config import RunConfig as RunConfig
-    from eigenview.diagnostics.monitor import diagnose_embeddings as diagnose_embeddings
+    from eigenview.diagnostics.diagnose import diagnose_embeddings as diagnose_embeddings
     from eigenview.errors import UserError as UserError
     from eigenview.methods.barlow_twins import BarlowTwins as BarlowTwins
     from eigenview.methods.barlow_twins import BarlowTwinsConfig as BarlowTwinsConfig
@@ -49,7 +49,7 @@ __version__ = "0.1.0"
 
 _EXPORTS = {
     "RunConfig": "config",
-    "diagnose_embeddings": "diagnostics.monitor",
+    "diagnose_embeddings": "diagnostics.diagnose",
     "UserError": "errors",
     "load_encoder": "models.export",
     "BarlowTwins": "methods.barlow_twins",

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from eigenview.diagnostics.measures import MEASURES, measure, spectrum
-from eigenview.diagnostics.monitor import MOST_ROWS, diagnose, diagnose_embeddings
+from eigenview.diagnostics.diagnose import MOST_ROWS, diagnose, diagnose_embeddings
 from eigenview.errors import UserError
 
 

@@ -69,7 +69,7 @@ def diagnose(what: str, data: str | None, column: str | None, console: Console) 
     with loading(console, "PyTorch"):
         import torch
 
-        from eigenview.diagnostics.monitor import diagnose_embeddings
+        from eigenview.diagnostics.diagnose import diagnose_embeddings
         from eigenview.embeddings_file import SUFFIXES, read_embeddings
 
     if path.suffix.lower() in SUFFIXES:
