@@ -18,13 +18,14 @@ LEVEL = {
     "data": 1,
     "models": 2,
     "probes": 2,
-    "report": 2,
+    "embeddings_file": 2,
+    "report": 3,
     "theory": 1,
     "recipes": 2,
-    "simulations": 3,
-    "engine": 3,
+    "simulations": 4,
+    "engine": 4,
 }
-TOP = 4  # run, cli, commands, listing, experiment, encoder_uses
+TOP = 5  # run, cli, commands, experiment
 
 
 def part(path: Path) -> str:

@@ -14,20 +14,32 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eigenview.config import RunConfig as RunConfig
-    from eigenview.diagnostics.monitor import diagnose_embeddings as diagnose_embeddings
+    from eigenview.diagnostics.diagnose import diagnose_embeddings as diagnose_embeddings
     from eigenview.errors import UserError as UserError
-    from eigenview.methods.barlow_twins import *
-    from eigenview.methods.byol import *
-    from eigenview.methods.directclr import *
-    from eigenview.methods.directcopy import *
-    from eigenview.methods.directpred import *
-    from eigenview.methods.directset import *
-    from eigenview.methods.infonce import *
-    from eigenview.methods.isoloss import *
-    from eigenview.methods.simclr import *
-    from eigenview.methods.simsiam import *
-    from eigenview.methods.unbiased_vicreg import *
-    from eigenview.methods.vicreg import *
+    from eigenview.methods.barlow_twins import BarlowTwins as BarlowTwins
+    from eigenview.methods.barlow_twins import BarlowTwinsConfig as BarlowTwinsConfig
+    from eigenview.methods.byol import BYOL as BYOL
+    from eigenview.methods.byol import BYOLConfig as BYOLConfig
+    from eigenview.methods.directclr import DirectCLR as DirectCLR
+    from eigenview.methods.directclr import DirectCLRConfig as DirectCLRConfig
+    from eigenview.methods.directcopy import DirectCopy as DirectCopy
+    from eigenview.methods.directcopy import DirectCopyConfig as DirectCopyConfig
+    from eigenview.methods.directpred import DirectPred as DirectPred
+    from eigenview.methods.directpred import DirectPredConfig as DirectPredConfig
+    from eigenview.methods.directset import DirectSet as DirectSet
+    from eigenview.methods.directset import DirectSetConfig as DirectSetConfig
+    from eigenview.methods.infonce import InfoNCE as InfoNCE
+    from eigenview.methods.infonce import InfoNCEConfig as InfoNCEConfig
+    from eigenview.methods.isoloss import IsoLoss as IsoLoss
+    from eigenview.methods.isoloss import IsoLossConfig as IsoLossConfig
+    from eigenview.methods.simclr import SimCLR as SimCLR
+    from eigenview.methods.simclr import SimCLRConfig as SimCLRConfig
+    from eigenview.methods.simsiam import SimSiam as SimSiam
+    from eigenview.methods.simsiam import SimSiamConfig as SimSiamConfig
+    from eigenview.methods.unbiased_vicreg import UnbiasedVICReg as UnbiasedVICReg
+    from eigenview.methods.unbiased_vicreg import UnbiasedVICRegConfig as UnbiasedVICRegConfig
+    from eigenview.methods.vicreg import VICReg as VICReg
+    from eigenview.methods.vicreg import VICRegConfig as VICRegConfig
     from eigenview.models.export import load_encoder as load_encoder
     from eigenview.records import Batch as Batch
     from eigenview.records import Clock as Clock
@@ -44,7 +56,7 @@ _EXPORTS = {
     "RunConfig": "config",
     "UserError": "errors",
     "Views": "views",
-    "diagnose_embeddings": "diagnostics.monitor",
+    "diagnose_embeddings": "diagnostics.diagnose",
     "load_encoder": "models.export",
     "pretrain": "run",
 }

@@ -6,12 +6,12 @@ Exit codes: 0 done (whatever the verdict), 1 the run failed (diverged to non-fin
 
 from __future__ import annotations
 
+import importlib
 import sys
-from collections.abc import Callable
 
 from eigenview.errors import UserError, nearest
 
-# verb -> what it is for; the functions of the same name are in commands.py, imported only when used
+# verb -> what it is for; commands/VERB.py has its options and its main(arguments) -> exit code
 VERBS = {
     "pretrain": "images -> backbone, number and verdict",
     "probe": "k-NN, linear and few-label accuracy of a run's encoder",
@@ -49,7 +49,11 @@ def run(args: list[str]) -> int:
         print(f"eigenview {__version__}")
         return 0
     try:
-        return _verb(args[0])(args[1:])
+        verb = args[0]
+        if verb not in VERBS:
+            raise UserError(f"{verb}: no such verb. {nearest(verb, VERBS)} (eigenview --help)")
+        # only the file of this verb, so that no verb waits for the imports of another
+        return importlib.import_module(f"eigenview.commands.{verb}").main(args[1:])
     except UserError as error:
         print(f"eigenview: {error}", file=sys.stderr)
         return 2
@@ -58,11 +62,3 @@ def run(args: list[str]) -> int:
         return 130
     except BrokenPipeError:
         return 0
-
-
-def _verb(name: str) -> Callable[[list[str]], int]:
-    if name not in VERBS:
-        raise UserError(f"{name}: no such verb. {nearest(name, VERBS)} (eigenview --help)")
-    from eigenview import commands
-
-    return commands.COMMANDS[name]

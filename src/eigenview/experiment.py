@@ -34,11 +34,12 @@ from eigenview import runfiles
 from eigenview.config import RunConfig
 from eigenview.errors import UserError, nearest, require
 from eigenview.experiment_index import described, sources, write_index
+from eigenview.probes.protocols import PROTOCOLS
 
 FOLDER = Path("experiments")
 NOT_A_CHECKOUT = f"no folder {FOLDER}/ here; run it from eigenview's source checkout."
 MEASURED = "measured.json"  # in the run directory, of an experiment that measures something of its own
-COLUMNS = ("knn", "linear", "linear_few")
+COLUMNS = {p.name: p.title for p in PROTOCOLS} | {"linear_few": "10 per class"}  # no experiment changes the number
 Train: TypeAlias = Callable[[RunConfig[Any], Path, Console], None]
 """(config, run directory, console): trains, and leaves the files of a finished run, environment.json included."""
 Peer: TypeAlias = tuple[RunConfig[Any], Train]
@@ -196,7 +197,7 @@ def table_rows(module: ModuleType, results: dict[str, list[dict[str, Any]]]) -> 
     """Header and rows: ours beside the published numbers, with the two baselines."""
     published: dict[str, dict[str, float]] = module.published
     extra = sorted({column for cell in results for column in published.get(cell, {})})
-    header = ["", "k-NN", "linear", "10 per class", "verdict", "images/s", "seconds", *extra]
+    header = ["", *COLUMNS.values(), "verdict", "images/s", "seconds", *extra]
     rows: list[list[str]] = []
     baselines: dict[str, list[dict[str, Any]]] = {}
     for cell, runs in results.items():

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from eigenview.diagnostics.diagnose import MOST_ROWS, diagnose, diagnose_embeddings
 from eigenview.diagnostics.measures import MEASURES, measure, spectrum
-from eigenview.diagnostics.monitor import MOST_ROWS, diagnose, diagnose_embeddings
 from eigenview.errors import UserError
 
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from eigenview.config import RunConfig
-from eigenview.diagnostics.monitor import diagnose
+from eigenview.diagnostics.diagnose import diagnose
 from eigenview.diagnostics.remedies import COMPLETE, DIMENSIONAL, DIVERGED
 from eigenview.diagnostics.thresholds import THRESHOLDS
 from eigenview.diagnostics.verdict import Label, judge

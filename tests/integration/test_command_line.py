@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eigenview import commands, runfiles
+from eigenview import runfiles
 from eigenview.cli import run
+from eigenview.commands import pretrain
 from eigenview.config import RunConfig
 
 SMALL = ["--epochs", "1", "--batch-size", "64", "--monitor.images", "32", "--probe.few-label-draws", "1"]
@@ -149,7 +150,7 @@ def test_the_recipe_is_that_of_the_data_wherever_they_stand(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     seen: list[RunConfig[Any]] = []
-    monkeypatch.setattr(commands, "_train", lambda config, directory, *, resume: seen.append(config) or 0)
+    monkeypatch.setattr(pretrain, "_train", lambda config, directory, *, resume: seen.append(config) or 0)
     assert run(["pretrain", *(arg.format(root=photos) for arg in args)]) == 0
     assert (seen[0].encoder, seen[0].epochs) == (encoder, epochs)
     assert Path(seen[0].data).name == Path(args[-1].format(root=photos) if "root" in args[-1] else seen[0].data).name

@@ -12,8 +12,9 @@ import pytest
 
 from eigenview.config import ProbeConfig
 from eigenview.probes import cache as probe_cache
-from eigenview.probes import protocol
-from eigenview.probes.protocol import probe_table
+from eigenview.probes import table as probe_tables
+from eigenview.probes.protocols import PROTOCOLS, Protocol
+from eigenview.probes.table import probe_table
 
 CONFIG = ProbeConfig(labels_per_class=3, few_label_draws=2)
 COLUMNS = 3
@@ -24,13 +25,15 @@ Table = Callable[..., dict[str, Any]]
 def computed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the probes that were computed, as they are."""
     names: list[str] = []
-    probe = protocol._probe
 
-    def counted(column: str, *args: Any) -> dict[str, float]:
-        names.append(column)
-        return probe(column, *args)
+    def counted(protocol: Protocol) -> Protocol:
+        def run(*args: Any) -> dict[str, float]:
+            names.append(protocol.name)
+            return protocol.run(*args)
 
-    monkeypatch.setattr(protocol, "_probe", counted)
+        return replace(protocol, run=run)
+
+    monkeypatch.setattr(probe_tables, "PROTOCOLS", tuple(map(counted, PROTOCOLS)))
     return names
 
 

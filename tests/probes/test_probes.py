@@ -8,8 +8,8 @@ import pytest
 from eigenview.errors import UserError
 from eigenview.probes import knn
 from eigenview.probes.knn import knn_accuracy
-from eigenview.probes.labels import count_classes
-from eigenview.probes.linear import few_label_accuracy, label_shortage, linear_accuracy
+from eigenview.probes.labels import count_classes, label_shortage
+from eigenview.probes.linear import few_label_accuracy, linear_accuracy
 
 CLASSES, WIDTH = 5, 20
 

@@ -20,9 +20,11 @@ from eigenview.errors import UserError
 from eigenview.functional.predictors import predictor_eigenvalues
 from eigenview.report.page import write_report
 from eigenview.report.read import read_run
-from eigenview.report.theory_fit import Course, curves, predict, residual
-from eigenview.report.theory_inputs import _predictor, given
-from eigenview.report.theory_section import overlay
+from eigenview.report.theory_curves import ModeHistory, curves
+from eigenview.report.theory_fit import predict
+from eigenview.report.theory_inputs import _predictor, theory_inputs
+from eigenview.report.theory_residual import residual
+from eigenview.report.theory_section import theory_section
 from eigenview.theory import eigenvalues
 from tests.report.synthetic_run import EPOCHS, STEPS_PER_EPOCH, write_run
 from tests.theory.linear_run import train
@@ -33,12 +35,18 @@ STEPS = np.arange(EPOCHS + 1) * STEPS_PER_EPOCH
 P, S = np.array([0.6, 0.5, 0.35, 0.3]), np.array([0.6, 0.35, 0.12, 0.03])
 
 
-def a_course(**fields: Any) -> Course:
-    """A course from which only `curves` is asked: four modes, constant rates."""
+def a_course(**fields: Any) -> ModeHistory:
+    """A history of which only `curves` is used: four modes, constant rates."""
     made: dict[str, Any] = {"steps": STEPS.astype(float), "F": S[None] * (1 + SIGMA2), "W_p": P[None]}
-    made |= {"sigma2": np.full(4, SIGMA2), "tau": np.ones(4), "kept": None, "alpha_p": 1.0, "predictor": None}
+    made |= {
+        "sigma2": np.full(4, SIGMA2),
+        "tau": np.ones(4),
+        "target_momentum": None,
+        "alpha_p": 1.0,
+        "predictor": None,
+    }
     made |= {"learning_rate": (np.array([0.0]), np.array([1.0])), "decay": 0.0, "predictor_decay": 0.0}
-    return Course(**(made | fields))
+    return ModeHistory(**(made | fields))
 
 
 def by_the_theory(alpha_p: float = 1.0, beta: float | None = None) -> dict[str, np.ndarray]:
@@ -81,14 +89,14 @@ def test_a_run_of_the_theory_is_met_and_its_time_scale_found(
     alpha_p: float, beta: float | None, tmp_path: Path
 ) -> None:
     path = written(tmp_path / "run", by_the_theory(alpha_p, beta), alpha_p=alpha_p, beta=beta)
-    section = given(read_run(path))
-    prediction = predict(section.course)
+    section = theory_inputs(read_run(path))
+    prediction = predict(section.history)
     assert prediction.scale == pytest.approx(SCALE, rel=1e-3)
     for left in prediction.residuals.values():
         assert left.overall < 1e-3
         assert left.unchanged > 0.1
         assert left.first_above(0.1) is None
-    text = overlay(read_run(path)).summary
+    text = theory_section(read_run(path)).summary
     assert "It holds to the end: no diagnosis is off by more than 10\u00a0%." in text
     assert "over the 4 leading modes, which hold 100.0\u00a0% of F" in text
 
@@ -98,8 +106,8 @@ def test_a_mode_that_leaves_the_theory_is_named_with_its_epoch(tmp_path: Path) -
     # the first, from epoch 5 on; it stays the first, and is at rest there: no other time scale would bring it nearer
     spectra["F"][5:, 0] *= 1.5
     assert (np.diff(spectra["F"], axis=1) < 0).all()
-    section = overlay(read_run(written(tmp_path / "run", spectra)))
-    assert "It stops holding at epoch 5, the first at which F is off by more than 10\u00a0%." in section.summary
+    section = theory_section(read_run(written(tmp_path / "run", spectra)))
+    assert "from epoch 5 on, the first at which F is off by more than 10\u00a0%." in section.summary
     assert "Modes of F off by more than 10\u00a0%: 1." in section.summary
     assert "Modes of W_p" not in section.summary
     rows = {row.label: row.cells for row in section.modes.rows}
@@ -113,10 +121,10 @@ def test_the_steps_between_are_followed_with_their_schedules() -> None:
     steps, sigma2 = np.arange(0.0, 41.0), np.array([0.1, 0.3, 0.2, 0.5])
     lr, kept = 0.02 * (1 + np.cos(np.pi * steps / 40)) / 2, 1 - 0.05 * (40 - steps) / 40
     tau = np.array([1.0, 0.9, 1.1, 0.8])
-    course = a_course(
+    history = a_course(
         steps=steps[[0, 20, 40]], F=S[None] * (1 + sigma2), sigma2=sigma2, tau=tau, learning_rate=(steps, lr)
     )
-    course = replace(course, kept=(steps, kept), decay=0.4, predictor_decay=0.3, alpha_p=2.0)
+    history = replace(history, target_momentum=(steps, kept), decay=0.4, predictor_decay=0.3, alpha_p=2.0)
     p, s = P.copy(), S.copy()
     for tick in range(4000):
         rate = float(np.interp(tick / 100, steps, lr)) / 100
@@ -125,7 +133,7 @@ def test_the_steps_between_are_followed_with_their_schedules() -> None:
         away = (1 - float(np.interp(tick / 100, steps, kept))) / 100 * (1 - tau)
         p = p + 2.0 * rate * (6.0 * s * drive - 0.3 * p)
         s, tau = s + 2 * s * growth, tau + away - tau * growth
-    F, W_p = curves(course, 6.0, course.steps)
+    F, W_p = curves(history, 6.0, history.steps)
     order = np.argsort(-(1 + sigma2) * s)
     np.testing.assert_allclose(F[-1], ((1 + sigma2) * s)[order], rtol=2e-3)
     np.testing.assert_allclose(W_p[-1], p[order], rtol=2e-3)
@@ -141,9 +149,9 @@ def test_published_times_of_isoloss_and_of_the_loss_it_replaces() -> None:
 
 
 def test_without_a_predictor_every_mode_decays() -> None:
-    course = a_course(predictor=np.ones_like, decay=0.1)
-    F, W_p = curves(course, 2.0, np.array([0.0, 3.0]))
-    np.testing.assert_allclose(F[-1], course.F[0] * np.exp(-2 * (2.0 * SIGMA2 + 0.1) * 3.0), rtol=1e-5)
+    history = a_course(predictor=np.ones_like, decay=0.1)
+    F, W_p = curves(history, 2.0, np.array([0.0, 3.0]))
+    np.testing.assert_allclose(F[-1], history.F[0] * np.exp(-2 * (2.0 * SIGMA2 + 0.1) * 3.0), rtol=1e-5)
     assert (W_p == 1).all()
 
 
@@ -180,9 +188,9 @@ def test_an_older_run_without_noise_or_target_says_so(tmp_path: Path) -> None:
     (path / runfiles.DIAGNOSTICS).unlink()
     for row in rows:  # two views with a mean cosine of 0.8: 1 / 0.8 - 1 = 0.25
         runfiles.append_row(path / runfiles.DIAGNOSTICS, row | {"z": {**row["z"], "cosine_views": 0.8}})
-    found = given(read_run(path))
-    np.testing.assert_allclose(found.course.sigma2, 0.25)
-    np.testing.assert_array_equal(found.course.tau, 1)
+    found = theory_inputs(read_run(path))
+    np.testing.assert_allclose(found.history.sigma2, 0.25)
+    np.testing.assert_array_equal(found.history.tau, 1)
     sources = {name: source for name, _, source in found.sources}
     assert "this older run has no noise by mode" in sources["sigma²"]
     assert "not recorded by this older run" in sources["target over encoder at the start"]
@@ -190,7 +198,7 @@ def test_an_older_run_without_noise_or_target_says_so(tmp_path: Path) -> None:
 
 def test_assumptions_that_fail_are_named(tmp_path: Path) -> None:
     path = written(tmp_path / "run", by_the_theory())
-    clean = given(read_run(path)).broken
+    clean = theory_inputs(read_run(path)).unmet
     config = runfiles.read_json(path / runfiles.CONFIG)
     config["optim"]["name"], config["objective"] = "adamw", {"normalise": True, "variance": 0.5}
     runfiles.write_json(path / runfiles.CONFIG, config)
@@ -199,7 +207,7 @@ def test_assumptions_that_fail_are_named(tmp_path: Path) -> None:
     measures = {"alignment": 0.9, "alignment_min": -0.2, "commutator": 0.3, "asymmetry": 1.2, "linear_share": 0.6}
     for row in rows:
         runfiles.append_row(path / runfiles.DIAGNOSTICS, row | {"predictor": measures})
-    text = " ".join(given(read_run(path)).broken)
+    text = " ".join(theory_inputs(read_run(path)).unmet)
     for words in ("commutator is up to 0.300", "cosine of -0.200", "up to 1.20 of", "60.0 % of its output", "adamw"):
         assert words in text
         assert words not in " ".join(clean)
@@ -235,17 +243,17 @@ def test_what_the_theory_cannot_be_laid_over_is_refused_in_one_line(
         assert said in error
         assert not out.exists()
     with pytest.raises(UserError, match="no mode of F"):
-        given(read_run(written(tmp_path / "nan", spectra | {"W_p": np.full_like(spectra["W_p"], np.nan)})))
+        theory_inputs(read_run(written(tmp_path / "nan", spectra | {"W_p": np.full_like(spectra["W_p"], np.nan)})))
 
 
 def test_a_linear_run_of_the_real_engine_is_met(tmp_path: Path) -> None:
     """Spectra, noise, target, rates and options as the engine writes them: 4 is found, as derived in linear_run.py."""
     train(MODES["slow target, fast predictor"], tmp_path, dt=DT, end=20.0, epochs=10)
     record = read_run(tmp_path)
-    found = given(record)
-    np.testing.assert_allclose(found.course.sigma2, 0.25, rtol=1e-4)
-    np.testing.assert_allclose(found.course.tau, 1, rtol=1e-4)
-    prediction = predict(found.course)
+    found = theory_inputs(record)
+    np.testing.assert_allclose(found.history.sigma2, 0.25, rtol=1e-4)
+    np.testing.assert_allclose(found.history.tau, 1, rtol=1e-4)
+    prediction = predict(found.history)
     assert prediction.scale == pytest.approx(4, rel=0.02)
     for left in prediction.residuals.values():
         assert left.overall < 0.02
@@ -272,10 +280,10 @@ def test_a_run_of_the_command_line_has_the_section_when_asked(method: list[str],
     assert run(["report", str(out), "--theory"]) == 0
     page = (out / runfiles.REPORT).read_text()
     assert page.count('id="plot-theory-') == 3
-    section = overlay(read_run(out))
+    section = theory_section(read_run(out))
     assert section.summary in page.replace("&nbsp;", "\u00a0")
     assert "measured: variance of an image" in json.dumps([row.cells[1].text for row in section.constants.rows])
-    assert len(section.broken) >= 2  # a conv net with a cosine loss, at least
+    assert len(section.unmet) >= 2  # a conv net with a cosine loss, at least
     for figure in section.figures:
         json.dumps(figure.spec, allow_nan=False)
 

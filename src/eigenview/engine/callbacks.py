@@ -15,7 +15,7 @@ import numpy as np
 from torch import Tensor
 
 from eigenview import runfiles
-from eigenview.diagnostics.monitor import diagnose
+from eigenview.diagnostics.diagnose import diagnose
 from eigenview.diagnostics.predictor import diagnose_predictor
 from eigenview.diagnostics.verdict import Verdict, judge
 from eigenview.distributed import any_rank, rank, world_size

@@ -27,7 +27,8 @@ from eigenview.methods.parts.building import build_method
 from eigenview.methods.parts.method import Method
 from eigenview.models.export import save_encoder
 from eigenview.probes.features import extract, raw_pixels
-from eigenview.probes.protocol import probe_table, render_table
+from eigenview.probes.protocols import PROTOCOLS
+from eigenview.probes.table import probe_table, render_table
 from eigenview.progress import counting
 from eigenview.report.page import write_report
 
@@ -198,7 +199,7 @@ def summarise(
 ) -> dict[str, Any]:
     """summary.json of runfiles.py, for `steps` that took `seconds`."""
     config: RunConfig[Any] = plan.config
-    columns = ("knn", "linear", "linear_few")
+    columns = tuple(p.name for p in PROTOCOLS)
     rows = {row["features"]: {c: row[c] for c in columns} for row in probes["rows"]} if probes else {}
     ours = rows.pop("this encoder", dict.fromkeys(columns))
     return {

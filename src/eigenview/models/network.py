@@ -72,7 +72,7 @@ class Network(nn.Module):
         return h, branch.projector(h)
 
     def embed_together(self, views: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
-        """h (V n H) and z (V n D); views of one size are one batch of the encoder, and all views one of the projector."""
+        """h (V n H) and z (V n D); views of one size are one batch of the encoder, all views one of the projector."""
         h: dict[int, Tensor] = {}
         for size in dict.fromkeys(view.shape[-2:] for view in views):
             numbers = [k for k, view in enumerate(views) if view.shape[-2:] == size]

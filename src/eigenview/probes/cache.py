@@ -48,7 +48,7 @@ def fingerprint(arrays: tuple[np.ndarray, ...]) -> str:
     return digest.hexdigest()
 
 
-def remembered(
+def cached(
     compute: Callable[[], Numbers], folder: Path | None, data: str, column: str, config: ProbeConfig, seed: int
 ) -> Numbers:
     """The numbers of a probe on `data`, its fingerprint and number of classes: from `folder`, else computed and kept.
@@ -70,7 +70,7 @@ def remembered(
 
 
 def _read(path: Path, column: str) -> Numbers | None:
-    """The entry, or None where there is none or it is not what `remembered` writes."""
+    """The entry, or None where there is none or it is not what `cached` writes."""
     try:
         kept: Any = json.loads(path.read_text())
     except (OSError, ValueError):

@@ -40,3 +40,16 @@ def count_classes(train_y: np.ndarray, test_y: np.ndarray, class_names: Sequence
 def class_name(label: int, class_names: Sequence[str]) -> str:
     """How messages call a class."""
     return f"{class_names[label]!r}" if label < len(class_names) else f"{label}"
+
+
+def label_shortage(train_y: np.ndarray, labels_per_class: int, class_names: Sequence[str] = ()) -> str | None:
+    """The sentence that names a class with fewer than `labels_per_class` rows and the way out, or None."""
+    labels, counts = np.unique(train_y, return_counts=True)
+    least = int(counts.argmin())
+    if counts[least] >= labels_per_class:
+        return None
+    name = class_name(int(labels[least]), class_names)
+    return (
+        f"class {name} has {counts[least]} training images, fewer than the {labels_per_class} labels asked for: "
+        f"use --probe.labels-per-class {counts[least]} or less, or add images of it."
+    )

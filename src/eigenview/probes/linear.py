@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from eigenview.errors import UserError, require
-from eigenview.probes.labels import checked, class_name
+from eigenview.probes.labels import checked, label_shortage
 
 STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
 """Grid of L2 strengths s: the loss is mean cross-entropy + s/2 |W|^2; the bias is free."""
@@ -72,19 +72,6 @@ def few_label_accuracy(
         rows = np.concatenate([rng.permutation(_rows_of(train_y, c))[:labels_per_class] for c in np.unique(train_y)])
         scores.append(100 * float(_fit(train[rows], train_y[rows], FEW_STRENGTH).score(test, test_y)))
     return float(np.mean(scores)), float(np.std(scores, ddof=1)) if draws > 1 else 0.0
-
-
-def label_shortage(train_y: np.ndarray, labels_per_class: int, class_names: Sequence[str] = ()) -> str | None:
-    """The sentence that names a class with fewer than `labels_per_class` rows and the way out, or None."""
-    labels, counts = np.unique(train_y, return_counts=True)
-    least = int(counts.argmin())
-    if counts[least] >= labels_per_class:
-        return None
-    name = class_name(int(labels[least]), class_names)
-    return (
-        f"class {name} has {counts[least]} training images, fewer than the {labels_per_class} labels asked for: "
-        f"use --probe.labels-per-class {counts[least]} or less, or add images of it."
-    )
 
 
 def _rows_of(y: np.ndarray, label: int) -> np.ndarray:

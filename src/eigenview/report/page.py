@@ -77,9 +77,9 @@ def render(records: Sequence[RunRecord], default: dict[str, Any] | None = None, 
 def _theory(records: Sequence[RunRecord]) -> Section:
     if len(records) != 1:
         raise UserError(f"--theory is laid over one run at a time; got {len(records)}. Give one, or leave it out.")
-    from eigenview.report.theory_section import overlay  # scipy takes a while, and most pages need none of it
+    from eigenview.report.theory_section import theory_section  # scipy takes a while, and most pages need none of it
 
-    return overlay(records[0])
+    return theory_section(records[0])
 
 
 def _mark_options(text: str) -> Markup:

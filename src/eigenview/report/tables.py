@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from eigenview.probes.protocols import TITLES
 from eigenview.report.measures import COMPARED, HEADLINES, MEASURES, RANK, Measure, first_present
 from eigenview.report.numbers import MISSING, count, duration, number, parameters, percent, short
 from eigenview.report.read import RunRecord
-
-COLUMN_NAMES = {"knn": "k-NN", "linear": "linear", "linear_few": "linear, few labels"}
 
 NO_LABELS = "No labels were found. Point --probe-data at a labelled folder for k-NN and linear accuracy."
 MARKS = {"good": "✓", "bad": "✗", "open": "…"}
@@ -111,7 +110,7 @@ def facts(record: RunRecord) -> list[str]:
 def tiles(record: RunRecord) -> list[tuple[str, Cell]]:
     """The headline numbers: accuracies with their baselines, effective rank, speed; whichever are there."""
     s = record.summary
-    made = [(f"{COLUMN_NAMES[n]}, %", Cell(percent(s.get(n)), _baselines(record, n))) for n in COLUMN_NAMES]
+    made = [(f"{TITLES[n]}, %", Cell(percent(s.get(n)), _baselines(record, n))) for n in TITLES]
     for layer in ("h", "z"):
         rows = [row.get(layer) or {} for row in record.diagnostics]
         key = first_present(rows[-1], RANK) if rows else None
@@ -141,12 +140,12 @@ def probe_table(record: RunRecord) -> Table | None:
     if not columns or not rows:
         return None
     protocols = p.get("protocols") or {}
-    below = [(COLUMN_NAMES.get(name, name), str(protocols[name])) for name in columns if protocols.get(name)]
+    below = [(TITLES.get(name, name), str(protocols[name])) for name in columns if protocols.get(name)]
     made = [
         TableRow(str(row.get("features", "")), [_accuracy(row, name) for name in columns], is_main=i == len(rows) - 1)
         for i, row in enumerate(rows)
     ]
-    return Table(["accuracy in percent", *(COLUMN_NAMES.get(name, name) for name in columns)], made, below)
+    return Table(["accuracy in percent", *(TITLES.get(name, name) for name in columns)], made, below)
 
 
 def probe_note(record: RunRecord) -> str:
@@ -173,7 +172,7 @@ def quality_tables(record: RunRecord) -> tuple[Table | None, Table | None]:
 
 def comparison_table(records: Sequence[RunRecord]) -> Table:
     """A row per run: verdict, accuracies with their baselines, label-free measures, time."""
-    probed = [name for name in COLUMN_NAMES if any(number(r.summary.get(name)) is not None for r in records)]
+    probed = [name for name in TITLES if any(number(r.summary.get(name)) is not None for r in records)]
     best = {name: max(number(r.summary.get(name)) or 0.0 for r in records) for name in probed}
     measured = [k for k in COMPARED if any(k in (r.summary.get("quality") or {}) for r in records)]
     rows: list[TableRow] = []
@@ -189,7 +188,7 @@ def comparison_table(records: Sequence[RunRecord]) -> Table:
         cells += [Cell(short(quality.get(k))) for k in measured]
         cells += [Cell(duration(s.get("seconds"))), Cell(short(s.get("images_per_second")))]
         rows.append(TableRow(r.name, cells))
-    columns = ["run", "verdict", *(f"{COLUMN_NAMES[n]}, %" for n in probed), *(MEASURES[k].name for k in measured)]
+    columns = ["run", "verdict", *(f"{TITLES[n]}, %" for n in probed), *(MEASURES[k].name for k in measured)]
     return Table([*columns, "time", "images/s"], rows, [])
 
 

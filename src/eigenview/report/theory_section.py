@@ -1,4 +1,4 @@
-"""The section of the page that lays the linear theory over one run: curves over points, what they leave, and why."""
+"""The section of the page that compares one run with the linear theory: curves, residuals, constants, assumptions."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from eigenview.report.plot import MARKERS, PALETTE, Entry, Figure, empty_figure,
 from eigenview.report.predictor import HOVER, TALL, chosen_modes
 from eigenview.report.read import RunRecord
 from eigenview.report.tables import Cell, Table, TableRow
-from eigenview.report.theory_fit import THRESHOLD, Prediction, predict
-from eigenview.report.theory_inputs import Given, given
+from eigenview.report.theory_fit import Prediction, predict
+from eigenview.report.theory_inputs import TheoryInputs, theory_inputs
+from eigenview.report.theory_residual import THRESHOLD
 
 DRAWN_MODES = 6  # a colour and a marker for each
-NAMES = {"F": "F", "W_p": "W_p"}
 EXACT = {"simsiam": 1}  # time scale of plain SGD on a linear network with the Euclidean loss: 4 where directions add up
 
 
@@ -28,34 +28,37 @@ class Section:
     figures: list[Figure]
     constants: Table
     modes: Table
-    broken: list[str]
+    unmet: list[str]
 
 
-def overlay(record: RunRecord) -> Section:
-    """The section of one run. Raises UserError as `course.given` and `theory.predict`."""
-    run = given(record)
-    prediction = predict(run.course)
+def theory_section(record: RunRecord) -> Section:
+    """The section of one run.
+
+    Raises: UserError as `theory_inputs` and `predict`.
+    """
+    run = theory_inputs(record)
+    prediction = predict(run.history)
     return Section(
         summary(run, prediction),
         [_curves(run, prediction, "F"), _curves(run, prediction, "W_p"), _residuals(run, prediction)],
         _constants(run, prediction, EXACT.get(record.config["method"], 4)),
         _modes(run, prediction),
-        run.broken,
+        run.unmet,
     )
 
 
-def summary(run: Given, prediction: Prediction) -> str:
-    """The residuals in words: how large, since when too large, in which modes, and against which yardstick."""
+def summary(run: TheoryInputs, prediction: Prediction) -> str:
+    """The residuals in words: how large, from when and in which modes above the threshold, against no change."""
     F, W_p = (prediction.residuals[name] for name in ("F", "W_p"))
-    num = run.course.F.shape[1]
+    num = run.history.F.shape[1]
     words = [
-        f"From epoch {short(run.epochs[0])} on the theory misses the eigenvalues of F by {_share(F.overall)} and W_p "
-        f"by {_share(W_p.overall)} (relative root mean square over the {count(num, 'leading mode')}, which hold "
-        f"{_share(run.held)} of F); predicting no change at all misses them by {_share(F.unchanged)} and "
+        f"From epoch {short(run.epochs[0])} on, the theory has an error of {_share(F.overall)} for the eigenvalues of F and "
+        f"{_share(W_p.overall)} for W_p (relative root mean square over the {count(num, 'leading mode')}, which hold "
+        f"{_share(run.trace_share)} of F); to predict no change at all has an error of {_share(F.unchanged)} and "
         f"{_share(W_p.unchanged)}."
     ]
-    if prediction.is_still:
-        words.append("No time scale brings it nearer than that: the theory would move the modes elsewhere.")
+    if not prediction.beats_no_change:
+        words.append("No time scale does better than that: the theory moves the modes in other directions.")
     breaks = {name: each.first_above(THRESHOLD) for name, each in prediction.residuals.items()}
     late = {name: run.epochs[k] for name, k in breaks.items() if k is not None}
     limit = f"{100 * THRESHOLD:g}\u00a0%"
@@ -63,7 +66,7 @@ def summary(run: Given, prediction: Prediction) -> str:
         first = min(late.values())
         at = [name for name, epoch in late.items() if epoch == first]
         off = f"{' and '.join(at)} {'is' if len(at) == 1 else 'are'}"
-        words.append(f"It stops holding at epoch {short(first)}, the first at which {off} off by more than {limit}.")
+        words.append(f"It fails from epoch {short(first)} on, the first at which {off} off by more than {limit}.")
         worst = {name: np.flatnonzero(each.of_mode > THRESHOLD) + 1 for name, each in prediction.residuals.items()}
         words += [
             f"Modes of {name} off by more than {limit}: {_ranges(ranks.tolist()) if len(ranks) < num else 'all'}."
@@ -75,11 +78,11 @@ def summary(run: Given, prediction: Prediction) -> str:
     return " ".join(words)
 
 
-def _curves(run: Given, prediction: Prediction, name: str) -> Figure:
-    """Measured points and the theory's line for the same mode in one colour."""
+def _curves(run: TheoryInputs, prediction: Prediction, name: str) -> Figure:
+    """Measured points and the theory's line, both in the colour of their mode."""
     figure = empty_figure("epoch", "eigenvalue of F" if name == "F" else "v · W_p v")
-    measured, predicted = (run.course.F, prediction.F) if name == "F" else (run.course.W_p, prediction.W_p)
-    epochs = np.interp(prediction.steps, run.course.steps, run.epochs)
+    measured, predicted = (run.history.F, prediction.F) if name == "F" else (run.history.W_p, prediction.W_p)
+    epochs = np.interp(prediction.steps, run.history.steps, run.epochs)
     for k, mode in enumerate(_drawn(measured.shape[1])):
         colour = PALETTE[k]
         look = {"color": colour, "width": 2, "dash": "solid"}
@@ -103,11 +106,11 @@ def _curves(run: Given, prediction: Prediction, name: str) -> Figure:
     figure.update_layout(hovermode="closest", height=TALL)
     if name == "F":
         figure.update_yaxes(type="log", exponentformat="power")
-    left = prediction.residuals[name]
+    error = prediction.residuals[name].overall
     made = finished(
         f"theory-{name}",
         "Eigenvalues of F, measured and predicted" if name == "F" else "The predictor, measured and predicted",
-        f"Markers are measured, lines the theory's, one colour for each mode. They differ by {_share(left.overall)}.",
+        f"Markers: measured. Lines: theory. One colour for each mode. They differ by {_share(error)}.",
         figure,
         named=False,
     )
@@ -116,40 +119,40 @@ def _curves(run: Given, prediction: Prediction, name: str) -> Figure:
 
 
 def _drawable(values: np.ndarray, name: str) -> list[float | None]:
-    """A curve on a log axis has no place for 0."""
+    """Values to plot; F has a log axis, where 0 and below become gaps."""
     return [float(v) if np.isfinite(v) and (name != "F" or v > 0) else None for v in values]
 
 
-def _residuals(run: Given, prediction: Prediction) -> Figure:
+def _residuals(run: TheoryInputs, prediction: Prediction) -> Figure:
     figure = empty_figure("epoch", "relative residual")
-    for style, (name, left) in enumerate(prediction.residuals.items()):
-        figure.add_scatter(x=run.epochs.tolist(), y=left.of_diagnosis.tolist(), **line(NAMES[name], style, marked=True))
+    for style, (name, each) in enumerate(prediction.residuals.items()):
+        figure.add_scatter(x=run.epochs.tolist(), y=each.of_diagnosis.tolist(), **line(name, style, marked=True))
     ends = [float(run.epochs[0]), float(run.epochs[-1])]
     look = {"color": PALETTE[6], "width": 1.2, "dash": "dot"}
     figure.add_scatter(x=ends, y=[THRESHOLD] * 2, name="threshold", mode="lines", line=look, hoverinfo="skip")
     figure.update_yaxes(rangemode="tozero")
-    caption = f"Root mean square over modes of predicted minus measured; above {THRESHOLD:g} the theory fails."
-    return finished("theory-residual", "What the theory leaves", caption, figure)
+    caption = f"Relative root mean square over modes of predicted minus measured; above {THRESHOLD:g} it fails."
+    return finished("theory-residual", "Error of the theory", caption, figure)
 
 
-def _constants(run: Given, prediction: Prediction, exact: int) -> Table:
+def _constants(run: TheoryInputs, prediction: Prediction, exact: int) -> Table:
     rows = [TableRow(name, [Cell(value), Cell(source)]) for name, value, source in run.sources]
     source = (
-        "fitted, the only number that is: a step at learning rate r is the time r times it. Plain SGD on a linear "
-        f"network with the Euclidean loss has {exact}"
+        "the only fitted number: a step at learning rate r advances the theory's time by r times this. For plain SGD "
+        f"on a linear network with the Euclidean loss it is {exact}"
     )
     rows.append(TableRow("time scale", [Cell(short(prediction.scale)), Cell(source)], is_main=True))
-    return Table(["quantity", "value", "where from"], rows, [])
+    return Table(["quantity", "value", "source"], rows, [])
 
 
-def _modes(run: Given, prediction: Prediction) -> Table:
-    """Start, end and residual of each mode, the first dozen or the ends of many."""
-    F, W_p, left = run.course.F, run.course.W_p, prediction.residuals
+def _modes(run: TheoryInputs, prediction: Prediction) -> Table:
+    """Start, end and residual of each mode; of more than a dozen, some at both ends."""
+    F, W_p, residuals = run.history.F, run.history.W_p, prediction.residuals
 
     def cells(k: int) -> list[Cell]:
-        values: list[Any] = [run.course.sigma2[k], F[0, k], F[-1, k], prediction.F[-1, k]]
+        values: list[Any] = [run.history.sigma2[k], F[0, k], F[-1, k], prediction.F[-1, k]]
         more: list[Any] = [W_p[0, k], W_p[-1, k], prediction.W_p[-1, k]]
-        shares = [_share(left[name].of_mode[k]) for name in ("F", "W_p")]
+        shares = [_share(residuals[name].of_mode[k]) for name in ("F", "W_p")]
         texts = [short(float(v)) for v in values] + [shares[0]] + [short(float(v)) for v in more] + [shares[1]]
         return [Cell(text) for text in texts]
 
@@ -160,7 +163,7 @@ def _modes(run: Given, prediction: Prediction) -> Table:
 
 
 def _drawn(num: int) -> list[int]:
-    """Modes in the figures: all of a few, else from the first to the last in equal ratios."""
+    """Modes in the figures: all, or if there are too many, six from first to last at equal ratios."""
     if num <= DRAWN_MODES:
         return list(range(num))
     return np.unique(np.geomspace(1, num, DRAWN_MODES).round().astype(int) - 1).tolist()

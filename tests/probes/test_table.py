@@ -14,7 +14,8 @@ from eigenview.config import ProbeConfig
 from eigenview.data.images import ImageSet
 from eigenview.errors import UserError
 from eigenview.probes.features import extract, raw_pixels
-from eigenview.probes.protocol import COLUMNS, probe_table, render_table
+from eigenview.probes.protocols import TITLES
+from eigenview.probes.table import probe_table, render_table
 
 NAMES = ("red", "green", "blue")
 
@@ -92,14 +93,14 @@ def test_raw_pixels_are_averaged_down() -> None:
 def test_the_table_has_the_schema_of_probes_json() -> None:
     found = json.loads(json.dumps(table()))
     assert set(found) == {"protocols", "columns", "rows", "note", "class_names"}
-    assert found["columns"] == list(COLUMNS) == list(found["protocols"])
+    assert found["columns"] == list(TITLES) == list(found["protocols"])
     assert [row["features"] for row in found["rows"]] == ["raw pixels", "noise", "this encoder"]
-    assert all(set(row) == {"features", *COLUMNS, "linear_few_std"} for row in found["rows"])
+    assert all(set(row) == {"features", *TITLES, "linear_few_std"} for row in found["rows"])
     assert found["note"] is None
     assert found["class_names"] == list(NAMES)
     by_name = {row["features"]: row for row in found["rows"]}
-    assert [by_name["this encoder"][c] for c in COLUMNS] == [100, 100, 100]
-    assert all(by_name["noise"][c] < 70 for c in COLUMNS)
+    assert [by_name["this encoder"][c] for c in TITLES] == [100, 100, 100]
+    assert all(by_name["noise"][c] < 70 for c in TITLES)
 
 
 def test_protocols_name_their_numbers() -> None:
@@ -118,7 +119,7 @@ def test_what_labels_do_not_allow_is_null_with_the_reason() -> None:
     assert "fewer than k = 500" in found["note"]
     assert "k = 60" in found["protocols"]["knn"]
     one = table(train_labels=np.zeros(60, np.int64))
-    assert all(row[c] is None for row in one["rows"] for c in COLUMNS)
+    assert all(row[c] is None for row in one["rows"] for c in TITLES)
     assert "class 'red'" in one["note"]
 
 

@@ -1,14 +1,10 @@
-"""What `eigenview list` shows: names and one line each. Only `encoders` imports torch."""
+"""`eigenview list`: names and one line each. Only `encoders` imports torch."""
 
 from __future__ import annotations
 
-from eigenview.data.views.specs import PRESETS
-from eigenview.errors import UserError
-from eigenview.experiment import NOT_A_CHECKOUT, experiments
-from eigenview.methods import OBJECTIVES
-from eigenview.recipes import RECIPES
-from eigenview.simulations import THEORIES
+from eigenview.errors import UserError, nearest
 
+LISTS = ("objectives", "recipes", "encoders", "augmentations", "datasets", "experiments", "theories")
 DATASETS = {
     "digits": "1,797 handwritten digits of scikit-learn, 8 x 8, built in",
     "FOLDER": "images at any depth; class subfolders, train/ and test/ are understood",
@@ -21,21 +17,47 @@ DATASETS = {
 }
 
 
-def rows(what: str) -> list[tuple[str, str]]:
-    """Name and description of each entry of a list."""
+def main(args: list[str]) -> int:
+    """Print one list; without a name, the names of the lists."""
+    if not args or args[0] in ("-h", "--help"):
+        print(f"usage: eigenview list {{{','.join(LISTS)}}}")
+        return 0
+    if args[0] not in LISTS:
+        raise UserError(f"list {args[0]}: no such list. {nearest(args[0], LISTS)} Lists: {', '.join(LISTS)}.")
+    for name, text in entries(args[0]):
+        print(f"{name:24} {text}")
+    return 0
+
+
+def entries(what: str) -> list[tuple[str, str]]:
+    """Name and description of each entry of one of LISTS; a list imports only what it shows.
+
+    Raises:
+        UserError: `experiments` outside the source checkout.
+    """
     if what == "objectives":
+        from eigenview.methods import OBJECTIVES
+
         return [(name, text) for name, (_, _, text) in OBJECTIVES.items()]
     if what == "recipes":
+        from eigenview.recipes import RECIPES
+
         return [(name, text) for name, (_, _, text) in RECIPES.items()]
     if what == "augmentations":
+        from eigenview.data.views.specs import PRESETS
+
         return [(name, preset.summary) for name, preset in PRESETS.items()]
     if what == "datasets":
         return list(DATASETS.items())
     if what == "experiments":
+        from eigenview.experiment import NOT_A_CHECKOUT, experiments
+
         if not (found := experiments()):
             raise UserError(f"list experiments: {NOT_A_CHECKOUT}")
         return list(found.items())
     if what == "theories":
+        from eigenview.simulations import THEORIES
+
         return [(name, text) for name, (_, text) in THEORIES.items()]
     from eigenview.models.encoders import list_encoders
 

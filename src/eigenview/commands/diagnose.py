@@ -1,0 +1,97 @@
+"""`eigenview diagnose`: a collapse verdict on a run, an embeddings file, or any encoder with images."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import tyro
+from rich.console import Console
+
+from eigenview import runfiles
+from eigenview.commands.options import parse
+from eigenview.commands.represent import represent
+from eigenview.progress import loading
+
+# measures of the verdict in the order in which people read them, with what they mean
+MEASURES = {
+    "std": "mean standard deviation per dimension",
+    "std_l2": "the same of unit-length rows, times sqrt(width): 1 is isotropic",
+    "mean_to_spread": "length of the mean / distance to it",
+    "rankme": "RankMe",
+    "rankme_centred": "RankMe of centred rows",
+    "participation_ratio": "participation ratio of the covariance",
+    "alpha": "alpha-ReQ: decay of the spectrum",
+    "correlation": "mean |correlation| between dimensions",
+    "cosine_others": "mean cosine of two different images",
+    "uniformity": "uniformity",
+    "bias_ratio": "plug-in bias ratio, participation ratio / (n - 1)",
+}
+MOST_IMAGES = 2000  # enough for the rank at the widths in use; seconds on a CPU
+
+
+@dataclass(frozen=True, kw_only=True)
+class Diagnose:
+    """Collapse verdict for a run, an embeddings file (.npy, .npz, .parquet), or a timm model with images."""
+
+    what: tyro.conf.Positional[str]
+    """Run directory, embeddings file, or timm:NAME."""
+    data: str | None = None
+    """Images for a model; default for timm models: the built-in digits."""
+    column: str | None = None
+    """Array of a .npz or column of a .parquet; default: the only one that fits."""
+    json: bool = False
+    """Print JSON instead of a table."""
+
+
+def main(args: list[str]) -> int:
+    """Print the verdict and its measures."""
+    options: Diagnose = parse(Diagnose, args, "diagnose")
+    result = diagnose(options.what, options.data, options.column, Console(stderr=True))
+    if options.json:
+        print(json.dumps(runfiles.json_ready(result), indent=2))
+    else:
+        print_verdict(result, Console())
+    return 0
+
+
+def diagnose(what: str, data: str | None, column: str | None, console: Console) -> dict[str, Any]:
+    """Verdict and measures: of a finished run from its files, of an embeddings file, or of a model on images."""
+    path = Path(what)
+    if path.is_dir() and data is None:
+        summary = runfiles.read_json(path / runfiles.SUMMARY)
+        rows = runfiles.read_rows(path / runfiles.DIAGNOSTICS)
+        measures = rows[-1]["z"] if rows else {}
+        kept = {k: summary[k] for k in ("verdict", "since_epoch", "reason", "remedies", "notes")}
+        return {"what": what, "of": "embedding z, held-out batch", **kept, "measures": measures}
+    with loading(console, "PyTorch"):
+        import torch
+
+        from eigenview.diagnostics.diagnose import diagnose_embeddings
+        from eigenview.embeddings_file import SUFFIXES, read_embeddings
+
+    if path.suffix.lower() in SUFFIXES:
+        x = read_embeddings(path, column)
+        of = f"{len(x):,} rows, {x.shape[1]} wide"
+    else:
+        _, x = represent(what, data or "digits", console, most=MOST_IMAGES)
+        of = f"representation of {len(x):,} images of {data or 'digits'}, {x.shape[1]} wide"
+    measures, verdict = diagnose_embeddings(torch.from_numpy(x))
+    values = asdict(verdict)
+    return {"what": what, "of": of, "verdict": values.pop("label"), **values, "measures": measures}
+
+
+def print_verdict(result: dict[str, Any], console: Console) -> None:
+    """The verdict, why, what to try, and the measures, for a person."""
+    colour = "green" if result["verdict"] == "healthy" else "red"
+    console.print(f"{'verdict':9} [bold {colour}]{result['verdict']}[/]: {result['reason']}", highlight=False)
+    for label, lines in (("try", result["remedies"]), ("note", result["notes"])):
+        for line in lines:
+            console.print(f"{label:9} {line}", highlight=False, markup=False)
+    console.print(f"{'of':9} {result['of']}", highlight=False, markup=False)
+    for name, text in MEASURES.items():
+        value = result["measures"].get(name)
+        if value is not None:
+            console.print(f"{value:12.4g}  {text}", highlight=False, markup=False)

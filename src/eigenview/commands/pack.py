@@ -1,0 +1,15 @@
+"""`eigenview pack`: images decoded once, into a folder for repeated runs."""
+
+from __future__ import annotations
+
+from rich.console import Console
+
+from eigenview.commands.options import parse
+from eigenview.data.sources.packing import PackOptions, write_pack
+
+
+def main(args: list[str]) -> int:
+    """Write the pack and print what it holds."""
+    options: PackOptions = parse(PackOptions, args, "pack")
+    print(write_pack(options, Console(stderr=True)).summary())
+    return 0

@@ -1,0 +1,42 @@
+"""`eigenview report`: one HTML page for one run, or for several side by side."""
+
+from __future__ import annotations
+
+import webbrowser
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from eigenview import runfiles
+from eigenview.commands.options import parse
+from eigenview.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """One HTML page for one run, or several side by side."""
+
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run directories."""
+    out: Path | None = None
+    """The page; default RUN/report.html for one run, report.html for several."""
+    theory: bool = False
+    """Also lay the linear theory's eigenvalues of F and W_p over one run with a predictor, with what they miss."""
+    open: bool = False
+    """Open it in the browser."""
+
+
+def main(args: list[str]) -> int:
+    """Write the page and print its path."""
+    options: Report = parse(Report, args, "report")
+    if not options.runs:
+        raise UserError("report needs a run directory: eigenview report RUN [RUN ...]")
+    from eigenview.report.page import write_report
+
+    single = options.runs[0] / runfiles.REPORT if len(options.runs) == 1 else Path(runfiles.REPORT)
+    path = write_report(options.runs, options.out or single, theory=options.theory)
+    print(path)
+    if options.open:
+        webbrowser.open(path.resolve().as_uri())
+    return 0

@@ -1,0 +1,46 @@
+"""What `embed` and `diagnose` share: an encoder from anywhere, applied to images from anywhere."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+
+from eigenview.progress import counting, loading
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from eigenview.data.images import ImageSet
+
+
+def represent(model: str, data: str, console: Console, *, most: int | None = None) -> tuple[ImageSet, np.ndarray]:
+    """The images that `data` names and their representations h (N, width), in float32.
+
+    Args:
+        model: run directory, encoder.safetensors, or timm:NAME.
+        data: images, as for pretrain; train and test together.
+        console: where progress and the number of unreadable files are shown.
+        most: more images than this are reduced to a fixed random subset of this size, in their order.
+
+    Raises:
+        UserError: as `load_encoder` and `load_images`.
+    """
+    with loading(console, "PyTorch"):
+        import numpy as np
+
+        from eigenview.data.load import load_images
+        from eigenview.models.saved import load_encoder
+        from eigenview.probes.features import extract
+
+    encoder = load_encoder(model)
+    source = encoder.card.get("source_size")
+    images = load_images(data, size=encoder.size, source_size=source, split="all", console=console)
+    if images.skipped:  # only a run writes the whole list, to skipped.csv
+        first = images.skipped[0]
+        text = f"left out: {len(images.skipped)} unreadable, the first {first.path}: {first.reason}"
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+    if most is not None:
+        images = images.take(np.sort(np.random.default_rng(0).permutation(len(images))[:most]))
+    with counting(console, "embedding") as progress:
+        return images, extract(encoder.embed, images, progress=progress)

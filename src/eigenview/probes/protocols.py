@@ -1,0 +1,153 @@
+"""One record per probe: its name, its title, how it is run and how its number is described. Imports no torch.
+
+Everything that lists probes reads `PROTOCOLS`: the table, the summary, the report, `eigenview probe --protocol`. To add
+a probe, write its function in a file here and add its record to `PROTOCOLS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from eigenview.config import ProbeConfig
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Arrays: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """A probe: a classifier on frozen features and the way its accuracy is measured."""
+
+    name: str
+    """Key of its numbers in probes.json and summary.json."""
+    title: str
+    """Heading in tables."""
+    run: Callable[[Arrays, ProbeConfig, int, int], dict[str, float]]
+    """((train x, train y, test x, test y), config, number of classes, seed) -> {name: percent of test rows classified
+    correctly}; with random draws also {name_std: their standard deviation}."""
+    describe: Callable[[int, int, ProbeConfig], str]
+    """(number of training images, number of test images, config) -> the sentence printed below the table."""
+    reason_to_skip: Callable[[np.ndarray, ProbeConfig, Sequence[str]], str | None]
+    """(train labels, config, class names) -> why these labels do not allow this probe; None if it can run."""
+    note: Callable[[int, ProbeConfig], str | None] = lambda num_train, config: None
+    """(number of training images, config) -> a remark on a probe that runs differently than configured, or None."""
+
+    @property
+    def option(self) -> str:
+        """The name as a value on the command line."""
+        return self.name.replace("_", "-")
+
+
+def protocol_names(option: str) -> tuple[str, ...]:
+    """The names of the probes that `eigenview probe --protocol OPTION` runs."""
+    return tuple(p.name for p in PROTOCOLS if option in ("all", p.option))
+
+
+def _images(num_train: int, num_test: int) -> str:
+    return f"frozen features of the last checkpoint, {num_train:,} training and {num_test:,} test images"
+
+
+def _one_class(train_y: np.ndarray, config: ProbeConfig, class_names: Sequence[str]) -> str | None:
+    from eigenview.probes.labels import class_name
+
+    if (train_y != train_y[0]).any():
+        return None
+    return f"All probe training images are of class {class_name(int(train_y[0]), class_names)}: nothing to classify."
+
+
+def _run_knn(arrays: Arrays, config: ProbeConfig, num_classes: int, seed: int) -> dict[str, float]:
+    from eigenview.probes.knn import knn_accuracy
+
+    k, temperature = config.knn_k, config.knn_temperature
+    return {"knn": knn_accuracy(*arrays, k=k, temperature=temperature, num_classes=num_classes)}
+
+
+def _describe_knn(num_train: int, num_test: int, config: ProbeConfig) -> str:
+    k = min(config.knn_k, num_train)
+    votes = f"votes weighted by exp(cosine / {config.knn_temperature:g})"
+    return f"k = {k}, cosine, {votes}; {_images(num_train, num_test)}."
+
+
+def _note_knn(num_train: int, config: ProbeConfig) -> str | None:
+    if config.knn_k <= num_train:
+        return None
+    return f"k-NN used all {num_train} training images, fewer than k = {config.knn_k}."
+
+
+def _run_linear(arrays: Arrays, config: ProbeConfig, num_classes: int, seed: int) -> dict[str, float]:
+    from eigenview.probes.linear import linear_accuracy
+
+    return {"linear": linear_accuracy(*arrays, seed=seed)}
+
+
+def _describe_linear(num_train: int, num_test: int, config: ProbeConfig) -> str:
+    from eigenview.probes.linear import MAX_ITERATIONS, STRENGTHS
+
+    grid = ", ".join(f"{s:g}" for s in sorted(STRENGTHS))
+    return (
+        f"multinomial logistic regression, standardised features, L2 strength of {grid} chosen on a third of the "
+        f"training images, L-BFGS of at most {MAX_ITERATIONS} iterations; {_images(num_train, num_test)}."
+    )
+
+
+def _run_few_labels(arrays: Arrays, config: ProbeConfig, num_classes: int, seed: int) -> dict[str, float]:
+    from eigenview.probes.linear import few_label_accuracy
+
+    labels, draws = config.labels_per_class, config.few_label_draws
+    mean, std = few_label_accuracy(*arrays, labels_per_class=labels, draws=draws, seed=seed)
+    return {"linear_few": mean, "linear_few_std": std}
+
+
+def _describe_few_labels(num_train: int, num_test: int, config: ProbeConfig) -> str:
+    from eigenview.probes.linear import FEW_STRENGTH
+
+    return (
+        f"the same with {config.labels_per_class} labels per class, L2 strength {FEW_STRENGTH:g}, mean and standard "
+        f"deviation of {config.few_label_draws} draws of the labels; {_images(num_train, num_test)}."
+    )
+
+
+def _too_few_labels(train_y: np.ndarray, config: ProbeConfig, class_names: Sequence[str]) -> str | None:
+    from eigenview.probes.labels import label_shortage
+
+    if one_class := _one_class(train_y, config, class_names):
+        return one_class
+    shortage = label_shortage(train_y, config.labels_per_class, class_names)
+    return f"{LINEAR_FEW.title} left out: {shortage}" if shortage else None
+
+
+KNN = Protocol(
+    name="knn",
+    title="k-NN",
+    run=_run_knn,
+    describe=_describe_knn,
+    reason_to_skip=_one_class,
+    note=_note_knn,
+)
+LINEAR = Protocol(
+    name="linear",
+    title="linear",
+    run=_run_linear,
+    describe=_describe_linear,
+    reason_to_skip=_one_class,
+)
+LINEAR_FEW = Protocol(
+    name="linear_few",
+    title="linear, few labels",
+    run=_run_few_labels,
+    describe=_describe_few_labels,
+    reason_to_skip=_too_few_labels,
+)
+PROTOCOLS = (KNN, LINEAR, LINEAR_FEW)
+"""All probes, in the order of the columns of every table."""
+TITLES = {p.name: p.title for p in PROTOCOLS}
+"""Name -> heading."""
+
+if TYPE_CHECKING:
+    ProtocolOption: TypeAlias = str
+else:  # tyro shows the choices and refuses others
+    ProtocolOption = Literal[("all", *(p.option for p in PROTOCOLS))]
