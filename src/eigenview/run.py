@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import os
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eigenview import runfiles
-from eigenview.config import RunConfig, from_dict
-from eigenview.errors import UserError, require
+from eigenview.config import RunConfig, from_dict, method_name, with_fields
+from eigenview.config_names import upgrade
+from eigenview.errors import UserError
+from eigenview.records import MethodConfig
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -49,32 +53,34 @@ class Run:
         return load_encoder(self.directory)
 
 
-def read_config(directory: Path) -> RunConfig[Any]:
-    """The RunConfig in a run directory."""
-    from eigenview.methods import config_class
+def read_config(directory: Path, *, trusted_method: str | None = None) -> RunConfig[Any]:
+    """The RunConfig in a run directory.
 
-    values = runfiles.read_json(directory / runfiles.CONFIG)
+    A method that is no part of this package is imported only if it is `trusted_method`, or imported already: a file
+    must not decide what is executed.
+    """
+    from eigenview.methods import METHODS, config_class
+
+    path = directory / runfiles.CONFIG
+    values = runfiles.read_json(path)
     if not isinstance(values, dict) or "method" not in values:
-        raise UserError(f"{directory / runfiles.CONFIG} is not the configuration of an eigenview run.")
-    return from_dict(values, config_class(values["method"]))
-
-
-def with_fields(config: Any, fields: dict[str, Any], where: str = "") -> Any:
-    """`config` with some fields replaced; a nested dict goes into a nested config."""
-    known = {f.name for f in dataclasses.fields(config)}
-    changes: dict[str, Any] = {}
-    for name, value in fields.items():
-        require(name in known, f"{where}{name}", value, f"the fields {', '.join(sorted(known))}")
-        nested = getattr(config, name)
-        into = isinstance(value, dict) and dataclasses.is_dataclass(nested)
-        changes[name] = with_fields(nested, value, f"{where}{name}.") if into else value
-    return dataclasses.replace(config, **changes)
+        raise UserError(f"{path} is not the configuration of an eigenview run.")
+    values = upgrade(values)
+    name = values["method"].get("name") if isinstance(values["method"], dict) else None
+    if not isinstance(name, str):
+        raise UserError(f"{path} names no method.")
+    if name not in METHODS and name != trusted_method and name not in sys.modules:
+        raise UserError(
+            f"{path} names the method {name}, which is no part of eigenview. If you trust that module, "
+            f"name it: --method {name} (in Python: import it first)."
+        )
+    return from_dict(values, config_class(name))
 
 
 def pretrain(
     data: str | Path = "digits",
     *,
-    method: str = "vicreg",
+    method: str | MethodConfig = "vicreg",
     config: RunConfig[Any] | None = None,
     out: str | Path | None = None,
     resume: bool = False,
@@ -85,12 +91,12 @@ def pretrain(
 
     Args:
         data: "digits", a folder of images, an array file, or a torchvision data set on disk.
-        method: name of the objective.
-        config: a complete RunConfig instead of the default one for `data` and `method`, which it then overrules.
+        method: name of the method, or its config: `ev.SimCLRConfig(temperature=0.2)`.
+        config: a complete RunConfig; `data` and `method` are then not used.
         out: run directory; default runs/<data>-<method>-<n>.
         resume: continue the run in `out` from its last checkpoint, with its own configuration.
         console: where to print; default the terminal.
-        fields: fields of RunConfig, nested ones as dicts: `epochs=10, objective={"variance": 25.0}`.
+        fields: fields of RunConfig, nested ones as dicts: `epochs=10, network={"projector_width": 128}`.
 
     Returns:
         The Run, also where the verdict is a collapse; look at `run.verdict`.
@@ -100,43 +106,49 @@ def pretrain(
     """
     from rich.console import Console
 
-    from eigenview.recipes import default
-
     if resume:
         if out is None:
             raise UserError("resume needs the run directory: give out=.")
         if fields or config is not None:
             raise UserError("a resumed run keeps its own configuration; leave the other options out.")
-        settled = read_config(Path(out))
+        run = read_config(Path(out))
     else:
-        settled = config if config is not None else default(method, str(data))
-        if config is None:
-            settled = dataclasses.replace(settled, data=str(data))
-        settled = with_fields(settled, fields)
+        run = config if config is not None else _default(method, str(data))
+        run = with_fields(run, fields)
     given = None if out is None else Path(out)
-    with runfiles.run_dir(given, settled.data, settled.method) as directory:
+    with runfiles.run_dir(given, run.data, method_name(run.method)) as directory:
         # a call in Python is no command that repeats the run; config.json does
-        start(settled, directory, resume=resume, console=console or Console(), command=[])
+        start(run, directory, resume=resume, console=console or Console(), command=[])
     return Run(directory)
 
 
+def _default(method: str | MethodConfig, data: str) -> RunConfig[Any]:
+    """The default recipe of a method, for this data; with a config its options are those of the config."""
+    from eigenview.recipes import default
+
+    if isinstance(method, str):
+        return dataclasses.replace(default(method, data), data=data)
+    return dataclasses.replace(default(method_name(method), data), data=data, method=method)
+
+
 def start(
-    config: RunConfig[Any], directory: Path, *, resume: bool, console: Console, command: list[str]
+    config: RunConfig[Any], directory: Path | None, *, resume: bool, console: Console, command: list[str]
 ) -> dict[str, Any]:
-    """Train; torch and Lightning are imported only now."""
-    if not resume:
+    """Train in `directory`; without one print the plan and the estimate. Torch and Lightning are imported only now."""
+    if directory is not None and not resume:
         _refuse_occupied(directory)
     from eigenview.progress import loading
 
     with loading(console, "PyTorch and Lightning"):
-        from eigenview.engine.train import train
+        from eigenview.engine.train import show_dry_run, train
 
+    if directory is None:
+        show_dry_run(config, console)
+        return {}
     return train(config, directory, resume=resume, command=command, console=console)
 
 
 def _refuse_occupied(directory: Path) -> None:
-    """Say at once, before the slow imports, that a directory is taken (rank 0 alone claims it later)."""
-    import os
-
+    """Refuse an occupied directory at once, before the slow imports (only rank 0 creates it later)."""
     if os.environ.get("LOCAL_RANK", "0") == "0" and directory.exists():
         runfiles.create_run_dir(directory)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from eigenview.errors import UserError, nearest
 
-LISTS = ("objectives", "recipes", "encoders", "augmentations", "datasets", "experiments", "theories")
+LISTS = ("methods", "recipes", "encoders", "augmentations", "datasets", "experiments", "theories")
 DATASETS = {
     "digits": "1,797 handwritten digits of scikit-learn, 8 x 8, built in",
     "FOLDER": "images at any depth; class subfolders, train/ and test/ are understood",
@@ -22,6 +22,8 @@ def main(args: list[str]) -> int:
     if not args or args[0] in ("-h", "--help"):
         print(f"usage: eigenview list {{{','.join(LISTS)}}}")
         return 0
+    if args[0] == "objectives":
+        raise UserError("list objectives: it is named methods now: eigenview list methods")
     if args[0] not in LISTS:
         raise UserError(f"list {args[0]}: no such list. {nearest(args[0], LISTS)} Lists: {', '.join(LISTS)}.")
     for name, text in entries(args[0]):
@@ -35,14 +37,14 @@ def entries(what: str) -> list[tuple[str, str]]:
     Raises:
         UserError: `experiments` outside the source checkout.
     """
-    if what == "objectives":
-        from eigenview.methods import OBJECTIVES
+    if what == "methods":
+        from eigenview.methods import METHODS, card
 
-        return [(name, text) for name, (_, _, text) in OBJECTIVES.items()]
+        return [(name, card(name).summary) for name in METHODS]
     if what == "recipes":
         from eigenview.recipes import RECIPES
 
-        return [(name, text) for name, (_, _, text) in RECIPES.items()]
+        return list(RECIPES.items())
     if what == "augmentations":
         from eigenview.data.views.specs import PRESETS
 

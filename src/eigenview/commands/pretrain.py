@@ -4,59 +4,79 @@ from __future__ import annotations
 
 import shlex
 import sys
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Any
 
 from rich.console import Console
 
 from eigenview import runfiles
-from eigenview.commands.options import FLAT, parse
-from eigenview.config import NoOptions, RunConfig
+from eigenview.commands.grouped import command_type, run_config
+from eigenview.commands.options import parse
+from eigenview.config import RunConfig, method_name
+from eigenview.config_names import refuse_old_flags
 from eigenview.errors import Interrupted, UserError
-
-Options = TypeVar("Options")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pretrain(Generic[Options]):
-    """Pretrain an encoder on images without labels."""
-
-    run: Annotated[RunConfig[Options], FLAT]
-    out: Path | None = None
-    """Run directory; default runs/<data>-<method>-<n>."""
-    resume: bool = False
-    """Continue the run in --out from its last checkpoint, with its own configuration."""
-    recipe: str | None = None
-    """Start from a recipe (eigenview list recipes) or MODULE:FUNCTION instead of the method's default."""
 
 
 def main(args: list[str]) -> int:
     """Start a run, or continue the one in --out."""
-    if {"-h", "--help"} & set(args) and not _value(args, "--method") and not _value(args, "--recipe"):
-        note = "Options of a method: eigenview pretrain --method NAME --help"
-        parse(Pretrain[NoOptions], args, "pretrain", Pretrain(run=RunConfig()), description=note)
-        return 0
+    refuse_old_flags(args)
+    if {"-h", "--help"} & set(args):
+        return _help(args)
+    out = _value(args, "--out")
     if "--resume" in args:
-        return _resume(args)
-    recipe = _value(args, "--recipe")
+        if out is None:
+            raise UserError("--resume needs the run directory: eigenview pretrain --out RUN --resume")
+        if (Path(out) / runfiles.CONFIG).exists():
+            return _resume(args, Path(out))
+    config, options = _parsed(args)
+    if options.dry_run:
+        return _dry_run(config)
+    with runfiles.run_dir(options.out, config.data, method_name(config.method)) as directory:
+        return _train(config, directory, resume=False)
+
+
+def _parsed(args: list[str]) -> tuple[RunConfig[Any], Any]:
+    """The configuration that the arguments ask for, on top of the recipe that they name, and all options."""
     from eigenview.recipes import default, load_recipe
 
-    base = load_recipe(recipe) if recipe else default(_value(args, "--method") or "vicreg", _data(args))
-    kind = Pretrain[type(base.objective)]  # type: ignore[misc]
-    options = parse(kind, args, "pretrain", Pretrain(run=base))
-    if recipe is None and options.run.method == base.method:
+    recipe, name = _value(args, "--recipe"), _value(args, "--method")
+    base = load_recipe(recipe) if recipe else default(name or "vicreg", _data(args))
+    config, options = _parse(args, base)
+    if recipe is None and config.data != base.data:
         # DATA came after an option, so the recipe was chosen for digits: choose it again, for DATA
-        suited = default(base.method, options.run.data)
-        if suited != base:
-            options = parse(kind, args, "pretrain", Pretrain(run=suited))
-    config: RunConfig[Any] = options.run
-    if config.method != base.method and recipe is None:
-        raise UserError(f"--method was given more than once, as {base.method} and {config.method}; give one.")
-    if config.method != base.method:
-        raise UserError(f"--recipe {recipe} is for {base.method}; leave --method out.")
-    with runfiles.run_dir(options.out, config.data, config.method) as directory:
-        return _train(config, directory, resume=False)
+        config, options = _parse(args, default(name or "vicreg", config.data))
+    given, ours = options.method_name, method_name(base.method)
+    if given != ours and recipe is None:
+        raise UserError(f"--method was given more than once, as {ours} and {given}; give one.")
+    if given != ours:
+        raise UserError(f"--recipe {recipe} is for {ours}; leave --method out.")
+    return config, options
+
+
+def _parse(args: list[str], base: RunConfig[Any]) -> tuple[RunConfig[Any], Any]:
+    kind, default = command_type(base, method_name(base.method))
+    options = parse(kind, args, "pretrain", default)
+    return run_config(options), options
+
+
+def _help(args: list[str]) -> int:
+    """The options with the values of the recipe that would run; torch is not imported."""
+    from eigenview.methods import declared_config
+    from eigenview.recipes import load_recipe
+    from eigenview.recipes.small import for_digits, small
+
+    recipe, name = _value(args, "--recipe"), _value(args, "--method")
+    if recipe is not None:
+        base = load_recipe(recipe)
+    else:
+        method = name or "vicreg"
+        base = small(method, method_config=declared_config(method)())
+        base = for_digits(base) if _data(args) == "digits" else base
+    kind, default = command_type(base, method_name(base.method))
+    title = base.method.card.title
+    note = f"Values shown are those of {recipe or f'the default recipe of {title}'}. --method NAME --help: of another."
+    parse(kind, ["--help"], "pretrain", default, description=note)
+    return 0
 
 
 def _value(args: list[str], option: str) -> str | None:
@@ -74,16 +94,27 @@ def _data(args: list[str]) -> str:
     return args[0] if args and not args[0].startswith("-") else "digits"
 
 
-def _resume(args: list[str]) -> int:
+def _resume(args: list[str], out: Path) -> int:
     from eigenview.run import read_config
 
-    if (out := _value(args, "--out")) is None:
-        raise UserError("--resume needs the run directory: eigenview pretrain --out RUN --resume")
-    config = read_config(Path(out))
-    options = parse(Pretrain[type(config.objective)], args, "pretrain", Pretrain(run=config))  # type: ignore[misc]
-    if options.run != config or options.recipe is not None:
-        raise UserError(f"a resumed run keeps its own configuration ({out}/config.json); leave the other options out.")
-    return _train(config, Path(out), resume=True)
+    stored = read_config(out, trusted_method=_value(args, "--method"))
+    if _value(args, "--recipe"):
+        config, _ = _parsed(args)
+    else:
+        config, _ = _parse(args, stored)
+    if config != stored:
+        raise UserError(
+            f"a resumed run keeps its own configuration ({out}/{runfiles.CONFIG}), and these options differ from it; "
+            "leave them out."
+        )
+    return _train(stored, out, resume=True)
+
+
+def _dry_run(config: RunConfig[Any]) -> int:
+    from eigenview.run import start
+
+    start(config, None, resume=False, console=Console(), command=[])
+    return 0
 
 
 def _train(config: RunConfig[Any], directory: Path, *, resume: bool) -> int:

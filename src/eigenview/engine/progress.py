@@ -22,7 +22,7 @@ from eigenview.engine.module import PretrainModule
 from eigenview.engine.plan import Plan
 
 
-def show_plan(console: Console, plan: Plan, module: PretrainModule, directory: Path) -> None:
+def show_plan(console: Console, plan: Plan, module: PretrainModule, directory: Path | None) -> None:
     """Four lines: what runs, on which images, in how many steps, and where the files go."""
     config, images = plan.config, plan.train
     encoder = sum(p.numel() for p in next(iter(module.method.encoders().values())).parameters())
@@ -32,8 +32,12 @@ def show_plan(console: Console, plan: Plan, module: PretrainModule, directory: P
     title = config.method.card.title
     low, high = images.side_range
     sides = f"{low} px" if low == high else f"{low} to {high:,} px"
-    skipped = f" ({len(images.skipped)} unreadable, listed in {directory}/skipped.csv)" if images.skipped else ""
-    quoted = shlex.quote(str(directory))
+    listed = "" if directory is None else f", listed in {directory}/skipped.csv"
+    skipped = f" ({len(images.skipped)} unreadable{listed})" if images.skipped else ""
+    run = "none: this is a dry run"
+    if directory is not None:
+        quoted = shlex.quote(str(directory))
+        run = f"{directory}   (stop any time with Ctrl-C; continue with --out {quoted} --resume)"
     local = f" + {config.local_views} of {plan.specs[-1].size} px" if config.local_views else ""
     console.print(
         f"[bold]eigenview {eigenview.__version__}[/]  ·  {title}  ·  {config.views} views{local}  ·  "
@@ -50,7 +54,7 @@ def show_plan(console: Console, plan: Plan, module: PretrainModule, directory: P
             f"batch {config.batch_size} = {plan.steps_per_epoch} steps per epoch, {config.epochs} epochs, "
             f"{module.steps:,} steps",
         ),
-        ("run", f"{directory}   (stop any time with Ctrl-C; continue with --out {quoted} --resume)"),
+        ("run", run),
     ):
         console.print(f"{label:9} {printable(text)}", highlight=False, markup=False, soft_wrap=True)
     if config.compile_augmentation:

@@ -20,7 +20,7 @@ from eigenview.data.batches import Batches, killed_worker, resident
 from eigenview.data.images import Skipped
 from eigenview.distributed import gather_lists
 from eigenview.engine.callbacks import Checkpoints, MetricsWriter, Monitor
-from eigenview.engine.cost_estimate import estimated
+from eigenview.engine.cost_estimate import estimated, make_estimate, show_estimate
 from eigenview.engine.environment import describe_environment
 from eigenview.engine.finalize import finish
 from eigenview.engine.memory import shortage_said
@@ -47,6 +47,14 @@ def train(config: RunConfig[Any], directory: Path, *, resume: bool, command: lis
             runfiles.create_run_dir(directory)  # re-check after taking the lock
             runfiles.write_json(directory / runfiles.CONFIG, to_dict(config))
         return _train(plan, module, directory, resume=resume, command=command, console=console)
+
+
+def show_dry_run(config: RunConfig[Any], console: Any) -> None:
+    """Print what would run, and the estimate of its memory and time; nothing is trained or written."""
+    plan = make_plan(config, console=console)
+    module = build_module(plan)
+    show_plan(console, plan, module, None)
+    show_estimate(console, plan, module, make_estimate(plan, module, module.steps))
 
 
 def _train(

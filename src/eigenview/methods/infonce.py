@@ -107,8 +107,9 @@ class InfoNCE(Objective):
         Here both views are anchors in turn, so that their order does not matter, and samples are averaged, which
         keeps the learning rate independent of the batch size. Negatives are the N - 1 other images in the ANCHOR's
         view. Embeddings are not normalised: unlike the cosine losses this one depends on their length. With more than
-        two views it is the mean over ordered pairs of different views. Equal embeddings give log(N - 1 + eps) per sample, and log eps is its lower bound; without
-        the halves in the squared distances the gradient of `pair_weights` would double.
+        two views it is the mean over ordered pairs of different views. Equal embeddings give log(N - 1 + eps) per
+        sample, and log eps is its lower bound; without the halves in the squared distances the gradient of
+        `pair_weights` would double.
 
     Shapes
         z (V n D) -> one scalar, in nats.

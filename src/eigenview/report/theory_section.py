@@ -52,8 +52,8 @@ def summary(run: TheoryInputs, prediction: Prediction) -> str:
     F, W_p = (prediction.residuals[name] for name in ("F", "W_p"))
     num = run.history.F.shape[1]
     words = [
-        f"From epoch {short(run.epochs[0])} on, the theory has an error of {_share(F.overall)} for the eigenvalues of F and "
-        f"{_share(W_p.overall)} for W_p (relative root mean square over the {count(num, 'leading mode')}, which hold "
+        f"From epoch {short(run.epochs[0])} on, the theory has an error of {_share(F.overall)} for the eigenvalues of F "
+        f"and {_share(W_p.overall)} for W_p (relative root mean square over the {count(num, 'leading mode')}, which hold "
         f"{_share(run.trace_share)} of F); to predict no change at all has an error of {_share(F.unchanged)} and "
         f"{_share(W_p.unchanged)}."
     ]
