@@ -11,85 +11,73 @@ import torch
 
 from eigenview import runfiles
 from eigenview.cli import run
-from eigenview.config import RunConfig
+from eigenview.config import RunConfig, with_fields
+from eigenview.engine.optim import build_optimizer
 from eigenview.engine.plan import make_plan
+from eigenview.engine.step import accumulate_gradients, train_step
 from eigenview.engine.train import build_module
 from eigenview.errors import UserError
 from eigenview.functional.similarity import cosine
-from eigenview.methods import OBJECTIVES, objective_class
+from eigenview.methods import METHODS
 from eigenview.methods.byol import BYOL
 from eigenview.methods.simsiam import SimSiam
 from eigenview.recipes import default
-from eigenview.run import with_fields
-from eigenview.views import Views, ordered_pairs
-from tests.contract.step import loss_and_gradients
+from eigenview.views import Views
+from tests.contract.step import two_steps
 from tests.process_pool import ProcessPool
 
 LOCAL = {"views": 2, "local_views": 3, "local_size": 8, "monitor": {"images": 16}, "batch_size": 16}
 
 
-def config(method: str, **fields: Any) -> RunConfig[Any]:
-    return with_fields(default(method, "digits"), {**LOCAL, **fields})
+def config(name: str, **fields: Any) -> RunConfig[Any]:
+    return with_fields(default(name, "digits"), {**LOCAL, **fields})
 
 
 def test_pairs_predict_whole_views_only() -> None:
-    assert ordered_pairs(2) == [(0, 1), (1, 0)]
-    assert ordered_pairs(4, 2) == [(0, 1), (1, 0), (2, 0), (2, 1), (3, 0), (3, 1)]
+    z = torch.zeros(4, 1, 1)
+    assert Views(z=z[:2]).pairs() == [(0, 1), (1, 0)]
+    assert Views(z=z, whole=2).pairs() == [(0, 1), (1, 0), (2, 0), (2, 1), (3, 0), (3, 1)]
+    assert Views(z=z[:1], z_target=z[:1], online=(0,), targets=(1,)).pairs() == [(0, 0)]  # view 0 predicts view 1
 
 
 def test_byol_and_simsiam_by_hand() -> None:
     p, t = torch.randn(2, 4, 6, 5, dtype=torch.float64)
     by_hand = torch.stack([cosine(p[a], t[b]).mean() for a in range(4) for b in range(2) if a != b]).mean()
-    byol = BYOL()(Views(p=p, z_target=t[:2], targets=2))["similarity"]
+    byol = BYOL()(Views(p=p, z_target=t[:2], whole=2)).terms["similarity"]
     torch.testing.assert_close(byol, 2 * (2 - 2 * by_hand))
-    simsiam = SimSiam()(Views(p=p, z=t, targets=2))["similarity"]
+    simsiam = SimSiam()(Views(p=p, z=t, whole=2)).terms["similarity"]
     torch.testing.assert_close(simsiam, -by_hand)
 
 
 def test_targets_must_be_views_that_are_there() -> None:
     z = torch.randn(3, 4, 5)
-    for targets in (1, 4):
-        with pytest.raises(ValueError, match=f"targets is {targets}; expected 2 to the number of views, 3"):
-            Views(z=z, targets=targets)
+    for whole in (1, 4):
+        with pytest.raises(ValueError, match=rf"whole is {whole}.*3"):
+            Views(z=z, whole=whole)
     with pytest.raises(ValueError, match="disagree"):
         Views(z=z, z_target=z[:2])
-    assert Views(z=z, z_target=z[:2], targets=2).detach().targets == 2
+    assert len(Views(z=z, z_target=z[:2], whole=2).pairs()) == 4
 
 
-@pytest.mark.parametrize("method", list(OBJECTIVES))
+@pytest.mark.parametrize("method", METHODS)
 def test_every_method_trains_with_them(method: str) -> None:
     module = build_module(make_plan(config(method)))
-    images = torch.arange(16)
-    views = module.make_views(module._pixels[images], 0)
-    assert [view.shape[-1] for view in views] == [16, 16, 8, 8, 8]
-    loss = module.training_step({"index": images}, 0)
-    assert loss.isfinite()
-    loss.backward()
-    assert all(p.grad is not None and p.grad.isfinite().all() for p in module.network.encoder.parameters())
-
-
-@pytest.mark.parametrize("method", ["isoloss", "directcopy"])
-def test_whole_views_alone_are_predicted_with_their_own_matrices(method: str) -> None:
-    """As in a diagnosis, which sees no local crops; `order` before keeps a matrix for each view."""
-    module = build_module(make_plan(config(method, objective={"order": "before"})))
-    module.training_step({"index": torch.arange(16)}, 0)
-    guess = module.objective.predictor
-    assert len(guess.W) == 5
-    z = torch.randn(2, 6, guess.W.shape[-1])
-    found = module.predict(z)
-    assert found is not None
-    for k in range(2):
-        torch.testing.assert_close(found[k], z[k] @ guess.W[k].to(z.dtype).T)
+    made = module.make_batch(module._pixels[torch.arange(16)], 0)
+    assert [view.shape[-1] for view in made.views] == [16, 16, 8, 8, 8]
+    loss = accumulate_gradients(module.method, made, module.clock(0), module.options)
+    assert loss.total.isfinite()
+    (encoder,) = module.method.encoders().values()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in encoder.parameters())
 
 
 @pytest.mark.ddp
 @pytest.mark.parametrize("method", ["byol", "simsiam", "isoloss", "vicreg"])
 def test_processes_agree(processes: ProcessPool, method: str) -> None:
-    loss, found = loss_and_gradients(method, 4, 5, None, 2)
-    for theirs, gradients in processes.run(2, loss_and_gradients, method, 4, 5, None, 2):
-        assert theirs == pytest.approx(loss, abs=1e-10)
+    losses, found = two_steps(method, 4, 5, None, 2)
+    for theirs, state in processes.run(2, two_steps, method, 4, 5, None, 2):
+        assert theirs == pytest.approx(losses, abs=1e-10)
         for name, value in found.items():
-            np.testing.assert_allclose(gradients[name], value, rtol=1e-10, atol=1e-10)
+            np.testing.assert_allclose(state[name], value, rtol=1e-10, atol=1e-10)
 
 
 def test_a_run_with_them_ends_with_its_report(tmp_path: Path) -> None:
@@ -116,6 +104,10 @@ def test_what_cannot_be_is_refused(fields: dict[str, Any], message: str) -> None
 
 
 def test_the_state_of_an_objective_knows_all_views() -> None:
-    module = build_module(make_plan(config("unbiased-vicreg", objective={"hinge": "dual"})))
-    assert objective_class("unbiased-vicreg") is type(module.objective)
-    assert module.objective.running.shape[0] == 5
+    module = build_module(make_plan(config("unbiased-vicreg", method={"hinge": "dual"})))
+    optimizer = build_optimizer(module.config.optim, module.method, batch_size=16)
+    made = module.make_batch(module._pixels[torch.arange(16)], 0)
+    train_step(module.method, made, module.clock(0), optimizer, module.options)
+    running = module.method.objective.running
+    assert running.shape[0] == 5
+    assert (running > 0).all()

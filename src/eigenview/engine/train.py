@@ -13,6 +13,7 @@ import lightning.pytorch as L
 import numpy as np
 import torch
 from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.strategies import DDPStrategy
 
 from eigenview import runfiles
 from eigenview.config import RunConfig, to_dict
@@ -192,7 +193,8 @@ def make_trainer(plan: Plan, directory: Path, callbacks: list[L.Callback]) -> L.
     return L.Trainer(
         accelerator="gpu" if kind == "cuda" else kind,
         devices=config.devices,
-        strategy="ddp" if config.devices > 1 else "auto",
+        # buffers are the same on all processes by construction; copying rank 0's would hide a difference
+        strategy=DDPStrategy(broadcast_buffers=False) if config.devices > 1 else "auto",
         plugins=[SyncBatchNorms()] if kind == "cuda" and config.devices > 1 else None,
         precision="32-true",  # the step has its own autocast
         max_epochs=1,
