@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from eigenview import runfiles
 from eigenview.config import RunConfig, from_dict, method_name, with_fields
-from eigenview.config_names import upgrade
+from eigenview.config.names import upgrade
 from eigenview.errors import UserError
 from eigenview.records import MethodConfig
 

@@ -15,7 +15,7 @@ from tests.report.synthetic_run import write_run
 def test_reads_every_file_of_a_run(tmp_path: Path) -> None:
     record = read_run(write_run(tmp_path / "run-1"))
     assert record.name == "run-1"
-    assert record.config["method"] == "vicreg"
+    assert record.method == "vicreg"
     assert record.summary["linear"] == 70.2
     assert len(record.metrics) == 61
     assert len(record.diagnostics) == 13

@@ -18,6 +18,7 @@ from eigenview.cli import run
 from eigenview.config import NetworkConfig, OptimConfig
 from eigenview.errors import UserError
 from eigenview.functional.predictors import predictor_eigenvalues
+from eigenview.methods import card
 from eigenview.report.page import write_report
 from eigenview.report.read import read_run
 from eigenview.report.theory_curves import ModeHistory, curves
@@ -161,7 +162,9 @@ def test_without_a_predictor_every_mode_decays() -> None:
 def test_computed_predictors_have_the_programs_eigenvalues(norm: Any, inside: bool, alpha: float) -> None:
     s = np.array([2.0, 0.7, 0.2, 0.01])
     options = {"alpha": alpha, "eps": 0.05, "floor": 0.1, "normalise_by": norm, "eps_inside": inside}
-    law = _predictor({"method": "directset", "objective": options}, s[3:])
+    theory = card("directset").theory
+    assert theory is not None
+    law = _predictor({"method": {"name": "directset", **options}}, theory, s[3:])
     _, p = predictor_eigenvalues(
         torch.diag(torch.from_numpy(s)), alpha, 0.05, normalise_by=norm, eps_inside=inside, floor=0.1
     )
@@ -200,7 +203,8 @@ def test_assumptions_that_fail_are_named(tmp_path: Path) -> None:
     path = written(tmp_path / "run", by_the_theory())
     clean = theory_inputs(read_run(path)).unmet
     config = runfiles.read_json(path / runfiles.CONFIG)
-    config["optim"]["name"], config["objective"] = "adamw", {"normalise": True, "variance": 0.5}
+    config["optim"]["name"] = "adamw"
+    config["method"] |= {"normalise": True, "variance": 0.5}
     runfiles.write_json(path / runfiles.CONFIG, config)
     rows = runfiles.read_rows(path / runfiles.DIAGNOSTICS)
     (path / runfiles.DIAGNOSTICS).unlink()
@@ -223,7 +227,7 @@ def test_what_the_theory_cannot_be_laid_over_is_refused_in_one_line(
     written(tmp_path / "short", {name: values[:1] for name, values in spectra.items()})
     without = written(tmp_path / "without", spectra)
     config = runfiles.read_json(without / runfiles.CONFIG)
-    runfiles.write_json(without / runfiles.CONFIG, config | {"objective": {"stop_gradient": False}})
+    runfiles.write_json(without / runfiles.CONFIG, config | {"method": {"name": "byol", "stop_gradient": False}})
     bare = write_run(tmp_path / "bare", method="byol")
     gaps = written(tmp_path / "gaps", spectra)
     (gaps / runfiles.METRICS).write_text("\n".join((gaps / runfiles.METRICS).read_text().splitlines()[::20]) + "\n")

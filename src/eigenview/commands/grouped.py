@@ -98,9 +98,8 @@ def field_docs(kind: type) -> dict[str, str]:
     assert isinstance(tree, ast.ClassDef)
     docs: dict[str, str] = {}
     for node, text in zip(tree.body, tree.body[1:], strict=False):
-        is_field = isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name)
-        if is_field and isinstance(text, ast.Expr) and isinstance(text.value, ast.Constant):
-            docs[ast.unparse(node.target)] = " ".join(str(text.value.value).split())
+        if isinstance(node, ast.AnnAssign) and isinstance(text, ast.Expr):
+            docs[ast.unparse(node.target)] = " ".join(str(ast.literal_eval(text.value)).split())
     missing = {f.name for f in dataclasses.fields(kind)} - set(docs) - set(NESTED)
     if missing:
         raise UserError(f"{kind.__name__}: fields without a help text: {', '.join(sorted(missing))}.")

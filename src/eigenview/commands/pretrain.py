@@ -13,7 +13,7 @@ from eigenview import runfiles
 from eigenview.commands.grouped import command_type, run_config
 from eigenview.commands.options import parse
 from eigenview.config import RunConfig, method_name
-from eigenview.config_names import refuse_old_flags
+from eigenview.config.names import refuse_old_flags
 from eigenview.errors import Interrupted, UserError
 
 

@@ -21,11 +21,11 @@ ENVIRONMENT_NAMES = {
 
 
 def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested options under their dotted names."""
+    """Nested options under their dotted names; the method's name is that of the option, `method`."""
     made: dict[str, Any] = {}
     for name, value in config.items():
         made |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + str(name): value}
-    return made
+    return {"method" if name == "method.name" else name: value for name, value in made.items()}
 
 
 def changed_options(config: dict[str, Any], default: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
@@ -44,9 +44,9 @@ def changed_table(record: RunRecord, default: dict[str, Any]) -> Table | None:
 
 
 def config_table(record: RunRecord, *, everyday: bool = False) -> Table | None:
-    """Every option of the run, or the everyday ones: those without a dotted name, and the objective's own."""
+    """Every option of the run, or the everyday ones: those without a dotted name, and the method's own."""
     options = flat(record.config)
-    names = [n for n in options if not everyday or "." not in n or n.startswith("objective.")]
+    names = [n for n in options if not everyday or "." not in n or n.startswith("method.")]
     rows = [TableRow(name, [Cell(option(options[name]))]) for name in names]
     return Table(["option", "this run"], rows, []) if rows else None
 

@@ -13,7 +13,10 @@ from typing import Any
 import numpy as np
 
 from eigenview import runfiles
+from eigenview.config.names import upgrade
 from eigenview.errors import UserError
+from eigenview.methods import METHODS, card
+from eigenview.records import PredictorTheory
 
 Row = dict[str, Any]
 MODES = ("F", "W_p", "alignment")
@@ -38,6 +41,17 @@ class RunRecord:
     skipped: int
     """Unreadable images listed in skipped.csv."""
 
+    @property
+    def method(self) -> str:
+        """Name of the method; empty if it is not known."""
+        method = self.config.get("method")
+        return str(method.get("name", "")) if isinstance(method, dict) else ""
+
+    @property
+    def theory(self) -> PredictorTheory | None:
+        """The linear theory of the method's predictor; None if it has none or is no method of ours."""
+        return card(self.method).theory if self.method in METHODS else None
+
 
 def read_run(directory: Path) -> RunRecord:
     """The record of one run, finished or not.
@@ -54,8 +68,8 @@ def read_run(directory: Path) -> RunRecord:
     return RunRecord(
         name=path.name,
         path=path,
-        config=_object(directory / runfiles.CONFIG),
-        environment=_object(directory / runfiles.ENVIRONMENT),
+        config=upgrade(_object(directory / runfiles.CONFIG), keep_removed=True),
+        environment=_environment(directory / runfiles.ENVIRONMENT),
         summary=_object(directory / runfiles.SUMMARY),
         probes=_object(directory / runfiles.PROBES),
         metrics=_rows(directory / runfiles.METRICS),
@@ -86,6 +100,12 @@ def _object(path: Path) -> Row:
     if not isinstance(value, dict):
         raise UserError(f"{path} is damaged: it holds a {type(value).__name__}, not an object with named fields.")
     return value
+
+
+def _environment(path: Path) -> Row:
+    found = _object(path)
+    defaults = found.get("defaults")
+    return found | {"defaults": upgrade(defaults, keep_removed=True)} if isinstance(defaults, dict) else found
 
 
 def _rows(path: Path) -> list[Row]:

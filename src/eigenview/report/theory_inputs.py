@@ -11,6 +11,8 @@ from numpy import ndarray
 
 from eigenview import runfiles
 from eigenview.errors import UserError
+from eigenview.methods import METHODS, card
+from eigenview.records import PredictorTheory
 from eigenview.report.numbers import MISSING, number, short
 from eigenview.report.read import RunRecord
 from eigenview.report.theory_assumptions import unmet_assumptions
@@ -24,9 +26,6 @@ from eigenview.report.theory_measured import (
     target_weight,
     views_noise,
 )
-
-LEARNED = ("byol", "simsiam")
-COMPUTED = ("directset", "directpred", "directcopy", "isoloss")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,8 +49,7 @@ def theory_inputs(record: RunRecord) -> TheoryInputs:
     Raises: UserError, which says what to do, if the run has no predictor, was trained without stop-gradient, has no
         spectra of F and W_p in two diagnoses, or too few learning rates in its log.
     """
-    config = record.config
-    _require_theory_applies(record)
+    config, theory = record.config, _applicable_theory(record)
     epoch_of = {number(row.get("step")): number(row.get("epoch")) for row in record.diagnostics}
     rows = {number(row.get("step")): row for row in record.diagnostics}
     steps = record.spectra["step"].astype(float)
@@ -81,8 +79,8 @@ def theory_inputs(record: RunRecord) -> TheoryInputs:
         decay=speed * optim["weight_decay"],
         predictor_decay=speed * (optim["weight_decay"] if predictor_decay is None else predictor_decay),
         alpha_p=float(optim.get("predictor_lr_factor", 1.0)),
-        predictor=_predictor(config, rest),
-        passes_predictor=config["method"] != "isoloss",
+        predictor=_predictor(config, theory, rest),
+        passes_predictor=theory.in_gradient,
     )
     epochs = np.array([epoch_of.get(step) or 0.0 for step in steps.tolist()])
     start = reason_for_start(first, rows.get(float(steps[0]), {}))
@@ -90,16 +88,14 @@ def theory_inputs(record: RunRecord) -> TheoryInputs:
         history=history,
         epochs=epochs,
         trace_share=trace_share,
-        sources=[("start", f"epoch {short(epochs[0])}", start), *_sources(config, history, noise_source, tau_source)],
+        sources=[("start", f"epoch {short(epochs[0])}", start), *_sources(record, history, noise_source, tau_source)],
         unmet=unmet_assumptions(record, [rows.get(s, {}) for s in steps.tolist()], noises),
     )
 
 
-def _sources(
-    config: dict[str, Any], history: ModeHistory, noise_source: str, tau_source: str
-) -> list[tuple[str, str, str]]:
+def _sources(record: RunRecord, history: ModeHistory, noise_source: str, tau_source: str) -> list[tuple[str, str, str]]:
     """Rows (quantity, value, source) of the numbers that enter the theory's equations."""
-    rates, decay = history.learning_rate[1], config["optim"]["weight_decay"]
+    rates, decay = history.learning_rate[1], record.config["optim"]["weight_decay"]
     rows = [
         ("sigma²", _span(history.sigma2), noise_source),
         ("learning rate", _span(rates[rates > 0]), "logged; the theory follows the schedule"),
@@ -108,7 +104,7 @@ def _sources(
     if history.predictor is None:
         rows.append(("alpha_p", short(history.alpha_p), "option optim.predictor_lr_factor"))
     else:
-        rows.append(("p of s", _law_words(config), "the method's formula; it replaces the equation for p"))
+        rows.append(("p of s", _law_words(record), "the method's formula; it replaces the equation for p"))
     if history.target_momentum is not None:
         momentum = _span(history.target_momentum[1])
         rows.append(("target momentum at each step", momentum, "logged; the theory follows the schedule"))
@@ -116,15 +112,15 @@ def _sources(
     return rows
 
 
-def _require_theory_applies(record: RunRecord) -> None:
-    config = record.config
-    method = config.get("method")
-    if method not in LEARNED + COMPUTED:
+def _applicable_theory(record: RunRecord) -> PredictorTheory:
+    """The theory of the method's predictor. Raises UserError if it does not apply to this run."""
+    if record.theory is None:
+        others = [name for name in METHODS if card(name).theory is not None]
         raise UserError(
-            f"--theory: {record.name} is a run of {method}, which has no predictor: the theory is about W_p and F, "
-            f"so it predicts nothing here. Leave --theory out, or give a run of {', '.join(LEARNED + COMPUTED)}."
+            f"--theory: {record.name} is a run of {record.method}, which has no predictor: the theory is about W_p and "
+            f"F, so it predicts nothing here. Leave --theory out, or give a run of {', '.join(others)}."
         )
-    if config.get("objective", {}).get("stop_gradient") is False and logged(record, "target_momentum") is None:
+    if record.config["method"].get("stop_gradient") is False and logged(record, "target_momentum") is None:
         raise UserError(
             f"--theory: {record.name} was trained without stop-gradient, and the theory holds the target constant. "
             "Leave --theory out; without stop-gradient every mode decays (theory/linear_byol.py)."
@@ -134,17 +130,18 @@ def _require_theory_applies(record: RunRecord) -> None:
             f"--theory: {record.path / runfiles.SPECTRA} has no spectra of F and W_p, which are written from the first "
             "diagnosis on. Leave --theory out, or train again with this version."
         )
+    return record.theory
 
 
-def _predictor(config: dict[str, Any], rest: ndarray) -> Callable[[ndarray], ndarray] | None:
+def _predictor(config: dict[str, Any], theory: PredictorTheory, rest: ndarray) -> Callable[[ndarray], ndarray] | None:
     """The function from eigenvalues of F to those of W_p, if W_p is computed; None if it is learned.
 
     `rest` are the eigenvalues of F that are not followed; they count in a norm over all modes.
     """
-    if config["method"] in LEARNED:
+    if not theory.computed:
         return np.ones_like if config["network"].get("predictor_layers") == 0 else None
-    o = config["objective"]
-    alpha, eps, floor, norm = float(o["alpha"]), float(o["eps"]), float(o["floor"]), o["normalise_by"]
+    o, norm, eps_inside = config["method"], *_norm_and_order(config, theory)
+    alpha, eps, floor = float(o["alpha"]), float(o["eps"]), float(o.get("floor", theory.floor))
 
     def size(values: ndarray, others: ndarray) -> float:
         """The norm of a matrix with these eigenvalues and, in the Frobenius norm, the constant others."""
@@ -154,19 +151,28 @@ def _predictor(config: dict[str, Any], rest: ndarray) -> Callable[[ndarray], nda
 
     def law(F: ndarray) -> ndarray:
         F = F.clip(1e-300)
-        if o["eps_inside"]:
+        if eps_inside:
             return np.maximum(F / size(F, rest) + eps, floor) ** alpha
         return np.maximum(F**alpha / size(F**alpha, rest**alpha) + eps, floor)
 
     return law
 
 
-def _law_words(config: dict[str, Any]) -> str:
-    o = config["objective"]
-    if config["method"] in LEARNED:
+def _norm_and_order(config: dict[str, Any], theory: PredictorTheory) -> tuple[str, bool]:
+    """Norm that the power of F is divided by, and whether eps is added before the power; runs of earlier versions had
+    options for both."""
+    o = config["method"]
+    return str(o.get("normalise_by", "spectral")), bool(o.get("eps_inside", theory.eps_inside))
+
+
+def _law_words(record: RunRecord) -> str:
+    o, theory = record.config["method"], record.theory
+    assert theory is not None
+    if not theory.computed:
         return "1: no predictor"
-    norm = "" if o["normalise_by"] == "none" else f" over its {o['normalise_by']} norm"
-    if o["eps_inside"]:
+    name, eps_inside = _norm_and_order(record.config, theory)
+    norm = "" if name == "none" else f" over its {name} norm"
+    if eps_inside:
         return f"(F{norm} + {o['eps']:g})^{o['alpha']:g}"
     return f"F^{o['alpha']:g}{norm} + {o['eps']:g}"
 

@@ -17,7 +17,6 @@ from eigenview.report.theory_inputs import TheoryInputs, theory_inputs
 from eigenview.report.theory_residual import THRESHOLD
 
 DRAWN_MODES = 6  # a colour and a marker for each
-EXACT = {"simsiam": 1}  # time scale of plain SGD on a linear network with the Euclidean loss: 4 where directions add up
 
 
 @dataclass(frozen=True)
@@ -36,12 +35,13 @@ def theory_section(record: RunRecord) -> Section:
 
     Raises: UserError as `theory_inputs` and `predict`.
     """
-    run = theory_inputs(record)
+    run, theory = theory_inputs(record), record.theory
+    assert theory is not None  # theory_inputs raises otherwise
     prediction = predict(run.history)
     return Section(
         summary(run, prediction),
         [_curves(run, prediction, "F"), _curves(run, prediction, "W_p"), _residuals(run, prediction)],
-        _constants(run, prediction, EXACT.get(record.config["method"], 4)),
+        _constants(run, prediction, theory.time_scale),
         _modes(run, prediction),
         run.unmet,
     )
@@ -52,9 +52,9 @@ def summary(run: TheoryInputs, prediction: Prediction) -> str:
     F, W_p = (prediction.residuals[name] for name in ("F", "W_p"))
     num = run.history.F.shape[1]
     words = [
-        f"From epoch {short(run.epochs[0])} on, the theory has an error of {_share(F.overall)} for the eigenvalues of F "
-        f"and {_share(W_p.overall)} for W_p (relative root mean square over the {count(num, 'leading mode')}, which hold "
-        f"{_share(run.trace_share)} of F); to predict no change at all has an error of {_share(F.unchanged)} and "
+        f"From epoch {short(run.epochs[0])} on, the theory has an error of {_share(F.overall)} for the eigenvalues of "
+        f"F and {_share(W_p.overall)} for W_p (relative root mean square over the {count(num, 'leading mode')}, which "
+        f"hold {_share(run.trace_share)} of F); to predict no change at all has an error of {_share(F.unchanged)} and "
         f"{_share(W_p.unchanged)}."
     ]
     if not prediction.beats_no_change:

@@ -52,4 +52,8 @@ def _words(kind: Any) -> str:
         return " or ".join(map(_words, options))
     if origin is tuple:
         return f"({', '.join(map(_words, options))})"
-    return "a config" if isinstance(kind, TypeVar) else WORDS.get(kind, f"a {kind.__name__}")
+    return (
+        "a method's config, such as VICRegConfig()"
+        if isinstance(kind, TypeVar)
+        else WORDS.get(kind, f"a {kind.__name__}")
+    )

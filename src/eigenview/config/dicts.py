@@ -1,0 +1,69 @@
+"""Configs as plain dictionaries: for config.json, for `pretrain(**fields)`, for comparison."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from eigenview.config.names import renamed, upgrade
+from eigenview.config.run import RunConfig
+from eigenview.config.sections import LoaderConfig, MonitorConfig, NetworkConfig, OptimConfig, ProbeConfig
+from eigenview.errors import require
+from eigenview.records import MethodConfig
+
+
+def method_name(config: MethodConfig) -> str:
+    """The name under which `--method` finds a config's class: its card's, or its module's if that is not ours."""
+    module = type(config).__module__.removesuffix(".declared")
+    return config.card.name if module.startswith("eigenview.methods.") else module
+
+
+def to_dict(config: RunConfig[Any]) -> dict[str, Any]:
+    """A config as plain JSON-ready values; the method's options are beside its name."""
+    values = dataclasses.asdict(config)
+    return values | {"method": {"name": method_name(config.method), **values["method"]}}
+
+
+def with_fields(config: Any, fields: Mapping[str, Any], where: str = "") -> Any:
+    """`config` with some fields replaced; a nested dict goes into a nested config."""
+    known = {f.name for f in dataclasses.fields(config)}
+    changes: dict[str, Any] = {}
+    for name, value in fields.items():
+        require(name in known, f"{where}{name}", value, f"the fields {', '.join(sorted(known))}", renamed(where, name))
+        nested = getattr(config, name)
+        into = isinstance(value, Mapping) and dataclasses.is_dataclass(nested)
+        changes[name] = with_fields(nested, value, f"{where}{name}.") if into else value
+    return dataclasses.replace(config, **changes)
+
+
+def changed_fields(config: Any, default: Any, prefix: str = "") -> dict[str, Any]:
+    """Dotted names and values of the fields in which `config` differs from `default`."""
+    changed: dict[str, Any] = {}
+    for f in dataclasses.fields(config):
+        ours, theirs = getattr(config, f.name), getattr(default, f.name, None)
+        if dataclasses.is_dataclass(ours) and type(ours) is type(theirs):
+            changed |= changed_fields(ours, theirs, f"{prefix}{f.name}.")
+        elif ours != theirs:
+            changed[prefix + f.name] = dataclasses.asdict(ours) if dataclasses.is_dataclass(ours) else ours  # type: ignore[arg-type]
+    return changed
+
+
+def from_dict(values: dict[str, Any], method_type: type[MethodConfig]) -> RunConfig[Any]:
+    """The RunConfig written by `to_dict`, also by an earlier version (`config_names.upgrade`).
+
+    Raises: UserError for an unknown field, with its name.
+    """
+
+    def build(cls: type, given: dict[str, Any], where: str) -> Any:
+        known = {f.name for f in dataclasses.fields(cls)}
+        for name in given:
+            require(name in known, f"{where}{name}", given[name], f"fields {', '.join(sorted(known))}")
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
+
+    parts = {"network": NetworkConfig, "optim": OptimConfig, "loader": LoaderConfig, "monitor": MonitorConfig}
+    parts |= {"probe": ProbeConfig, "method": method_type}
+    values = upgrade(values)
+    values["method"] = {name: value for name, value in values["method"].items() if name != "name"}
+    made = {n: build(parts[n], v, f"{n}.") if n in parts else v for n, v in values.items()}
+    return build(RunConfig, made, "")

@@ -1,0 +1,137 @@
+"""`RunConfig`: every option of a run in one frozen dataclass, free of torch so that help is quick.
+
+The sentence below each field is its help text on the command line. Values are checked when a config is made; an error
+names the field, the value and what is allowed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Generic, Literal, TypeVar
+
+from tyro.conf import Positional
+
+from eigenview.config.sections import LoaderConfig, MonitorConfig, NetworkConfig, OptimConfig, ProbeConfig
+from eigenview.config.types import check_types
+from eigenview.errors import UserError, require
+from eigenview.records import MethodConfig
+
+Options = TypeVar("Options", bound=MethodConfig)
+LARGEST_SIDE = 4096
+"""Largest side of a view in pixels. A typing error beyond it would take all memory before an estimate can be made."""
+
+
+def default_method() -> MethodConfig:
+    """VICReg, with its published weights."""
+    from eigenview.methods import config_class
+
+    return config_class("vicreg")()
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig(Generic[Options]):
+    """One pretraining run. Everyday options are at the top level, everything else below a dotted name."""
+
+    data: Positional[str] = "digits"
+    """digits (built in), a folder of images, a .npy/.npz uint8 array, tar shards, a pack, hf:FOLDER, or a
+    torchvision data set as it lies on disk (eigenview list datasets)."""
+    probe_data: str | None = None
+    """Labelled images for the probes: a folder with train/ and test/, or one set that is split. Default: --data."""
+    data_fraction: float = 1.0
+    """Share of the training images to train on, drawn with the seed."""
+    stratified: bool = False
+    """Draw that share from each class alike; needs labels, which are used for nothing else."""
+    method: Options = field(default_factory=default_method)  # type: ignore[assignment]
+    """Options of the method."""
+    epochs: int = 40
+    """Passes over the training images."""
+    batch_size: int = 256
+    """Images per step over all devices together."""
+    grad_cache_chunk: int | None = None
+    """Images that the encoder of a process takes at once. The gradient stays that of the whole batch, for about a third
+    more time and a fraction of the memory; the encoder's batch norm then sees one chunk at a time."""
+    grad_accum_steps: int = 1
+    """Equal parts of a batch, on which the loss is computed one after another before one optimiser step: for losses
+    whose mean over parts estimates the same gradient (unbiased-vicreg, byol, simsiam)."""
+    grad_accum_coupled: bool = False
+    """Allow --grad-accum-steps with any method: the mean of the parts' losses, which changes the loss for other
+    methods."""
+    views: int = 2
+    """Augmented views of each image, V."""
+    local_views: int = 0
+    """Small crops of each image in addition to the views, encoded at their own size. They predict the views and are
+    compared with them and each other, but they are not predicted, and no target network sees them."""
+    local_size: int | None = None
+    """Side of the small crops in pixels; default: half of the views'."""
+    local_scale: tuple[float, float] = (0.05, 0.4)
+    """Smallest and largest share of the image's area that a small crop covers."""
+    encoder: str = "conv-small"
+    """conv-tiny, conv-small, conv-medium, or timm:NAME, torchvision:NAME."""
+    second_encoder: str | None = None
+    """Another encoder, with its own projector, for every other view (implies --network.no-shared-weights)."""
+    image_size: int | None = None
+    """Side of the views in pixels. Default: chosen from the data, and the reason is printed."""
+    seed: int = 0
+    """Seed of everything random."""
+    devices: int = 1
+    """Processes (GPUs, or CPU processes) on this machine."""
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    """auto: a CUDA GPU if there is one, else the CPU. mps: Apple's GPU, untested."""
+    precision: Literal["auto", "bf16", "fp32"] = "auto"
+    """Precision of the network; losses are always computed in float32 or better."""
+    augmentation: str = "auto"
+    """Preset: eigenview list augmentations. auto: digits for the built-in digits, else the method's own."""
+    compile_augmentation: bool = False
+    """Compile the augmentation (torch.compile; on a GPU replayed as a CUDA graph): minutes before the first step, less
+    launching after it. Pays on a GPU; on a CPU hardly."""
+    network: NetworkConfig = NetworkConfig()
+    optim: OptimConfig = OptimConfig()
+    loader: LoaderConfig = LoaderConfig()
+    monitor: MonitorConfig = MonitorConfig()
+    probe: ProbeConfig = ProbeConfig()
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        require(0 < self.data_fraction <= 1, "--data-fraction", self.data_fraction, "above 0, up to 1")
+        require(self.epochs >= 1, "--epochs", self.epochs, "1 or more")
+        require(self.batch_size >= 2, "--batch-size", self.batch_size, "2 or more")
+        require(self.views >= 2, "--views", self.views, "2 or more: joint embedding compares views of one image")
+        require(self.local_views >= 0, "--local-views", self.local_views, "0 or more")
+        has_local = self.local_views > 0
+        require(
+            self.local_size is None or (has_local and self.local_size >= 4),
+            "--local-size",
+            self.local_size,
+            "4 or more, with --local-views above 0",
+        )
+        low, high = self.local_scale
+        require(
+            0 < low <= high <= 1, "--local-scale", self.local_scale, "two shares above 0 up to 1, the smaller first"
+        )
+        require(
+            self.image_size is None or 8 <= self.image_size <= LARGEST_SIDE,
+            "--image-size",
+            self.image_size,
+            f"8 to {LARGEST_SIDE}",
+        )
+        require(self.devices >= 1, "--devices", self.devices, "1 or more")
+        require(0 <= self.seed < 2**63, "--seed", self.seed, "0 up to below 2 to the 63rd")
+        share = self.batch_size // self.devices
+        require(
+            self.grad_accum_steps >= 1 and share % self.grad_accum_steps == 0,
+            "--grad-accum-steps",
+            self.grad_accum_steps,
+            f"a divisor of the {share} images of each process and step",
+        )
+        share //= self.grad_accum_steps
+        require(
+            self.grad_cache_chunk is None or (self.grad_cache_chunk >= 1 and share % self.grad_cache_chunk == 0),
+            "--grad-cache-chunk",
+            self.grad_cache_chunk,
+            f"a divisor of the {share} images of each process and {'step' if self.grad_accum_steps == 1 else 'part'}",
+        )
+        if self.batch_size % self.devices:
+            raise UserError(
+                f"--batch-size {self.batch_size} does not divide among --devices {self.devices}; "
+                f"take a multiple of {self.devices}."
+            )

@@ -1,0 +1,173 @@
+"""The nested parts of a run's configuration: network, optimiser, loader, monitor, probes. Free of torch.
+
+The sentence below each field is its help text on the command line.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from eigenview.errors import require
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """Heads on top of the encoder, and the target network."""
+
+    stem: Literal["auto", "small", "standard"] = "auto"
+    """First layers of a timm or torchvision ResNet: small = 3x3 stride 1 without max-pooling, for images up to 64 px;
+    standard = as published. auto takes small up to 64 px."""
+    projector_hidden: int = 512
+    """Width of the projector's hidden layers."""
+    projector_width: int = 512
+    """Width D of the embedding."""
+    projector_layers: int = 2
+    """Linear layers of the projector; 0 for no projector."""
+    projector_last_norm: bool = False
+    """A norm without scale and offset after the projector's last layer too (as SimCLR and SimSiam): layer norm where
+    head_norm is layer, else batch norm."""
+    head_norm: Literal["batch", "layer", "none"] = "batch"
+    """Norm in the hidden layers of projector and predictor. Batch norm makes each image's embedding depend on the rest
+    of the batch; layer norm does not."""
+    encoder_norm: Literal["batch", "group", "layer"] = "batch"
+    """Norm of a conv net's or a ResNet's layers: group (16 channels) and layer look at one image alone."""
+    predictor_layers: int = 2
+    """Linear layers of a learned predictor: 2 with batch norm and ReLU between, 1, or 0 for none (p is z)."""
+    predictor_hidden: int = 512
+    """Width of the predictor's hidden layer, for methods with a learned predictor."""
+    predictor_bias: bool = True
+    """A bias in the predictor's last layer. Off: none."""
+    predictor_symmetric: bool = False
+    """Keep a linear predictor's matrix symmetric; with two layers the second is the first transposed."""
+    target: Literal["auto", "ema", "online"] = "auto"
+    """What is predicted: a moving average of the network (ema) or the network itself (online). auto: ema for methods
+    published with one."""
+    target_momentum: float = 0.99
+    """Fraction of the target network kept at each step, at the start (tau)."""
+    target_momentum_end: float = 1.0
+    """The same at the end of training."""
+    target_schedule: Literal["cosine", "linear"] = "cosine"
+    """How it goes from the one to the other."""
+    shared_weights: bool = True
+    """One network for all views. Off: two of the same kind, each trained on every other view."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in (("head_norm", ("batch", "layer", "none")), ("encoder_norm", ("batch", "group", "layer"))):
+            require(getattr(self, name) in allowed, f"network.{name}", getattr(self, name), ", ".join(allowed))
+        require(self.projector_hidden >= 1, "network.projector_hidden", self.projector_hidden, "1 or more")
+        require(self.projector_width >= 2, "network.projector_width", self.projector_width, "2 or more")
+        require(0 <= self.projector_layers <= 6, "network.projector_layers", self.projector_layers, "0 to 6")
+        require(self.predictor_hidden >= 1, "network.predictor_hidden", self.predictor_hidden, "1 or more")
+        require(0 <= self.predictor_layers <= 2, "network.predictor_layers", self.predictor_layers, "0, 1, 2")
+        for name in ("target_momentum", "target_momentum_end"):
+            require(0 <= getattr(self, name) <= 1, f"network.{name}", getattr(self, name), "between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """Optimiser and schedule. The learning rate is given per 256 samples of global batch."""
+
+    name: Literal["adamw", "sgd", "lars", "lars-clip"] = "adamw"
+    """lars: as VICReg and Barlow Twins publish it; lars-clip: as solo-learn (trust ratio clipped by the rate;
+    its settings for CIFAR have trust_coefficient 0.02)."""
+    lr_per_256: float = 2e-3
+    """Peak learning rate at a global batch of 256; scaled with the batch as `batch_scaling` says."""
+    batch_scaling: Literal["linear", "sqrt", "none"] = "linear"
+    """How the learning rate follows the global batch: linear is usual for SGD and LARS, sqrt for Adam."""
+    predictor_lr_factor: float = 1.0
+    """Learning rate of a learned predictor as a multiple of everything else's (Tian's alpha_p): a predictor that keeps
+    up with the network lowers the risk of collapse."""
+    predictor_weight_decay: float | None = None
+    """Decay of the predictor's weight matrices; default: as all others."""
+    weight_decay: float = 1e-4
+    """Decay of weight matrices; biases and norms are never decayed."""
+    momentum: float = 0.9
+    """Momentum of sgd and lars."""
+    trust_coefficient: float = 0.001
+    """eta of LARS."""
+    warmup_epochs: float = 1.0
+    """Epochs of linear warm-up from 0, at most half of the run."""
+    final_fraction: float = 0.0
+    """Learning rate at the end of the cosine, as a fraction of the peak."""
+    clip_norm: float | None = None
+    """Largest norm of the gradient of all parameters together; a larger gradient is scaled down to it. Default: no
+    limit."""
+
+    def __post_init__(self) -> None:
+        require(self.lr_per_256 > 0, "optim.lr_per_256", self.lr_per_256, "above 0")
+        require(self.predictor_lr_factor > 0, "optim.predictor_lr_factor", self.predictor_lr_factor, "above 0")
+        if self.predictor_weight_decay is not None:
+            require(
+                self.predictor_weight_decay >= 0,
+                "optim.predictor_weight_decay",
+                self.predictor_weight_decay,
+                "0 or more",
+            )
+        require(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "0 or more")
+        require(0 <= self.momentum < 1, "optim.momentum", self.momentum, "0 up to below 1")
+        require(self.trust_coefficient > 0, "optim.trust_coefficient", self.trust_coefficient, "above 0")
+        require(self.warmup_epochs >= 0, "optim.warmup_epochs", self.warmup_epochs, "0 or more")
+        require(0 <= self.final_fraction <= 1, "optim.final_fraction", self.final_fraction, "between 0 and 1")
+        require(self.clip_norm is None or self.clip_norm > 0, "optim.clip_norm", self.clip_norm, "above 0")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoaderConfig:
+    """How images reach the device."""
+
+    workers: int = 2
+    """Processes that decode images when the set is too large to be cached."""
+    cache_gb: float = 4.0
+    """Sets up to this size, decoded and resized, are cached once as a memory-mapped uint8 array; 0 never caches."""
+    strict: bool = False
+    """Make the first unreadable image an error instead of skipping and listing it."""
+
+    def __post_init__(self) -> None:
+        require(self.workers >= 0, "loader.workers", self.workers, "0 or more")
+        require(self.cache_gb >= 0, "loader.cache_gb", self.cache_gb, "0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class MonitorConfig:
+    """Diagnostics on a fixed held-out batch, checkpoints and logging during training."""
+
+    images: int = 512
+    """Images in the fixed held-out batch."""
+    every_epochs: float = 1.0
+    """Epochs between two diagnoses."""
+    checkpoint_minutes: float = 2.0
+    """Longest time between two checkpoints; one is also written after each epoch."""
+    log_every_steps: int = 10
+    """Steps between two rows of metrics.jsonl."""
+    stop_on_collapse: bool = False
+    """End the run with exit code 3 once the verdict is a collapse in two diagnoses running."""
+
+    def __post_init__(self) -> None:
+        require(self.images >= 8, "monitor.images", self.images, "8 or more")
+        require(self.every_epochs > 0, "monitor.every_epochs", self.every_epochs, "above 0")
+        require(self.checkpoint_minutes > 0, "monitor.checkpoint_minutes", self.checkpoint_minutes, "above 0")
+        require(self.log_every_steps >= 1, "monitor.log_every_steps", self.log_every_steps, "1 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeConfig:
+    """Probes on frozen features of the last checkpoint."""
+
+    images: int | None = None
+    """Most labelled images to fit probes on, drawn with the seed; default: all."""
+    knn_k: int = 20
+    """Neighbours of the k-NN vote."""
+    knn_temperature: float = 0.07
+    """Temperature of the k-NN vote's weights exp(cosine / temperature)."""
+    labels_per_class: int = 10
+    """Labels per class of the few-label probe."""
+    few_label_draws: int = 5
+    """Random draws of those labels; the mean is reported."""
+
+    def __post_init__(self) -> None:
+        require(self.images is None or self.images >= 2, "probe.images", self.images, "2 or more")
+        require(self.knn_k >= 1, "probe.knn_k", self.knn_k, "1 or more")
+        require(self.knn_temperature > 0, "probe.knn_temperature", self.knn_temperature, "above 0")
+        require(self.labels_per_class >= 1, "probe.labels_per_class", self.labels_per_class, "1 or more")
+        require(self.few_label_draws >= 1, "probe.few_label_draws", self.few_label_draws, "1 or more")
