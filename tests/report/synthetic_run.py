@@ -95,7 +95,7 @@ def _write_courses(directory: Path, rng: np.random.Generator, *, collapses: bool
 
 
 def shape_image(label: int, side: int, rng: np.random.Generator) -> np.ndarray:
-    """A disc, a square or a cross in a colour of its own on a graded ground, uint8 (3, side, side)."""
+    """A disc, a square or a cross in its own colour on a graded ground, uint8 (3, side, side)."""
     y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j] + rng.uniform(-0.25, 0.25, (2, 1, 1))
     size = rng.uniform(0.4, 0.7)
     shape = (x**2 + y**2 < size**2, np.maximum(abs(x), abs(y)) < size, (np.minimum(abs(x), abs(y)) < size / 3))[label]

@@ -43,13 +43,13 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
     for name, message in (
-        ("empty", "no run: it has no config.json"),
-        ("file", "is a file"),
-        ("gone", "does not exist"),
+        ("empty", r"empty .*config\.json"),
+        ("file", "file is a file"),
+        ("gone", "gone does not exist"),
     ):
         with pytest.raises(UserError, match=message):
             read_run(tmp_path / name)
-    with pytest.raises(UserError, match="at least one"):
+    with pytest.raises(UserError, match=r"run.*none"):
         read_runs([])
 
 
@@ -57,14 +57,14 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
     run = write_run(tmp_path / "run")
     (run / name).write_bytes(b"\xff\xfe not what it should be")
-    with pytest.raises(UserError, match=f"{name} is damaged"):
+    with pytest.raises(UserError, match=rf"{name}.*damaged"):
         read_run(run)
 
 
 def test_json_of_another_kind_is_refused(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     runfiles.write_json(run / runfiles.PROBES, [1, 2])
-    with pytest.raises(UserError, match=r"probes\.json is damaged: it holds a list"):
+    with pytest.raises(UserError, match=r"probes\.json.*damaged.*list"):
         read_run(run)
 
 
@@ -83,14 +83,14 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, name: str, change: o
     arrays = runfiles.read_arrays(run / runfiles.GALLERY)
     arrays[name] = change(arrays[name])  # type: ignore[operator]
     runfiles.write_arrays(run / runfiles.GALLERY, arrays)
-    with pytest.raises(UserError, match=r"gallery\.npz is damaged"):
+    with pytest.raises(UserError, match=r"gallery\.npz.*damaged"):
         read_run(run)
 
 
 def test_spectra_without_a_row_per_step_are_refused(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     runfiles.write_arrays(run / runfiles.SPECTRA, {"step": np.arange(3), "h": np.ones((2, 8))})
-    with pytest.raises(UserError, match="a row per step"):
+    with pytest.raises(UserError, match=r"spectra\.npz.*h.*\(2, 8\)"):
         read_run(run)
 
 

@@ -1,4 +1,4 @@
-"""A run directory as one record: what is there, with empty parts for what is not there yet."""
+"""A run directory as one record, with empty parts for files that do not exist yet."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ MODES = ("F", "W_p", "alignment")
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """Everything a report reads of one run, in the schemas of runfiles.py; absent files are empty."""
+    """Everything a report reads of one run, in the schemas of runfiles.py; missing files are empty."""
 
     name: str
-    """Name of the directory, with as much of its parents as tells it from the other runs of the report."""
+    """Name of the directory, with as many parent folders as needed to distinguish it from the other runs."""
     path: Path
     config: Row
     environment: Row
@@ -42,14 +42,14 @@ class RunRecord:
 def read_run(directory: Path) -> RunRecord:
     """The record of one run, finished or not.
 
-    Raises UserError when `directory` does not exist, is no run (no config.json), or holds a file whose content does
-    not have the form of runfiles.py.
+    Raises: UserError if `directory` does not exist, is not a run (no config.json), or has a file whose content does not
+        have the form of runfiles.py.
     """
     if not directory.is_dir():
         what = "is a file" if directory.exists() else "does not exist"
         raise UserError(f"{directory} {what}; give the directory of a run (pretrain's --out).")
     if not (directory / runfiles.CONFIG).exists():
-        raise UserError(f"{directory} is no run: it has no {runfiles.CONFIG}. Give the directory of a run.")
+        raise UserError(f"{directory} is not a run: it has no {runfiles.CONFIG}. Give the directory of a run.")
     path = directory.resolve()
     return RunRecord(
         name=path.name,
@@ -67,7 +67,7 @@ def read_run(directory: Path) -> RunRecord:
 
 
 def read_runs(directories: Sequence[Path]) -> list[RunRecord]:
-    """The records of several runs, each run once, under names that differ."""
+    """The records of several runs, without duplicates, under different names."""
     unique = list(dict.fromkeys(Path(d).resolve() for d in directories))
     if not unique:
         raise UserError("a report needs at least one run directory; got none.")
@@ -138,7 +138,7 @@ def _gallery(path: Path) -> dict[str, np.ndarray]:
 
 
 def _num_skipped(path: Path) -> int:
-    """Rows after the header."""
+    """Number of rows after the header."""
     if not path.exists():
         return 0
     with path.open(newline="", errors="replace") as file:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from eigenview.report.numbers import count, percent, short
-from eigenview.report.plot import MARKERS, PALETTE, Entry, Figure, empty_figure, finished, line
+from eigenview.report.plot import MARKERS, PALETTE, Entry, Figure, empty_figure, line, page_figure
 from eigenview.report.predictor import HOVER, TALL, chosen_modes
 from eigenview.report.read import RunRecord
 from eigenview.report.tables import Cell, Table, TableRow
@@ -52,9 +52,9 @@ def summary(run: TheoryInputs, prediction: Prediction) -> str:
     F, W_p = (prediction.residuals[name] for name in ("F", "W_p"))
     num = run.history.F.shape[1]
     words = [
-        f"From epoch {short(run.epochs[0])} on, the theory has an error of {_share(F.overall)} for the eigenvalues of F "
-        f"and {_share(W_p.overall)} for W_p (relative root mean square over the {count(num, 'leading mode')}, which hold "
-        f"{_share(run.trace_share)} of F); to predict no change at all has an error of {_share(F.unchanged)} and "
+        f"From epoch {short(run.epochs[0])} on, the theory has an error of {_share(F.overall)} for the eigenvalues of "
+        f"F and {_share(W_p.overall)} for W_p (relative root mean square over the {count(num, 'leading mode')}, which "
+        f"hold {_share(run.trace_share)} of F); to predict no change at all has an error of {_share(F.unchanged)} and "
         f"{_share(W_p.unchanged)}."
     ]
     if not prediction.beats_no_change:
@@ -107,7 +107,7 @@ def _curves(run: TheoryInputs, prediction: Prediction, name: str) -> Figure:
     if name == "F":
         figure.update_yaxes(type="log", exponentformat="power")
     error = prediction.residuals[name].overall
-    made = finished(
+    made = page_figure(
         f"theory-{name}",
         "Eigenvalues of F, measured and predicted" if name == "F" else "The predictor, measured and predicted",
         f"Markers: measured. Lines: theory. One colour for each mode. They differ by {_share(error)}.",
@@ -132,7 +132,7 @@ def _residuals(run: TheoryInputs, prediction: Prediction) -> Figure:
     figure.add_scatter(x=ends, y=[THRESHOLD] * 2, name="threshold", mode="lines", line=look, hoverinfo="skip")
     figure.update_yaxes(rangemode="tozero")
     caption = f"Relative root mean square over modes of predicted minus measured; above {THRESHOLD:g} it fails."
-    return finished("theory-residual", "Error of the theory", caption, figure)
+    return page_figure("theory-residual", "Error of the theory", caption, figure)
 
 
 def _constants(run: TheoryInputs, prediction: Prediction, exact: int) -> Table:
