@@ -9,6 +9,7 @@ import numpy as np
 
 from eigenview import runfiles
 from eigenview.config import RunConfig, to_dict
+from eigenview.methods import config_class
 
 EPOCHS, STEPS_PER_EPOCH, VIEWS = 12, 50, 2
 CLASSES = ["disc", "square", "cross"]
@@ -28,7 +29,7 @@ def write_run(
     """A finished run; `verdict` also shapes its curves."""
     rng = np.random.default_rng(seed)
     directory.mkdir(parents=True, exist_ok=True)
-    config = RunConfig(data="shapes/", method=method, epochs=EPOCHS, seed=seed, **options)
+    config = RunConfig(data="shapes/", method=config_class(method)(), epochs=EPOCHS, seed=seed, **options)
     runfiles.write_json(directory / runfiles.CONFIG, to_dict(config))
     command = ["eigenview", "pretrain", "my shapes/", "--method", method, "--seed", str(seed)]
     environment = {"eigenview": "0.1.0", "python": "3.11.9", "torch": "2.15.0", "platform": "Linux-6.1-x86_64"}
@@ -49,7 +50,7 @@ def write_run(
     summary = {"verdict": verdict, "since_epoch": None, "reason": "every dimension varies, effective rank 71 of 128"}
     summary |= {"remedies": [], "notes": ["plug-in bias ratio 0.46; try --batch-size 512"], "method": method}
     if verdict != "healthy":
-        summary |= {"since_epoch": 3, "reason": "all images map to one point", "remedies": ["--objective.variance 25"]}
+        summary |= {"since_epoch": 3, "reason": "all images map to one point", "remedies": ["--method.variance 25"]}
     summary |= {"seed": seed, "epochs": EPOCHS, "data": "shapes/", "images": 8412, "encoder": "conv-small"}
     summary |= {"parameters": 412_340, **ours, "baselines": baselines, "seconds": 492.318, "finished": True}
     quality = {"spread": 0.8312345678, "rankme": 71.23456789, "rankme_centred": 73.1, "alpha": 1.08, "uniformity": -3.4}

@@ -8,6 +8,7 @@ import pytest
 
 from eigenview import runfiles
 from eigenview.errors import UserError
+from eigenview.report.configuration import flat
 from eigenview.report.read import read_run, read_runs
 from tests.report.synthetic_run import write_run
 
@@ -15,7 +16,7 @@ from tests.report.synthetic_run import write_run
 def test_reads_every_file_of_a_run(tmp_path: Path) -> None:
     record = read_run(write_run(tmp_path / "run-1"))
     assert record.name == "run-1"
-    assert record.config["method"] == "vicreg"
+    assert record.method == record.config["method"]["name"] == "vicreg"
     assert record.summary["linear"] == 70.2
     assert len(record.metrics) == 61
     assert len(record.diagnostics) == 13
@@ -30,6 +31,20 @@ def test_a_run_just_begun_has_empty_parts(tmp_path: Path) -> None:
     assert record.summary == record.probes == record.environment == record.spectra == record.gallery == {}
     assert record.metrics == record.diagnostics == []
     assert record.skipped == 0
+
+
+def test_options_of_an_earlier_version_have_todays_names(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    old = {"method": "directset", "objective": {"alpha": 0.5, "normalise_by": "frobenius"}, "size": 32, "epochs": 3}
+    runfiles.write_json(run / runfiles.CONFIG, old | {"network": {"branches": "separate"}})
+    environment = runfiles.read_json(run / runfiles.ENVIRONMENT) | {"defaults": old}
+    runfiles.write_json(run / runfiles.ENVIRONMENT, environment)
+    today = {"method": {"name": "directset", "alpha": 0.5, "normalise_by": "frobenius"}, "image_size": 32, "epochs": 3}
+    record = read_run(run)
+    assert record.config == today | {"network": {"shared_weights": False}}
+    assert record.environment["defaults"] == today
+    assert "method.normalise_by" in flat(record.config)
+    assert flat(record.config)["method"] == "directset"
 
 
 def test_a_last_line_cut_by_a_kill_is_dropped(tmp_path: Path) -> None:

@@ -47,7 +47,7 @@ def test_verdict_of_a_collapsed_run(tmp_path: Path) -> None:
     assert verdict.word == "Dimensional collapse since epoch 3"
     assert verdict.kind == "bad"
     assert verdict.reason == "All images map to one point"
-    assert verdict.remedies == ["--objective.variance 25"]
+    assert verdict.remedies == ["--method.variance 25"]
 
 
 def test_an_early_verdict_is_neither_good_nor_bad(tmp_path: Path) -> None:
@@ -111,7 +111,9 @@ def test_only_options_that_differ(tmp_path: Path) -> None:
     runs = read_runs([write_run(tmp_path / "a"), write_run(tmp_path / "b", batch_size=64, method="byol")])
     table = configuration.difference_table(runs)
     assert table is not None
-    assert {row.label: [cell.text for cell in row.cells] for row in table.rows} == {
+    found = {row.label: [cell.text for cell in row.cells] for row in table.rows}
+    assert found.pop("method.variance") == ["25", "0"]  # each method has its own options
+    assert {name: texts for name, texts in found.items() if not name.startswith("method.")} == {
         "method": ["vicreg", "byol"],
         "batch_size": ["256", "64"],
     }
@@ -119,9 +121,9 @@ def test_only_options_that_differ(tmp_path: Path) -> None:
 
 
 def test_changed_options_against_the_default() -> None:
-    config = {"epochs": 3, "optim": {"lr": 0.1, "betas": [0.9, 0.99]}, "objective": {"variance": 25.0}}
-    default = {"epochs": 40, "optim": {"lr": 0.1, "betas": (0.9, 0.99)}, "objective": {}}
-    assert configuration.changed_options(config, default) == {"epochs": (3, 40), "objective.variance": (25.0, None)}
+    config = {"epochs": 3, "optim": {"lr": 0.1, "betas": [0.9, 0.99]}, "method": {"variance": 25.0}}
+    default = {"epochs": 40, "optim": {"lr": 0.1, "betas": (0.9, 0.99)}, "method": {}}
+    assert configuration.changed_options(config, default) == {"epochs": (3, 40), "method.variance": (25.0, None)}
 
 
 def test_the_command_is_quoted_for_a_shell(tmp_path: Path) -> None:
@@ -129,14 +131,14 @@ def test_the_command_is_quoted_for_a_shell(tmp_path: Path) -> None:
     assert command == "eigenview pretrain 'my shapes/' --method vicreg --seed 0"
 
 
-def test_everyday_options_are_those_of_the_top_level_and_of_the_objective(tmp_path: Path) -> None:
+def test_everyday_options_are_those_of_the_top_level_and_of_the_method(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
-    runfiles.write_json(run / runfiles.CONFIG, {"epochs": 3, "optim": {"lr": 0.1}, "objective": {"variance": 25.0}})
+    runfiles.write_json(run / runfiles.CONFIG, {"epochs": 3, "optim": {"lr": 0.1}, "method": {"variance": 25.0}})
     everyday, every = (configuration.config_table(read_run(run), everyday=flag) for flag in (True, False))
     assert everyday
     assert every
-    assert [row.label for row in everyday.rows] == ["epochs", "objective.variance"]
-    assert [row.label for row in every.rows] == ["epochs", "optim.lr", "objective.variance"]
+    assert [row.label for row in everyday.rows] == ["epochs", "method.variance"]
+    assert [row.label for row in every.rows] == ["epochs", "optim.lr", "method.variance"]
 
 
 def test_effective_rank_stands_beside_what_the_held_out_images_allow(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from eigenview.cli import run
 from eigenview.config import NetworkConfig, OptimConfig
 from eigenview.errors import UserError
 from eigenview.functional.predictors import predictor_eigenvalues
+from eigenview.records import PredictorTheory
 from eigenview.report.page import write_report
 from eigenview.report.read import read_run
 from eigenview.report.theory_curves import ModeHistory, curves
@@ -163,7 +164,7 @@ def test_without_a_predictor_every_mode_decays() -> None:
 def test_computed_predictors_have_the_programs_eigenvalues(norm: Any, inside: bool, alpha: float) -> None:
     s = np.array([2.0, 0.7, 0.2, 0.01])
     options = {"alpha": alpha, "eps": 0.05, "floor": 0.1, "normalise_by": norm, "eps_inside": inside}
-    law = _predictor({"method": "directset", "objective": options}, s[3:])
+    law = _predictor({"method": {"name": "directset", **options}}, PredictorTheory(computed=True), s[3:])
     _, p = predictor_eigenvalues(
         torch.diag(torch.from_numpy(s)), alpha, 0.05, normalise_by=norm, eps_inside=inside, floor=0.1
     )
@@ -202,7 +203,7 @@ def test_assumptions_that_fail_are_named(tmp_path: Path) -> None:
     path = written(tmp_path / "run", by_the_theory())
     clean = theory_inputs(read_run(path)).unmet
     config = runfiles.read_json(path / runfiles.CONFIG)
-    config["optim"]["name"], config["objective"] = "adamw", {"normalise": True, "variance": 0.5}
+    config["optim"]["name"], config["method"] = "adamw", {"name": "byol", "normalise": True, "variance": 0.5}
     runfiles.write_json(path / runfiles.CONFIG, config)
     rows = runfiles.read_rows(path / runfiles.DIAGNOSTICS)
     (path / runfiles.DIAGNOSTICS).unlink()
@@ -225,7 +226,7 @@ def test_runs_to_which_the_theory_does_not_apply_are_refused_in_one_line(
     written(tmp_path / "short", {name: values[:1] for name, values in spectra.items()})
     without = written(tmp_path / "without", spectra)
     config = runfiles.read_json(without / runfiles.CONFIG)
-    runfiles.write_json(without / runfiles.CONFIG, config | {"objective": {"stop_gradient": False}})
+    runfiles.write_json(without / runfiles.CONFIG, config | {"method": {"name": "byol", "stop_gradient": False}})
     bare = write_run(tmp_path / "bare", method="byol")
     gaps = written(tmp_path / "gaps", spectra)
     (gaps / runfiles.METRICS).write_text("\n".join((gaps / runfiles.METRICS).read_text().splitlines()[::20]) + "\n")
@@ -263,7 +264,7 @@ def test_a_linear_run_of_the_real_engine_is_fitted(tmp_path: Path) -> None:
     assert record.spectra["target"].min() < 0.95  # a growing mode leaves its target behind
 
 
-RUN = ["pretrain", "--epochs", "2", "--monitor.images", "64", "--monitor.log-every-steps", "1", "--size", "16"]
+RUN = ["pretrain", "--epochs", "2", "--monitor.images", "64", "--monitor.log-every-steps", "1", "--image-size", "16"]
 RUN += ["--batch-size", "128", "--monitor.every-epochs", "0.5"]
 RUN += ["--encoder", "conv-tiny", "--probe.images", "64", "--probe.few-label-draws", "1"]
 RUN += ["--network.projector-width", "32", "--network.projector-hidden", "32"]

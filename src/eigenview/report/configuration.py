@@ -21,10 +21,11 @@ ENVIRONMENT_NAMES = {
 
 
 def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested options under their dotted names."""
+    """Nested options under their dotted names; the name of the method is the option `method`."""
     made: dict[str, Any] = {}
     for name, value in config.items():
-        made |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + str(name): value}
+        dotted = "method" if (prefix, name) == ("method.", "name") else f"{prefix}{name}"
+        made |= flat(value, f"{dotted}.") if isinstance(value, dict) else {dotted: value}
     return made
 
 
@@ -46,7 +47,7 @@ def changed_table(record: RunRecord, default: dict[str, Any]) -> Table | None:
 def config_table(record: RunRecord, *, everyday: bool = False) -> Table | None:
     """Every option of the run, or with `everyday` those without a dotted name and those of the method."""
     options = flat(record.config)
-    names = [n for n in options if not everyday or "." not in n or n.startswith("objective.")]
+    names = [n for n in options if not everyday or "." not in n or n.startswith("method.")]
     rows = [TableRow(name, [Cell(option(options[name]))]) for name in names]
     return Table(["option", "this run"], rows, []) if rows else None
 

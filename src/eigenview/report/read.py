@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from eigenview import runfiles
+from eigenview.config_names import upgrade
 from eigenview.errors import UserError
 
 Row = dict[str, Any]
@@ -38,6 +39,12 @@ class RunRecord:
     skipped: int
     """Unreadable images listed in skipped.csv."""
 
+    @property
+    def method(self) -> str:
+        """Name of the method, empty if it was not recorded."""
+        options = self.config.get("method")
+        return str(self.summary.get("method") or (options.get("name") if isinstance(options, dict) else "") or "")
+
 
 def read_run(directory: Path) -> RunRecord:
     """The record of one run, finished or not.
@@ -51,11 +58,14 @@ def read_run(directory: Path) -> RunRecord:
     if not (directory / runfiles.CONFIG).exists():
         raise UserError(f"{directory} is not a run: it has no {runfiles.CONFIG}. Give the directory of a run.")
     path = directory.resolve()
+    environment = _object(directory / runfiles.ENVIRONMENT)
+    if isinstance(environment.get("defaults"), dict):
+        environment["defaults"] = todays_names(environment["defaults"])
     return RunRecord(
         name=path.name,
         path=path,
-        config=_object(directory / runfiles.CONFIG),
-        environment=_object(directory / runfiles.ENVIRONMENT),
+        config=todays_names(_object(directory / runfiles.CONFIG)),
+        environment=environment,
         summary=_object(directory / runfiles.SUMMARY),
         probes=_object(directory / runfiles.PROBES),
         metrics=_rows(directory / runfiles.METRICS),
@@ -64,6 +74,14 @@ def read_run(directory: Path) -> RunRecord:
         gallery=_gallery(directory / runfiles.GALLERY),
         skipped=_num_skipped(directory / runfiles.SKIPPED),
     )
+
+
+def todays_names(config: Row) -> Row:
+    """A config.json of any version with today's names. Removed options stay, because the run was made with them."""
+    values = dict(config)
+    if isinstance(values.get("method"), str):
+        values["method"] = {"name": values["method"], **values.pop("objective", {})}
+    return upgrade(values)
 
 
 def read_runs(directories: Sequence[Path]) -> list[RunRecord]:

@@ -94,7 +94,7 @@ def facts(record: RunRecord) -> list[str]:
     return [
         text
         for text in (
-            str(s.get("method") or c.get("method") or ""),
+            record.method,
             str(s.get("data") or c.get("data") or ""),
             count(s.get("images"), "image"),
             count(s.get("epochs") or c.get("epochs"), "epoch"),

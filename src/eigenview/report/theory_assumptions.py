@@ -18,7 +18,7 @@ def unmet_assumptions(record: RunRecord, rows: list[dict[str, Any]], noises: lis
 
     `rows` are the diagnoses from the start on, `noises` the sigma2 of all modes together at each of them.
     """
-    config, optim, o = record.config, record.config["optim"], record.config["objective"]
+    config, optim, o = record.config, record.config["optim"], record.config["method"]
     measures = [row.get("predictor") or {} for row in rows]
 
     def worst(key: str, of: Callable[[list[float]], float]) -> float | None:

@@ -11,6 +11,8 @@ from numpy import ndarray
 
 from eigenview import runfiles
 from eigenview.errors import UserError
+from eigenview.methods import METHODS, card
+from eigenview.records import PredictorTheory
 from eigenview.report.numbers import MISSING, number, short
 from eigenview.report.read import RunRecord
 from eigenview.report.theory_assumptions import unmet_assumptions
@@ -24,9 +26,6 @@ from eigenview.report.theory_measured import (
     target_weight,
     views_noise,
 )
-
-LEARNED = ("byol", "simsiam")
-COMPUTED = ("directset", "directpred", "directcopy", "isoloss")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +41,8 @@ class TheoryInputs:
     """Quantity, value, source."""
     unmet: list[str]
     """Assumptions of the theory that this run does not meet, a sentence each."""
+    exact_time_scale: int
+    """Time scale of plain SGD on a linear network with the Euclidean loss."""
 
 
 def theory_inputs(record: RunRecord) -> TheoryInputs:
@@ -51,7 +52,8 @@ def theory_inputs(record: RunRecord) -> TheoryInputs:
         spectra of F and W_p in two diagnoses, or too few learning rates in its log.
     """
     config = record.config
-    _require_theory_applies(record)
+    theory = _theory_of_method(record)
+    _require_recorded(record)
     epoch_of = {number(row.get("step")): number(row.get("epoch")) for row in record.diagnostics}
     rows = {number(row.get("step")): row for row in record.diagnostics}
     steps = record.spectra["step"].astype(float)
@@ -81,8 +83,8 @@ def theory_inputs(record: RunRecord) -> TheoryInputs:
         decay=speed * optim["weight_decay"],
         predictor_decay=speed * (optim["weight_decay"] if predictor_decay is None else predictor_decay),
         alpha_p=float(optim.get("predictor_lr_factor", 1.0)),
-        predictor=_predictor(config, rest),
-        passes_predictor=config["method"] != "isoloss",
+        predictor=_predictor(config, theory, rest),
+        passes_predictor=theory.in_gradient,
     )
     epochs = np.array([epoch_of.get(step) or 0.0 for step in steps.tolist()])
     start = reason_for_start(first, rows.get(float(steps[0]), {}))
@@ -90,13 +92,17 @@ def theory_inputs(record: RunRecord) -> TheoryInputs:
         history=history,
         epochs=epochs,
         trace_share=trace_share,
-        sources=[("start", f"epoch {short(epochs[0])}", start), *_sources(config, history, noise_source, tau_source)],
+        sources=[
+            ("start", f"epoch {short(epochs[0])}", start),
+            *_sources(config, theory, history, noise_source, tau_source),
+        ],
         unmet=unmet_assumptions(record, [rows.get(s, {}) for s in steps.tolist()], noises),
+        exact_time_scale=theory.time_scale,
     )
 
 
 def _sources(
-    config: dict[str, Any], history: ModeHistory, noise_source: str, tau_source: str
+    config: dict[str, Any], theory: PredictorTheory, history: ModeHistory, noise_source: str, tau_source: str
 ) -> list[tuple[str, str, str]]:
     """Rows (quantity, value, source) of the numbers that enter the theory's equations."""
     rates, decay = history.learning_rate[1], config["optim"]["weight_decay"]
@@ -108,7 +114,7 @@ def _sources(
     if history.predictor is None:
         rows.append(("alpha_p", short(history.alpha_p), "option optim.predictor_lr_factor"))
     else:
-        rows.append(("p of s", _law_words(config), "the method's formula; it replaces the equation for p"))
+        rows.append(("p of s", _law_words(config, theory), "the method's formula; it replaces the equation for p"))
     if history.target_momentum is not None:
         momentum = _span(history.target_momentum[1])
         rows.append(("target momentum at each step", momentum, "logged; the theory follows the schedule"))
@@ -116,15 +122,21 @@ def _sources(
     return rows
 
 
-def _require_theory_applies(record: RunRecord) -> None:
-    config = record.config
-    method = config.get("method")
-    if method not in LEARNED + COMPUTED:
+def _theory_of_method(record: RunRecord) -> PredictorTheory:
+    """What the method's card says of its predictor. Raises UserError if it has none."""
+    theory = card(record.config["method"]["name"]).theory
+    if theory is None:
+        others = ", ".join(name for name in METHODS if card(name).theory is not None)
         raise UserError(
-            f"--theory: {record.name} is a run of {method}, which has no predictor: the theory is about W_p and F, "
-            f"so it predicts nothing here. Leave --theory out, or give a run of {', '.join(LEARNED + COMPUTED)}."
+            f"--theory: {record.name} is a run of {record.method}, which has no predictor: the theory is about W_p and "
+            f"F, so it predicts nothing here. Leave --theory out, or give a run of {others}."
         )
-    if config.get("objective", {}).get("stop_gradient") is False and logged(record, "target_momentum") is None:
+    return theory
+
+
+def _require_recorded(record: RunRecord) -> None:
+    """Raises UserError if the target was not held constant, or the spectra were not recorded."""
+    if record.config["method"].get("stop_gradient") is False and logged(record, "target_momentum") is None:
         raise UserError(
             f"--theory: {record.name} was trained without stop-gradient, and the theory holds the target constant. "
             "Leave --theory out; without stop-gradient every mode decays (theory/linear_byol.py)."
@@ -136,14 +148,14 @@ def _require_theory_applies(record: RunRecord) -> None:
         )
 
 
-def _predictor(config: dict[str, Any], rest: ndarray) -> Callable[[ndarray], ndarray] | None:
+def _predictor(config: dict[str, Any], theory: PredictorTheory, rest: ndarray) -> Callable[[ndarray], ndarray] | None:
     """The function from eigenvalues of F to those of W_p, if W_p is computed; None if it is learned.
 
     `rest` are the eigenvalues of F that are not followed; they count in a norm over all modes.
     """
-    if config["method"] in LEARNED:
+    if not theory.computed:
         return np.ones_like if config["network"].get("predictor_layers") == 0 else None
-    o = config["objective"]
+    o = _formula(config, theory)
     alpha, eps, floor, norm = float(o["alpha"]), float(o["eps"]), float(o["floor"]), o["normalise_by"]
 
     def size(values: ndarray, others: ndarray) -> float:
@@ -161,10 +173,15 @@ def _predictor(config: dict[str, Any], rest: ndarray) -> Callable[[ndarray], nda
     return law
 
 
-def _law_words(config: dict[str, Any]) -> str:
-    o = config["objective"]
-    if config["method"] in LEARNED:
+def _formula(config: dict[str, Any], theory: PredictorTheory) -> dict[str, Any]:
+    """Options of a computed predictor; runs of earlier versions recorded some that are the method's own today."""
+    return {"eps_inside": theory.eps_inside, "floor": theory.floor, "normalise_by": "spectral"} | config["method"]
+
+
+def _law_words(config: dict[str, Any], theory: PredictorTheory) -> str:
+    if not theory.computed:
         return "1: no predictor"
+    o = _formula(config, theory)
     norm = "" if o["normalise_by"] == "none" else f" over its {o['normalise_by']} norm"
     if o["eps_inside"]:
         return f"(F{norm} + {o['eps']:g})^{o['alpha']:g}"

@@ -17,7 +17,6 @@ from eigenview.report.theory_inputs import TheoryInputs, theory_inputs
 from eigenview.report.theory_residual import THRESHOLD
 
 DRAWN_MODES = 6  # a colour and a marker for each
-EXACT = {"simsiam": 1}  # time scale of plain SGD on a linear network with the Euclidean loss: 4 where directions add up
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ def theory_section(record: RunRecord) -> Section:
     return Section(
         summary(run, prediction),
         [_curves(run, prediction, "F"), _curves(run, prediction, "W_p"), _residuals(run, prediction)],
-        _constants(run, prediction, EXACT.get(record.config["method"], 4)),
+        _constants(run, prediction),
         _modes(run, prediction),
         run.unmet,
     )
@@ -135,11 +134,11 @@ def _residuals(run: TheoryInputs, prediction: Prediction) -> Figure:
     return page_figure("theory-residual", "Error of the theory", caption, figure)
 
 
-def _constants(run: TheoryInputs, prediction: Prediction, exact: int) -> Table:
+def _constants(run: TheoryInputs, prediction: Prediction) -> Table:
     rows = [TableRow(name, [Cell(value), Cell(source)]) for name, value, source in run.sources]
     source = (
         "the only fitted number: a step at learning rate r advances the theory's time by r times this. For plain SGD "
-        f"on a linear network with the Euclidean loss it is {exact}"
+        f"on a linear network with the Euclidean loss it is {run.exact_time_scale}"
     )
     rows.append(TableRow("time scale", [Cell(short(prediction.scale)), Cell(source)], is_main=True))
     return Table(["quantity", "value", "source"], rows, [])
