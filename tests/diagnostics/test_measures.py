@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -126,15 +127,15 @@ def test_a_row_has_the_keys_of_the_log() -> None:
 
 
 def test_wrong_shapes_are_named() -> None:
-    with pytest.raises(UserError, match="three axes"):
+    with pytest.raises(UserError, match=r"features.*\(10, 4\)"):
         measure(gaussian(10, 4))
-    with pytest.raises(UserError, match="images is 1"):
+    with pytest.raises(UserError, match=r"images.*1.*2"):
         measure(gaussian(2, 1, 4))
-    with pytest.raises(UserError, match="same views and images"):
+    with pytest.raises(UserError, match=r"h and z.*\(2, 10, 4\).*\(2, 9, 4\)"):
         diagnose(gaussian(2, 10, 4), gaussian(2, 9, 4), 0, 0.0)
-    with pytest.raises(UserError, match="two axes"):
+    with pytest.raises(UserError, match=r"embeddings.*\(2, 10, 4\)"):
         diagnose_embeddings(gaussian(2, 10, 4))
-    with pytest.raises(UserError, match="2 rows or more"):
+    with pytest.raises(UserError, match=r"embeddings.*1 row.*2 rows"):
         diagnose_embeddings(gaussian(1, 10))
 
 
@@ -150,14 +151,16 @@ def test_embeddings_of_any_origin() -> None:
     point = torch.ones(300, 32) + 1e-3 * gaussian(300, 32)
     verdict = diagnose_embeddings(point)[1]
     assert verdict.label == "complete collapse"
-    assert any("subtract the mean" in note for note in verdict.notes)
+    assert any("mean" in note for note in verdict.notes)
     point[5] = math.nan
     measures, verdict = diagnose_embeddings(point)
     assert verdict.label == "diverged"
-    assert verdict.notes == ("1 of 300 rows hold nan or infinity.",)
+    assert len(verdict.notes) == 1
+    assert re.search("1 of 300 rows.*nan", verdict.notes[0])
     assert measures["rms"] is None
 
 
-def test_many_embeddings_are_sampled_and_said_so() -> None:
+def test_many_embeddings_are_sampled_and_a_note_says_so() -> None:
     _, verdict = diagnose_embeddings(gaussian(MOST_ROWS + 500, 8))
-    assert verdict.notes == ("measured on 4,096 of 4,596 rows, drawn at random.",)
+    assert len(verdict.notes) == 1
+    assert "4,096 of 4,596 rows" in verdict.notes[0]

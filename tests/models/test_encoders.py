@@ -1,4 +1,4 @@
-"""Encoders by name: shapes, sizes, stems, and what a wrong name or size is told."""
+"""Encoders by name: shapes, sizes, stems, and the errors for a wrong name or size."""
 
 import pytest
 import timm
@@ -31,7 +31,7 @@ def test_the_stated_minimum_is_the_true_one(name):
     make, _, minimum, _ = OWN[name]
     with pytest.raises((RuntimeError, IndexError)):
         features(make(), minimum - 1)
-    with pytest.raises(UserError, match=rf"--size is {minimum - 1}; allowed: {minimum} px or more with {name}"):
+    with pytest.raises(UserError, match=rf"--size.*{minimum - 1}.*{minimum}.*{name}"):
         build_encoder(name, size=minimum - 1)
 
 
@@ -138,14 +138,14 @@ def test_bare_names_find_their_library(given, canonical):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("conv-smal", "Did you mean conv-small?"),
-        ("resnt18", "Did you mean resnet18?"),
-        ("timm:resnt18", "Did you mean timm:resnet18?"),
-        ("torchvision:resnet81", "Did you mean torchvision:resnet18?"),
-        ("keras:XQ", r"no such encoder\. \(eigenview list encoders\)"),
-        ("timm:hf-hub:someone/resnet18", "no such encoder"),
-        ("timm:local-dir:/some/where", "no such encoder"),
-        ("torchvision:googlenet", "its classifier cannot be removed"),
+        ("conv-smal", "conv-smal.*conv-small"),
+        ("resnt18", "resnt18.*resnet18"),
+        ("timm:resnt18", "timm:resnt18.*timm:resnet18"),
+        ("torchvision:resnet81", "torchvision:resnet81.*torchvision:resnet18"),
+        ("keras:XQ", "keras:XQ.*eigenview list encoders"),
+        ("timm:hf-hub:someone/resnet18", "timm:hf-hub:someone/resnet18.*no such encoder"),
+        ("timm:local-dir:/some/where", "timm:local-dir:/some/where.*no such encoder"),
+        ("torchvision:googlenet", "torchvision:googlenet.*classifier"),
     ],
 )
 def test_unknown_names_are_refused_with_the_nearest(name, message):
@@ -162,15 +162,13 @@ def test_unknown_names_are_refused_with_the_nearest(name, message):
     ],
 )
 def test_sizes_a_network_cannot_take_are_refused(name, size, reason):
-    with pytest.raises(
-        UserError, match=rf"--size {size}: {name} cannot take images of {size} px .*{reason}.*conv-small"
-    ):
+    with pytest.raises(UserError, match=rf"--size {size}.*{name}.*{reason}.*conv-small"):
         build_encoder(name, size=size)
 
 
 @pytest.mark.parametrize("name", ["conv-tiny", "timm:mobilenetv3_small_050", "torchvision:convnext_tiny"])
 def test_a_small_stem_is_refused_where_there_is_none(name):
-    with pytest.raises(UserError, match="Only ResNets have a small stem"):
+    with pytest.raises(UserError, match=rf"network.stem.*small.*auto.*{name}.*ResNets"):
         build_encoder(name, size=32, stem="small")
 
 

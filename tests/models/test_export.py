@@ -91,13 +91,13 @@ def test_timm_reads_the_hub_folder(tmp_path, monkeypatch, name, stem):
 @pytest.mark.parametrize(
     ("name", "format", "message"),
     [
-        ("conv-tiny", "timm", r"this encoder is conv-tiny, not one of timm's; use eigenview\.load_encoder"),
-        ("conv-tiny", "torchvision", r"use eigenview\.load_encoder"),
-        ("conv-tiny", "hf", r"use eigenview\.load_encoder"),
-        ("torchvision:squeezenet1_1", "timm", "not one of timm's; use --format torchvision"),
-        ("timm:mobilenetv3_small_050", "torchvision", "not one of torchvision's; use --format timm"),
-        ("timm:test_resnet", "hf", "small stem.* Use --format timm"),
-        ("conv-tiny", "coreml", "--format is 'coreml'; allowed: timm, torchvision, onnx, hf"),
+        ("conv-tiny", "timm", r"--format timm.*conv-tiny.*eigenview\.load_encoder"),
+        ("conv-tiny", "torchvision", r"conv-tiny.*eigenview\.load_encoder"),
+        ("conv-tiny", "hf", r"conv-tiny.*eigenview\.load_encoder"),
+        ("torchvision:squeezenet1_1", "timm", "squeezenet1_1.*--format torchvision"),
+        ("timm:mobilenetv3_small_050", "torchvision", "mobilenetv3_small_050.*--format timm"),
+        ("timm:test_resnet", "hf", "test_resnet.*small stem.*--format timm"),
+        ("conv-tiny", "coreml", "--format.*coreml.*timm, torchvision, onnx, hf"),
     ],
 )
 def test_formats_that_do_not_fit_are_refused_and_nothing_is_written(tmp_path, name, format, message):
@@ -132,7 +132,7 @@ def test_onnx_without_its_packages_is_a_clear_error(tmp_path, monkeypatch):
     saved(tmp_path / "run", "conv-tiny")
     found = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name.startswith("onnx") else found(name))
-    with pytest.raises(UserError, match=r"needs the package onnx and onnxscript: pip install 'eigenview\[onnx\]'"):
+    with pytest.raises(UserError, match=r"onnx and onnxscript.*eigenview\[onnx\]"):
         export(tmp_path / "run", "onnx", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

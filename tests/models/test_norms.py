@@ -46,14 +46,14 @@ def test_the_norm_of_a_saved_encoder_comes_back_and_goes_to_timm(tmp_path) -> No
     images = torch.randn(2, 3, 32, 32)
     expected = encoder(images)
     torch.testing.assert_close(load_encoder(tmp_path / "run")(images), expected)
-    with pytest.raises(UserError, match="trained with group norms"):
+    with pytest.raises(UserError, match=r"--format hf.*group norms.*--format timm"):
         export(tmp_path / "run", "hf", tmp_path / "hub")
     folder = export(tmp_path / "run", "timm", tmp_path / "plain")
     code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
     scope: dict = {}
     exec(code.replace('"model.safetensors"', repr(str(folder / "model.safetensors"))), scope)
     torch.testing.assert_close(scope["model"](images), expected)
-    with pytest.raises(UserError, match="norm is 'other'; allowed: batch, group, layer"):
+    with pytest.raises(UserError, match=r"norm.*other.*batch, group, layer"):
         save_encoder(tmp_path / "other", encoder, {**card, "norm": "other", "mean": [0.5] * 3, "std": [0.2] * 3})
 
 
@@ -62,5 +62,5 @@ def test_the_norm_of_a_saved_encoder_comes_back_and_goes_to_timm(tmp_path) -> No
     [("timm:test_vit", "which has no batch norm"), ("timm:efficientnet_b0", "an activation inside")],
 )
 def test_norms_that_cannot_be_replaced_are_refused(name: str, reason: str) -> None:
-    with pytest.raises(UserError, match=f"encoder_norm is 'group'; allowed: batch with {name}, .*{reason}"):
+    with pytest.raises(UserError, match=rf"encoder_norm.*group.*batch.*{name}.*{reason}"):
         build_encoder(name, size=32, norm="group")

@@ -106,7 +106,7 @@ def test_embed_prepares_the_images(run):
         expected = encoder.eval()(normalised)
     torch.testing.assert_close(h, expected, atol=1e-5, rtol=1e-5)
     assert encoder.embed(torch.zeros(2, 3, 40, 40, dtype=torch.uint8)).shape == (2, 128)
-    with pytest.raises(UserError, match="batch_size is 0"):
+    with pytest.raises(UserError, match=r"batch_size.*0.*1"):
         encoder.embed(images, batch_size=0)
 
 
@@ -128,51 +128,54 @@ def rename_first(tensors):
 
 
 DAMAGE = {
-    "truncated weights": (cut, r"encoder\.safetensors is truncated, damaged or no safetensors file"),
-    "empty weights": (lambda run: (run / "encoder.safetensors").write_bytes(b""), r"encoder\.safetensors is truncated"),
-    "no safetensors": (lambda run: (run / "encoder.safetensors").write_bytes(b"x" * 999), "no safetensors file"),
-    "one bit": (flip_a_bit, r"encoder\.safetensors is damaged or not the file .* SHA-256"),
+    "truncated weights": (cut, r"encoder\.safetensors.*truncated"),
+    "empty weights": (lambda run: (run / "encoder.safetensors").write_bytes(b""), r"encoder\.safetensors.*truncated"),
+    "no safetensors": (
+        lambda run: (run / "encoder.safetensors").write_bytes(b"x" * 999),
+        r"encoder\.safetensors.*no safetensors file",
+    ),
+    "one bit": (flip_a_bit, r"encoder\.safetensors.*SHA-256"),
     "weights gone": (
         lambda run: (run / "encoder.safetensors").unlink(),
-        r"encoder\.safetensors cannot be read: No such",
+        r"encoder\.safetensors.*No such",
     ),
     "a key missing": (
         lambda run: edit_weights(run, lambda t: {n: v for n, v in t.items() if n != "0.0.weight"}),
-        r"does not hold the weights of conv-tiny: 0\.0\.weight is missing",
+        r"conv-tiny.*0\.0\.weight.*missing",
     ),
     "a key too many": (
         lambda run: edit_weights(run, lambda t: {**t, "fc.weight": torch.zeros(2)}),
-        r"fc\.weight is not part of it",
+        r"conv-tiny.*fc\.weight",
     ),
-    "a key renamed": (lambda run: edit_weights(run, rename_first), "is missing"),
+    "a key renamed": (lambda run: edit_weights(run, rename_first), "conv-tiny.*missing"),
     "a wrong shape": (
         lambda run: edit_weights(run, lambda t: {**t, "0.0.weight": torch.zeros(3, 3)}),
-        r"0\.0\.weight is torch\.float32 \(3, 3\), expected torch\.float32 \(32, 3, 3, 3\)",
+        r"0\.0\.weight.*\(3, 3\).*\(32, 3, 3, 3\)",
     ),
     "a shape that would broadcast": (
         lambda run: edit_weights(run, lambda t: {**t, "0.1.weight": torch.zeros(1)}),
-        r"0\.1\.weight is torch\.float32 \(1,\), expected torch\.float32 \(32,\)",
+        r"0\.1\.weight.*\(1,\).*\(32,\)",
     ),
     "a wrong type": (
         lambda run: edit_weights(run, lambda t: {**t, "0.0.weight": t["0.0.weight"].half()}),
-        r"0\.0\.weight is torch\.float16",
+        r"0\.0\.weight.*torch\.float16.*torch\.float32",
     ),
     "no json": (lambda run: (run / "encoder.json").write_text("{"), r"encoder\.json is damaged"),
     "binary json": (lambda run: (run / "encoder.json").write_bytes(b"\xff\xfe\x00"), r"encoder\.json is damaged"),
-    "foreign json": (lambda run: (run / "encoder.json").write_text('{"a": 1}'), "does not describe an encoder"),
-    "a list": (lambda run: (run / "encoder.json").write_text("[]"), "does not describe an encoder"),
+    "foreign json": (lambda run: (run / "encoder.json").write_text('{"a": 1}'), r"encoder\.json.*field .encoder."),
+    "a list": (lambda run: (run / "encoder.json").write_text("[]"), r"encoder\.json.*field .encoder."),
     "no card": (lambda run: (run / "encoder.json").unlink(), r"encoder\.json is missing"),
-    "future format": (lambda run: edit_card(run, format=2), r"format is 2; allowed: 1\. Update eigenview"),
-    "no size": (lambda run: edit_card(run, size=None), "size is None; allowed: a value of type int"),
-    "true as size": (lambda run: edit_card(run, size=True), "size is True; allowed: a value of type int"),
-    "huge size": (lambda run: edit_card(run, size=10**9), "size is 1000000000; allowed: 1 to 4096"),
-    "text as mean": (lambda run: edit_card(run, mean=["a", 0, 0]), "mean is .* three numbers"),
-    "zero std": (lambda run: edit_card(run, std=[0.0, 1, 1]), "std is .* std above 0"),
-    "unknown stem": (lambda run: edit_card(run, stem="tiny"), "stem is 'tiny'"),
-    "unknown encoder": (lambda run: edit_card(run, encoder="conv-tine"), "cannot be built: .*Did you mean conv-tiny"),
-    "hub as encoder": (lambda run: edit_card(run, encoder="timm:hf-hub:x/y"), "cannot be built: .*no such encoder"),
-    "another encoder": (lambda run: edit_card(run, encoder="conv-small"), "does not hold the weights of conv-small"),
-    "wrong width": (lambda run: edit_card(run, width=7), r"encoder\.json: width is 7; allowed: 128"),
+    "future format": (lambda run: edit_card(run, format=2), r"format.*2.*1.*Update eigenview"),
+    "no size": (lambda run: edit_card(run, size=None), "size.*None.*int"),
+    "true as size": (lambda run: edit_card(run, size=True), "size.*True.*int"),
+    "huge size": (lambda run: edit_card(run, size=10**9), "size.*1000000000.*1 to 4096"),
+    "text as mean": (lambda run: edit_card(run, mean=["a", 0, 0]), "mean.*a.*three numbers"),
+    "zero std": (lambda run: edit_card(run, std=[0.0, 1, 1]), "std.*0.0.*above 0"),
+    "unknown stem": (lambda run: edit_card(run, stem="tiny"), "stem.*tiny.*auto"),
+    "unknown encoder": (lambda run: edit_card(run, encoder="conv-tine"), "conv-tine.*conv-tiny"),
+    "hub as encoder": (lambda run: edit_card(run, encoder="timm:hf-hub:x/y"), "timm:hf-hub:x/y.*no such encoder"),
+    "another encoder": (lambda run: edit_card(run, encoder="conv-small"), "weights of conv-small"),
+    "wrong width": (lambda run: edit_card(run, width=7), r"encoder\.json.*width.*7.*128"),
 }
 
 
@@ -197,7 +200,7 @@ def test_a_pickle_is_never_opened(tmp_path):
     saved(saved_elsewhere, "conv-tiny")
     (tmp_path / "encoder.json").write_bytes((saved_elsewhere / "encoder.json").read_bytes())
     for source in (tmp_path, tmp_path / "encoder.pt", tmp_path / "encoder.ckpt"):
-        with pytest.raises(UserError, match=r"no safetensors file|is not an encoder that can be loaded"):
+        with pytest.raises(UserError, match=r"encoder\.(safetensors|pt|ckpt)"):
             load_encoder(source)
     assert not (tmp_path / "executed").exists()
 
@@ -205,18 +208,18 @@ def test_a_pickle_is_never_opened(tmp_path):
 @pytest.mark.parametrize("source", ["nowhere", "nowhere/encoder.safetensors", "torchvision:resnet18"])
 def test_a_missing_source_is_named(tmp_path, monkeypatch, source):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match=f"{source} does not exist. Give a run directory"):
+    with pytest.raises(UserError, match=rf"{source}.*not exist.*run directory"):
         load_encoder(source)
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(UserError, match="is not a finished eigenview run"):
+    with pytest.raises(UserError, match=r"not a finished.*run"):
         load_encoder(tmp_path)
 
 
 def test_an_incomplete_card_is_not_written(tmp_path):
     encoder, _ = build_encoder("conv-tiny", size=16)
-    with pytest.raises(UserError, match="width is None"):
+    with pytest.raises(UserError, match=r"width.*None.*int"):
         save_encoder(tmp_path, encoder, {"encoder": "conv-tiny", "stem": "auto", "size": 16, "mean": MEAN, "std": STD})
     assert list(tmp_path.iterdir()) == []
 
@@ -230,10 +233,10 @@ def test_a_timm_network_without_weights():
 def test_pretrained_timm_weights_offline_are_a_clear_error(monkeypatch, tmp_path):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(UserError, match=r"timm:test_vit: its pretrained weights could not be loaded .* run directory"):
+    with pytest.raises(UserError, match=r"timm:test_vit.*weights.*run directory"):
         load_encoder("timm:test_vit")
 
 
 def test_unknown_timm_networks_are_refused():
-    with pytest.raises(UserError, match="Did you mean timm:test_vit"):
+    with pytest.raises(UserError, match=r"timm:test_vitt.*timm:test_vit"):
         load_encoder("timm:test_vitt")

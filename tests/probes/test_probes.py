@@ -89,7 +89,7 @@ def test_classes_are_counted_over_train_and_test() -> None:
     assert count_classes(np.array([0, 1, 4]), np.array([0, 1])) == 5
     assert count_classes(np.array([0]), np.array([2])) == 3
     assert count_classes(np.array([0]), np.array([2]), ["a", "b", "c", "d"]) == 4
-    with pytest.raises(UserError, match="a label is 2; allowed: 0 to 1"):
+    with pytest.raises(UserError, match=r"label.*2.*0 to 1"):
         count_classes(np.array([0]), np.array([2]), ["a", "b"])
     some = TEST_Y != 4
     assert knn_of(TRAIN_X, TRAIN_Y, TEST_X[some], TEST_Y[some]) == 100
@@ -165,20 +165,20 @@ def test_a_class_with_too_few_images_is_named() -> None:
     assert label_shortage(y, 4) is None
     assert "class 'cat' has 4" in (label_shortage(y, 10, ["dog", "cat"]) or "")
     x = np.random.default_rng(0).normal(size=(16, 3)).astype(np.float32)
-    with pytest.raises(UserError, match=r"class 1 has 4 .*--probe.labels-per-class 4"):
+    with pytest.raises(UserError, match=r"class 1.*4.*10.*--probe.labels-per-class 4"):
         few_label_accuracy(x, y, x, y, labels_per_class=10, draws=1)
 
 
 def test_bad_labels_are_refused() -> None:
-    with pytest.raises(UserError, match="train images have no labels"):
+    with pytest.raises(UserError, match=r"train.*no labels.*--probe-data"):
         knn_of(TRAIN_X, None, TEST_X, TEST_Y)  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="one integer for each of 200 rows"):
+    with pytest.raises(UserError, match=r"train labels.*\(199,\).*200"):
         linear_accuracy(TRAIN_X, TRAIN_Y[:-1], TEST_X, TEST_Y)
-    with pytest.raises(UserError, match="negative"):
+    with pytest.raises(UserError, match=r"train labels.*-1"):
         linear_accuracy(TRAIN_X, TRAIN_Y - 1, TEST_X, TEST_Y)
-    with pytest.raises(UserError, match="at least two classes"):
+    with pytest.raises(UserError, match=r"train labels.*0.*two classes"):
         linear_accuracy(TRAIN_X, np.zeros_like(TRAIN_Y), TEST_X, TEST_Y)
-    with pytest.raises(UserError, match="over train and test together"):
+    with pytest.raises(UserError, match=r"label.*4.*0 to 3"):
         knn_accuracy(TRAIN_X, TRAIN_Y, TEST_X, TEST_Y, k=5, temperature=0.1, num_classes=4)
 
 

@@ -76,7 +76,7 @@ def test_extract_keeps_the_order_and_batches() -> None:
 
 
 def test_extract_refuses_features_that_are_not_finite() -> None:
-    with pytest.raises(UserError, match="60 of 60 images of colours are not finite"):
+    with pytest.raises(UserError, match=r"60 of 60 images of colours.*not finite.*--optim"):
         extract(lambda pixels: colour_of(pixels) / 0.0, TRAIN)
 
 
@@ -132,17 +132,17 @@ def test_a_class_only_the_test_part_has_is_noted() -> None:
 
 
 def test_bad_input_is_named() -> None:
-    with pytest.raises(UserError, match="test images have no labels"):
+    with pytest.raises(UserError, match=r"test.*no labels.*--probe-data"):
         table(test_labels=None)
-    with pytest.raises(UserError, match="knn, linear, linear_few"):
+    with pytest.raises(UserError, match=r"svm.*knn, linear, linear_few"):
         table(columns=("svm",))
 
 
 def test_columns_and_progress() -> None:
-    said: list[str] = []
-    found = table(columns=("knn",), progress=said.append)
+    messages: list[str] = []
+    found = table(columns=("knn",), progress=messages.append)
     assert found["columns"] == ["knn"]
-    assert said == ["k-NN on raw pixels", "k-NN on noise", "k-NN on this encoder"]
+    assert messages == ["k-NN on raw pixels", "k-NN on noise", "k-NN on this encoder"]
 
 
 def test_the_rendered_table_shows_numbers_protocols_and_gaps() -> None:

@@ -1,4 +1,4 @@
-"""Headless Chromium for tests: the page after its scripts have run, what the console said, and screenshots."""
+"""Headless Chromium for tests: the page after its scripts have run, the messages of the console, and screenshots."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
-# own profile, nothing in the background, no network of its own
+# a fresh profile, nothing in the background, no network
 FLAGS = (
     "--headless=new",
     "--no-sandbox",

@@ -24,14 +24,12 @@ def write_run(
     labels: bool = True,
     class_names: list[str] = CLASSES,
     width: int = 128,
-    method_options: dict[str, Any] | None = None,
     **options: Any,
 ) -> Path:
     """A finished run; `verdict` also shapes its curves."""
     rng = np.random.default_rng(seed)
     directory.mkdir(parents=True, exist_ok=True)
-    made = config_class(method)(**method_options or {})
-    config = RunConfig(data="shapes/", method=made, epochs=EPOCHS, seed=seed, **options)
+    config = RunConfig(data="shapes/", method=config_class(method)(), epochs=EPOCHS, seed=seed, **options)
     runfiles.write_json(directory / runfiles.CONFIG, to_dict(config))
     command = ["eigenview", "pretrain", "my shapes/", "--method", method, "--seed", str(seed)]
     environment = {"eigenview": "0.1.0", "python": "3.11.9", "torch": "2.15.0", "platform": "Linux-6.1-x86_64"}
@@ -98,7 +96,7 @@ def _write_courses(directory: Path, rng: np.random.Generator, *, collapses: bool
 
 
 def shape_image(label: int, side: int, rng: np.random.Generator) -> np.ndarray:
-    """A disc, a square or a cross in a colour of its own on a graded ground, uint8 (3, side, side)."""
+    """A disc, a square or a cross in its own colour on a graded ground, uint8 (3, side, side)."""
     y, x = np.mgrid[-1 : 1 : side * 1j, -1 : 1 : side * 1j] + rng.uniform(-0.25, 0.25, (2, 1, 1))
     size = rng.uniform(0.4, 0.7)
     shape = (x**2 + y**2 < size**2, np.maximum(abs(x), abs(y)) < size, (np.minimum(abs(x), abs(y)) < size / 3))[label]

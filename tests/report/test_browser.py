@@ -1,4 +1,4 @@
-"""The report in headless Chromium: every figure drawn, nothing on the console, no stranger's script run."""
+"""The report in headless Chromium: every figure drawn, nothing on the console, no injected script run."""
 
 from __future__ import annotations
 

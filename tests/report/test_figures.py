@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from eigenview.report.figures import course_figures, loss_figures
+from eigenview.report.figures import collapse_figures, loss_figures
 from eigenview.report.plot import MAX_POINTS, Figure, log_step, thin
 from eigenview.report.read import RunRecord, read_run, read_runs
 from eigenview.report.spectrum import power_law, spectrum_figures
@@ -56,19 +56,19 @@ def test_the_caption_tells_start_and_end(record: RunRecord) -> None:
 
 
 def test_spread_and_rank_have_the_untrained_value_as_reference(record: RunRecord) -> None:
-    figures = by_key(course_figures([record]))
+    figures = by_key(collapse_figures([record]))
     assert list(figures) == ["spread-h-z", "rank-h-z"]
     reference, course = figures["spread-h-z"].spec["data"][:2]
     assert reference["y"] == [record.diagnostics[0]["h"]["spread"]] * 2
     assert reference["x"] == [0.0, 12.0]
     assert course["y"] == pytest.approx([row["h"]["spread"] for row in record.diagnostics])
     late = replace(record, diagnostics=record.diagnostics[1:])
-    assert len(course_figures([late])[0].spec["data"]) == 2  # h and z alone
+    assert len(collapse_figures([late])[0].spec["data"]) == 2  # h and z alone
 
 
 def test_several_runs_are_overlaid_with_looks_of_their_own(tmp_path: Path) -> None:
     records = read_runs([write_run(tmp_path / name, seed=i) for i, name in enumerate("abc")])
-    figures = by_key(course_figures(records) + spectrum_figures(records))
+    figures = by_key(collapse_figures(records) + spectrum_figures(records))
     assert list(figures) == ["spread-h", "spread-z", "rank-h", "rank-z", "spectrum-h", "spectrum-z"]
     for figure in figures.values():
         assert list(lines(figure)) == ["a", "b", "c"]

@@ -38,7 +38,7 @@ def test_one_run_in_the_promised_order(tmp_path: Path) -> None:
         "Verdict",
         "Probes on frozen features",
         "Loss, term by term",
-        "Collapse, watched",
+        "Measures of collapse",
         "Quality without labels",
         "Views as the network saw them",
         "Nearest neighbours",
@@ -114,16 +114,17 @@ def test_several_runs_side_by_side(tmp_path: Path) -> None:
     second = write_run(tmp_path / "b", method="byol", seed=1, verdict="complete collapse")
     page = page_of(first, second)
     assert headings(page)[:4] == [
-        "Compared",
-        "What differs in their configuration",
+        "Comparison of the runs",
+        "Differences in configuration",
         "Verdicts",
         "Probes on frozen features",
     ]
     assert page.count('class="verdict good"') == 1
     assert page.count('class="verdict bad"') == 1
-    assert page.count("cosine, k = 20, weighted") == 1  # protocols alike are said once
-    differences = page[page.index("What differs") : page.index("Verdicts")]
-    assert re.findall(r'<th scope="row">(.*?)</th>', differences) == ["method", "seed"]
+    assert page.count("cosine, k = 20, weighted") == 1  # equal descriptions are shown once
+    differences = page[page.index("Differences in configuration") : page.index("Verdicts")]
+    options = re.findall(r'<th scope="row">(.*?)</th>', differences)
+    assert [name for name in options if not name.startswith("method.")] == ["method", "seed"]
     assert page.count('<div class="plot"') == 4 + 6
 
 
@@ -148,7 +149,7 @@ def test_plotly_is_there_once_and_the_file_whole(tmp_path: Path) -> None:
 
 
 def test_a_folder_that_is_no_run_writes_nothing(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="no run"):
+    with pytest.raises(UserError, match=runfiles.CONFIG):
         write_report([tmp_path], tmp_path / "report.html")
     assert list(tmp_path.iterdir()) == []
 

@@ -8,6 +8,7 @@ import pytest
 
 from eigenview import runfiles
 from eigenview.errors import UserError
+from eigenview.report.configuration import flat
 from eigenview.report.read import read_run, read_runs
 from tests.report.synthetic_run import write_run
 
@@ -15,7 +16,7 @@ from tests.report.synthetic_run import write_run
 def test_reads_every_file_of_a_run(tmp_path: Path) -> None:
     record = read_run(write_run(tmp_path / "run-1"))
     assert record.name == "run-1"
-    assert record.method == "vicreg"
+    assert record.method == record.config["method"]["name"] == "vicreg"
     assert record.summary["linear"] == 70.2
     assert len(record.metrics) == 61
     assert len(record.diagnostics) == 13
@@ -32,6 +33,20 @@ def test_a_run_just_begun_has_empty_parts(tmp_path: Path) -> None:
     assert record.skipped == 0
 
 
+def test_options_of_an_earlier_version_have_todays_names(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    old = {"method": "directset", "objective": {"alpha": 0.5, "normalise_by": "frobenius"}, "size": 32, "epochs": 3}
+    runfiles.write_json(run / runfiles.CONFIG, old | {"network": {"branches": "separate"}})
+    environment = runfiles.read_json(run / runfiles.ENVIRONMENT) | {"defaults": old}
+    runfiles.write_json(run / runfiles.ENVIRONMENT, environment)
+    today = {"method": {"name": "directset", "alpha": 0.5, "normalise_by": "frobenius"}, "image_size": 32, "epochs": 3}
+    record = read_run(run)
+    assert record.config == today | {"network": {"shared_weights": False}}
+    assert record.environment["defaults"] == today
+    assert "method.normalise_by" in flat(record.config)
+    assert flat(record.config)["method"] == "directset"
+
+
 def test_a_last_line_cut_by_a_kill_is_dropped(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     with (run / runfiles.METRICS).open("a") as file:
@@ -43,13 +58,13 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("")
     for name, message in (
-        ("empty", "no run: it has no config.json"),
-        ("file", "is a file"),
-        ("gone", "does not exist"),
+        ("empty", r"empty .*config\.json"),
+        ("file", "file is a file"),
+        ("gone", "gone does not exist"),
     ):
         with pytest.raises(UserError, match=message):
             read_run(tmp_path / name)
-    with pytest.raises(UserError, match="at least one"):
+    with pytest.raises(UserError, match=r"run.*none"):
         read_runs([])
 
 
@@ -57,14 +72,14 @@ def test_what_is_no_run_is_refused(tmp_path: Path) -> None:
 def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
     run = write_run(tmp_path / "run")
     (run / name).write_bytes(b"\xff\xfe not what it should be")
-    with pytest.raises(UserError, match=f"{name} is damaged"):
+    with pytest.raises(UserError, match=rf"{name}.*damaged"):
         read_run(run)
 
 
 def test_json_of_another_kind_is_refused(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     runfiles.write_json(run / runfiles.PROBES, [1, 2])
-    with pytest.raises(UserError, match=r"probes\.json is damaged: it holds a list"):
+    with pytest.raises(UserError, match=r"probes\.json.*damaged.*list"):
         read_run(run)
 
 
@@ -83,14 +98,14 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, name: str, change: o
     arrays = runfiles.read_arrays(run / runfiles.GALLERY)
     arrays[name] = change(arrays[name])  # type: ignore[operator]
     runfiles.write_arrays(run / runfiles.GALLERY, arrays)
-    with pytest.raises(UserError, match=r"gallery\.npz is damaged"):
+    with pytest.raises(UserError, match=r"gallery\.npz.*damaged"):
         read_run(run)
 
 
 def test_spectra_without_a_row_per_step_are_refused(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run")
     runfiles.write_arrays(run / runfiles.SPECTRA, {"step": np.arange(3), "h": np.ones((2, 8))})
-    with pytest.raises(UserError, match="a row per step"):
+    with pytest.raises(UserError, match=r"spectra\.npz.*h.*\(2, 8\)"):
         read_run(run)
 
 

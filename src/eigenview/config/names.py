@@ -58,18 +58,16 @@ def refuse_old_flags(args: list[str]) -> None:
             raise UserError(f"{flag}: it is named {FLAGS[flag]} now.")
 
 
-def upgrade(values: Mapping[str, Any], *, keep_removed: bool = False) -> dict[str, Any]:
+def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
     """The values of a config.json in today's form; those of today are returned as they are.
 
-    Removed options are left out, or kept with `keep_removed`, for a reader that only shows them.
-
-    Raises: UserError for a removed option with another value than its default, without `keep_removed`.
+    Raises: UserError for a removed option with another value than its default.
     """
     found = dict(values)
     if isinstance(found.get("method"), str):
         options = dict(found.pop("objective", {}))
         for name, defaults in REMOVED.items():
-            if not keep_removed and name in options and _is_removed(found["method"], name):
+            if name in options and _is_removed(found["method"], name):
                 value = options.pop(name)
                 require(
                     value in defaults, f"objective.{name}", value, f"{defaults[0]}: it is no option of a run any more"

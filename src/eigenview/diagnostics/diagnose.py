@@ -15,7 +15,7 @@ from eigenview.errors import require
 from eigenview.runfiles import json_ready
 
 MOST_ROWS = 4096
-"""Rows of a large set of features that are looked at: its cosines take rows^2 memory, its rank rows x width^2 time."""
+"""Larger sets of features are subsampled to this many rows: cosines need rows^2 memory, ranks rows x width^2 time."""
 
 OF_TWO_VIEWS = ("alignment", "cosine_views")
 
@@ -23,7 +23,7 @@ OF_TWO_VIEWS = ("alignment", "cosine_views")
 def diagnose(h: Tensor, z: Tensor, step: int, epoch: float) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """(row, spectra) of representations h (V N H) and embeddings z (V N D) of the same images; pure.
 
-    The row lacks only "verdict", which needs the rows before it. Measures that are not finite are None.
+    The row has all fields except "verdict", which depends on earlier rows too. Measures that are not finite are None.
     """
     require(h.shape[:2] == z.shape[:2], "h and z", (tuple(h.shape), tuple(z.shape)), "the same views and images")
     row = json_ready({"step": step, "epoch": epoch, "h": measure(h), "z": measure(z)})
@@ -31,9 +31,9 @@ def diagnose(h: Tensor, z: Tensor, step: int, epoch: float) -> tuple[dict[str, A
 
 
 def diagnose_embeddings(x: Tensor) -> tuple[dict[str, float | None], Verdict]:
-    """(measures, verdict) of features x (N D) of any origin, without those of two views; None where not finite.
+    """(measures, verdict) of features x (N D) of any origin, without the measures of two views; None if not finite.
 
-    Of more than 4096 rows, 4096 drawn with a fixed seed are looked at, and a note says so.
+    Of more than 4096 rows, 4096 drawn with a fixed seed are measured, and a note is added to the verdict.
 
     Raises: UserError unless x has two axes, at least two rows and two columns.
     """
@@ -43,7 +43,7 @@ def diagnose_embeddings(x: Tensor) -> tuple[dict[str, float | None], Verdict]:
     require(x.shape[1] >= 2, "embeddings", f"{x.shape[1]} column(s)", "2 columns or more")
     if not x.isfinite().all():
         broken = int((~x.isfinite().all(dim=1)).sum())
-        note: str | None = f"{broken:,} of {total:,} rows hold nan or infinity."
+        note: str | None = f"{broken:,} of {total:,} rows contain nan or infinity."
     elif total > MOST_ROWS:
         x = x[torch.randperm(total, generator=torch.Generator().manual_seed(0))[:MOST_ROWS].to(x.device)]
         note = f"measured on {MOST_ROWS:,} of {total:,} rows, drawn at random."

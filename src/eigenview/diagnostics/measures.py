@@ -1,7 +1,7 @@
 """Numbers that describe the features of N images seen in V views: scale, angles, directions in use.
 
-Everything is computed on the CPU in float64, so that a run that explodes or shrinks is still measured. Statistics
-over images are taken within each view and averaged over views, so that they do not depend on the number of views.
+Everything is computed on the CPU in float64, so that very large and very small features can be measured too. Statistics
+over images are taken within each view and averaged over views, so that they are comparable for any number of views.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ RANKME_EPS = 1e-7  # Garrido et al. 2023, arXiv 2210.02885, equation 1
 def spectrum(x: Tensor) -> np.ndarray:
     """Eigenvalues of the unbiased covariance of the images within a view, averaged over views of x (V N width).
 
-    float64, descending, of length width: with N images at most N - 1 of them are not zero. All nan where x is not
+    float64, descending, of length width: with N images at most N - 1 of them are not zero. All nan if x is not
     finite.
     """
     values = np.zeros(x.shape[2])
@@ -69,7 +69,7 @@ def spectrum(x: Tensor) -> np.ndarray:
 def measure(x: Tensor) -> dict[str, float]:
     """All of `MEASURES` for x (V N width), N >= 2 images in V >= 1 views; rows u are x over their length.
 
-    spread          sqrt(mean |u|^2 - cosine_others): 0, all images in one point; 1, as spread as independent features
+    spread          sqrt(mean |u|^2 - cosine_others): 0, all images at one point; 1, as for independent features
     std             standard deviation over images (N - 1), mean over features, in the units of x
     std_min         the same of the feature that varies least
     std_l2          standard deviation of the features of u, times sqrt(width): 1 isotropic, 0 one point
@@ -84,7 +84,7 @@ def measure(x: Tensor) -> dict[str, float]:
     uniformity      log mean exp(-2 |u_i - u_j|^2) over images, -8 to 0
     cosine_views    mean cosine of two views of one image; cosine_others: of two different images, any two views
 
-    Where x holds nan or infinity, all are nan.
+    If x contains nan or infinity, all are nan.
     """
     require(x.ndim == 3, "features", tuple(x.shape), "three axes: views, images, width")
     views, images, width = x.shape
@@ -127,7 +127,7 @@ def _on_cpu(x: Tensor) -> Tensor:
 
 
 def _eigenvalues(x: Tensor) -> Tensor:
-    """min(N, width) eigenvalues of the covariance, averaged over views; nan where x is not finite."""
+    """min(N, width) eigenvalues of the covariance, averaged over views; nan if x is not finite."""
     if not x.isfinite().all():
         return torch.full((min(x.shape[1:]),), math.nan, dtype=x.dtype)
     return torch.stack([covariance_eigenvalues(view) for view in x]).mean(dim=0)

@@ -1,9 +1,9 @@
-"""What the predictor does to the embedding's own directions: are they eigenvectors of W_p, and what becomes of them.
+"""Measures of the predictor: whether the eigenvectors of F are eigenvectors of W_p too, and how W_p scales them.
 
 F = E[z z^T] is the second moment of the embeddings, not centred; its eigenvectors v_j are the modes, largest first.
-W_p is the predictor as a matrix, p = W_p z. In the linear theory (Tian et al. 2021, arXiv 2102.06810) both come to
-share their eigenvectors, and each mode then grows or decays on its own. A predictor with a hidden layer has no such
-matrix; it is described by the linear map that fits it best.
+W_p is the predictor as a matrix, p = W_p z. In the linear theory (Tian et al. 2021, arXiv 2102.06810) the
+eigenvectors of both become equal during training, and each mode then grows or decays independently. A predictor with a
+hidden layer has no such matrix; it is described by the linear map that fits it best.
 
 Everything is computed on the CPU in float64, in the basis of the modes: A = [v_i^T W_p v_j], F = diag(s).
 """
@@ -36,9 +36,9 @@ PREDICTOR_MEASURES = (
 
 CUTOFF = 1e-12
 """Share of F's largest eigenvalue below which only the rounding of float32 embeddings is left."""
-ROUNDING = 1e-6  # share of the longest W_p v by which an eigenvalue must be below 0 to count as negative
-MOST_OF_F = 0.99  # of the trace: the modes among which the least aligned one is looked for
-CHANCE = 0.5  # a mode's W_p v may be off by this share of W_p's size, not more
+ROUNDING = 1e-6  # an eigenvalue counts as negative if it is below 0 by this share of the longest W_p v
+MOST_OF_F = 0.99  # of the trace: the modes that alignment_min considers
+CHANCE = 0.5  # largest error of a mode's W_p v by chance, as a share of W_p's size
 
 
 def diagnose_predictor(
@@ -46,20 +46,21 @@ def diagnose_predictor(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """(row, spectra) of `predictor_measures` for embeddings z (V N D) and their predictions p (V N D), any predictor.
 
-    W_p is the least-squares map of `linear_map`, within the modes where these rows determine it. A linear predictor is
-    determined in every mode that z has. Another leaves a residual r, which by chance moves W_p v_j by about
-    |r| / sqrt((V N - modes) s_j): modes where that is over half of W_p's size, |W_p z| / |z| (root mean squares), are
-    left out of all measures and nan in the spectrum "alignment"; "modes" says how many are left, and "linear_share" how
-    much of p the map in them explains. v_j^T W_p v_j is surer, for only v_j . r moves it: the spectrum "W_p" is nan
-    where that is over half. (Chance still adds to the asymmetry, a few tenths for 1,024 rows.) Where z has as many
-    directions as rows, any predictor would be fitted without residual: the modes are then at most half of the rows.
+    W_p is the least-squares map of `linear_map`, restricted to the modes in which these rows determine it. A linear
+    predictor is determined in every mode that z has. Any other leaves a residual r, which by chance changes W_p v_j by
+    about |r| / sqrt((V N - modes) s_j). Modes in which this exceeds half of W_p's size, |W_p z| / |z| (root mean
+    squares), are left out of all measures and are nan in the spectrum "alignment"; "modes" is the number of the others,
+    "linear_share" the share of p that the map explains in them. v_j^T W_p v_j is known more precisely, because only
+    v_j . r changes it: the spectrum "W_p" is nan where that change exceeds half. (Chance still adds to the asymmetry, a
+    few tenths for 1,024 rows.) If z has as many directions as rows, any predictor would be fitted without residual;
+    then the modes are at most half of the rows.
 
-    Two more spectra, (D,) each, for laying the theory over a run: "noise", the variance along v_j of the views of an
-    image (unbiased over views, mean over images), which is the theory's X' in embedding space; and with `z_target`
+    Two more spectra, (D,) each, serve to compare a run with the theory: "noise", the variance along v_j of the views of
+    an image (unbiased over views, mean over images), which is the theory's X' in embedding space; and with `z_target`
     (V N D), the target network's embeddings of the same views, "target", E[(v_j . z_target) (v_j . z)] / s_j, the
-    theory's tau: 1 where the target is the network, nan in modes below 1e-12 of the largest.
+    theory's tau: 1 if the target is the network itself, nan in modes below 1e-12 of the largest.
 
-    Where z or p holds nan or infinity, measures are None and spectra nan.
+    If z or p contains nan or infinity, measures are None and spectra nan.
     """
     require(z.ndim == 3, "z", tuple(z.shape), "three axes: views, samples, width")
     require(p.shape == z.shape, "p", tuple(p.shape), f"the shape of z, {tuple(z.shape)}")
@@ -75,12 +76,12 @@ def diagnose_predictor(
     # expected squares of the error of v_i^T W_p v_j, and of W_p v_j
     errors = (power - fitted.sum(dim=1)).clamp_min(0.0) / (rows - num)
     bound = CHANCE**2 * fitted.sum() / s[:num].sum()
-    sure, surer = (errors.sum() <= bound * s)[:num], (errors <= bound * s)[:num]
-    left = int(sure.sum())
-    row, spectra = _measures(s, A * (torch.arange(len(s)) < left), left, _share(fitted[:, :left], power))
+    known, diagonal_known = (errors.sum() <= bound * s)[:num], (errors <= bound * s)[:num]
+    num_known = int(known.sum())
+    row, spectra = _measures(s, A * (torch.arange(len(s)) < num_known), num_known, _share(fitted[:, :num_known], power))
     spectra["W_p"] = np.full(len(s), math.nan)
-    spectra["W_p"][:num] = torch.where(surer, A.diagonal()[:num], math.nan).numpy()
-    spectra["alignment"][left:] = math.nan
+    spectra["W_p"][:num] = torch.where(diagonal_known, A.diagonal()[:num], math.nan).numpy()
+    spectra["alignment"][num_known:] = math.nan
     spectra["noise"] = ((z - z.mean(dim=0)) @ v).square().mean(dim=1).sum(dim=0).div(max(1, len(z) - 1)).numpy()
     if z_target is not None:
         require(z_target.shape == z.shape, "z_target", tuple(z_target.shape), f"the shape of z, {tuple(z.shape)}")
@@ -107,18 +108,18 @@ def predictor_measures(
 ) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """(row, spectra) of a second moment F (D D, symmetric) with eigenvalues s_j, descending, and of W_p (D D).
 
-    commutator     ||F W_p - W_p F||_F / (||F||_F ||W_p||_F): 0, they share their eigenvectors
+    commutator     ||F W_p - W_p F||_F / (||F||_F ||W_p||_F): 0 if both have the same eigenvectors
     asymmetry      ||W_p - W_p^T||_F / ||W_p||_F, 0 to 2
-    alignment      mean over modes of cos(v_j, W_p v_j) weighted by s_j, -1 to 1: 1, every v_j is an eigenvector of W_p
-                   with a positive eigenvalue. Among equal s_j the v_j are arbitrary, and with them their cosines
+    alignment      mean over modes of cos(v_j, W_p v_j) weighted by s_j, -1 to 1; 1 if all v_j are eigenvectors of W_p
+                   with positive eigenvalues. For equal s_j the v_j are arbitrary, and so are their cosines
     alignment_min  the smallest of them among the largest modes that hold 99 % of the trace of F
     negative       number of eigenvalues of the symmetric part of W_p below 0, by more than 1e-6 of the longest W_p v
     largest_F      s_1; largest_W_p: the largest eigenvalue of the symmetric part of W_p
     linear_share   as given; modes: D, see `diagnose_predictor`
 
-    spectra: "F" the s_j, "W_p" the v_j^T W_p v_j, which are W_p's eigenvalues where it is aligned, "alignment" the
-    cosines; each (D,), float64. A ratio over 0 is 0: F = 0 or W_p = 0 have commutator, asymmetry and alignment 0, and
-    a mode that W_p maps to 0 (under 1e-12 of the longest W_p v) has cosine 0.
+    spectra: "F" the s_j, "W_p" the v_j^T W_p v_j, which are W_p's eigenvalues if it is aligned, "alignment" the
+    cosines; each (D,), float64. A ratio with denominator 0 is 0: F = 0 or W_p = 0 have commutator, asymmetry and
+    alignment 0, and a mode that W_p maps to 0 (under 1e-12 of the longest W_p v) has cosine 0.
     """
     require(F.ndim == 2 and F.shape[0] == F.shape[1], "F", tuple(F.shape), "a square matrix")
     require(W_p.shape == F.shape, "W_p", tuple(W_p.shape), f"the shape of F, {tuple(F.shape)}")
@@ -129,7 +130,7 @@ def predictor_measures(
 def _measures(s: Tensor, A: Tensor, num: int, linear_share: float) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
     """The measures in the basis of the modes, of which the first `num` count; columns of A after them are 0.
 
-    Symmetry is judged within those modes: what W_p would do to the others is not known.
+    Symmetry is measured within those modes, because W_p is not known in the others.
     """
     inner = A[:num, :num]
     symmetric = torch.linalg.eigvalsh((inner + inner.T) / 2)
@@ -159,7 +160,7 @@ def _modes(F: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _rank(s: Tensor) -> int:
-    """How many modes z has."""
+    """Number of modes of z above rounding."""
     return int((s > CUTOFF * s[0]).sum())
 
 

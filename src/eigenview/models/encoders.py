@@ -19,7 +19,7 @@ from eigenview.models.small import conv_medium, conv_small, conv_tiny
 
 @dataclass(frozen=True, kw_only=True)
 class Encoder:
-    """One row of `eigenview list encoders`. None: depends on the size, or is known once the network is built."""
+    """One row of `eigenview list encoders`; a field is None if it depends on the size, or needs the built network."""
 
     name: str
     width: int | None
@@ -30,7 +30,7 @@ class Encoder:
     note: str
 
 
-# name -> how it is made, H, smallest image side that leaves at least one pixel at the end, for whom it is
+# name -> constructor, H, smallest side that leaves at least one pixel after the last pooling, intended use
 OWN: dict[str, tuple[Callable[[], nn.Module], int, int, str]] = {
     "conv-tiny": (conv_tiny, 128, 4, "images of about 16 px; about 0.4 s an epoch of digits on two CPU cores"),
     "conv-small": (
@@ -49,9 +49,11 @@ OWN: dict[str, tuple[Callable[[], nn.Module], int, int, str]] = {
 
 
 def resolve(name: str) -> tuple[Library | None, str]:
-    """Library (None for our own) and model of an encoder name; an unknown one is an error with the nearest name.
+    """The library of an encoder name (None for our own networks) and the model's name within it.
 
-    A bare name of a library's model is torchvision's where torchvision has it, otherwise timm's.
+    A name without a prefix is looked up in torchvision first, then in timm.
+
+    Raises: UserError for an unknown name, with the nearest known one.
     """
     if name in OWN:
         return None, name
@@ -72,7 +74,7 @@ def resolve(name: str) -> tuple[Library | None, str]:
 
 
 def canonical_name(name: str) -> str:
-    """The name with its library in front: resnet18 -> torchvision:resnet18."""
+    """The name with its library as prefix: resnet18 -> torchvision:resnet18."""
     library, model = resolve(name)
     return f"{library}:{model}" if library else model
 
@@ -81,19 +83,20 @@ def build_encoder(name: str, *, size: int, stem: Stem = "auto", norm: Norm = "ba
     """A randomly initialised encoder, float (n 3 size size) -> (n H), and H.
 
     **Names** - conv-tiny, conv-small, conv-medium; timm:NAME and torchvision:NAME, also bare (`resolve`). Nothing is
-    downloaded. timm networks are made with `num_classes=0` and, where their input size is fixed, with `img_size=size`;
-    of torchvision's the classifier is removed (`libraries.TORCHVISION_HEADS`).
+    downloaded. timm networks are made with `num_classes=0` and, if their input size is fixed, with `img_size=size`;
+    torchvision networks lose their classifier (`libraries.TORCHVISION_HEADS`).
 
     **Stem** - small replaces a ResNet's 7x7 stride 2 convolution and max pool by one 3x3 stride 1 convolution, as usual
-    on CIFAR; auto does so up to 64 px. Other architectures have no small stem: auto is then as published.
+    on CIFAR; auto does so up to 64 px. Other architectures have no small stem; for them auto is the published stem.
 
-    **Norms** - group and layer replace every batch norm by a norm of one image (`norms.row_norm`).
+    **Norms** - group and layer replace every batch norm by a norm over one image (`norms.row_norm`).
 
     **Initialisation** - the library's own. In particular the scale of the last batch norm in each residual block stays
     at the library's default: 0 in timm's ResNets, 1 in torchvision's.
 
     **Raises** - UserError for an unknown name, norms that cannot be replaced, a size the network cannot take (tried
-    with two images), a network that gives no single feature vector, and a small stem where there is none.
+    with two images), a network that does not return one feature vector per image, and a small stem for an architecture
+    without one.
     """
     library, model = resolve(name)
     if library is None:
@@ -173,28 +176,31 @@ def _check_supported(library: Library, model: str, stem: Stem) -> None:
 
 
 def check_local_size(name: str, encoder: nn.Module, size: int | None) -> None:
-    """Raises UserError where an encoder built for one size cannot take local crops of this one."""
+    """Raises UserError if an encoder built for one size cannot take local crops of `size` px; None: no local crops."""
     if size is None:
         return
     try:
         features_of_zeros(encoder, size)
     except (RuntimeError, AssertionError, ValueError, ZeroDivisionError) as error:
         raise UserError(
-            f"--local-size {size}: {name} cannot take crops of {size} px beside its views. Give a larger --local-size, "
-            "or an encoder without a fixed input size (conv nets, ResNets)."
+            f"--local-size {size}: {name} cannot take crops of {size} px in addition to its views. Give a "
+            "larger --local-size, or an encoder without a fixed input size (conv nets, ResNets)."
         ) from error
 
 
 def vector_width(features: Any, name: str) -> int:
-    """H of features (n H); a network that gives anything else is no encoder."""
+    """H of features (n H). Raises UserError if the network returned anything else."""
     if not isinstance(features, Tensor) or features.ndim != 2:
-        raise UserError(f"--encoder {name}: gives no single feature vector per image; choose another encoder.")
+        raise UserError(
+            f"--encoder {name}: does not return one feature vector per image; choose another encoder "
+            "(eigenview list encoders)."
+        )
     return features.shape[1]
 
 
 @torch.no_grad()
 def features_of_zeros(encoder: nn.Module, size: int) -> Any:
-    """Features of two black images, in evaluation mode so that no running statistic moves."""
+    """Features of two black images, in evaluation mode, so that running statistics do not change."""
     encoder.eval()
     features = encoder(torch.zeros(2, 3, size, size))
     encoder.train()

@@ -1,8 +1,8 @@
 """A run's encoder for other libraries: plain timm or torchvision weights, ONNX, a hub folder.
 
-Saving and loading our own format is in `saved.py`, and offered from here too.
+Our own format is saved and loaded in `saved.py`; its functions can be imported from here too.
 
-Every export is a folder with the weights, and a README.md whose few lines of Python load them without eigenview.
+Every export is a folder with the weights and a README.md, whose lines of Python load them without eigenview.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ WEIGHTS, README = "model.safetensors", "README.md"
 
 
 def export(run: Path | str, format: Format, out: Path) -> Path:
-    """Write the encoder of `run` (anything `load_encoder` reads from disk) into the new folder `out`; gives `out`.
+    """Write the encoder of `run` (anything `load_encoder` reads from disk) into the new folder `out`; returns `out`.
 
     **Formats** - timm, torchvision: model.safetensors with the library's own parameter names, for an encoder of that
     library. hf: the folder timm loads as local-dir:FOLDER or, uploaded, as hf-hub:OWNER/NAME; timm encoders with their
-    published stem. onnx: model.onnx for any encoder, batch size free; needs the packages onnx and onnxscript.
+    published stem. onnx: model.onnx for any encoder and any batch size; needs the packages onnx and onnxscript.
 
     **Raises** - UserError if the format does not fit the encoder, a package is missing, or `out` holds files already.
     """
@@ -70,7 +70,7 @@ def _weights(encoder: LoadedEncoder) -> bytes:
 
 
 def _library_files(encoder: LoadedEncoder, library: Library, model: str) -> dict[str, bytes]:
-    """Weights under the library's own names, and the code that puts them into the library's own class."""
+    """Weights under the library's parameter names, and the code that loads them into the library's class."""
     given = libraries.arguments(library, model, encoder.size)
     factory = {"timm": "timm.create_model", "torchvision": "torchvision.models.get_model"}[library]
     call = ", ".join([f'"{model}"', *(f"{name}={value}" for name, value in given.items())])
@@ -92,7 +92,7 @@ def _library_files(encoder: LoadedEncoder, library: Library, model: str) -> dict
 
 
 def _hub_files(encoder: LoadedEncoder, model: str) -> dict[str, bytes]:
-    """timm's hub layout: config.json with architecture and preprocessing, beside the weights."""
+    """timm's hub layout: the weights and config.json, which has architecture and preprocessing."""
     if _has_small_stem(encoder, "timm", model):
         raise UserError(
             f"--format hf: {encoder.name} was trained at {encoder.size} px with the small stem, which timm's "
@@ -164,7 +164,7 @@ def _onnx_files(encoder: LoadedEncoder) -> dict[str, bytes]:
 
 
 def _readme(encoder: LoadedEncoder, code: list[str]) -> bytes:
-    """How to load it, what goes in and out, where it comes from."""
+    """README.md: how to load the encoder, its input and output, and the run it comes from."""
     origin = ", ".join(f"{name} {value}" for name, value in encoder.card.get("run", {}).items())
     method = encoder.card.get("method")
     lines = [
@@ -187,7 +187,7 @@ def _readme(encoder: LoadedEncoder, code: list[str]) -> bytes:
 
 
 def _write_folder(out: Path, files: dict[str, bytes]) -> None:
-    """All files or none: what was written before a failure is taken away again."""
+    """Write all files; if one cannot be written, remove the folder again and raise."""
     runfiles.create_run_dir(out)
     try:
         for name, content in files.items():

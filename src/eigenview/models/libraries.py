@@ -1,8 +1,9 @@
-"""What eigenview knows about timm and torchvision: which names exist, which arguments a size needs, and which modules
-are replaced so that a classifier becomes an encoder.
+"""Networks of timm and torchvision: their names, the arguments for an image size, and the modules to replace.
 
-Modules are replaced in place and the rest keeps the library's own parameter names, so that weights go back to the plain
-library class after the same replacements (`replacement_code` writes them down for an export).
+Replacing modules turns a classifier into an encoder, adds the small stem, and exchanges norms.
+
+Modules are replaced in place and all others keep the library's parameter names, so that the weights can be loaded into
+the plain library class after the same replacements (`replacement_code` writes them for an export).
 """
 
 from __future__ import annotations
@@ -19,12 +20,12 @@ from eigenview.models.norms import Norm, row_norms
 Library = Literal["timm", "torchvision"]
 Stem = Literal["auto", "small", "standard"]
 
-SMALL_STEM_UP_TO = 64  # px: stem "auto" keeps the full resolution up to here
+SMALL_STEM_UP_TO = 64  # px: stem "auto" is small up to this size
 
 _global_average = functools.partial(nn.AdaptiveAvgPool2d, 1)
 
-# torchvision names beginning so -> what replaces the classifier. Where the library's classifier starts with hidden
-# layers (VGG, AlexNet, MobileNetV3), the encoder ends before them: H is the number of channels of the pooled trunk.
+# prefix of a torchvision name -> modules that replace the classifier. If the classifier starts with hidden layers (VGG,
+# AlexNet, MobileNetV3), the encoder ends before them: H is the number of channels of the pooled trunk.
 TORCHVISION_HEADS: dict[str, dict[str, Callable[[], nn.Module]]] = {
     "alexnet": {"avgpool": _global_average, "classifier": nn.Identity},
     "convnext": {"classifier.2": nn.Identity},
@@ -52,7 +53,7 @@ def torchvision_names() -> list[str]:
 
 def timm_names() -> list[str]:
     """Architectures of timm, without pretraining tags."""
-    import timm  # half a second that runs with our own or torchvision's networks need not spend
+    import timm  # takes half a second, which runs with other networks should not spend
 
     return timm.list_models()
 
@@ -60,7 +61,7 @@ def timm_names() -> list[str]:
 def is_timm_name(model: str) -> bool:
     """Whether timm has this architecture; a tag of pretrained weights (resnet18.a1_in1k) may follow it.
 
-    A source such as hf-hub:OWNER/NAME or local-dir:FOLDER is no name: those would fetch or read a stranger's files.
+    False for a source such as hf-hub:OWNER/NAME or local-dir:FOLDER, which would download or read untrusted files.
     """
     import timm
 
@@ -68,12 +69,12 @@ def is_timm_name(model: str) -> bool:
 
 
 def torchvision_head(model: str) -> dict[str, Callable[[], nn.Module]] | None:
-    """What replaces the classifier, or None for a network whose head we do not know (several outputs, for example)."""
+    """The modules that replace the classifier; None if the head is not supported (several outputs, for example)."""
     return next((head for prefix, head in TORCHVISION_HEADS.items() if model.startswith(prefix)), None)
 
 
 def is_resnet(library: Library, model: str) -> bool:
-    """Whether the network begins with the ResNet stem that can be made small."""
+    """Whether the network begins with the ResNet stem, which can be replaced by the small one."""
     if library == "torchvision":
         return model.startswith(TORCHVISION_RESNETS)
     import timm
@@ -87,7 +88,7 @@ def has_small_stem(library: Library, model: str, size: int, stem: Stem) -> bool:
 
 
 def arguments(library: Library, model: str, size: int) -> dict[str, Any]:
-    """Keyword arguments with which the library's own factory makes the network for this size, without weights."""
+    """Keyword arguments of the library's factory for a network of this image size."""
     if library == "torchvision":
         return {"image_size": size} if model.startswith("vit") else {}
     import timm
@@ -121,22 +122,22 @@ def replacements(
     library: Library, model: str, network: nn.Module, *, small_stem: bool, norm: Norm = "batch"
 ) -> dict[str, nn.Module]:
     """Dotted name -> new module: the head of a torchvision network, the small stem (3x3, stride 1, no pooling), norms
-    that do not look at other images."""
+    that use no other image."""
     new: dict[str, nn.Module] = {}
     if library == "torchvision":
         new |= {path: make() for path, make in (torchvision_head(model) or {}).items()}
     if small_stem:
-        channels = len(network.get_parameter("bn1.weight"))  # of a norm of any kind
+        channels = len(network.get_parameter("bn1.weight"))  # whatever kind of norm it is
         stem = nn.Conv2d(3, channels, 3, stride=1, padding=1, bias=False)
-        nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")  # as both libraries' ResNets
+        nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")  # as in both libraries' ResNets
         new |= {"conv1": stem, "maxpool": nn.Identity()}
     return new | row_norms(f"{library}:{model}", network, norm)
 
 
 def replacement_code(library: Library, model: str, encoder: nn.Module, *, small_stem: bool) -> list[str]:
-    """Lines of Python that do to the library's `model` what was done to `encoder`."""
+    """Lines of Python that replace the same modules in the library's `model` as were replaced in `encoder`."""
     paths = list(torchvision_head(model) or {}) if library == "torchvision" else []
     paths += ["conv1", "maxpool"] if small_stem else []
-    # a group norm of the library's own among them is only replaced by its like
+    # group norms that the library itself uses are among them; replacing them by equal ones changes nothing
     paths += [path for path, module in encoder.named_modules() if type(module) is nn.GroupNorm]
     return [f'model.set_submodule("{path}", nn.{encoder.get_submodule(path)!r})' for path in paths]

@@ -1,7 +1,7 @@
-"""Batch norms replaced by norms of one image: what an image's features are then depends on no other image.
+"""Batch norms replaced by group or layer norms, so that an image's features do not depend on other images.
 
-Statistics over a batch tie its rows together before any loss sees them. Estimates that are unbiased for independent
-rows (methods/unbiased_vicreg.py) and gradients of a batch in parts are exact only without that.
+Batch norm makes the samples of a batch depend on each other. Estimates that are unbiased for independent samples
+(methods/unbiased_vicreg.py) and gradients computed over parts of a batch are exact only without it.
 """
 
 from __future__ import annotations
@@ -16,13 +16,13 @@ from eigenview.errors import require
 
 Norm = Literal["batch", "group", "layer"]
 NORMS: tuple[Norm, ...] = ("batch", "group", "layer")
-CHANNELS_PER_GROUP = 16  # Wu and He 2018 (arXiv 1803.08494), table 3: as good there as 32 groups, at any width
+CHANNELS_PER_GROUP = 16  # Wu and He 2018 (arXiv 1803.08494), table 3: as accurate there as 32 groups, for any width
 
 
 def row_norm(batch_norm: nn.BatchNorm2d, norm: Norm) -> nn.GroupNorm:
-    """A norm over the pixels of one image and 16 channels (group) or all of them (layer), with the same start.
+    """A norm over the pixels of one image and 16 channels (group) or all of them (layer); same initial values.
 
-    Where 16 does not divide the channels, groups are of their greatest common divisor.
+    If 16 does not divide the number of channels, a group has as many channels as their greatest common divisor.
     """
     channels = batch_norm.num_features
     groups = 1 if norm == "layer" else channels // math.gcd(channels, CHANNELS_PER_GROUP)
@@ -35,10 +35,9 @@ def row_norm(batch_norm: nn.BatchNorm2d, norm: Norm) -> nn.GroupNorm:
 
 
 def row_norms(name: str, network: nn.Module, norm: Norm) -> dict[str, nn.Module]:
-    """Dotted name -> norm that takes the place of each batch norm of a network; nothing for `norm="batch"`.
+    """Dotted name -> the norm that replaces each batch norm of a network; empty for `norm="batch"`.
 
-    Raises: UserError for a network without batch norms, and for one whose batch norms do more than normalise (timm's
-    with an activation inside).
+    Raises: UserError for a network without batch norms, and for one whose batch norms contain an activation (timm's).
     """
     require(norm in NORMS, "network.encoder_norm", norm, ", ".join(NORMS))
     if norm == "batch":
@@ -50,13 +49,13 @@ def row_norms(name: str, network: nn.Module, norm: Norm) -> dict[str, nn.Module]
         "network.encoder_norm",
         norm,
         f"batch with {name}, which has no batch norm",
-        "Its images do not depend on each other as it is.",
+        "Its features depend on one image only already.",
     )
     require(
         len(plain) == len(found),
         "network.encoder_norm",
         norm,
         f"batch with {name}, whose batch norms have an activation inside",
-        "ResNets and the conv nets can have it.",
+        "Use a ResNet or one of the conv nets.",
     )
     return {path: row_norm(m, norm) for path, m in plain.items()}

@@ -1,7 +1,7 @@
-"""A trained encoder on disk: encoder.safetensors (weights) beside encoder.json (the card), and back.
+"""Save and load a trained encoder: encoder.safetensors (weights) and encoder.json (the card).
 
 The card says how to build the network, how images are prepared for it and where it comes from:
-    {"format": 1, "encoder", "stem", "norm" (batch where it is missing), "size", "source_size", "width", "mean", "std",
+    {"format": 1, "encoder", "stem", "norm" (batch if missing), "size", "source_size", "width", "mean", "std",
      "method", "run": {...}, "eigenview": version, "sha256": of the weights file}
 
 Nothing read here can run code: safetensors holds numbers only, and the card can only name networks that are installed.
@@ -25,7 +25,7 @@ from eigenview.models.encoders import build_encoder, features_of_zeros, resolve,
 from eigenview.models.norms import NORMS
 
 FORMAT = 1
-LARGEST_SIZE = 4096  # px: a damaged card must not ask for a terabyte when the network is tried out
+LARGEST_SIZE = 4096  # px: limits the memory that a damaged card can request when the network is tried
 REQUIRED: dict[str, type] = {
     "format": int,
     "encoder": str,
@@ -38,7 +38,7 @@ REQUIRED: dict[str, type] = {
 
 
 class LoadedEncoder(nn.Module):
-    """A trained encoder with what it needs to know about its images; in evaluation mode when loaded.
+    """A trained encoder with the preprocessing of its images; in evaluation mode when loaded.
 
     **Shapes** - calling it takes float images (n 3 size size), normalised with mean and std, and gives h (n H).
     `embed` takes uint8 images (n 3 S S) of any side S.
@@ -67,7 +67,7 @@ class LoadedEncoder(nn.Module):
         """h (n H) of uint8 images (n 3 S S), float32, on the device of the images, which must be the network's.
 
         Resizes to `size` and normalises as in training, without augmentation; evaluation mode, no gradient. Images are
-        taken `batch_size` at a time; progress over many calls is the caller's to show.
+        processed `batch_size` at a time.
         """
         from eigenview.data.views.augment import prepare
 
@@ -82,12 +82,12 @@ class LoadedEncoder(nn.Module):
 
 
 def state_tensors(network: nn.Module) -> dict[str, Tensor]:
-    """The state dict as safetensors wants it: on the CPU, contiguous, no two tensors sharing memory."""
+    """The state dict as safetensors requires it: on the CPU, contiguous, no two tensors sharing memory."""
     return {name: value.detach().cpu().contiguous().clone() for name, value in network.state_dict().items()}
 
 
 def save_encoder(directory: Path, encoder: nn.Module, card: dict[str, Any]) -> None:
-    """Write encoder.safetensors and encoder.json into a run directory, each whole or not at all.
+    """Write encoder.safetensors and encoder.json into a run directory, each atomically.
 
     `card` needs encoder, stem, size, width, mean, std (see the module's docstring). Format and the checksum that ties
     the two files together are added here.
@@ -100,10 +100,10 @@ def save_encoder(directory: Path, encoder: nn.Module, card: dict[str, Any]) -> N
 
 
 def load_encoder(source: Path | str, *, pretrained: bool = True) -> LoadedEncoder:
-    """The encoder of a run, or one of timm's.
+    """The encoder of a run, or a network of timm.
 
-    **Source** - a run directory, an encoder.safetensors or encoder.json (each is found beside the other), or timm:NAME:
-    that network with the weights timm publishes, which timm looks for in its cache and then on the Hugging Face hub;
+    **Source** - a run directory, an encoder.safetensors or encoder.json (in the same folder), or timm:NAME:
+    that network with the weights timm publishes, from timm's cache or else from the Hugging Face hub;
     with `pretrained=False` randomly initialised.
 
     **Raises** - UserError naming the file for anything missing, damaged, or not an encoder of eigenview.
@@ -114,7 +114,7 @@ def load_encoder(source: Path | str, *, pretrained: bool = True) -> LoadedEncode
     card = runfiles.read_json(card_path)
     _check_card(card, str(card_path))
     weights = _read(weights_path)
-    with torch.random.fork_rng(devices=[]):  # the initial weights are thrown away; the caller's random state is not
+    with torch.random.fork_rng(devices=[]):  # initial weights do not move the caller's random state
         try:
             network, width = build_encoder(
                 card["encoder"], size=card["size"], stem=card["stem"], norm=card.get("norm", "batch")
@@ -127,14 +127,14 @@ def load_encoder(source: Path | str, *, pretrained: bool = True) -> LoadedEncode
     if hashlib.sha256(weights).hexdigest() != card.get("sha256"):
         raise UserError(
             f"{weights_path} is damaged or not the file that {card_path.name} was written with: its SHA-256 differs "
-            "from the one there. Copy both files again from the run."
+            "from the one recorded there. Copy both files again from the run."
         )
     network.load_state_dict(tensors)
     return LoadedEncoder(network, card)
 
 
 def _find_files(path: Path) -> tuple[Path, Path]:
-    """Weights and card belonging to a run directory or to either file."""
+    """Paths of weights and card, from a run directory or either file."""
     if path.is_dir():
         return path / runfiles.ENCODER, path / runfiles.ENCODER_CARD
     if path.suffix in (".safetensors", ".json") and path.exists():
@@ -151,7 +151,7 @@ def _read(path: Path) -> bytes:
 
 
 def _check_card(card: Any, where: str) -> None:
-    """Refuse a card that is not ours, before anything is built from it."""
+    """Raises UserError if this is not a valid encoder.json; called before a network is built from it."""
     if not isinstance(card, dict) or "encoder" not in card:
         raise UserError(f"{where} does not describe an encoder of eigenview (no field 'encoder').")
     require(card.get("format") == FORMAT, f"{where}: format", card.get("format"), f"{FORMAT}", "Update eigenview.")
@@ -175,7 +175,7 @@ def _parse(weights: bytes, path: Path) -> dict[str, Tensor]:
 
 
 def _check_tensors(given: dict[str, Tensor], expected: dict[str, Tensor], path: Path, encoder: str) -> None:
-    """The same names, shapes and types as the network's, or the first difference."""
+    """Raises UserError at the first name, shape or type that differs from the network's."""
     missing, foreign = [n for n in expected if n not in given], [n for n in given if n not in expected]
     if missing or foreign:
         first = f"{missing[0]} is missing" if missing else f"{foreign[0]} is not part of it"
@@ -190,7 +190,7 @@ def _check_tensors(given: dict[str, Tensor], expected: dict[str, Tensor], path: 
 
 
 def _load_timm(name: str, pretrained: bool) -> LoadedEncoder:
-    """A network of timm with the size, mean and std timm gives for its weights."""
+    """A network of timm with the image size, mean and std that belong to its weights."""
     import timm
     from timm.data.config import resolve_model_data_config
 

@@ -1,7 +1,7 @@
 """Three small conv nets that pretrain on two CPU cores, all fully convolutional with a global max pool at the end.
 
-The stages pool before they normalise where that is possible: normalisation and activation then touch a quarter of the
-pixels, which is where small nets spend their time on a CPU. Convolutions that a batch norm follows carry no bias.
+Stages with a pooling pool before they normalise, so that normalisation and activation, which take most of the time of a
+small net on a CPU, process a quarter of the pixels. Convolutions followed by a batch norm have no bias.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def conv_norm_relu(width_in: int, width_out: int) -> nn.Sequential:
 
 
 def pooled_stage(width_in: int, width_out: int) -> nn.Sequential:
-    """Two 3x3 convolutions; the image is halved after the first, before anything else looks at it."""
+    """Two 3x3 convolutions; max pooling halves the image directly after the first one."""
     return nn.Sequential(
         nn.Conv2d(width_in, width_out, 3, padding=1, bias=False),
         nn.MaxPool2d(2),
@@ -51,7 +51,7 @@ def pooled_stage(width_in: int, width_out: int) -> nn.Sequential:
 
 
 def conv_tiny() -> nn.Sequential:
-    """Three convolutions of widths 32, 64, 128 with two poolings between: H = 128, from 4 px.
+    """Three convolutions of widths 32, 64, 128 with two poolings between them: H = 128, for images of 4 px or more.
 
     For images of about 16 px (digits): 2.6 million multiplications per image there.
     """
@@ -66,9 +66,9 @@ def conv_tiny() -> nn.Sequential:
 
 
 def conv_small() -> nn.Sequential:
-    """A 2x2 convolution to 24 channels and three pooled stages of widths 32, 128, 128: H = 128, from 9 px.
+    """A 2x2 convolution to 24 channels and three pooled stages of widths 32, 128, 128: H = 128, for 9 px or more.
 
-    The shape of the networks that speed runs on CIFAR-10 use (K. Jordan, arXiv 2404.00498), narrowed for a CPU. The
+    The architecture of fast training on CIFAR-10 (K. Jordan, arXiv 2404.00498), narrower for a CPU. The
     unpadded stem turns 32 px into 31, so that the stages work on 31, 15 and 7 px.
     """
     return nn.Sequential(
@@ -82,7 +82,7 @@ def conv_small() -> nn.Sequential:
 
 
 def conv_medium() -> nn.Sequential:
-    """A residual network of nine layers' depth (eight convolutions here) of width 32 to 256: H = 256, from 8 px."""
+    """ResNet-9 without its classifier: eight convolutions of width 32 to 256, H = 256, for images of 8 px or more."""
     width = 32
     return nn.Sequential(
         conv_norm_relu(3, width),

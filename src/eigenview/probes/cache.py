@@ -1,8 +1,8 @@
-"""Probes of features that many runs share, raw pixels and an untrained encoder: computed once, kept in a folder.
+"""Cache of the probes on features that many runs share: raw pixels and an untrained encoder.
 
-An entry is named after everything that decides its numbers: both sets of features and labels, the probe and its
-settings, the seed, the source of this package and the versions of the libraries that compute. So it is never stale, and
-whoever distrusts it deletes the folder. It is a small JSON file, written whole or not at all.
+The name of an entry is a hash of everything its numbers depend on: both sets of features and labels, the probe and its
+settings, the seed, the source of this package and the versions of the numerical libraries. Entries are therefore never
+out of date; the folder can be deleted at any time. Each is a small JSON file, written atomically.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ Numbers = dict[str, float]
 
 @cache
 def program() -> str:
-    """A fingerprint of what computes the probes."""
+    """A hash of the code that computes the probes and of the versions of its libraries."""
     digest = hashlib.blake2b(digest_size=16)
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
@@ -40,7 +40,7 @@ def program() -> str:
 
 
 def fingerprint(arrays: tuple[np.ndarray, ...]) -> str:
-    """A fingerprint of features and labels: shapes, types and every byte."""
+    """A hash of features and labels: shapes, types and every byte."""
     digest = hashlib.blake2b(digest_size=16)
     for array in arrays:
         digest.update(f"{array.shape} {array.dtype.str} ".encode())
@@ -51,17 +51,18 @@ def fingerprint(arrays: tuple[np.ndarray, ...]) -> str:
 def cached(
     compute: Callable[[], Numbers], folder: Path | None, data: str, column: str, config: ProbeConfig, seed: int
 ) -> Numbers:
-    """The numbers of a probe on `data`, its fingerprint and number of classes: from `folder`, else computed and kept.
+    """The numbers of a probe: read from `folder` if they are there, else computed and stored.
 
-    Without a folder, and where it cannot be read or written, they are computed.
+    `data` identifies features, labels and number of classes. With `folder` None, or one that cannot be read or written,
+    the numbers are computed.
     """
     if folder is None:
         return compute()
     settings = json.dumps([data, column, asdict(config), seed, program()])
     path = folder / f"{hashlib.blake2b(settings.encode(), digest_size=16).hexdigest()}.json"
-    kept = _read(path, column)
-    if kept is not None:
-        return kept
+    stored = _read(path, column)
+    if stored is not None:
+        return stored
     numbers = compute()
     with contextlib.suppress(OSError):
         folder.mkdir(parents=True, exist_ok=True)
@@ -70,10 +71,10 @@ def cached(
 
 
 def _read(path: Path, column: str) -> Numbers | None:
-    """The entry, or None where there is none or it is not what `cached` writes."""
+    """The entry; None if there is none, or if it is damaged."""
     try:
-        kept: Any = json.loads(path.read_text())
+        entry: Any = json.loads(path.read_text())
     except (OSError, ValueError):
         return None
-    is_whole = isinstance(kept, dict) and column in kept
-    return kept if is_whole and all(isinstance(v, float) and math.isfinite(v) for v in kept.values()) else None
+    has_column = isinstance(entry, dict) and column in entry
+    return entry if has_column and all(isinstance(v, float) and math.isfinite(v) for v in entry.values()) else None

@@ -1,4 +1,4 @@
-"""Images to feature matrices: through a frozen encoder, or the pixels themselves as the baseline."""
+"""From images to feature matrices: of a frozen encoder, or of the pixels themselves as the baseline."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ def extract(
 ) -> np.ndarray:
     """Features float32 (N, H) of all images in order, `batch` images at a time, without gradient.
 
-    `encode` takes uint8 (n, 3, S, S) and gives (n, H); it must be in evaluation mode, so that no image's features
-    depend on its neighbours in the batch.
+    `encode` takes uint8 (n, 3, S, S) and returns (n, H); it must be in evaluation mode, so that the features of an
+    image do not depend on the rest of its batch.
 
-    Raises: UserError where there is no image, or where a feature is not finite.
+    Raises: UserError if there is no image, or if a feature is not finite.
     """
     require(batch >= 1, "batch", batch, "1 or more")
     rows = _in_batches(lambda pixels: encode(pixels).detach().cpu().float(), images, batch, progress)

@@ -10,7 +10,7 @@ from eigenview.functional.similarity import knn_vote
 from eigenview.probes.labels import checked
 
 CHUNK = 32_000_000
-"""Similarities held at a time, 128 MB of float32."""
+"""Similarities in memory at a time, 128 MB of float32."""
 
 
 def knn_accuracy(
@@ -23,12 +23,12 @@ def knn_accuracy(
     temperature: float,
     num_classes: int,
 ) -> float:
-    """Percent of test rows whose class wins the vote of their k nearest train rows.
+    """Percent of test rows whose class wins the vote of the k train rows with the largest cosine.
 
-    Nearness is the cosine; each neighbour votes with weight exp(cosine / temperature). With fewer than k train rows all
-    of them vote. `num_classes` counts the classes of train and test together (`labels.count_classes`).
+    Each neighbour votes with weight exp(cosine / temperature). With fewer than k train rows all of them vote.
+    `num_classes` counts the classes of train and test together (`labels.count_classes`).
 
-    Raises: UserError where labels are missing, negative, not one per row, or beyond `num_classes`.
+    Raises: UserError if labels are missing, negative, not one per row, or beyond `num_classes`.
     """
     require(k >= 1, "k", k, "1 or more")
     require(temperature > 0, "temperature", temperature, "above 0")

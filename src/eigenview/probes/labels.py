@@ -1,4 +1,4 @@
-"""What a probe asks of features and labels, checked once, where they come in."""
+"""Checks of the labels given to a probe, and the sentences that say what is wrong with them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ from eigenview.errors import UserError
 
 
 def checked(x: np.ndarray, y: np.ndarray | None, part: str) -> np.ndarray:
-    """The labels of `part` ("train", "test") as int64 (N,), or a UserError: missing, not one per row, or negative."""
+    """The labels of `part` ("train", "test") as int64 (N,).
+
+    Raises: UserError if they are missing, not one integer per row, or negative.
+    """
     if y is None:
         raise UserError(
             f"the {part} images have no labels; a probe needs them. Point --probe-data at a labelled folder."
@@ -19,15 +22,17 @@ def checked(x: np.ndarray, y: np.ndarray | None, part: str) -> np.ndarray:
     if y.shape != (len(x),) or not np.issubdtype(y.dtype, np.integer):
         raise UserError(f"{part} labels are {y.dtype} {y.shape}; allowed: one integer for each of {len(x)} rows.")
     if len(y) == 0 or y.min() < 0:
-        what = "none" if len(y) == 0 else f"a negative label, {y.min()}"
-        raise UserError(f"{part} labels hold {what}; allowed: integers from 0, at least one.")
+        what = "no label" if len(y) == 0 else f"a negative label, {y.min()}"
+        raise UserError(f"{part} labels contain {what}; allowed: integers from 0, at least one.")
     return y.astype(np.int64)
 
 
 def count_classes(train_y: np.ndarray, test_y: np.ndarray, class_names: Sequence[str] = ()) -> int:
     """Classes of train and test labels together: one more than the largest label, or the number of class names.
 
-    Never from one part alone: a class that is missing there would shift or cut off the others.
+    Not from one part alone, in which a class may be missing.
+
+    Raises: UserError if a label has no class name.
     """
     seen = int(max(train_y.max(), test_y.max())) + 1
     if class_names and seen > len(class_names):
@@ -38,12 +43,12 @@ def count_classes(train_y: np.ndarray, test_y: np.ndarray, class_names: Sequence
 
 
 def class_name(label: int, class_names: Sequence[str]) -> str:
-    """How messages call a class."""
+    """A class in a message: its name in quotes, or else its label."""
     return f"{class_names[label]!r}" if label < len(class_names) else f"{label}"
 
 
 def label_shortage(train_y: np.ndarray, labels_per_class: int, class_names: Sequence[str] = ()) -> str | None:
-    """The sentence that names a class with fewer than `labels_per_class` rows and the way out, or None."""
+    """A sentence with the smallest class and what to do; None if every class has at least `labels_per_class` rows."""
     labels, counts = np.unique(train_y, return_counts=True)
     least = int(counts.argmin())
     if counts[least] >= labels_per_class:

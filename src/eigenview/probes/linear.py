@@ -15,22 +15,22 @@ from eigenview.probes.labels import checked, label_shortage
 STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
 """Grid of L2 strengths s: the loss is mean cross-entropy + s/2 |W|^2; the bias is free."""
 FEW_STRENGTH = 1e-2
-"""The strength with few labels, which leave nothing to choose it on; digits vary by a point from 1e-4 to 1e-1."""
+"""The strength with few labels, too few to choose it; on digits accuracy changes by one point from 1e-4 to 1e-1."""
 SEARCH_ROWS = 10_000
-"""Rows of the training part on which the strength is searched; half as many more validate it."""
+"""Most training rows fitted in the search for the strength; half as many more rows validate it."""
 MAX_ITERATIONS = 200
 
 
 def linear_accuracy(
     train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray, *, seed: int = 0
 ) -> float:
-    """Percent of test rows that a multinomial logistic regression on all train rows classifies rightly.
+    """Percent of test rows that a multinomial logistic regression on all train rows classifies correctly.
 
-    Features are standardised by the train rows. The L2 strength is the one of `STRENGTHS` that is best on a third of
-    the train rows held out (class by class; at most 15,000 rows take part), the stronger one at a tie; then all train
-    rows are fitted with it. Test rows are looked at once, at the end. L-BFGS, at most 200 iterations.
+    Features are standardised by the train rows. The L2 strength is the one of `STRENGTHS` with the best accuracy on a
+    held-out third of the train rows (of each class; at most 15,000 rows are used), the stronger one if two are equal;
+    then all train rows are fitted with it. Test rows are used for the final score only. L-BFGS, at most 200 iterations.
 
-    Raises: UserError where labels are missing, negative or not one per row, or the train rows are of one class only.
+    Raises: UserError if labels are missing, negative or not one per row, or the train rows are of one class only.
     """
     train_y, test_y = checked(train_x, train_y, "train"), checked(test_x, test_y, "test")
     _require_two_classes(train_y)
@@ -50,13 +50,13 @@ def few_label_accuracy(
     seed: int = 0,
     class_names: Sequence[str] = (),
 ) -> tuple[float, float]:
-    """(mean, standard deviation) over `draws` of the percent right with `labels_per_class` labelled rows of each class.
+    """(mean, standard deviation) over `draws` of the percent correct with `labels_per_class` labels of each class.
 
-    Features are standardised by all train rows, which takes no labels; the L2 strength is `FEW_STRENGTH`. Draw number i
-    of a seed takes the same rows whatever the features are, so that encoders are compared on the same labels. The
-    deviation has draws - 1 in the denominator and is 0 for a single draw.
+    Features are standardised by all train rows, which needs no labels; the L2 strength is `FEW_STRENGTH`. Draw number i
+    of a seed takes the same rows for all features, so that encoders are compared on the same labels. The standard
+    deviation divides by draws - 1; it is 0 for a single draw.
 
-    Raises: UserError as `linear_accuracy`, and where a class has fewer train rows than `labels_per_class`.
+    Raises: UserError as `linear_accuracy`, and if a class has fewer train rows than `labels_per_class`.
     """
     require(labels_per_class >= 1, "labels_per_class", labels_per_class, "1 or more")
     require(draws >= 1, "draws", draws, "1 or more")
@@ -93,7 +93,7 @@ def _standardised(train_x: np.ndarray, test_x: np.ndarray) -> tuple[np.ndarray, 
 
 def _choose_strength(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> float:
     order = rng.permutation(len(y))[: SEARCH_ROWS * 3 // 2]
-    # every third row of each class validates; the first two of a class always fit, so that no class is only validated
+    # every third row of each class is held out; the first two are not, so that every class is also fitted
     rank_in_class = np.empty(len(order), np.int64)
     for label in np.unique(y[order]):
         rows = _rows_of(y[order], label)
@@ -109,6 +109,6 @@ def _choose_strength(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> 
 def _fit(x: np.ndarray, y: np.ndarray, strength: float) -> LogisticRegression:
     model = LogisticRegression(C=1 / (strength * len(y)), max_iter=MAX_ITERATIONS)
     with warnings.catch_warnings():
-        # the iterations are bounded on purpose: past them the accuracy no longer moves
+        # the limit is intended: more iterations do not change the accuracy
         warnings.simplefilter("ignore", ConvergenceWarning)
         return model.fit(x, y)

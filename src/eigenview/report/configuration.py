@@ -1,4 +1,4 @@
-"""What was run, as rows of text: options, those that differ, the environment and the command that repeats it."""
+"""What was run, as rows of text: options, those that differ, the environment and the command that repeats the run."""
 
 from __future__ import annotations
 
@@ -21,30 +21,31 @@ ENVIRONMENT_NAMES = {
 
 
 def flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Nested options under their dotted names; the method's name is that of the option, `method`."""
+    """Nested options under their dotted names; the name of the method is the option `method`."""
     made: dict[str, Any] = {}
     for name, value in config.items():
-        made |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + str(name): value}
-    return {"method" if name == "method.name" else name: value for name, value in made.items()}
+        dotted = "method" if (prefix, name) == ("method.", "name") else f"{prefix}{name}"
+        made |= flat(value, f"{dotted}.") if isinstance(value, dict) else {dotted: value}
+    return made
 
 
 def changed_options(config: dict[str, Any], default: dict[str, Any]) -> dict[str, tuple[Any, Any]]:
     """Dotted name -> (value, default) of each option that differs, or that the default does not know (None)."""
-    ours, theirs = flat(config), flat(runfiles.json_ready(default))  # as JSON has it: lists, not tuples
+    ours, theirs = flat(config), flat(runfiles.json_ready(default))  # as in JSON: lists, not tuples
     return {
         name: (value, theirs.get(name)) for name, value in ours.items() if name not in theirs or value != theirs[name]
     }
 
 
 def changed_table(record: RunRecord, default: dict[str, Any]) -> Table | None:
-    """Options that differ from the defaults, with the default beside; None where all are as they come."""
+    """Options that differ from their defaults, with the default; None if all are equal."""
     changed = changed_options(record.config, default)
     rows = [TableRow(name, [Cell(option(v)), Cell(option(d))]) for name, (v, d) in changed.items()]
     return Table(["option", "this run", "default"], rows, []) if rows else None
 
 
 def config_table(record: RunRecord, *, everyday: bool = False) -> Table | None:
-    """Every option of the run, or the everyday ones: those without a dotted name, and the method's own."""
+    """Every option of the run, or with `everyday` those without a dotted name and those of the method."""
     options = flat(record.config)
     names = [n for n in options if not everyday or "." not in n or n.startswith("method.")]
     rows = [TableRow(name, [Cell(option(options[name]))]) for name in names]
@@ -52,7 +53,7 @@ def config_table(record: RunRecord, *, everyday: bool = False) -> Table | None:
 
 
 def difference_table(records: Sequence[RunRecord]) -> Table | None:
-    """Options in which the runs differ, a column per run; None where they agree in all."""
+    """Options in which the runs differ, a column per run; None if there are none."""
     configs = [flat(r.config) for r in records]
     names = dict.fromkeys(name for c in configs for name in c)
     rows = [
@@ -73,8 +74,8 @@ def environment_table(record: RunRecord) -> Table | None:
     ]
     for session in record.environment.get("resumed") or []:
         if isinstance(session, dict):
-            said = [f"{name} {option(session[name])}" for name in ("started", "commit", "torch") if session.get(name)]
-            rows.append(TableRow("continued", [Cell(f"from step {option(session.get('step'))}: {', '.join(said)}")]))
+            parts = [f"{name} {option(session[name])}" for name in ("started", "commit", "torch") if session.get(name)]
+            rows.append(TableRow("continued", [Cell(f"from step {option(session.get('step'))}: {', '.join(parts)}")]))
     seconds = record.summary.get("seconds")
     if number(seconds) is not None:
         rows.append(TableRow("training took", [Cell(duration(seconds))]))
@@ -87,7 +88,7 @@ def environment_table(record: RunRecord) -> Table | None:
 
 
 def command(record: RunRecord) -> str:
-    """The command that repeats the run, quoted for a shell; empty where it was not recorded."""
+    """The command that repeats the run, quoted for a shell; empty if it was not recorded."""
     parts = record.environment.get("command")
     return shlex.join(str(part) for part in parts) if isinstance(parts, list) else ""
 

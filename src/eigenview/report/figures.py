@@ -14,16 +14,16 @@ from eigenview.report.plot import (
     Points,
     empty_figure,
     epochs,
-    finished,
     finite_points,
     line,
+    page_figure,
     thin,
 )
 from eigenview.report.read import RunRecord
 
 
 def loss_figures(records: Sequence[RunRecord]) -> list[Figure]:
-    """A small plot per loss term, with a line per run that has it, and one of the total where it is a sum."""
+    """A small plot per loss term, with a line per run that has it; one of the total if there are several terms."""
     terms = list(dict.fromkeys(name for r in records for row in r.metrics for name in row.get("terms") or {}))
     names = (["loss"] if len(terms) != 1 else []) + terms
     plots: list[Figure] = []
@@ -36,29 +36,29 @@ def loss_figures(records: Sequence[RunRecord]) -> list[Figure]:
             x, y = thin(*finite_points(epochs(rows), values))
             if any(v is not None for v in y):
                 figure.add_scatter(x=x, y=y, **line(r.name, k))
-                caption = _course(y)
+                caption = _first_and_last(y)
         if not figure.data:
             continue
         if len(records) > 1:
             caption = "Compare runs of one method only: scales differ." if name == "loss" else "One line per run."
         title = "Total loss" if name == "loss" and terms else name.replace("_", " ").capitalize()
-        plots.append(finished(f"loss-{i}", title, caption, figure, named=len(records) > 1))
+        plots.append(page_figure(f"loss-{i}", title, caption, figure, named=len(records) > 1))
     return plots
 
 
-def course_figures(records: Sequence[RunRecord]) -> list[Figure]:
-    """Spread and effective rank over time, the untrained value dotted: h and z together, or apart for several runs."""
+def collapse_figures(records: Sequence[RunRecord]) -> list[Figure]:
+    """Spread and effective rank over the epochs, the untrained value dotted; h and z in one plot for a single run."""
     panels = [("h", "z")] if len(records) == 1 else [("h",), ("z",)]
     plots: list[Figure] = []
     for kind, wanted in (("spread", SPREAD), ("rank", RANK)):
         for layers in panels:
-            figure = _course_figure(records, kind, wanted, layers)
+            figure = _collapse_figure(records, kind, wanted, layers)
             if figure is not None:
                 plots.append(figure)
     return plots
 
 
-def _course_figure(
+def _collapse_figure(
     records: Sequence[RunRecord], kind: str, wanted: tuple[str, ...], layers: tuple[str, ...]
 ) -> Figure | None:
     keys = (key for r in records for row in r.diagnostics for layer in layers for key in row.get(layer) or {})
@@ -86,15 +86,15 @@ def _course_figure(
     figure.update_yaxes(rangemode="tozero")
     title = "Spread" if kind == "spread" else "Effective rank"
     where = f" {OUTPUTS[layers[0]]}" if len(layers) == 1 else ""
-    watch = "Watch for a fall towards 0." if kind == "spread" else "Watch for a fall far below the untrained value."
+    watch = f"A fall {'towards 0' if kind == 'spread' else 'far below the untrained value'} indicates collapse."
     caption = (
         f"{measure.name[:1].upper()}{measure.name[1:]}{where}: {measure.meaning}. Dotted: before training. {watch}"
     )
     title += f" of {layers[0]}" if where else ""
-    return finished(f"{kind}-{'-'.join(layers)}", title, caption, figure)
+    return page_figure(f"{kind}-{'-'.join(layers)}", title, caption, figure)
 
 
-def _course(y: Points) -> str:
+def _first_and_last(y: Points) -> str:
     values = [v for v in y if v is not None]
     # the mean of the last tenth: single batches are noisy
     last = sum(values[-max(1, len(values) // 10) :]) / max(1, len(values) // 10)

@@ -1,4 +1,4 @@
-"""Numbers as a reader wants them: a few digits, units, and a dash where nothing was measured."""
+"""Numbers as text: a few digits, units, and a dash if there is no number."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def number(value: Any) -> float | None:
 
 
 def short(value: Any) -> str:
-    """Three significant digits, whole numbers whole, thousands with commas; text unchanged; a dash for nothing."""
+    """Three significant digits; whole numbers in full, with commas; text unchanged; a dash for None and nan."""
     if isinstance(value, bool | str):
         return str(value)
     x = number(value)
@@ -35,7 +35,7 @@ def short(value: Any) -> str:
 
 
 def percent(value: Any) -> str:
-    """One decimal, as accuracies are compared."""
+    """One decimal, the precision to which accuracies are compared."""
     x = number(value)
     return MISSING if x is None else f"{x:.1f}"
 

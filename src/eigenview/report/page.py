@@ -1,4 +1,4 @@
-"""One self-contained HTML file from run directories: no network, no server, works from a disk or an e-mail."""
+"""One self-contained HTML file from run directories: no network, no server, opens from a disk or an e-mail."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
 def write_report(
     runs: Sequence[Path], out: Path, *, default: dict[str, Any] | None = None, theory: bool = False
 ) -> Path:
-    """Write the report of one run, or of several side by side, to `out`, whole or not at all; returns `out`.
+    """Write the report of one run, or of several side by side, to `out`, atomically; returns `out`.
 
     Args:
-        runs: run directories; a run still going gives a page of what there is so far.
+        runs: run directories; for an unfinished run the page has what exists so far.
         out: the HTML file.
-        default: the configuration that one run started from (config.to_dict of its recipe); when left out,
-            the one that environment.json recorded. With it the page opens
-            with the options that differ, without it with the everyday ones; all stand folded below.
-        theory: also lay the linear theory of F and W_p over the one run.
+        default: the configuration that a single run started from (config.to_dict of its recipe); None takes the one
+            in environment.json. If there is one, the page lists the options that differ from it, else the everyday
+            ones; all options are folded below.
+        theory: also compare the run with the linear theory of F and W_p; needs exactly one run.
 
     Raises:
-        UserError: a directory that is no run, a damaged file, or an `out` that cannot be written; with `theory`,
-            several runs, or one that it has nothing to say about.
+        UserError: a directory that is not a run, a damaged file, or an `out` that cannot be written; with `theory`,
+            several runs, or a run to which the theory does not apply.
     """
     records = read_runs(runs)
     runfiles.write_bytes(out, render(records, default, theory=theory).encode())
@@ -44,7 +44,7 @@ def write_report(
 
 
 def render(records: Sequence[RunRecord], default: dict[str, Any] | None = None, *, theory: bool = False) -> str:
-    """The page as text. Everything that comes from a run is escaped: names and paths may come from strangers."""
+    """The page as text. Everything that comes from a run is escaped: its names and paths are untrusted."""
     if len(records) == 1 and default is None:
         default = records[0].environment.get("defaults")
     runs = [_run_context(r, default if len(records) == 1 else None) for r in records]
@@ -62,12 +62,12 @@ def render(records: Sequence[RunRecord], default: dict[str, Any] | None = None, 
         title=records[0].name if len(records) == 1 else f"{len(records)} runs side by side",
         version=eigenview.__version__,
         runs=runs,
-        # said once below all tables when every run was probed alike
+        # shown once below all tables if every run was probed in the same way
         protocols=protocols[0] if protocols and all(p == protocols[0] for p in protocols) else None,
         comparison=tables.comparison_table(records) if len(records) > 1 else None,
         differences=configuration.difference_table(records) if len(records) > 1 else None,
         loss_figures=figures.loss_figures(records),
-        figures=figures.course_figures(records) + spectrum.spectrum_figures(records),
+        figures=figures.collapse_figures(records) + spectrum.spectrum_figures(records),
         predictor_figures=predictor.predictor_figures(records),
         theory=_theory(records) if theory else None,
         plotlyjs=Markup(get_plotlyjs()),
@@ -76,14 +76,16 @@ def render(records: Sequence[RunRecord], default: dict[str, Any] | None = None, 
 
 def _theory(records: Sequence[RunRecord]) -> Section:
     if len(records) != 1:
-        raise UserError(f"--theory is laid over one run at a time; got {len(records)}. Give one, or leave it out.")
-    from eigenview.report.theory_section import theory_section  # scipy takes a while, and most pages need none of it
+        raise UserError(f"--theory takes one run; got {len(records)}. Give one run, or leave --theory out.")
+    from eigenview.report.theory_section import (
+        theory_section,  # imports scipy, which is slow and which most pages do not need
+    )
 
     return theory_section(records[0])
 
 
 def _mark_options(text: str) -> Markup:
-    """Escaped text with its --options set as code, so that none is broken over two lines."""
+    """Escaped text with its --options as <code>, which the style sheet does not break over two lines."""
     return Markup(re.sub(r"--[a-z][\w.-]*\w", r"<code>\g<0></code>", str(escape(text))))
 
 

@@ -1,4 +1,4 @@
-"""Images of gallery.npz as PNG data URIs, each with words for those who cannot see it."""
+"""Images of gallery.npz as PNG data URIs, each with an alternative text."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from PIL import Image
 from eigenview.report.read import RunRecord
 
 MAX_SIDE = 128
-"""Larger images are reduced to this side, twice what the page shows, to keep the file small."""
+"""Larger images are reduced to this side, twice the size on the page, to keep the file small."""
 MAX_ROWS = 12
 """Rows of each gallery on the page."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One image on the page: `text` stands below it, `mark` is same, other or empty where labels are unknown."""
+    """One image on the page: `text` is shown below it; `mark` is same, other, or empty if labels are unknown."""
 
     uri: str
     alt: str
@@ -31,14 +31,14 @@ class Picture:
 
 @dataclass(frozen=True)
 class ImageRow:
-    """The image a row is about, and those it is compared with."""
+    """An image, and the images it is compared with."""
 
     first: Picture
     others: list[Picture]
 
 
 def data_uri(image: np.ndarray) -> str:
-    """A uint8 image (3, height, width) as a PNG data URI, reduced to MAX_SIDE where it is larger."""
+    """A uint8 image (3, height, width) as a PNG data URI, reduced to MAX_SIDE if it is larger."""
     picture = Image.fromarray(np.ascontiguousarray(image.transpose(1, 2, 0)))
     if max(picture.size) > MAX_SIDE:
         picture.thumbnail((MAX_SIDE, MAX_SIDE), Image.Resampling.LANCZOS)
@@ -52,7 +52,7 @@ def _picture(image: np.ndarray, alt: str, text: str = "", mark: str = "") -> Pic
 
 
 def view_rows(record: RunRecord) -> list[ImageRow]:
-    """Each original beside the views the network saw of it; empty without a gallery."""
+    """Each original and the views of it that the network was trained on; empty without a gallery."""
     if "originals" not in record.gallery:
         return []
     originals, views = record.gallery["originals"], record.gallery["views"]
@@ -66,7 +66,7 @@ def view_rows(record: RunRecord) -> list[ImageRow]:
 
 
 def neighbour_rows(record: RunRecord) -> list[ImageRow]:
-    """Each query beside its nearest neighbours by cosine of h, marked where labels are known."""
+    """Each query and its nearest neighbours by cosine of h, marked if labels are known."""
     if "queries" not in record.gallery:
         return []
     gallery, names = record.gallery, record.probes.get("class_names") or []
@@ -88,7 +88,7 @@ def neighbour_rows(record: RunRecord) -> list[ImageRow]:
 
 
 def _class_name(label: Any, names: list[Any]) -> str:
-    """The name of an integer label, or the label itself where no name is known."""
+    """The name of an integer label, or the label itself if it has no name."""
     if isinstance(label, np.integer) and 0 <= label < len(names):
         return str(names[int(label)])
     return str(label)

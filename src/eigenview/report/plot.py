@@ -1,7 +1,7 @@
-"""What every plot of the page shares: its look, its axes, its lines, and how data is made fit to draw.
+"""What all plots of the page share: colours, axes, lines, and the preparation of the data.
 
-Colours are chosen to read on white and on near-black, for the colour-blind and in print; every line also has a dash or
-a marker of its own. Text and grid colours are set by the page's style sheet, which knows the reader's theme.
+Colours can be read on white and on near-black, by the colour-blind and in print; lines also differ in dash or marker.
+Text and grid colours are set by the page's style sheet, according to the reader's theme.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from eigenview.report.numbers import number
 
 MAX_POINTS = 2000
 
-# Okabe and Ito's palette, without its yellow, at lightness that reads on both themes
+# Okabe and Ito's palette without its yellow, in lightness that can be read on both themes
 BLUE, ORANGE, GREEN, PURPLE, RED, SKY = "#1f7fc4", "#e08a00", "#009e73", "#c2679b", "#d55e00", "#56b4e9"
 GREY = "#8a9299"
 PALETTE = (BLUE, ORANGE, GREEN, PURPLE, RED, SKY, GREY)
@@ -38,7 +38,7 @@ Points = list[float | None]
 
 @dataclass(frozen=True)
 class Entry:
-    """A line of the legend, as it is drawn."""
+    """An entry of the legend: a name and how its line is drawn."""
 
     name: str
     colour: str
@@ -47,13 +47,13 @@ class Entry:
 
     @property
     def pattern(self) -> str:
-        """The dash as SVG writes it."""
+        """The dash in SVG's notation."""
         return DASH_PATTERNS[self.dash]
 
 
 @dataclass(frozen=True)
 class Figure:
-    """One plot of the page: `caption` says in a sentence what to look at."""
+    """One plot of the page: `caption` is a sentence on what to look at."""
 
     key: str
     title: str
@@ -63,13 +63,13 @@ class Figure:
 
 
 def log_step(low: float, high: float) -> int | str:
-    """`dtick` of a logarithmic axis: at most nine powers of ten, with 2 and 5 between them where they are few."""
+    """`dtick` of a logarithmic axis: at most nine powers of ten, with 2 and 5 between them if there are few."""
     decades = math.log10(high / low)
     return "D2" if decades < 2 else math.ceil(decades / 8)
 
 
 def empty_figure(x_title: str, y_title: str, *, is_log: bool = False) -> go.Figure:
-    """A figure without data: transparent, quiet grid, axis titles. Greys are overruled by the style sheet."""
+    """A figure without data: transparent, light grid, axis titles. The style sheet replaces the greys."""
     axis: dict[str, Any] = {
         "gridcolor": "rgba(128,136,144,0.25)",
         "linecolor": "rgba(128,136,144,0.6)",
@@ -112,10 +112,10 @@ def line(name: str, style: int, *, marked: bool = False) -> dict[str, Any]:
     return arguments
 
 
-def finished(key: str, title: str, caption: str, figure: go.Figure, *, named: bool = True) -> Figure:
-    """The figure with its legend, or without one where the title says all.
+def page_figure(key: str, title: str, caption: str, figure: go.Figure, *, named: bool = True) -> Figure:
+    """The figure for the page, with a legend unless `named` is False.
 
-    The legend is HTML, not Plotly's: it wraps on a phone, where Plotly's would leave nothing to plot on.
+    The legend is HTML, not Plotly's, because it wraps on a phone, where Plotly's would leave no room for the plot.
     """
     spec = figure.to_plotly_json()
     lines = [trace for trace in spec["data"] if trace.get("name")] if named else []
@@ -142,11 +142,11 @@ def thin(x: list[float], y: Points) -> tuple[list[float], Points]:
 
 
 def epochs(rows: list[dict[str, Any]]) -> list[float | None]:
-    """The place of each row on the epoch axis, None where it has none."""
+    """The epoch of each row, None if it has none."""
     return [number(row.get("epoch")) for row in rows]
 
 
 def finite_points(x: list[float | None], values: Sequence[Any]) -> tuple[list[float], Points]:
-    """Points with a place on the axis; a value that is no finite number is a gap."""
+    """Points that have an epoch; a value that is not a finite number is a gap."""
     pairs = [(place, number(value)) for place, value in zip(x, values, strict=True) if place is not None]
     return [place for place, _ in pairs], [value for _, value in pairs]

@@ -1,4 +1,4 @@
-"""The predictor and the modes of F over the epochs: eigenvalues that fall and come back, and what W_p does to each."""
+"""Figures of the predictor: the eigenvalues of F over the epochs, and how W_p scales and aligns with its modes."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from eigenview.report.plot import (
     Points,
     empty_figure,
     epochs,
-    finished,
     finite_points,
     line,
     log_step,
+    page_figure,
     thin,
 )
 from eigenview.report.read import RunRecord
@@ -29,25 +29,25 @@ from eigenview.report.spectrum import DRAWN, SPECTRUM_POINTS
 MAX_MODES = 12
 MAX_MARKED = 60  # points of a line that each get a marker
 TALL = 320
-STOPS = ((31, 127, 196), (150, 95, 185), (224, 138, 0))  # blue, violet, orange: told apart by the colour-blind too
+STOPS = ((31, 127, 196), (150, 95, 185), (224, 138, 0))  # blue, violet, orange: distinct for the colour-blind too
 
-SHARED = "Alignment of F and the predictor"
+ALIGNMENT_TITLE = "Alignment of F and the predictor"
 
 
 def predictor_figures(records: Sequence[RunRecord]) -> list[Figure]:
-    """Figures of the runs with predictor diagnostics: modes of one run over the epochs, or the last of several runs."""
-    if not any("F" in r.spectra or _course(r, "alignment")[0] for r in records):
+    """Figures of the runs with predictor diagnostics: one run over the epochs, or the last modes of several."""
+    if not any("F" in r.spectra or _measure(r, "alignment")[0] for r in records):
         return []
     if len(records) == 1:
         plots = [_modes(records[0], "F"), _modes(records[0], "W_p"), _alignment(records[0]), _target(records[0])]
     else:
-        plots = [_compared_course(records, "alignment"), _compared_course(records, "commutator")]
+        plots = [_compared_measure(records, "alignment"), _compared_measure(records, "commutator")]
         plots += [_compared_spectrum(records, "F"), _compared_spectrum(records, "W_p")]
     return [figure for figure in plots if figure is not None]
 
 
 def chosen_modes(width: int) -> list[int]:
-    """At most MAX_MODES of the modes 0..width-1: all where they are few, else closest together at both ends."""
+    """At most MAX_MODES of the modes 0..width-1: all if they are few, else closest together at both ends."""
     if width <= MAX_MODES:
         return list(range(width))
     from_end = np.geomspace(1, width / 2, MAX_MODES // 2).round().astype(int) - 1
@@ -55,11 +55,11 @@ def chosen_modes(width: int) -> list[int]:
 
 
 def _modes(record: RunRecord, name: str) -> Figure | None:
-    """A line per mode in the present order: eigenvalues of F on a log axis, or what W_p does along the same modes."""
+    """A line per mode, by rank at each epoch: eigenvalues of F on a log axis, or v . W_p v along the same modes."""
     eigenvalues = _eigenvalues(record)
     if eigenvalues is None or name not in record.spectra:
         return None
-    # nan where F has no mode left: W_p along rounding is nothing
+    # nan where the eigenvalue of F is only rounding: there v . W_p v has no meaning
     values = np.where(np.isfinite(eigenvalues), record.spectra[name].astype(float), math.nan)
     epoch_of = {number(row.get("step")): number(row.get("epoch")) for row in record.diagnostics}
     places = [epoch_of.get(step) for step in record.spectra["step"].astype(float).tolist()]
@@ -70,25 +70,27 @@ def _modes(record: RunRecord, name: str) -> Figure | None:
         if any(v is not None for v in y):
             look = _mode_look(k, len(chosen))
             figure.add_scatter(x=x, y=y, name=f"mode {mode + 1}", mode="lines", line=look, hovertemplate=HOVER)
-            if len(x) == 1:  # a run just begun
+            if len(x) == 1:  # a run with a single diagnosis
                 figure.data[-1].update(mode="markers", marker={"color": look["color"]})
     if not figure.data:
         return None
     figure.update_layout(hovermode="closest", height=TALL)
     if name == "F":
         _make_log(figure, values)
-        caption = "Modes by rank at each epoch: lines that fall and bounce back escape collapse, those that stay down "
-        return finished("predictor-F", "Eigenvalues of F", caption + "are lost.", figure)
+        caption = (
+            "Modes by rank at each epoch: one that falls and rises again escapes collapse, one that stays low is lost."
+        )
+        return page_figure("predictor-F", "Eigenvalues of F", caption, figure)
     _mark_zero(figure)
-    caption = "How the predictor scales the same modes v: at 0 or below, linear theory lets a mode decay."
-    return finished("predictor-W_p", "The predictor along these modes", caption + _linear_share(record), figure)
+    caption = "How the predictor scales the same modes v: at 0 or below, a mode decays in linear theory."
+    return page_figure("predictor-W_p", "The predictor along these modes", caption + _linear_share(record), figure)
 
 
 def _alignment(record: RunRecord) -> Figure | None:
     figure = empty_figure("epoch", "cosine and commutator")
     named = {"alignment": "alignment, mean", "alignment_min": "alignment, smallest", "commutator": "commutator"}
     for style, (key, name) in enumerate(named.items()):
-        x, y = _course(record, key)
+        x, y = _measure(record, key)
         if x:
             figure.add_scatter(x=x, y=y, **line(name, style, marked=len(x) <= MAX_MARKED))
     if not figure.data:
@@ -97,7 +99,7 @@ def _alignment(record: RunRecord) -> Figure | None:
     caption = (
         "Cosine of v and W_p v, mean weighted by F and smallest in 99 % of F: at 1, with a commutator of 0, F and "
     )
-    return finished("predictor-alignment", SHARED, caption + "the predictor share their modes.", figure)
+    return page_figure("predictor-alignment", ALIGNMENT_TITLE, caption + "the predictor share their modes.", figure)
 
 
 def _target(record: RunRecord) -> Figure | None:
@@ -107,23 +109,23 @@ def _target(record: RunRecord) -> Figure | None:
         return None
     figure = empty_figure("epoch", "tau")
     figure.add_scatter(x=x, y=y, **line("tau", 0))
-    caption = "Share of the target network kept at each step: the nearer to 1, the slower the target follows."
-    return finished("predictor-tau", "Momentum of the target", caption, figure, named=False)
+    caption = "Share of the target network that is kept at each step: the closer to 1, the slower the target follows."
+    return page_figure("predictor-tau", "Momentum of the target", caption, figure, named=False)
 
 
-def _compared_course(records: Sequence[RunRecord], key: str) -> Figure | None:
+def _compared_measure(records: Sequence[RunRecord], key: str) -> Figure | None:
     figure = empty_figure("epoch", "alignment, mean" if key == "alignment" else "relative commutator")
     for k, r in enumerate(records):
-        x, y = _course(r, key)
+        x, y = _measure(r, key)
         if x:
             figure.add_scatter(x=x, y=y, **line(r.name, k, marked=len(x) <= MAX_MARKED))
     if not figure.data:
         return None
     if key == "alignment":
         caption = "Mean cosine of v and W_p v over the modes v of F, weighted by F: at 1 both share their modes."
-        return finished("predictor-alignment", SHARED, caption, figure)
+        return page_figure("predictor-alignment", ALIGNMENT_TITLE, caption, figure)
     caption = "Norm of F W_p − W_p F over those of F and W_p: at 0 both share their modes."
-    return finished("predictor-commutator", "Commutator of F and the predictor", caption, figure)
+    return page_figure("predictor-commutator", "Commutator of F and the predictor", caption, figure)
 
 
 def _compared_spectrum(records: Sequence[RunRecord], name: str) -> Figure | None:
@@ -145,22 +147,22 @@ def _compared_spectrum(records: Sequence[RunRecord], name: str) -> Figure | None
     figure.update_layout(hovermode="closest", height=TALL)
     if name == "F":
         _make_log(figure, np.array(drawn))
-        caption = "Last eigenvalues of F: a line that breaks off early has few directions left."
-        return finished("predictor-F", "Spectrum of F", caption, figure)
+        caption = "Last eigenvalues of F: a line that ends early has few directions left."
+        return page_figure("predictor-F", "Spectrum of F", caption, figure)
     _mark_zero(figure)
-    caption = "How the last predictor scales each mode v of F: compare shapes, for each run has a scale of its own."
-    return finished("predictor-W_p", "The predictor along the modes of F", caption, figure)
+    caption = "How the last predictor scales each mode v of F: compare shapes only, because the scales of runs differ."
+    return page_figure("predictor-W_p", "The predictor along the modes of F", caption, figure)
 
 
-def _course(record: RunRecord, key: str) -> tuple[list[float], Points]:
-    """A measure of the predictor over the epochs; empty where it was never a number."""
+def _measure(record: RunRecord, key: str) -> tuple[list[float], Points]:
+    """A measure of the predictor over the epochs; empty if it was never a number."""
     values = [(row.get("predictor") or {}).get(key) for row in record.diagnostics]
     x, y = thin(*finite_points(epochs(record.diagnostics), values))
     return (x, y) if any(v is not None for v in y) else ([], [])
 
 
 def _linear_share(record: RunRecord) -> str:
-    """How much of the predictions the last W_p stands for, where that is not all."""
+    """The share of the predictions that the last W_p explains, if it is not all of them."""
     shares = [number(v) for row in record.diagnostics if (v := (row.get("predictor") or {}).get("linear_share"))]
     if not shares or shares[-1] is None or shares[-1] > 0.995:
         return ""
@@ -168,7 +170,7 @@ def _linear_share(record: RunRecord) -> str:
 
 
 def _eigenvalues(record: RunRecord) -> np.ndarray | None:
-    """Eigenvalues of F (T, D), nan where only rounding is left; None where there are none to draw."""
+    """Eigenvalues of F (T, D), nan where only rounding is left; None if there are none to draw."""
     values = record.spectra.get("F")
     if values is None or not values.size:
         return None

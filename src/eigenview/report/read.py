@@ -1,4 +1,4 @@
-"""A run directory as one record: what is there, with empty parts for what is not there yet."""
+"""A run directory as one record, with empty parts for files that do not exist yet."""
 
 from __future__ import annotations
 
@@ -15,8 +15,6 @@ import numpy as np
 from eigenview import runfiles
 from eigenview.config.names import upgrade
 from eigenview.errors import UserError
-from eigenview.methods import METHODS, card
-from eigenview.records import PredictorTheory
 
 Row = dict[str, Any]
 MODES = ("F", "W_p", "alignment")
@@ -25,10 +23,10 @@ MODES = ("F", "W_p", "alignment")
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """Everything a report reads of one run, in the schemas of runfiles.py; absent files are empty."""
+    """Everything a report reads of one run, in the schemas of runfiles.py; missing files are empty."""
 
     name: str
-    """Name of the directory, with as much of its parents as tells it from the other runs of the report."""
+    """Name of the directory, with as many parent folders as needed to distinguish it from the other runs."""
     path: Path
     config: Row
     environment: Row
@@ -43,33 +41,31 @@ class RunRecord:
 
     @property
     def method(self) -> str:
-        """Name of the method; empty if it is not known."""
-        method = self.config.get("method")
-        return str(method.get("name", "")) if isinstance(method, dict) else ""
-
-    @property
-    def theory(self) -> PredictorTheory | None:
-        """The linear theory of the method's predictor; None if it has none or is no method of ours."""
-        return card(self.method).theory if self.method in METHODS else None
+        """Name of the method, empty if it was not recorded."""
+        options = self.config.get("method")
+        return str(self.summary.get("method") or (options.get("name") if isinstance(options, dict) else "") or "")
 
 
 def read_run(directory: Path) -> RunRecord:
     """The record of one run, finished or not.
 
-    Raises UserError when `directory` does not exist, is no run (no config.json), or holds a file whose content does
-    not have the form of runfiles.py.
+    Raises: UserError if `directory` does not exist, is not a run (no config.json), or has a file whose content does not
+        have the form of runfiles.py.
     """
     if not directory.is_dir():
         what = "is a file" if directory.exists() else "does not exist"
         raise UserError(f"{directory} {what}; give the directory of a run (pretrain's --out).")
     if not (directory / runfiles.CONFIG).exists():
-        raise UserError(f"{directory} is no run: it has no {runfiles.CONFIG}. Give the directory of a run.")
+        raise UserError(f"{directory} is not a run: it has no {runfiles.CONFIG}. Give the directory of a run.")
     path = directory.resolve()
+    environment = _object(directory / runfiles.ENVIRONMENT)
+    if isinstance(environment.get("defaults"), dict):
+        environment["defaults"] = todays_names(environment["defaults"])
     return RunRecord(
         name=path.name,
         path=path,
-        config=upgrade(_object(directory / runfiles.CONFIG), keep_removed=True),
-        environment=_environment(directory / runfiles.ENVIRONMENT),
+        config=todays_names(_object(directory / runfiles.CONFIG)),
+        environment=environment,
         summary=_object(directory / runfiles.SUMMARY),
         probes=_object(directory / runfiles.PROBES),
         metrics=_rows(directory / runfiles.METRICS),
@@ -80,8 +76,16 @@ def read_run(directory: Path) -> RunRecord:
     )
 
 
+def todays_names(config: Row) -> Row:
+    """A config.json of any version with today's names. Removed options stay, because the run was made with them."""
+    values = dict(config)
+    if isinstance(values.get("method"), str):
+        values["method"] = {"name": values["method"], **values.pop("objective", {})}
+    return upgrade(values)
+
+
 def read_runs(directories: Sequence[Path]) -> list[RunRecord]:
-    """The records of several runs, each run once, under names that differ."""
+    """The records of several runs, without duplicates, under different names."""
     unique = list(dict.fromkeys(Path(d).resolve() for d in directories))
     if not unique:
         raise UserError("a report needs at least one run directory; got none.")
@@ -100,12 +104,6 @@ def _object(path: Path) -> Row:
     if not isinstance(value, dict):
         raise UserError(f"{path} is damaged: it holds a {type(value).__name__}, not an object with named fields.")
     return value
-
-
-def _environment(path: Path) -> Row:
-    found = _object(path)
-    defaults = found.get("defaults")
-    return found | {"defaults": upgrade(defaults, keep_removed=True)} if isinstance(defaults, dict) else found
 
 
 def _rows(path: Path) -> list[Row]:
@@ -158,7 +156,7 @@ def _gallery(path: Path) -> dict[str, np.ndarray]:
 
 
 def _num_skipped(path: Path) -> int:
-    """Rows after the header."""
+    """Number of rows after the header."""
     if not path.exists():
         return 0
     with path.open(newline="", errors="replace") as file:

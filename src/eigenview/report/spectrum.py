@@ -1,4 +1,4 @@
-"""The spectrum as it unfolded: covariance eigenvalues on log axes with the power law of alpha-ReQ."""
+"""Figures of the spectrum: covariance eigenvalues on log axes during training, with the power law of alpha-ReQ."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 import plotly.graph_objects as go
 
 from eigenview.report.numbers import number, short
-from eigenview.report.plot import DASHES, HOVER, OUTPUTS, PALETTE, RED, Figure, empty_figure, finished, log_step
+from eigenview.report.plot import DASHES, HOVER, OUTPUTS, PALETTE, RED, Figure, empty_figure, log_step, page_figure
 from eigenview.report.read import RunRecord
 
 MAX_SPECTRA = 6
 SPECTRUM_POINTS = 300
 FIT_FIRST, FIT_LAST = 4, 50  # ranks of alpha-ReQ as tracked by its authors' code (fastssl)
 DRAWN = 1e-12  # share of the largest eigenvalue below which only the rounding of float32 features is left
-EARLY, LATE = (176, 186, 194), (31, 127, 196)  # grey to blue, the lightness of both reads on white and near-black
+EARLY, LATE = (176, 186, 194), (31, 127, 196)  # grey to blue; both can be read on white and near-black
 
 
 def spectrum_figures(records: Sequence[RunRecord]) -> list[Figure]:
@@ -29,13 +29,13 @@ def spectrum_figures(records: Sequence[RunRecord]) -> list[Figure]:
         for k, r in present.items():
             spectra = r.spectra[layer]
             if len(records) == 1:
-                _add_unfolding(figure, r, spectra)
+                _add_epochs(figure, r, spectra)
             else:
                 _add_spectrum(figure, spectra[-1], r.name, PALETTE[k % len(PALETTE)], 2.0, DASHES[k % len(DASHES)])
         if not figure.data:
             continue
         drawn = [v for trace in figure.to_plotly_json()["data"] for v in trace["y"]]
-        # set before the fit is added: a steep one would stretch the axis over many empty decades
+        # set before the fit is added, because a steep fit would stretch the axis over many empty decades
         low, high = min(drawn), max(drawn)
         figure.update_yaxes(range=[math.log10(low) - 0.2, math.log10(high) + 0.2], dtick=log_step(low, high))
         figure.update_xaxes(exponentformat="none")
@@ -44,20 +44,22 @@ def spectrum_figures(records: Sequence[RunRecord]) -> list[Figure]:
         if fit is not None:
             _add_fit(figure, records[0].spectra[layer].shape[1], fit)
         caption = _caption(layer, fit, is_single=len(records) == 1)
-        plots.append(finished(f"spectrum-{layer}", f"Spectrum of {layer}", caption, figure))
+        plots.append(page_figure(f"spectrum-{layer}", f"Spectrum of {layer}", caption, figure))
     return plots
 
 
 def _caption(layer: str, fit: tuple[float, float] | None, *, is_single: bool) -> str:
     if not is_single:
-        return f"Last eigenvalues {OUTPUTS[layer]}: a line that breaks off early has few directions in use."
-    caption = f"Eigenvalues {OUTPUTS[layer]} as they unfolded: a cliff means unused directions."
+        return f"Last eigenvalues {OUTPUTS[layer]}: a line that ends early has few directions in use."
+    caption = f"Eigenvalues {OUTPUTS[layer]} during training: a sharp drop means unused directions."
     if fit is not None:
-        caption += f" Dashed: a power law fitted to the last, ranks {FIT_FIRST} to {FIT_LAST}, alpha {fit[0]:.2f}."
+        caption += (
+            f" Dashed: a power law fitted to the last epoch, ranks {FIT_FIRST} to {FIT_LAST}, alpha {fit[0]:.2f}."
+        )
     return caption
 
 
-def _add_unfolding(figure: go.Figure, record: RunRecord, spectra: np.ndarray) -> None:
+def _add_epochs(figure: go.Figure, record: RunRecord, spectra: np.ndarray) -> None:
     """Several epochs from grey to blue, the last one boldest."""
     num = len(spectra)
     chosen = sorted({round(i) for i in np.linspace(0, num - 1, min(num, MAX_SPECTRA))})
@@ -92,7 +94,7 @@ def _add_fit(figure: go.Figure, width: int, fit: tuple[float, float]) -> None:
 def power_law(values: np.ndarray) -> tuple[float, float] | None:
     """(alpha, intercept) of log value = intercept - alpha log rank over ranks 4..50, weights 1/rank.
 
-    The estimator of functional/spectrum.py, repeated in NumPy because a report must not import torch. None where
+    The estimator of functional/spectrum.py, repeated in NumPy because a report must not import torch. None if
     fewer than three of those eigenvalues are above rounding.
     """
     ranks = np.arange(1, len(values) + 1, dtype=float)
@@ -112,7 +114,7 @@ def _above(values: np.ndarray, share: float) -> np.ndarray:
 
 
 def _epoch_of(record: RunRecord, step: float) -> str:
-    """The epoch of a diagnosed step; the step itself where the diagnosis is missing."""
+    """The epoch of a diagnosed step; the step itself if the diagnosis is missing."""
     for row in record.diagnostics:
         if number(row.get("step")) == step and number(row.get("epoch")) is not None:
             return f"epoch {short(round(row['epoch'], 1))}"

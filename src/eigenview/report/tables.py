@@ -18,7 +18,7 @@ MARKS = {"good": "✓", "bad": "✗", "open": "…"}
 
 @dataclass(frozen=True)
 class Verdict:
-    """What became of the run. `kind` picks the icon and colour: good, bad, or open (not judged yet)."""
+    """The verdict of a run. `kind` selects icon and colour: good, bad, or open (no verdict yet)."""
 
     word: str
     kind: str
@@ -29,7 +29,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Cell:
-    """A value, the words below it, the length of the bar behind it (0 to 1), whether it is the best of its column."""
+    """A value, a text below it, the length of a bar behind it (0 to 1), and whether it is the best of its column."""
 
     text: str
     detail: str = ""
@@ -39,7 +39,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A labelled row; `is_main` marks the row the table is about."""
+    """A labelled row; `is_main` highlights it."""
 
     label: str
     cells: list[Cell]
@@ -48,7 +48,7 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Table:
-    """Column names (the first heads the labels), rows, and sentences that stand below."""
+    """Column names (the first is that of the labels), rows, and (name, sentence) pairs shown below."""
 
     columns: list[str]
     rows: list[TableRow]
@@ -56,11 +56,11 @@ class Table:
 
 
 def verdict(record: RunRecord) -> Verdict:
-    """The verdict of summary.json; before there is one, the label of the last diagnosis."""
+    """The verdict of summary.json; before the run has ended, the label of the last diagnosis."""
     s = record.summary
     label = s.get("verdict") or (record.diagnostics[-1].get("verdict") if record.diagnostics else None)
     if not label:
-        return Verdict("No verdict yet", "open", "This run has not been diagnosed yet.", [], [])
+        return Verdict("No verdict yet", "open", "There is no diagnosis yet.", [], [])
     word = _sentence(str(label).replace("-", " ").replace("_", " "))
     kind = "good" if word == "Healthy" else "bad" if "collapse" in word.lower() or word == "Diverged" else "open"
     since = number(s.get("since_epoch"))
@@ -72,12 +72,12 @@ def verdict(record: RunRecord) -> Verdict:
 
 
 def has_ended(record: RunRecord) -> bool:
-    """Whether the run came to an end, good or bad: only then is there a summary."""
+    """Whether the run has ended, successfully or not: only then is there a summary."""
     return bool(record.summary)
 
 
 def progress(record: RunRecord) -> str:
-    """How far a run came that did not train to its end, and how to continue it; empty for a finished one."""
+    """How far an unfinished run has come, and how to continue it; empty for a finished run."""
     if record.summary.get("finished") is True:
         return ""
     done = (number(record.metrics[-1].get("epoch")) if record.metrics else None) or 0.0
@@ -88,13 +88,13 @@ def progress(record: RunRecord) -> str:
 
 
 def facts(record: RunRecord) -> list[str]:
-    """The run in a few words: method, data, length, network, time, seed."""
+    """The run in short: method, data, length, network, time, seed."""
     s, c = record.summary, record.config
     seconds = number(s.get("seconds")) or (number(record.metrics[-1].get("seconds")) if record.metrics else None)
     return [
         text
         for text in (
-            str(s.get("method") or record.method),
+            record.method,
             str(s.get("data") or c.get("data") or ""),
             count(s.get("images"), "image"),
             count(s.get("epochs") or c.get("epochs"), "epoch"),
@@ -108,7 +108,7 @@ def facts(record: RunRecord) -> list[str]:
 
 
 def tiles(record: RunRecord) -> list[tuple[str, Cell]]:
-    """The headline numbers: accuracies with their baselines, effective rank, speed; whichever are there."""
+    """The headline numbers: accuracies with their baselines, effective rank, speed; those that exist."""
     s = record.summary
     made = [(f"{TITLES[n]}, %", Cell(percent(s.get(n)), _baselines(record, n))) for n in TITLES]
     for layer in ("h", "z"):
@@ -123,7 +123,7 @@ def tiles(record: RunRecord) -> list[tuple[str, Cell]]:
 
 
 def _possible_rank(record: RunRecord, layer: str) -> int | None:
-    """The most directions that the held-out images can show: the width, or their number less one."""
+    """The largest rank that the held-out images allow: min(width, number of images - 1)."""
     if layer not in record.spectra:
         return None
     width, last = record.spectra[layer].shape[1], record.diagnostics[-1].get(layer) or {}
@@ -133,7 +133,7 @@ def _possible_rank(record: RunRecord, layer: str) -> int | None:
 
 
 def probe_table(record: RunRecord) -> Table | None:
-    """Accuracies of probes.json in percent, baselines first, each column's protocol below; None without labels."""
+    """Accuracies of probes.json in percent, baselines first, each column described below; None without labels."""
     p = record.probes
     columns = [str(name) for name in p.get("columns") or []]
     rows = [row for row in p.get("rows") or [] if any(number(row.get(name)) is not None for name in columns)]
@@ -149,7 +149,7 @@ def probe_table(record: RunRecord) -> Table | None:
 
 
 def probe_note(record: RunRecord) -> str:
-    """The note of probes.json; without one and without accuracies, why there are none and what to do."""
+    """The note of probes.json; without one and without accuracies, why there are none, and what to do."""
     note = str(record.probes.get("note") or "")
     if note or probe_table(record) is not None:
         return note
@@ -159,7 +159,7 @@ def probe_note(record: RunRecord) -> str:
 
 
 def quality_tables(record: RunRecord) -> tuple[Table | None, Table | None]:
-    """The label-free measures of summary.json with their meanings: those to look at first, then the others."""
+    """The label-free measures of summary.json with their meanings: the most important ones, and the others."""
     quality = {k: v for k, v in (record.summary.get("quality") or {}).items() if number(v) is not None}
 
     def table(keys: list[str]) -> Table | None:
@@ -193,7 +193,7 @@ def comparison_table(records: Sequence[RunRecord]) -> Table:
 
 
 def _accuracy(row: dict[str, Any], column: str) -> Cell:
-    """One number of the probe table, with its spread over draws where it has one."""
+    """One number of the probe table, with its standard deviation over draws if it has one."""
     x, spread = number(row.get(column)), number(row.get(f"{column}_std"))
     return Cell(percent(x), "" if spread is None else f"± {percent(spread)} over draws", None if x is None else x / 100)
 

@@ -42,7 +42,7 @@ class ModeHistory:
     decay: float
     """Weight decay of the encoder, per unit of learning rate."""
     predictor_decay: float
-    """Weight decay of the predictor, per unit of its own learning rate, which is alpha_p times the encoder's."""
+    """Weight decay of the predictor, per unit of the predictor's learning rate (alpha_p times the encoder's)."""
     alpha_p: float
     """Learning rate of the predictor over that of the encoder."""
     predictor: Callable[[ndarray], ndarray] | None

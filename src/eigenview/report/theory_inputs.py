@@ -41,6 +41,8 @@ class TheoryInputs:
     """Quantity, value, source."""
     unmet: list[str]
     """Assumptions of the theory that this run does not meet, a sentence each."""
+    exact_time_scale: int
+    """Time scale of plain SGD on a linear network with the Euclidean loss."""
 
 
 def theory_inputs(record: RunRecord) -> TheoryInputs:
@@ -49,7 +51,9 @@ def theory_inputs(record: RunRecord) -> TheoryInputs:
     Raises: UserError, which says what to do, if the run has no predictor, was trained without stop-gradient, has no
         spectra of F and W_p in two diagnoses, or too few learning rates in its log.
     """
-    config, theory = record.config, _applicable_theory(record)
+    config = record.config
+    theory = _theory_of_method(record)
+    _require_recorded(record)
     epoch_of = {number(row.get("step")): number(row.get("epoch")) for row in record.diagnostics}
     rows = {number(row.get("step")): row for row in record.diagnostics}
     steps = record.spectra["step"].astype(float)
@@ -88,14 +92,20 @@ def theory_inputs(record: RunRecord) -> TheoryInputs:
         history=history,
         epochs=epochs,
         trace_share=trace_share,
-        sources=[("start", f"epoch {short(epochs[0])}", start), *_sources(record, history, noise_source, tau_source)],
+        sources=[
+            ("start", f"epoch {short(epochs[0])}", start),
+            *_sources(config, theory, history, noise_source, tau_source),
+        ],
         unmet=unmet_assumptions(record, [rows.get(s, {}) for s in steps.tolist()], noises),
+        exact_time_scale=theory.time_scale,
     )
 
 
-def _sources(record: RunRecord, history: ModeHistory, noise_source: str, tau_source: str) -> list[tuple[str, str, str]]:
+def _sources(
+    config: dict[str, Any], theory: PredictorTheory, history: ModeHistory, noise_source: str, tau_source: str
+) -> list[tuple[str, str, str]]:
     """Rows (quantity, value, source) of the numbers that enter the theory's equations."""
-    rates, decay = history.learning_rate[1], record.config["optim"]["weight_decay"]
+    rates, decay = history.learning_rate[1], config["optim"]["weight_decay"]
     rows = [
         ("sigma²", _span(history.sigma2), noise_source),
         ("learning rate", _span(rates[rates > 0]), "logged; the theory follows the schedule"),
@@ -104,7 +114,7 @@ def _sources(record: RunRecord, history: ModeHistory, noise_source: str, tau_sou
     if history.predictor is None:
         rows.append(("alpha_p", short(history.alpha_p), "option optim.predictor_lr_factor"))
     else:
-        rows.append(("p of s", _law_words(record), "the method's formula; it replaces the equation for p"))
+        rows.append(("p of s", _law_words(config, theory), "the method's formula; it replaces the equation for p"))
     if history.target_momentum is not None:
         momentum = _span(history.target_momentum[1])
         rows.append(("target momentum at each step", momentum, "logged; the theory follows the schedule"))
@@ -112,14 +122,20 @@ def _sources(record: RunRecord, history: ModeHistory, noise_source: str, tau_sou
     return rows
 
 
-def _applicable_theory(record: RunRecord) -> PredictorTheory:
-    """The theory of the method's predictor. Raises UserError if it does not apply to this run."""
-    if record.theory is None:
-        others = [name for name in METHODS if card(name).theory is not None]
+def _theory_of_method(record: RunRecord) -> PredictorTheory:
+    """What the method's card says of its predictor. Raises UserError if it has none."""
+    theory = card(record.config["method"]["name"]).theory
+    if theory is None:
+        others = ", ".join(name for name in METHODS if card(name).theory is not None)
         raise UserError(
             f"--theory: {record.name} is a run of {record.method}, which has no predictor: the theory is about W_p and "
-            f"F, so it predicts nothing here. Leave --theory out, or give a run of {', '.join(others)}."
+            f"F, so it predicts nothing here. Leave --theory out, or give a run of {others}."
         )
+    return theory
+
+
+def _require_recorded(record: RunRecord) -> None:
+    """Raises UserError if the target was not held constant, or the spectra were not recorded."""
     if record.config["method"].get("stop_gradient") is False and logged(record, "target_momentum") is None:
         raise UserError(
             f"--theory: {record.name} was trained without stop-gradient, and the theory holds the target constant. "
@@ -130,7 +146,6 @@ def _applicable_theory(record: RunRecord) -> PredictorTheory:
             f"--theory: {record.path / runfiles.SPECTRA} has no spectra of F and W_p, which are written from the first "
             "diagnosis on. Leave --theory out, or train again with this version."
         )
-    return record.theory
 
 
 def _predictor(config: dict[str, Any], theory: PredictorTheory, rest: ndarray) -> Callable[[ndarray], ndarray] | None:
@@ -140,8 +155,8 @@ def _predictor(config: dict[str, Any], theory: PredictorTheory, rest: ndarray) -
     """
     if not theory.computed:
         return np.ones_like if config["network"].get("predictor_layers") == 0 else None
-    o, norm, eps_inside = config["method"], *_norm_and_order(config, theory)
-    alpha, eps, floor = float(o["alpha"]), float(o["eps"]), float(o.get("floor", theory.floor))
+    o = _formula(config, theory)
+    alpha, eps, floor, norm = float(o["alpha"]), float(o["eps"]), float(o["floor"]), o["normalise_by"]
 
     def size(values: ndarray, others: ndarray) -> float:
         """The norm of a matrix with these eigenvalues and, in the Frobenius norm, the constant others."""
@@ -151,28 +166,24 @@ def _predictor(config: dict[str, Any], theory: PredictorTheory, rest: ndarray) -
 
     def law(F: ndarray) -> ndarray:
         F = F.clip(1e-300)
-        if eps_inside:
+        if o["eps_inside"]:
             return np.maximum(F / size(F, rest) + eps, floor) ** alpha
         return np.maximum(F**alpha / size(F**alpha, rest**alpha) + eps, floor)
 
     return law
 
 
-def _norm_and_order(config: dict[str, Any], theory: PredictorTheory) -> tuple[str, bool]:
-    """Norm that the power of F is divided by, and whether eps is added before the power; runs of earlier versions had
-    options for both."""
-    o = config["method"]
-    return str(o.get("normalise_by", "spectral")), bool(o.get("eps_inside", theory.eps_inside))
+def _formula(config: dict[str, Any], theory: PredictorTheory) -> dict[str, Any]:
+    """Options of a computed predictor; runs of earlier versions recorded some that are the method's own today."""
+    return {"eps_inside": theory.eps_inside, "floor": theory.floor, "normalise_by": "spectral"} | config["method"]
 
 
-def _law_words(record: RunRecord) -> str:
-    o, theory = record.config["method"], record.theory
-    assert theory is not None
+def _law_words(config: dict[str, Any], theory: PredictorTheory) -> str:
     if not theory.computed:
         return "1: no predictor"
-    name, eps_inside = _norm_and_order(record.config, theory)
-    norm = "" if name == "none" else f" over its {name} norm"
-    if eps_inside:
+    o = _formula(config, theory)
+    norm = "" if o["normalise_by"] == "none" else f" over its {o['normalise_by']} norm"
+    if o["eps_inside"]:
         return f"(F{norm} + {o['eps']:g})^{o['alpha']:g}"
     return f"F^{o['alpha']:g}{norm} + {o['eps']:g}"
 

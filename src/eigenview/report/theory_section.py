@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from eigenview.report.numbers import count, percent, short
-from eigenview.report.plot import MARKERS, PALETTE, Entry, Figure, empty_figure, finished, line
+from eigenview.report.plot import MARKERS, PALETTE, Entry, Figure, empty_figure, line, page_figure
 from eigenview.report.predictor import HOVER, TALL, chosen_modes
 from eigenview.report.read import RunRecord
 from eigenview.report.tables import Cell, Table, TableRow
@@ -35,13 +35,12 @@ def theory_section(record: RunRecord) -> Section:
 
     Raises: UserError as `theory_inputs` and `predict`.
     """
-    run, theory = theory_inputs(record), record.theory
-    assert theory is not None  # theory_inputs raises otherwise
+    run = theory_inputs(record)
     prediction = predict(run.history)
     return Section(
         summary(run, prediction),
         [_curves(run, prediction, "F"), _curves(run, prediction, "W_p"), _residuals(run, prediction)],
-        _constants(run, prediction, theory.time_scale),
+        _constants(run, prediction),
         _modes(run, prediction),
         run.unmet,
     )
@@ -107,7 +106,7 @@ def _curves(run: TheoryInputs, prediction: Prediction, name: str) -> Figure:
     if name == "F":
         figure.update_yaxes(type="log", exponentformat="power")
     error = prediction.residuals[name].overall
-    made = finished(
+    made = page_figure(
         f"theory-{name}",
         "Eigenvalues of F, measured and predicted" if name == "F" else "The predictor, measured and predicted",
         f"Markers: measured. Lines: theory. One colour for each mode. They differ by {_share(error)}.",
@@ -132,14 +131,14 @@ def _residuals(run: TheoryInputs, prediction: Prediction) -> Figure:
     figure.add_scatter(x=ends, y=[THRESHOLD] * 2, name="threshold", mode="lines", line=look, hoverinfo="skip")
     figure.update_yaxes(rangemode="tozero")
     caption = f"Relative root mean square over modes of predicted minus measured; above {THRESHOLD:g} it fails."
-    return finished("theory-residual", "Error of the theory", caption, figure)
+    return page_figure("theory-residual", "Error of the theory", caption, figure)
 
 
-def _constants(run: TheoryInputs, prediction: Prediction, exact: int) -> Table:
+def _constants(run: TheoryInputs, prediction: Prediction) -> Table:
     rows = [TableRow(name, [Cell(value), Cell(source)]) for name, value, source in run.sources]
     source = (
         "the only fitted number: a step at learning rate r advances the theory's time by r times this. For plain SGD "
-        f"on a linear network with the Euclidean loss it is {exact}"
+        f"on a linear network with the Euclidean loss it is {run.exact_time_scale}"
     )
     rows.append(TableRow("time scale", [Cell(short(prediction.scale)), Cell(source)], is_main=True))
     return Table(["quantity", "value", "source"], rows, [])

@@ -10,7 +10,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
 import eigenview
-from eigenview.report.plot import BLUE, GREY, ORANGE, Entry, Figure, empty_figure, finished
+from eigenview.report.plot import BLUE, GREY, ORANGE, Entry, Figure, empty_figure, page_figure
 from eigenview.report.tables import Cell, Table, TableRow
 from eigenview.simulations import THEORIES, layout
 from eigenview.simulations.outcome import Cloud, Number
@@ -98,7 +98,7 @@ def _cloud(k: int, cloud: Cloud, most: float) -> Figure:
         },
         hovertemplate="%{marker.color:.3~g}<extra></extra>",
     )
-    return finished(f"cloud-{k}", cloud.title, cloud.caption, figure, named=False)
+    return page_figure(f"cloud-{k}", cloud.title, cloud.caption, figure, named=False)
 
 
 def _rounded(value: float) -> float:

@@ -1,13 +1,13 @@
 "use strict";
 
-// A finger that scrolls the page must not zoom a plot.
+// On a touch screen, scrolling the page must not zoom a plot.
 const isTouch = matchMedia("(pointer: coarse)").matches;
 
 for (const plot of document.querySelectorAll(".plot")) {
   const spec = JSON.parse(plot.parentElement.querySelector("script").textContent);
   if (isTouch) spec.layout.dragmode = false;
   Plotly.newPlot(plot, spec.data, spec.layout, {responsive: true, displayModeBar: false});
-  // with a view box the drawing can follow a page that is printed narrower than it was shown
+  // with a view box the plot can shrink if the page is printed narrower than it was shown
   const fit = () => plot.querySelectorAll(".main-svg").forEach(svg => {
     svg.setAttribute("viewBox", `0 0 ${svg.getAttribute("width")} ${svg.getAttribute("height")}`);
   });
@@ -21,7 +21,7 @@ for (const button of document.querySelectorAll(".copy")) {
     try {
       await navigator.clipboard.writeText(code.textContent);
     } catch {
-      // some browsers refuse the clipboard to pages opened from a disk; the selection still works there
+      // some browsers deny the clipboard to pages opened from a disk; selecting the text still works
       getSelection().selectAllChildren(code);
       document.execCommand("copy");
     }
@@ -30,7 +30,7 @@ for (const button of document.querySelectorAll(".copy")) {
   });
 }
 
-// Folded sections are printed open: a reader of paper cannot click.
+// Print folded sections open.
 addEventListener("beforeprint", () => {
   for (const fold of document.querySelectorAll("details.run:not([open])")) fold.open = true;
 });
