@@ -104,7 +104,8 @@ def accumulate_gradients(
     for k in range(options.parts if parts is None else parts):
         is_last = k == options.parts - 1
         with nullcontext() if is_last else no_sync():
-            with torch.autocast(kind, dtype=torch.bfloat16, enabled=options.bf16):
+            # a cached bfloat16 copy of a weight would sum the gradients of all views in bfloat16
+            with torch.autocast(kind, dtype=torch.bfloat16, enabled=options.bf16, cache_enabled=False):
                 loss = call(batch if options.parts == 1 else batch.part(k, options.parts), clock)
             loss = Loss(
                 {name: term / options.parts for name, term in loss.terms.items()},
