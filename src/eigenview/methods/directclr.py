@@ -132,22 +132,44 @@ class DirectCLR(Objective):
                 "Use DirectCLR(config, representation=H), or subset first."
             )
         self.register_buffer("directions", directions)
+        subsets = {
+            "first": self.first,
+            "random": self.drawn_at_each_step,
+            "fixed": self.drawn_once,
+            "low-rank": self.projected,
+        }
+        self.chosen = self.all_of if config.site == "embedding" else subsets[config.subset]
 
     def _require_width(self, width: int) -> None:
         require(self.config.d0 <= width, "method.d0", self.config.d0, f"1 to {width}, the representation's width")
 
     def part(self, x: Float[Tensor, "V n H"], step: int) -> Float[Tensor, "V n d0"]:
-        """What the loss sees, before it is normalised."""
-        c = self.config
-        if c.site == "embedding":
-            return x
-        self._require_width(x.shape[-1])
-        if c.subset in ("random", "fixed"):
-            coordinates = random_coordinates(x.shape[-1], c.d0, c.seed, step + 1 if c.subset == "random" else 0)
-            return x[..., coordinates.to(x.device, non_blocking=True)]
-        if self.directions is not None:
-            return x @ self.directions.to(x.dtype)
-        return x[..., : c.d0]
+        """What the loss sees, before it is normalised: all of z, or the chosen part of h."""
+        if self.config.site == "representation":
+            self._require_width(x.shape[-1])
+        return self.chosen(x, step)
+
+    def all_of(self, x: Float[Tensor, "V n D"], step: int) -> Float[Tensor, "V n D"]:
+        """The whole embedding."""
+        return x
+
+    def first(self, x: Float[Tensor, "V n H"], step: int) -> Float[Tensor, "V n d0"]:
+        """Coordinates 1 to d0."""
+        return x[..., : self.config.d0]
+
+    def drawn_once(self, x: Float[Tensor, "V n H"], step: int) -> Float[Tensor, "V n d0"]:
+        """d0 coordinates, the same at every step."""
+        return self.drawn_at_each_step(x, -1)
+
+    def drawn_at_each_step(self, x: Float[Tensor, "V n H"], step: int) -> Float[Tensor, "V n d0"]:
+        """d0 coordinates, others at every step."""
+        coordinates = random_coordinates(x.shape[-1], self.config.d0, self.config.seed, step + 1)
+        return x[..., coordinates.to(x.device, non_blocking=True)]
+
+    def projected(self, x: Float[Tensor, "V n H"], step: int) -> Float[Tensor, "V n d0"]:
+        """Coordinates along d0 orthonormal directions."""
+        assert self.directions is not None
+        return x @ self.directions.to(x.dtype)
 
     def forward(self, views: Views, clock: Clock) -> Loss:
         u = unit(whole_batch(self.part(views.read(self.field), clock.step), clock.processes))

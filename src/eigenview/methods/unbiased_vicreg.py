@@ -170,6 +170,13 @@ class UnbiasedVICReg(Objective):
         super().__init__()
         self.config = config
         self.updates = 0  # a Python number: reading a tensor would wait for the device
+        self.variance_penalty = {
+            "plugin": self.hinge_at_batch,
+            "dual": self.tangent_at_running,
+            "square": self.square_distance,
+        }[config.hinge]
+        forms = {"off-diagonal": self.off_diagonal, "identity": self.distance_to_identity}
+        self.covariance_penalty = forms[config.form]
         if config.hinge == "dual":
             if width is None:
                 raise ValueError(
@@ -196,20 +203,26 @@ class UnbiasedVICReg(Objective):
         }
         return Loss(terms, carry={"variances": m.variances[None]} if c.hinge == "dual" else {})
 
-    def variance_penalty(self, z: Float[Tensor, "V N D"], m: BatchMoments) -> Float[Tensor, "V D"]:
-        """The chosen penalty on each variance."""
-        c = self.config
-        if c.hinge == "plugin":
-            return hinge_value(m.variances, c.gamma, c.eps)
-        if c.hinge == "dual":
-            at = self.running.to(z.dtype) if self.updates else m.variances
-            return hinge_tangent(m.variances, at, c.gamma, c.eps)
-        return unbiased_squared_variances(z) - 2 * c.gamma**2 * m.variances + c.gamma**4
+    def hinge_at_batch(self, z: Float[Tensor, "V N D"], m: BatchMoments) -> Float[Tensor, "V D"]:
+        """plugin: the hinge at the batch's variances."""
+        return hinge_value(m.variances, self.config.gamma, self.config.eps)
 
-    def covariance_penalty(self, z: Float[Tensor, "V N D"], m: BatchMoments) -> Float[Tensor, " V"]:
-        """sum over i != j of U_ij; with form "identity" ||Cov - I||_F^2 = sum U - 2 tr S + D by the same statistic."""
-        if self.config.form == "off-diagonal":
-            return m.off_diagonal
+    def tangent_at_running(self, z: Float[Tensor, "V N D"], m: BatchMoments) -> Float[Tensor, "V D"]:
+        """dual: the hinge's tangent at the running variances (at the batch's own, before the first update)."""
+        at = self.running.to(z.dtype) if self.updates else m.variances
+        return hinge_tangent(m.variances, at, self.config.gamma, self.config.eps)
+
+    def square_distance(self, z: Float[Tensor, "V N D"], m: BatchMoments) -> Float[Tensor, "V D"]:
+        """square: the U-statistic of (Var - gamma^2)^2."""
+        gamma = self.config.gamma
+        return unbiased_squared_variances(z) - 2 * gamma**2 * m.variances + gamma**4
+
+    def off_diagonal(self, z: Float[Tensor, "V N D"], m: BatchMoments) -> Float[Tensor, " V"]:
+        """off-diagonal: sum over i != j of U_ij."""
+        return m.off_diagonal
+
+    def distance_to_identity(self, z: Float[Tensor, "V N D"], m: BatchMoments) -> Float[Tensor, " V"]:
+        """identity: ||Cov - I||_F^2 = sum U - 2 tr S + D, by the same statistic."""
         diagonal = unbiased_squared_variances(z).sum(dim=-1)
         return m.off_diagonal + diagonal - 2 * m.variances.sum(dim=-1) + z.shape[-1]
 
