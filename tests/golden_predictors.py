@@ -7,10 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from eigenview.methods.base import Objective, total
-from eigenview.methods.closed_form import ClosedFormPredictor
-from eigenview.methods.direct_predictor import DirectSet, DirectSetConfig
+from eigenview.functional.predictors import Norm
+from eigenview.methods.directset import DirectSet, DirectSetConfig
 from eigenview.methods.isoloss import IsoLoss, IsoLossConfig
+from eigenview.methods.parts.closed_form import ClosedFormPredictor
+from eigenview.methods.parts.isoloss_values import cosine_value, euclidean_value, root
+from eigenview.methods.parts.method import Objective
+from eigenview.records import Clock
 from eigenview.views import Views
 from tests.golden_file import Golden, gradients
 
@@ -27,35 +30,40 @@ def power_tolerance(moments: Tensor, power: float) -> float:
 
 def directset(g: Golden) -> None:
     spectral, power = bool(g.number("spectral_normalise")), g.number("power")
+    eps_inside, centre = bool(g.number("eps_inside")), bool(g.number("zero_mean"))
     config = DirectSetConfig(
         **{name: g.number(name) for name in ("rho", "eps")},
         alpha=power if spectral else 1.0,  # the authors' raw matrix is F + eps I, whatever the power
         refresh_every=int(g.number("freq")),
-        centre=bool(g.number("zero_mean")),
         normalise=bool(g.number("l2")),
-        eps_inside=bool(g.number("eps_inside")),
+    )
+    f = torch.stack([g["f1"], g["f2"]], dim=1)
+    decomposed = g["F"] - g["mean_f"].unsqueeze(2) * g["mean_f"].unsqueeze(1) if centre else g["F"]
+    # without normalisation: identity times eps in float32, in the reference; eps inside keeps eigenvalues off 0
+    tolerance = power_tolerance(decomposed, 1.0 if eps_inside else power) if spectral else 1e-7
+    predictor = ClosedFormPredictor(
+        config,
+        f.shape[-1],
+        eps_inside=eps_inside,
+        centre=centre,
         normalise_by="spectral" if spectral else "none",
         # without normalisation the authors take the matrix as it is, and no floor is applied to its eigenvalues
         floor=1e-4 if spectral else 0.0,
     )
-    f = torch.stack([g["f1"], g["f2"]], dim=1)
-    decomposed = g["F"] - g["mean_f"].unsqueeze(2) * g["mean_f"].unsqueeze(1) if config.centre else g["F"]
-    # without normalisation: identity times eps in float32, in the reference; eps inside keeps eigenvalues off 0
-    tolerance = power_tolerance(decomposed, 1.0 if config.eps_inside else power) if spectral else 1e-7
-    objective = DirectSet(config, width=f.shape[-1]).double()
+    objective = DirectSet(config, predictor=predictor).double()
     with torch.no_grad():
-        objective.predictor.W[0] = g["W_init"]
+        predictor.W.copy_(g["W_init"])
     record: dict[str, list[Tensor]] = {"F": [], "mean_f": [], "Wp": [], "loss": [], "dloss_df1": []}
     for z in f:
         z = z.clone().requires_grad_()
-        views = Views(z=z, z_target=z.detach() @ g["W_target"])
-        loss = total(objective(views))
+        out = objective(Views(z=z, z_target=z.detach() @ g["W_target"]))
+        loss = out.total
         record["loss"].append((loss - 4 if config.normalise else loss).detach())  # it drops the constant
         record["dloss_df1"].append(gradients(loss, z)[0][0])
-        objective.update(views)
-        record["F"].append(objective.predictor.F.clone())
-        record["mean_f"].append(objective.predictor.mean.clone())
-        record["Wp"].append(objective.predictor.W[0].detach().clone())
+        objective.update(out.carry, Clock())
+        record["F"].append(predictor.F.clone())
+        record["mean_f"].append(predictor.mean.clone())
+        record["Wp"].append(predictor.W.detach().clone())
     for name, ours in record.items():
         g.expect(name, torch.stack(ours), 1e-9 if name in ("F", "mean_f") else tolerance)
 
@@ -72,66 +80,71 @@ def directcopy_official(g: Golden) -> None:
     directset(g)
 
 
+class ViewByView(ClosedFormPredictor):
+    """The program of IsoLoss: F and W_p move with one view after another, before the loss; a matrix for each view."""
+
+    def __init__(self, config: IsoLossConfig | DirectSetConfig, width: int, normalise_by: Norm) -> None:
+        super().__init__(
+            config, width, start="identity", eps_inside=True, floor=0.0, normalise_by=normalise_by, initial="zero"
+        )
+        self.double()
+        self.matrices: list[Tensor] = []
+        self.F_after: list[Tensor] = []
+
+    def move(self, both: Tensor) -> None:
+        self.matrices, self.F_after = [], []
+        for view in both:
+            moments = self.moments(view[None])
+            self.update(moments["moment"][0], moments["mean"][0])
+            self.matrices.append(self.W.detach().clone())
+            self.F_after.append(self.F.clone())
+
+    def predict(self, z: Tensor) -> Tensor:
+        return z @ torch.stack(self.matrices).mT
+
+
+def published_values(z: Tensor, t: Tensor, matrices: list[Tensor]) -> dict[str, Tensor]:
+    """The values that the program reports, which differ from those of IsoLoss and have the same gradients."""
+    p = z @ torch.stack(matrices).mT
+    pairs = ((0, 1), (1, 0))
+    return {
+        "cos_iso": torch.stack([cosine_value(z[a], p[a], t[b], root(matrices[a])) for a, b in pairs]).sum(),
+        "euc_iso": torch.stack([euclidean_value(z[a], p[a], t[b]) for a, b in pairs]).sum(),
+    }
+
+
 def isoloss_official(g: Golden) -> None:
     spectral, eps, alpha = bool(g.number("spectral_normalise")), g.number("eps"), g.number("alpha")
     # alpha 2: identity times eps in float32, in the reference; else eps keeps eigenvalues off 0
     tolerance = 1e-7 if alpha == 2 else power_tolerance(g["C_after_view1"], 1.0 if spectral and eps else alpha)
-    closed: dict[str, Any] = {
-        "alpha": alpha,
-        "rho": g.number("tau"),
-        "eps": eps if spectral else 0.0,  # the program adds eps only where it has normalised
-        "normalise_by": "spectral" if spectral else "none",
-        "eps_inside": True,
-        "floor": 0.0,
-        "initial": "zero",
-        "order": "before",
-    }
+    # the program adds eps only where it has normalised
+    options: dict[str, Any] = {"alpha": alpha, "rho": g.number("tau"), "eps": eps if spectral else 0.0}
     z, t = (torch.stack([g[f"{name}1"], g[f"{name}2"]], dim=1) for name in "zt")
-    width = z.shape[-1]
+    predictor = ViewByView(IsoLossConfig(**options), z.shape[-1], "spectral" if spectral else "none")
     objectives: dict[str, Objective] = {
-        "cos_iso": IsoLoss(IsoLossConfig(metric="cosine", form="value", **closed), width=width),
-        "euc_iso": IsoLoss(IsoLossConfig(metric="euclidean", form="value", **closed), width=width),
-        "cos": DirectSet(DirectSetConfig(normalise=True, **closed), width=width),
-        "euc": DirectSet(DirectSetConfig(normalise=False, **closed), width=width),
-        "cos_iso through": IsoLoss(IsoLossConfig(metric="cosine", **closed), width=width),
-        "euc_iso through": IsoLoss(IsoLossConfig(metric="euclidean", **closed), width=width),
+        "cos_iso": IsoLoss(IsoLossConfig(metric="cosine", **options), predictor=predictor),
+        "euc_iso": IsoLoss(IsoLossConfig(metric="euclidean", **options), predictor=predictor),
+        "cos": DirectSet(DirectSetConfig(normalise=True, **options), predictor=predictor),
+        "euc": DirectSet(DirectSetConfig(normalise=False, **options), predictor=predictor),
     }
     record: dict[str, list[Tensor]] = {}
-    for name, objective in objectives.items():
-        objective.double()
-        for k in range(len(z)):
-            leaf = z[k].clone().requires_grad_()
-            objective.update(Views(z=leaf, z_target=t[k]))
-            loss = total(objective(Views(z=leaf, z_target=t[k])))
-            record.setdefault(f"loss_{name}", []).append(loss.detach())
-            if k == len(z) - 1:
-                both = gradients(loss, leaf)[0]
-                key = f"d{name.split()[0]}_dz"
-                g.expect(f"{key}1", both[0], tolerance)
-                g.expect(f"{key}2", both[1], tolerance)
-    for name in ("cos_iso", "euc_iso", "cos", "euc"):
-        g.expect(f"loss_{name}", torch.stack(record[f"loss_{name}"]), tolerance)
-    isoloss_predictors(g, IsoLossConfig(**closed), z, tolerance)
-
-
-def isoloss_predictors(g: Golden, config: IsoLossConfig, z: Tensor, tolerance: float) -> None:
-    predictor = ClosedFormPredictor(config, z.shape[-1], views=2).double()
-    seen: dict[str, list[Tensor]] = {}
-    for both in z:
-        for k, moment in enumerate(moments_view_by_view(predictor, both)):
-            seen.setdefault(f"C_after_view{k + 1}", []).append(moment)
-        p, root = predictor.predict(both).detach(), predictor.root()
-        for k in (0, 1):
-            seen.setdefault(f"p{k + 1}", []).append(p[k])
-            seen.setdefault(f"psqrt{k + 1}", []).append(both[k] @ root[k].mT)
-    for name, ours in seen.items():
+    for k in range(len(z)):
+        leaf = z[k].clone().requires_grad_()
+        predictor.move(z[k])
+        losses = {name: objective(Views(z=leaf, z_target=t[k])).total for name, objective in objectives.items()}
+        values = losses | published_values(leaf, t[k], predictor.matrices)
+        torch.testing.assert_close(values["euc_iso"], losses["euc_iso"], rtol=1e-12, atol=1e-12)  # the same number
+        found = {f"loss_{name}": value for name, value in values.items()}
+        for number, W in enumerate(predictor.matrices):
+            found[f"C_after_view{number + 1}"] = predictor.F_after[number]
+            found[f"p{number + 1}"] = predictor.predict(z[k])[number]
+            found[f"psqrt{number + 1}"] = z[k, number] @ root(W).mT
+        for name, value in found.items():
+            record.setdefault(name, []).append(value.detach())
+        if k == len(z) - 1:
+            for name in losses:
+                for loss in (losses[name], values[name]):  # ours, and the published value of IsoLoss
+                    for number, gradient in enumerate(gradients(loss, leaf)[0], start=1):
+                        g.expect(f"d{name}_dz{number}", gradient, tolerance)
+    for name, ours in record.items():
         g.expect(name, torch.stack(ours), tolerance)
-
-
-def moments_view_by_view(predictor: ClosedFormPredictor, both: Tensor) -> list[Tensor]:
-    """F after each view of one update: after all but the last view, from a copy that sees these only."""
-    copy = ClosedFormPredictor(predictor.config, both.shape[-1], views=1).double()
-    copy.F, copy.updates = predictor.F.clone(), predictor.updates
-    copy.update(both[:1])
-    predictor.update(both)
-    return [copy.F, predictor.F.clone()]
