@@ -7,21 +7,21 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """Something the user gave is wrong: the message says what came, what is allowed and the way out."""
+    """Bad input. The message has the value received, the values allowed, and what to do."""
 
 
 class NonFiniteError(RuntimeError):
     """A loss term stopped being finite during training: the message names the term, the step and the likely cause."""
 
 
-def require(ok: bool, field: str, value: object, allowed: str, way_out: str = "") -> None:
-    """Refuse `value` of `field` unless `ok`: one line with the received value, the allowed ones and a way out."""
+def require(ok: bool, field: str, value: object, allowed: str, advice: str = "") -> None:
+    """Raise UserError unless `ok`: one line with the field, the value received, the values allowed, and what to do."""
     if not ok:
-        raise UserError(f"{field} is {value!r}; allowed: {allowed}." + (f" {way_out}" if way_out else ""))
+        raise UserError(f"{field} is {value!r}; allowed: {allowed}." + (f" {advice}" if advice else ""))
 
 
 def nearest(name: str, known: Iterable[str]) -> str:
-    """`Did you mean X?` for a mistyped name, or an empty string where nothing is near."""
+    """`Did you mean X?` for a mistyped name, or an empty string if no name is close."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"Did you mean {close[0]}?" if close else ""
 

@@ -145,7 +145,7 @@ class Needs:
     least_samples: int = 2
     """Smallest batch for which its statistics exist: of the global batch, or of each part of it."""
     local_statistics: bool = False
-    """Each process takes statistics of its own rows only, so `least_samples` holds for each process."""
+    """Each process takes statistics of the own rows only, so `least_samples` holds for each process."""
     parts: Literal["exact", "expected", "no"] = "no"
     """Whether the mean over equal parts of a batch has the batch's loss and gradient: always, in expectation, or no."""
     parts_why: str = "its statistics are those of the whole batch"
@@ -188,7 +188,7 @@ class PredictorTheory:
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
-    """What is said about a method wherever it is named. One card a method, beside its config."""
+    """Texts and facts about a method, for every place that names it. One card a method, beside its config."""
 
     name: str
     """On the command line."""

@@ -93,12 +93,12 @@ def test_nothing_is_said_of_the_untrained_network_or_the_first_steps() -> None:
     point = row(0, POINT)
     assert judge([], method="byol", width=D).label == "too early to judge"
     assert judge([point], method="byol", width=D).label == "too early to judge"
-    early = judge([point, row(THRESHOLDS.settled_step - 1, POINT)], method="byol", width=D)
+    early = judge([point, row(THRESHOLDS.first_judged_step - 1, POINT)], method="byol", width=D)
     assert early.label == "too early to judge"
-    assert f"{THRESHOLDS.settled_step - 1} steps trained" in early.reason
+    assert f"{THRESHOLDS.first_judged_step - 1} steps trained" in early.reason
     assert early.remedies == early.notes == ()
     assert early.since_epoch is None
-    assert judge([point, row(THRESHOLDS.settled_step, POINT)], method="byol", width=D).label == "complete collapse"
+    assert judge([point, row(THRESHOLDS.first_judged_step, POINT)], method="byol", width=D).label == "complete collapse"
 
 
 def test_divergence_is_seen_at_once() -> None:

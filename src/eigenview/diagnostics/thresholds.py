@@ -16,7 +16,7 @@ class Thresholds:
     three seeds of the same with each method's default network.
     """
 
-    settled_step: int = 30
+    first_judged_step: int = 30
     """Rows before this step are judged for divergence only: batch norm's running averages still hold 0.9^step of their
     start, and a healthy VICReg run shows z std 0.005 at step 5 that is 0.3 at step 30 and 0.49 at the end."""
     exploded_rms: float = 1e3

@@ -47,7 +47,7 @@ def judge(
     """The verdict of a run from its rows of diagnostics.jsonl in order, the untrained network's at step 0 included.
 
     `width` is D, `failure` the message of a run that stopped itself. Batch-size notes use `batch_size`, or the held-out
-    images if it is None. The last row decides; before `settled_step` steps only divergence is judged. A run
+    images if it is None. The last row decides; before `first_judged_step` steps only divergence is judged. A run
     whose numbers exploded on the way and that ends collapsed has diverged: the collapse is reported as its consequence.
     """
     trained = [row for row in history if row["step"] > 0]
@@ -81,8 +81,8 @@ def judge_features(measures: Mapping[str, Any], width: int) -> Verdict:
         return _verdict(
             "complete collapse", None, _one_point("all rows point the same way", spread, measures), None, notes
         )
-    label, reason = _judge_rank(measures, width, "the rows differ")
-    return _verdict(label, None, reason, None, notes)
+    label, reason, numbers = _judge_rank(measures, width, "the rows vary")
+    return _verdict(label, None, f"{reason} ({numbers})" if numbers else reason, None, notes)
 
 
 def _finding(row: Mapping[str, Any], card: Card, width: int) -> Finding:
@@ -90,10 +90,10 @@ def _finding(row: Mapping[str, Any], card: Card, width: int) -> Finding:
     explosion = _explosion(row)
     if explosion is not None:
         return "diverged", explosion
-    if row["step"] < LIMITS.settled_step:
+    if row["step"] < LIMITS.first_judged_step:
         return EARLY, (
             f"{row['step']} step{'s' if row['step'] > 1 else ''} trained, "
-            f"and in the first {LIMITS.settled_step} a sound run can look collapsed"
+            f"and in the first {LIMITS.first_judged_step} a sound run can look collapsed"
         )
     h, z = row["h"], row["z"]
     for part, name, limit in ((z, "embedding", LIMITS.one_point_z), (h, "representation", LIMITS.one_point_h)):
@@ -111,30 +111,37 @@ def _finding(row: Mapping[str, Any], card: Card, width: int) -> Finding:
             "complete collapse",
             f"the embedding shrank to a point: standard deviation {std / scale:.1g} of the representation's size",
         )
-    label, reason = _judge_rank(z, width, "images differ")
+    label, reason, numbers = _judge_rank(z, width, "features vary")
     if label == "healthy":
         same, others = _read(z, "cosine_views"), _read(z, "cosine_others")
-        reason += f", two views of an image at cosine {same:.2f}, two images at {others:.2f}"
-    return label, reason
+        reason += f"; two views of an image {'hardly ' if _hardly_agree(same, others) else ''}agree"
+        numbers += f"; cosine of two views {same:.2f}, of two images {others:.2f}"
+    return label, f"{reason} ({numbers})" if numbers else reason
 
 
-def _judge_rank(measures: Mapping[str, Any], width: int, what: str) -> Finding:
-    """Healthy or dimensional collapse, by a rank of the spectrum next to what N images in `width` dimensions allow."""
+def _judge_rank(measures: Mapping[str, Any], width: int, what: str) -> tuple[Label, str, str]:
+    """Healthy or dimensional collapse, by the effective rank in relation to the largest that N rows in `width`
+    dimensions can have: the label, a sentence, and the measures for the brackets behind it."""
     rank, rankme, spread = (_read(measures, name) for name in ("effective_rank", "rankme_centred", "spread"))
     # bias_ratio is participation_ratio / (N - 1); both are above 0 where anything varies
     possible = min(width, round(_read(measures, "participation_ratio") / _read(measures, "bias_ratio")))
     if possible < 2:
-        return "too early to judge", f"so few {what.partition(' ')[0]} show one direction at the most: give 8 or more"
+        return "too early to judge", "two samples differ in one direction whatever they are: give 8 or more", ""
     is_low = rank < LIMITS.rank * possible ** (1 / 3)
-    numbers = f"effective rank {rank:.3g}, centred RankMe {rankme:.3g}, of {possible} possible"
-    if is_low:
-        return "dimensional collapse", f"{what} in few directions only: {numbers}"
-    return "healthy", f"spread {spread:.2f} of what independent features would have, {numbers}"
+    only = "only about" if is_low else "about"
+    sentence = f"{what} in {only} {rank:.0f} independent directions of {possible}"
+    numbers = f"spread {spread:.2f} of the maximum, effective rank {rank:.3g}, centred RankMe {rankme:.3g}"
+    return ("dimensional collapse" if is_low else "healthy"), sentence, numbers
 
 
 def _one_point(what: str, spread: float, measures: Mapping[str, Any]) -> str:
     others = _read(measures, "cosine_others")
-    return f"{what}: spread {spread:.2g} of what independent features would have (mean cosine {others:.4f})"
+    return f"{what} (spread {spread:.2g} of the maximum, mean cosine of two images {others:.4f})"
+
+
+def _hardly_agree(same: float, others: float) -> bool:
+    """Whether two views of an image are hardly closer than two images, in cosines."""
+    return same - others < LIMITS.agreement * (1 - others)
 
 
 def _explosion(row: Mapping[str, Any]) -> str | None:
@@ -163,7 +170,7 @@ def _notes(row: Mapping[str, Any], card: Card, batch_size: int | None) -> tuple[
     z = row["z"]
     same, others = _read(z, "cosine_views"), _read(z, "cosine_others")
     notes = []
-    if same - others < LIMITS.agreement * (1 - others):
+    if _hardly_agree(same, others):
         notes.append(
             f"two views of an image are hardly closer (cosine {same:.2f}) than two different images ({others:.2f}): "
             "the views share too little, or nothing in the loss draws them together."

@@ -88,8 +88,8 @@ class Estimate:
 
 @contextmanager
 def estimated(plan: Plan, module: PretrainModule, directory: Path, *, steps: int, console: Console) -> Iterator[None]:
-    """Around a training of `steps` more steps: says the estimate before, and notes in environment.json what it was
-    and, after, what was measured."""
+    """Around a training of `steps` more steps: prints the estimate, and writes it to environment.json; afterwards what
+    was measured."""
     growth = MemoryGrowth(plan.device)
     growth.begin()  # a trial step is a part of what is measured: it takes no more than a step of the run
     estimate = make_estimate(plan, module, steps)
@@ -125,18 +125,18 @@ def make_estimate(plan: Plan, module: PretrainModule, steps: int) -> Estimate:
 
 
 def show_estimate(console: Console, plan: Plan, module: PretrainModule, estimate: Estimate) -> None:
-    """One line; a second one with the way out where the free memory will probably not do."""
-    said: list[str] = []
+    """One line; a second one with what helps if the free memory will probably not suffice."""
+    found: list[str] = []
     if estimate.parts:
         large = [(name, size) for name, size in estimate.parts.items() if size >= 0.02 * estimate.nbytes]
         shares = ", ".join(f"{name} {_size(size)}" for name, size in sorted(large, key=lambda row: -row[1]))
         each = " in each process" if plan.config.devices > 1 else ""
-        said.append(f"{_size(estimate.nbytes)} of memory{each} ({shares})")
+        found.append(f"{_size(estimate.nbytes)} of memory{each} ({shares})")
     if estimate.timing is not None and estimate.seconds is not None:
         tried, images = estimate.timing.images, estimate.images
         how = "a step was timed" if tried == images else f"from a step of {tried} of {images} images"
-        said.append(f"{_duration(estimate.seconds)} of training ({how})")
-    lines = [("estimate", f"about {' and '.join(said)}")] if said else []
+        found.append(f"{_duration(estimate.seconds)} of training ({how})")
+    lines = [("estimate", f"about {' and '.join(found)}")] if found else []
     warning = _shortage(plan, module, estimate)
     for label, line in (*lines, *([("warning", warning)] if warning else [])):
         console.print(f"{label:9} {line}", highlight=False, markup=False, soft_wrap=True)

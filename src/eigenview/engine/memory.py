@@ -32,7 +32,7 @@ def shortage_said() -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        # on a CPU torch has no error of its own for it
+        # torch has no specific error for it on a CPU
         is_short = isinstance(error, MemoryError | torch.OutOfMemoryError) or "can't allocate memory" in str(error)
         if not is_short:
             raise

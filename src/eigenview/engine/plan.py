@@ -1,4 +1,4 @@
-"""What a run will do, settled and checked before anything is written: images, views, steps, device."""
+"""What a run will do, decided and checked before anything is written: images, views, steps, device."""
 
 from __future__ import annotations
 
@@ -67,11 +67,11 @@ def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
         train = train.take(_share(train, config))
     if config.batch_size > len(train):
         part = f", with --data-fraction {config.data_fraction:g}" if config.data_fraction < 1 else ""
-        way_out = "a larger --data-fraction, " if part else ""
+        advice = "a larger --data-fraction, " if part else ""
         raise UserError(
             f"{config.data} holds {len(train)} readable image{'s' if len(train) != 1 else ''} to train on{part}; "
             f"a batch of {config.batch_size} needs at least {config.batch_size}. "
-            f"Use {way_out}--batch-size, or more images."
+            f"Use {advice}--batch-size, or more images."
         )
     preset, small = augmentation_preset(config, images.size), config.local_size or images.size // 2
     require(small < images.size or not config.local_views, "--local-size", small, f"below the views' {images.size} px")
@@ -94,7 +94,7 @@ def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
 
 
 def own_device(asked: str, devices: int) -> torch.device:
-    """The device of this process. With several processes on a machine each has the GPU of its own number there, as
+    """The device of this process. With several processes on a machine each uses the GPU with its own local number, as
     Lightning counts them. (Lightning makes that GPU the current one only once training starts, when the images are in
     place.)
 

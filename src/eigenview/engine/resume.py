@@ -39,21 +39,21 @@ def read_checkpoint(directory: Path, module: PretrainModule, plan: Plan) -> Chec
     path = directory / runfiles.CHECKPOINT
     if not path.exists():
         return None
-    way_out = "Move it away to start this run again, or choose another --out."
+    advice = "Move it away to start this run again, or choose another --out."
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{path} is not a checkpoint of plain tensors and was not opened: {_reason(error)} {way_out}"
+            f"{path} is not a checkpoint of plain tensors and was not opened: {_reason(error)} {advice}"
         ) from None
     except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is damaged: {_reason(error)} {way_out}") from None
+        raise UserError(f"{path} is damaged: {_reason(error)} {advice}") from None
     try:
         step, state = int(content["global_step"]), content["state_dict"]
         log_state = content["callbacks"]["MetricsWriter"]
         steps = content["eigenview"]["steps"]
     except (KeyError, TypeError):
-        raise UserError(f"{path} is not a checkpoint that eigenview wrote. {way_out}") from None
+        raise UserError(f"{path} is not a checkpoint that eigenview wrote. {advice}") from None
     if steps != module.steps:
         raise UserError(
             f"{path} belongs to a run of {steps} steps; {plan.config.data} now gives {module.steps}. "
@@ -63,5 +63,5 @@ def read_checkpoint(directory: Path, module: PretrainModule, plan: Plan) -> Chec
     theirs = {name: tuple(value.shape) for name, value in state.items()}
     if ours != theirs:
         name = next(iter(sorted(set(ours.items()) ^ set(theirs.items()))))[0]
-        raise UserError(f"{path} does not fit this run's network: {name} differs. {way_out}")
+        raise UserError(f"{path} does not fit this run's network: {name} differs. {advice}")
     return Checkpoint(path, step, state, log_state)

@@ -86,7 +86,7 @@ def _train(
         except Collapsed:
             ended_early = True
     else:
-        assert checkpoint is not None  # a step beyond 0 came from one
+        assert checkpoint is not None  # step > 0 only with a checkpoint
         module.load_state_dict(checkpoint.state_dict)
         log.load_state_dict(checkpoint.log_state)
     if not is_first:
@@ -98,7 +98,7 @@ def _train(
 
 
 def note_environment(directory: Path, now: dict[str, Any], step: int) -> None:
-    """environment.json: how the run began, with what it was continued on from which step."""
+    """environment.json: versions and machine of the first session, and of each that resumed, with its step."""
     path = directory / runfiles.ENVIRONMENT
     if path.exists():
         first = runfiles.read_json(path)
@@ -108,7 +108,7 @@ def note_environment(directory: Path, now: dict[str, Any], step: int) -> None:
 
 
 def note_skipped(directory: Path, skipped: Sequence[Skipped]) -> None:
-    """List files in skipped.csv, each once; it is not made for none. A resumed run adds to what it listed before."""
+    """List unreadable files in skipped.csv, each once; no file if there are none. A resumed run adds to the list."""
     path = directory / runfiles.SKIPPED
     rows = runfiles.read_table(path) if path.exists() else {}
     known = len(rows)
@@ -158,10 +158,10 @@ def _fit(
     checkpoint: Path | None,
     console: Any,
 ) -> None:
-    """The training loop itself, by Lightning: one pass over all steps of all epochs (epochs are ours to count).
+    """The training loop itself, by Lightning: one Lightning epoch with all steps of all epochs.
 
-    Files that broke while they were being read, each replaced by another image of its batch, are listed at the end:
-    those of every process, or of this one where the training is cut short.
+    Files that turned out to be unreadable during training are replaced by another image of their batch, and listed at
+    the end: those of all processes, or of this one if the training was cut short.
     """
     config = plan.config.monitor
     saver = Checkpoints(directory, config.checkpoint_minutes, config.log_every_steps)
@@ -187,7 +187,7 @@ def _fit(
 
 
 def make_trainer(plan: Plan, directory: Path, callbacks: list[L.Callback]) -> L.Trainer:
-    """Lightning's trainer with nothing of its own that our callbacks do: no logger, no bar, no checkpoints."""
+    """Lightning's trainer without what our callbacks do: no logger, no progress bar, no checkpoints."""
     config, kind = plan.config, plan.device.type
     logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its banner says nothing our plan does not
     return L.Trainer(

@@ -1,8 +1,8 @@
-"""Second moments of a batch and the energies built from them, through the smaller of two equal matrices.
+"""Second moments of a batch and their squared norms, computed from the smaller of two equivalent matrices.
 
 For centred rows Y (N D) the covariance Y^T Y / (N-1) is D x D and the Gram matrix Y Y^T / (N-1) is N x N; they share
 their non-zero eigenvalues, so their squared Frobenius norms are equal. With a wide embedding the Gram matrix is the
-cheap one. Off-diagonal energies subtract the diagonal's energy, which the feature variances give: no mask, no copy.
+cheap one. Off-diagonal squared norms subtract that of the diagonal, which the feature variances give: no mask, no copy.
 
 Everything here computes in the dtype it is given; objectives promote half precision first.
 """
@@ -17,8 +17,8 @@ from torch import Tensor
 
 
 def in_range(square: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
-    """`square`, nan where it has left its dtype's range: a division by infinity would go on with zeros and no gradient,
-    and a run would not see that it has diverged. In float32 beyond 3.4e38, for numbers beyond 1.8e19."""
+    """`square` with infinity replaced by nan; otherwise a division by infinity would give zeros without gradient and
+    hide that the run has diverged. In float32 squares overflow beyond 3.4e38, for numbers beyond 1.8e19."""
     return torch.where(square == torch.inf, torch.nan, square)
 
 
@@ -40,7 +40,7 @@ def standard_deviations(z: Float[Tensor, "*views N D"], eps: float = 0.0) -> Flo
 def standardised(z: Float[Tensor, "*views N D"], eps: float = 1e-5) -> Float[Tensor, "*views N D"]:
     """Features with mean 0 and variance 1: centred, over sqrt(biased variance + eps), as batch norm without affine.
 
-    Each leading index (view) has statistics of its own.
+    Statistics are separate for each leading index (view).
     """
     y = centred(z)
     return y / (in_range(y.square().mean(dim=-2, keepdim=True)) + eps).sqrt()

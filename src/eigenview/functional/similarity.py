@@ -20,7 +20,7 @@ def unit(x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
 
 
 def inverse_length(square: Float[Tensor, "*batch 1"]) -> Float[Tensor, "*batch 1"]:
-    """1 / sqrt(square) of squared lengths; 0 where `unit` sees zero, nan where it sees more than the dtype can hold."""
+    """1 / sqrt(square) of squared lengths; 0 for a row that `unit` treats as zero, nan if the square has overflowed."""
     # clamping alone would send 1e12 times the gradient back to a zero row
     return torch.where(square <= SMALLEST_SQUARE, 0.0, in_range(square).clamp_min(SMALLEST_SQUARE).rsqrt())
 

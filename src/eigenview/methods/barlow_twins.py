@@ -94,7 +94,7 @@ class BarlowTwins(Objective):
 
     Normalisation
         Sums over dimensions, not means: the loss grows with D. Variance and c both divide by N, the global batch;
-        each view has statistics of its own. As the authors' code. The paper writes lambda = 0.005 and no eps
+        statistics are separate for each view. As the authors' code. The paper writes lambda = 0.005 and no eps
         (`off_diagonal=0.005` with a tiny `eps`). With more than two views both sums are averaged over the unordered
         pairs of views, each pair being the two-view formula, so the size and lambda carry over.
 

@@ -96,7 +96,7 @@ class VICReg(Objective):
         the invariance over dimensions (D times ours: `invariance=25 * D`) and the variance over views (twice ours:
         `variance=50`); solo-learn doubles only the variance. With more than two views invariance is
         the mean over all pairs (computed as the distance to the mean view, which costs V and equals it), variance the
-        mean over views and covariance twice the mean over views: each regulariser speaks of one view's distribution, so
+        mean over views and covariance twice the mean over views: each regulariser concerns one view's distribution, so
         all terms keep their two-view size and the coefficients carry over. `multiview="mean-view"` is the form of Ghosh
         et al. (methods/parts/mean_view.py), the same for two views.
 

@@ -40,7 +40,7 @@ class Branch(nn.Module):
 class Network(nn.Module):
     """Encoder, projector, predictor, and a second branch where the views do not share their weights.
 
-    Each view is a forward pass of its own: batch norm sees one view, as published. With two branches views 0, 2, ...
+    Each view is a separate forward pass: batch norm sees one view, as published. With two branches views 0, 2, ...
     pass through the first, the others through the second. The first is what a run leaves as its encoder.
 
     With `chunk` the encoder takes that many images at once and its activations are computed again in the backward pass,

@@ -7,15 +7,15 @@ from jaxtyping import Float
 from torch import Tensor
 
 
-def two_means(z: Float[Tensor, "V N D"], room: Float[Tensor, "N D"]) -> tuple[Tensor, Tensor]:
-    """Means over the samples (V 1 D), and the means of what is left after subtracting them; `room` is overwritten.
+def two_means(z: Float[Tensor, "V N D"], scratch: Float[Tensor, "N D"]) -> tuple[Tensor, Tensor]:
+    """Means over the samples (V 1 D), and the means of what is left after subtracting them; `scratch` is overwritten.
 
     A mean is rounded in the digits of the features, which can be far from zero next to their deviations. Autograd's
     backward pass of centring takes that rounding out again by centring the gradient. A gradient in closed form has to
     start from deviations without it.
     """
     first = z.mean(dim=1, keepdim=True)
-    left = [torch.sub(view, mean, out=room).mean(dim=0, keepdim=True) for view, mean in zip(z, first, strict=True)]
+    left = [torch.sub(view, mean, out=scratch).mean(dim=0, keepdim=True) for view, mean in zip(z, first, strict=True)]
     return first, torch.stack(left)
 
 

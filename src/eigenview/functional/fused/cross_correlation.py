@@ -1,11 +1,12 @@
-"""Barlow Twins' two sums over all pairs of views, with gradients that hold neither a D x D nor an N x N matrix.
+"""Cross-correlations of one process's batch over all pairs of views; the gradient keeps neither a D x D nor an N x N
+matrix.
 
 s_a the standardised view a (N D), C_ab = s_a^T s_b / N, K_a = s_a s_a^T / N. Over the P = V (V-1) / 2 pairs
 
     sum ||C_ab||_F^2 = sum over a < b of <K_a, K_b>,
     d/ds_a = (2/N) sum over b != a of s_b C_ab^T = (2/N) (sum over b != a of K_b) s_a.
 
-Either matrix, by the number of operations. Through C_ab with zeros on its diagonal the off-diagonal sum is one of
+The cheaper matrix is used. Through C_ab with zeros on its diagonal the off-diagonal sum is one of
 squares; through K the squares of the diagonal are subtracted.
 """
 
@@ -78,11 +79,11 @@ class _CrossCorrelations(torch.autograd.Function):
         views, samples, width = z.shape
         pairs = list(combinations(range(views), 2))
         s, first, left = _deviations(z)
-        room = s.square()
-        rate = (in_range(room.mean(dim=1, keepdim=True)) + eps).rsqrt()  # biased variance, as batch norm
+        scratch = s.square()
+        rate = (in_range(scratch.mean(dim=1, keepdim=True)) + eps).rsqrt()  # biased variance, as batch norm
         s.mul_(rate)
-        diagonals = torch.stack([torch.mul(s[a], s[b], out=room[0]).mean(dim=0) for a, b in pairs])
-        slope = room if is_differentiated else None
+        diagonals = torch.stack([torch.mul(s[a], s[b], out=scratch[0]).mean(dim=0) for a, b in pairs])
+        slope = scratch if is_differentiated else None
         through_gram = gram_is_cheaper(views, samples, width)
         if through_gram:
             energy = sq_norm_by_grams(s, slope) - diagonals.double().square().sum()
@@ -121,7 +122,7 @@ class _CrossCorrelations(torch.autograd.Function):
 def _deviations(z: Float[Tensor, "V N D"]) -> tuple[Tensor, Tensor, Tensor]:
     """(z less both of its means, contiguous; the means, as `centring.two_means` has them).
 
-    All views in one operation each: at N = 256 two threads take as long to meet as a pass over one view takes.
+    One operation for all views: at N = 256, thread synchronisation costs as much as a pass over one view.
     """
     first = z.mean(dim=1, keepdim=True)
     y = (z - first).contiguous()

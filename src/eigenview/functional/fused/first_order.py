@@ -1,4 +1,4 @@
-"""The refusal of second derivatives, for functions that keep their gradient as numbers."""
+"""Raises on double backward, for functions that keep their gradient as numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class _Refuse(torch.autograd.Function):
     def backward(ctx: Any, *grads: Any) -> Any:
         raise UserError(
             f"{ctx.name} is differentiated twice; allowed: once, because its gradient is kept as numbers. "
-            "Use the plain form in eigenview.functional or eigenview.methods, which has every derivative."
+            "Use the plain functions of eigenview.functional.moments and similarity, which have every derivative."
         )
 
 

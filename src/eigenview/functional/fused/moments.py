@@ -34,7 +34,7 @@ class _Statistics(torch.autograd.Function):
         ctx: Any, z: Tensor, is_differentiated: bool, with_fourth: bool
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         views, samples, width = z.shape
-        y = torch.empty(samples, width, dtype=z.dtype, device=z.device)  # one view; used over and over
+        y = torch.empty(samples, width, dtype=z.dtype, device=z.device)  # one view, reused
         first, left = two_means(z, y)
         through_gram = samples < width
         variances, energies, matrices = z.new_empty(views, width), z.new_empty(views), list[Tensor | None]()
@@ -64,7 +64,7 @@ class _Statistics(torch.autograd.Function):
         _, samples, width = z.shape
         through_gram = samples < width
         with torch.no_grad():
-            # whatever is a column times y
+            # all terms that are a factor per column times y
             column = torch.zeros_like(variances) if for_variances is None else for_variances * (2 / (samples - 1))
             if for_energies is not None and through_gram:
                 column = column - for_energies[:, None] * variances * (4 / (samples - 1))

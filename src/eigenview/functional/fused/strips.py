@@ -1,4 +1,4 @@
-"""Matrices too large to hold, a strip of rows at a time: lengths of strips, and the energy of a Gram matrix."""
+"""Large matrices computed a strip of rows at a time: lengths of strips, and the squared norm of a Gram matrix."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ def blocks(count: int, across: int, device: torch.device, least: int = 256) -> I
 
     Below `least` entries a matrix product with the piece would be slow; sums alone may take smaller ones.
     """
-    room = LARGEST["cpu" if device.type == "cpu" else "cuda"] // 16
-    length = max(least, room // max(across, 1))
+    entries = LARGEST["cpu" if device.type == "cpu" else "cuda"] // 16
+    length = max(least, entries // max(across, 1))
     for start in range(0, count, length):
         yield slice(start, min(start + length, count))
 
@@ -38,7 +38,7 @@ def blocks(count: int, across: int, device: torch.device, least: int = 256) -> I
 def symmetric_sq_norm(strip: Float[Tensor, "r c"], own: Float[Tensor, "r r"]) -> Float[Tensor, ""]:
     """What a strip on and above the diagonal adds to ||M||_F^2: right of its diagonal block each entry counts twice.
 
-    In float64, so that adding strips, and subtracting a diagonal's energy, rounds nothing more.
+    In float64, so that adding strips and subtracting the diagonal's part add no rounding error.
     """
     return 2 * strip.square().sum().double() - own.square().sum().double()
 

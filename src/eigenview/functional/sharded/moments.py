@@ -73,7 +73,7 @@ class _ShardedStatistics(torch.autograd.Function):
         size, scale = ctx.processes.size, 1 / (ctx.count - 1)
         rows = slice(None) if ctx.by_sum else own_rows(z.shape[1], ctx.processes)
         with torch.no_grad():
-            # whatever is a column times y
+            # all terms that are a factor per column times y
             column = torch.zeros_like(variances) if for_variances is None else for_variances * (2 * scale)
             if for_energies is not None and not ctx.by_sum:
                 column = column - for_energies[:, None] * variances * (4 * scale)
