@@ -1,4 +1,4 @@
-"""What the terminal shows of waits outside training: imports, and counted work of more than two seconds."""
+"""Progress in the terminal outside training: imports, and counted work of more than two seconds."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ SILENT_SECONDS = 2.0
 
 @contextmanager
 def loading(console: Console, what: str) -> Iterator[None]:
-    """Says in a terminal what the seconds before the first line go into; gone when they are over. Rank 0 only."""
+    """Shows in a terminal what is being imported before the first line of output. Rank 0 only."""
     if not console.is_terminal or os.environ.get("LOCAL_RANK", "0") != "0":
         yield
         return
@@ -25,16 +25,17 @@ def loading(console: Console, what: str) -> Iterator[None]:
 
 @contextmanager
 def counting(console: Console, label: str) -> Iterator[Callable[[int, int], None]]:
-    """A callback (done, total) that shows a bar with the time left once two seconds have passed."""
+    """A callback (done, total) that shows a bar with rate and time left once two seconds have passed."""
     columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
-    bar = Progress(*columns, TextColumn("left"), console=console, transient=True)
-    task = bar.add_task(label)
+    rate = TextColumn("left, {task.fields[rate]:,.0f} a second")
+    bar = Progress(*columns, rate, console=console, transient=True)
+    task = bar.add_task(label, rate=0.0)
     start = time.monotonic()
 
     def update(done: int, total: int) -> None:
         if not bar.live.is_started and console.is_terminal and time.monotonic() - start > SILENT_SECONDS:
             bar.start()
-        bar.update(task, completed=done, total=total)
+        bar.update(task, completed=done, total=total, rate=done / max(time.monotonic() - start, 1e-3))
 
     try:
         yield update

@@ -42,7 +42,7 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
@@ -61,23 +61,32 @@ WRITER = ".writer"
 ENCODER, ENCODER_CARD = "encoder.safetensors", "encoder.json"
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all: a temporary neighbour, flushed to disk, renamed over the target."""
-    temporary: str | None = None
+@contextmanager
+def atomic_write(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
+    """A file that appears under its name only when it is complete and on disk: written beside it, then renamed.
+
+    Raises: OSError, and then the target is as it was.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         with os.fdopen(handle, "wb") as file:
-            file.write(content)
+            yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, 0o644)
+        os.chmod(temporary, mode)
         os.replace(temporary, path)
+    finally:
+        Path(temporary).unlink(missing_ok=True)  # renamed already if all went well
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically. Raises UserError if it cannot be written."""
+    try:
+        with atomic_write(path) as file:
+            file.write(content)
     except OSError as error:
         raise UserError(f"{path} cannot be written: {error.strerror}. Free space or choose another --out.") from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)  # gone already when the rename worked
 
 
 def json_ready(value: Any) -> Any:

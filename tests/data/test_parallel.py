@@ -10,11 +10,12 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from eigenview.data.pixels import parallel as chunks
+from eigenview import progress
+from eigenview.data.pixels import parallel
 from eigenview.data.pixels.parallel import map_chunks
 
 
-def late_first(items: Sequence[int]) -> chunks.Rows:
+def late_first(items: Sequence[int]) -> parallel.Rows:
     """Early chunks take longest."""
     time.sleep(0.02 if items[0] < 10 else 0)
     return np.array(items), {0: str(items[0])}
@@ -28,7 +29,7 @@ def test_results_in_order() -> None:
 
 
 def test_errors_reach_the_caller() -> None:
-    def fail(items: Sequence[int]) -> chunks.Rows:
+    def fail(items: Sequence[int]) -> parallel.Rows:
         raise ZeroDivisionError(items[0])
 
     with pytest.raises(ZeroDivisionError, match="0"):
@@ -39,7 +40,7 @@ def test_ctrl_c_waits_for_no_more_than_an_item() -> None:
     """Chunks of 1,000 photos that take a while each: the running ones break off, the others do not begin."""
     begun: list[int] = []
 
-    def slow(items: Sequence[int]) -> chunks.Rows:
+    def slow(items: Sequence[int]) -> parallel.Rows:
         if items[0] > 0:
             for item in items:
                 begun.append(item)
@@ -56,7 +57,7 @@ def test_ctrl_c_waits_for_no_more_than_an_item() -> None:
 
 @pytest.mark.parametrize("silent_seconds", [0.0, 60.0])
 def test_progress_only_when_it_takes_long(monkeypatch: pytest.MonkeyPatch, silent_seconds: float) -> None:
-    monkeypatch.setattr(chunks, "SILENT_SECONDS", silent_seconds)
+    monkeypatch.setattr(progress, "SILENT_SECONDS", silent_seconds)
     console = Console(file=io.StringIO(), force_terminal=True)
     list(map_chunks(late_first, range(100), chunk=5, title="decoding images", console=console))
     shown = console.file.getvalue()  # type: ignore[attr-defined]

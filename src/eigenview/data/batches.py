@@ -187,7 +187,7 @@ class _Slices:
 
 def _leave_signals_to_the_trainer(worker: int) -> None:
     """Forked workers have the trainer's handlers: Ctrl-C, which a terminal sends to all of them, is not theirs to
-    answer, and one that is told to end (SIGTERM) while it reads must not go on.
+    answer, and one that gets SIGTERM while it reads must not go on.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -196,7 +196,7 @@ def _leave_signals_to_the_trainer(worker: int) -> None:
 def killed_worker(error: RuntimeError) -> UserError | None:
     """What to tell the user where `error` is that of torch's loader about a worker that died, else None.
 
-    torch raises it wherever the trainer happens to be, a backward pass too, so that it is told apart by its text.
+    torch raises it wherever the trainer happens to be, a backward pass too, so that it is recognised by its text.
     """
     text = str(error).strip().rstrip(".")
     if not text.startswith("DataLoader worker"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -12,7 +13,7 @@ import numpy as np
 
 from eigenview.data.pixels.byte_ranges import shown
 from eigenview.data.pixels.decode import decode_rows
-from eigenview.data.pixels.parallel import map_chunks
+from eigenview.data.pixels.parallel import Rows, joined, map_chunks
 from eigenview.errors import UserError
 
 Split = Literal["train", "test", "all"]
@@ -40,7 +41,7 @@ class ImageSet:
     pixels: np.ndarray | None
     """uint8 (N, 3, S, S), or None for a set that is decoded when read."""
     paths: tuple[str, ...]
-    """The file (or piece of a file, see pieces.py) of each image, or () for pixels that come from no image files."""
+    """The file, or byte range of a file (pixels/byte_ranges.py), of each image; () if pixels come from no files."""
     labels: np.ndarray | None
     """int64 (N,), or None where the data carry no labels."""
     class_names: tuple[str, ...]
@@ -96,13 +97,7 @@ class ImageSet:
         if self.pixels is not None:
             return np.ascontiguousarray(self.pixels[np.asarray(index, dtype=np.int64)]), {}
         wanted = [self.paths[int(i)] for i in index]
-        parts = list(map_chunks(lambda paths: decode_rows(paths, self.source_size), wanted, chunk=16))
-        broken, start = {}, 0
-        for rows, reasons in parts:
-            broken |= {start + position: reason for position, reason in reasons.items()}
-            start += len(rows)
-        empty = np.empty((0, 3, self.source_size, self.source_size), np.uint8)
-        return np.concatenate([rows for rows, _ in parts]) if parts else empty, broken
+        return decode_all(wanted, self.source_size)
 
     def read(self, index: np.ndarray) -> np.ndarray:
         """uint8 (n, 3, S, S) of the rows `index`, decoding where needed.
@@ -121,6 +116,39 @@ class ImageSet:
             rows = rows[stand_ins(len(rows), set(broken))]
             warnings.warn(f"{len(broken)} images of {self.name} broke and were replaced ({first})", stacklevel=2)
         return rows
+
+
+def decode_all(paths: Sequence[str], side: int) -> Rows:
+    """uint8 (n, 3, side, side), black where an image is unreadable, and the reasons there; on all cores."""
+    parts = list(map_chunks(lambda some: decode_rows(some, side), paths, chunk=16))
+    return joined(parts) if parts else (np.empty((0, 3, side, side), np.uint8), {})
+
+
+def refuse_unreadable(
+    broken: Mapping[int, str],
+    count: int,
+    *,
+    strict: bool,
+    source: str,
+    name: Callable[[int], str],
+    is_complete: bool = True,
+) -> None:
+    """Raises UserError at the first unreadable image if `strict`, and once all are seen if more than half are.
+
+    `name(i)` is how a message names image i of the `count` images of `source`.
+    """
+    if not broken:
+        return
+    first = [f"{name(i)}: {reason}" for i, reason in sorted(broken.items())[:3]]
+    if strict:
+        raise UserError(
+            f"{first[0]}. Repair or remove the file, or leave out --loader.strict (pack: --strict) to skip it."
+        )
+    if is_complete and 2 * len(broken) > count:
+        raise UserError(
+            f"{source}: {len(broken)} of {count} image files are unreadable ({'; '.join(first)}). "
+            "At most half may be; repair or remove them."
+        )
 
 
 def stand_ins(rows: int, broken: set[int]) -> np.ndarray:

@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import shutil
-import tempfile
 import time
 import zlib
 from collections.abc import Iterable, Iterator
@@ -23,6 +22,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from eigenview import runfiles
 from eigenview.data.pixels.decode import DECODE_VERSION
 from eigenview.data.pixels.parallel import Rows
 from eigenview.errors import UserError
@@ -95,7 +95,7 @@ class Entry:
         """Remember the headers' answer: int64 (n,) short sides, and why at positions that have none."""
         self._forget_earlier()
         content = json.dumps({"sides": sides.tolist(), "broken": broken}).encode()
-        with atomic_write(self._file("sides.json"), self.shelf) as file:
+        with write_cached(self._file("sides.json"), self.shelf) as file:
             file.write(content)
 
     def pixels(self, side: int) -> Rows | None:
@@ -115,7 +115,7 @@ class Entry:
         self._forget_earlier()
         rows, broken = write_rows(self._file(f"{side}.npy"), side, parts, expected, self.shelf)
         card = {"rows": len(rows), "crc": sample_crc(rows), "broken": broken}
-        with atomic_write(self._file(f"{side}.json"), self.shelf) as file:
+        with write_cached(self._file(f"{side}.json"), self.shelf) as file:
             file.write(json.dumps(card).encode())
         return rows, broken
 
@@ -134,12 +134,12 @@ class Entry:
 def write_rows(target: Path, side: int, parts: Iterable[Rows], expected: int, shelf: CacheDir) -> Rows:
     """Write the images of `parts`, without broken ones, as the .npy `target`; returns them mapped, and the reasons.
 
-    The file is there whole or not at all. Raises UserError when the disk is full or `shelf` cannot be written.
+    Written atomically. Raises UserError when the disk is full or `shelf` cannot be written.
     """
     _check_space(expected * 3 * side * side, shelf)
     broken: dict[int, str] = {}
     seen = 0
-    with atomic_write(target, shelf) as file:
+    with write_cached(target, shelf) as file:
         # Plain writes, not a writable memory map: on a full disk a map kills the process instead of raising.
         file.write(_header(expected, side))
         for rows, reasons in parts:
@@ -208,19 +208,13 @@ def _check_space(needed: int, shelf: CacheDir) -> None:
 
 
 @contextlib.contextmanager
-def atomic_write(target: Path, shelf: CacheDir) -> Iterator[IO[bytes]]:
-    """A file that appears under its name only when it is complete and on disk."""
-    temporary = None
+def write_cached(target: Path, shelf: CacheDir) -> Iterator[IO[bytes]]:
+    """`runfiles.atomic_write` into a cache folder, readable by its owner only.
+
+    Raises: UserError if it cannot be written.
+    """
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
-        with os.fdopen(handle, "wb") as file:
+        with runfiles.atomic_write(target, mode=0o600) as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, target)
     except OSError as error:
         raise UserError(f"the {shelf.called} cannot be written: {error.strerror}. {shelf.ways_out}") from error
-    finally:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)  # gone already when the rename worked

@@ -9,22 +9,21 @@ from __future__ import annotations
 
 import os
 import threading
-import time
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from typing import TypeVar, overload
 
 import numpy as np
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from eigenview.progress import counting
 
 Item = TypeVar("Item")
 Rows = tuple[np.ndarray, dict[int, str]]
 """A chunk's result, one row per item, and the reason at each position that failed."""
-
-SILENT_SECONDS = 2.0
 
 
 def cores() -> int:
@@ -52,24 +51,34 @@ def map_chunks(
         if len(starts) <= 1:
             yield from (work(items[i : i + chunk]) for i in starts)
             return
-        with ThreadPoolExecutor(cores()) as pool, _Bar(title, len(items), console) as bar:
+        shown = counting(console or Console(stderr=True), title) if title else nullcontext(lambda done, total: None)
+        with ThreadPoolExecutor(cores()) as pool, shown as progress:
             running: deque[Future[Rows]] = deque()
             stop = threading.Event()
+            done = 0
+
+            def first_result() -> Rows:
+                nonlocal done
+                rows = running.popleft().result()
+                done += len(rows[0])
+                progress(done, len(items))
+                return rows
+
             try:
                 for i in starts:
                     running.append(pool.submit(work, _Chunk(items[i : i + chunk], stop)))
                     if len(running) > 2 * cores():  # bounded, so a slow disk cannot pile results up in memory
-                        yield bar.count(running.popleft().result())
+                        yield first_result()
                 while running:
-                    yield bar.count(running.popleft().result())
-            finally:  # after an error or Ctrl-C: what has not begun, and the rest of a chunk, would delay the answer
+                    yield first_result()
+            finally:  # after an error or Ctrl-C: do not wait for chunks that have not begun or ended
                 stop.set()
                 for future in running:
                     future.cancel()
 
 
 class _Chunk(Sequence[Item]):
-    """Consecutive items, whose iteration breaks off once nobody waits for the result: a photo may take a second."""
+    """Consecutive items whose iteration stops once nobody waits for the result: one photo may take a second."""
 
     def __init__(self, items: Sequence[Item], stop: threading.Event) -> None:
         self.items, self.stop = items, stop
@@ -91,30 +100,11 @@ class _Chunk(Sequence[Item]):
             yield item
 
 
-class _Bar:
-    """A progress bar that appears only when the work outlasts two seconds."""
-
-    def __init__(self, title: str, total: int, console: Console | None) -> None:
-        self.title, self.total, self.console = title, total, console
-        self.started, self.done = time.monotonic(), 0
-        self.progress: Progress | None = None
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self.progress is not None:
-            self.progress.stop()
-
-    def count(self, rows: Rows) -> Rows:
-        self.done += len(rows[0])
-        if self.title and self.progress is None and time.monotonic() - self.started > SILENT_SECONDS:
-            columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-            columns += (TextColumn("left, {task.fields[rate]:,.0f} a second"),)
-            self.progress = Progress(*columns, console=self.console or Console(stderr=True), transient=True)
-            self.progress.add_task(self.title, total=self.total, rate=0.0)
-            self.progress.start()
-        if self.progress is not None:
-            rate = self.done / (time.monotonic() - self.started)
-            self.progress.update(self.progress.task_ids[0], completed=self.done, rate=rate)
-        return rows
+def joined(parts: Sequence[Rows]) -> Rows:
+    """The rows of consecutive chunks as one array, with the positions of failed items counted from the first chunk."""
+    failed: dict[int, str] = {}
+    start = 0
+    for rows, reasons in parts:
+        failed |= {start + i: reason for i, reason in reasons.items()}
+        start += len(rows)
+    return np.concatenate([rows for rows, _ in parts]), failed

@@ -56,7 +56,7 @@ Half = tuple[np.ndarray, np.ndarray]
 
 @dataclass(frozen=True)
 class PublishedDataset:
-    """A published set in a folder of its own layout."""
+    """A published set in the folder layout of its publisher."""
 
     name: str
     folder: Path

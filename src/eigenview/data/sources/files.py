@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from eigenview.data.images import ImageSet, Skipped, Split, printable
+from eigenview.data.images import ImageSet, Skipped, Split, printable, refuse_unreadable
 from eigenview.data.pixels.cache import Entry
 from eigenview.data.pixels.decode import Unreadable, decode, decode_rows, short_side, short_sides
 from eigenview.data.pixels.image_size import choose_sizes
-from eigenview.data.pixels.parallel import Rows, map_chunks
+from eigenview.data.pixels.parallel import Rows, joined, map_chunks
 from eigenview.data.sources.folder import (
     SPLITS,
     File,
@@ -43,7 +43,7 @@ class Folder:
         if self.root.is_file():
             status = self.root.stat()
             file = File(self.root.name, status.st_size, status.st_mtime_ns)
-            # an entry of its own in the cache: it is not what its folder has become
+            # a separate entry in the cache: the folder's entry is that of all its files
             part = Part(self.root.parent, (file,), (file.name,), what=file.name)
             return read_part(part, self.root, self.root.stem, (), request)
         found = self._scan()
@@ -116,7 +116,7 @@ class _Reader:
             return self._accept(known)
         parts = map_chunks(short_sides, self.paths, chunk=64, title="checking images", console=self.console)
         checked = list(self._checked(parts))
-        known = np.concatenate([sides for sides, _ in checked]), _merged(checked)
+        known = joined(checked)
         if self.keeps:
             self.entry.keep_sides(*known)
         return known
@@ -159,24 +159,11 @@ class _Reader:
         return known
 
     def _refuse(self, broken: dict[int, str], *, is_complete: bool) -> None:
-        if not broken:
-            return
-        first = [f"{printable(self.paths[i])}: {reason}" for i, reason in sorted(broken.items())[:3]]
-        if self.is_strict:
-            raise UserError(
-                f"{first[0]}. Repair or remove the file, or leave out --loader.strict (pack: --strict) to skip it."
-            )
-        if is_complete and 2 * len(broken) > len(self.paths):
-            raise UserError(
-                f"{self.shown}: {len(broken)} of {len(self.paths)} image files are unreadable ({'; '.join(first)}). "
-                "At most half may be; repair or remove them."
-            )
-
-
-def _merged(parts: list[Rows]) -> dict[int, str]:
-    merged: dict[int, str] = {}
-    start = 0
-    for rows, reasons in parts:
-        merged |= {start + i: reason for i, reason in reasons.items()}
-        start += len(rows)
-    return merged
+        refuse_unreadable(
+            broken,
+            len(self.paths),
+            strict=self.is_strict,
+            source=str(self.shown),
+            name=lambda i: printable(self.paths[i]),
+            is_complete=is_complete,
+        )

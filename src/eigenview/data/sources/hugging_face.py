@@ -10,7 +10,7 @@ Map style: every image is found in its Arrow file once, by offset, and read ther
 is (shards.py); order and resuming are those of a folder. `datasets` first writes Parquet out as Arrow, in its cache.
 Streaming: nothing is written out; see streams.py.
 
-No stranger's code is run: trust_remote_code is never passed, `datasets` below 4, which still had loading scripts, is
+No code of a data set is run: trust_remote_code is never passed, `datasets` below 4, which still had loading scripts, is
 refused, and so is every reader of `datasets` but those of Parquet, Arrow and image files. Images are decoded by
 decode.py. Where a row has a path instead of an image, only a regular local file is read.
 """
@@ -98,7 +98,7 @@ class HuggingFace:
             if test is not None:
                 return (test,)
         if split == "test":
-            raise UserError(f"{self.spec} has no test images of its own; give others with --probe-data.")
+            raise UserError(f"{self.spec} has no test images; give some with --probe-data.")
         if split == "all" or len(names) == 1:
             return names
         if "train" in kinds:

@@ -120,7 +120,7 @@ def indexed(path: str, columns: Columns) -> Iterator[Row]:
         source.seek(0)
         for batch in pa.ipc.open_stream(source):
             batch = batch.select(columns.names())
-            batch.validate(full=True)  # the offsets within are a stranger's numbers until then
+            batch.validate(full=True)  # before that its offsets are untrusted
             image = batch.column(columns.image)
             is_struct = pa.types.is_struct(image.type)
             # flatten, unlike field, also applies the struct's own missing values
@@ -166,7 +166,7 @@ def _readable(path: object) -> str | None:
     try:
         return path if stat.S_ISREG(os.stat(path).st_mode) else None
     except OSError:
-        return path  # its reason is told when it is decoded
+        return path  # the reason is reported when it is decoded
 
 
 def stamped(file: str) -> File:

@@ -25,7 +25,7 @@ from rich.console import Console
 from eigenview.config import LoaderConfig
 from eigenview.data.images import ImageSet, Skipped, printable
 from eigenview.data.load import find_source
-from eigenview.data.pixels.cache import ABANDONED_SECONDS, HEADER_BYTES, CacheDir, atomic_write, sample_crc, write_rows
+from eigenview.data.pixels.cache import ABANDONED_SECONDS, HEADER_BYTES, CacheDir, sample_crc, write_cached, write_rows
 from eigenview.data.pixels.image_size import Sizes
 from eigenview.data.pixels.parallel import Rows, map_chunks
 from eigenview.data.sources.packs import MANIFEST, Card, PartCard, labels_file, pixels_file
@@ -99,7 +99,7 @@ def write_pack(options: PackOptions, console: Console | None = None) -> Packed:
         cards = {name: _keep(images, name, folder, root, request) for name, images in parts.items()}
         sizes = Sizes(size=train.size, source_size=train.source_size, reason=train.size_reason)
         card = Card(sizes=sizes, parts=cards)
-        with atomic_write(folder / MANIFEST, shelf) as file:
+        with write_cached(folder / MANIFEST, shelf) as file:
             file.write((json.dumps(card.as_json(), indent=2) + "\n").encode())
         _leave_only_the_pack(folder, card)
     return Packed(out, card, time.monotonic() - start)
@@ -131,7 +131,7 @@ def _keep(images: ImageSet, part: str, folder: Path, root: Path, request: Reques
         buffer = io.BytesIO()
         np.save(buffer, images.labels.astype(np.int64))
         labels_crc = zlib.crc32(buffer.getvalue())
-        with atomic_write(labels_file(folder, part), request.shelf) as file:
+        with write_cached(labels_file(folder, part), request.shelf) as file:
             file.write(buffer.getvalue())
     return PartCard(
         name=images.name,

@@ -211,7 +211,7 @@ def _index(path: str, size: int, modified: int) -> _Indexed:
         with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:", tarinfo=_Bounded) as tar:
             end = 0
             while (member := tar.next()) is not None:
-                # A header may claim any place and length; one that does not lead forward would be read for ever.
+                # A header may claim any place and length; one that does not lead forward would be read without end.
                 if member.size < 0 or member.offset < end:
                     raise tarfile.ReadError("damaged")
                 if member.offset_data + member.size > size:

@@ -1,12 +1,13 @@
 """Images that come one after another and can only be read from the front: surveyed once, then decoded or streamed.
 
-The first pass reads every header and label. Where the decoded squares fit into loader.cache_gb, a second pass decodes
-them into the cache, and from then on the set is as any other. A larger set is streamed at every epoch through a buffer:
-rows are read in the stream's order and shuffled within windows of `buffer` rows. The order is a function of (seed,
-epoch) alone, so that the number of steps taken is the whole position: a resumed run skips to the window it was in,
-fills it again and goes on with the same batches. (The shuffle buffer of `datasets` itself is lost on resuming.)
+The first pass reads every header and label. If the decoded squares fit into loader.cache_gb, a second pass decodes
+them into the cache, and from then on the set is like any other. A larger set is streamed at every epoch through a
+buffer: rows are read in the stream's order and shuffled within windows of `buffer` rows. The order is a function of
+(seed, epoch) alone, so that the number of steps taken is the whole position: a resumed run skips to the window it was
+in, fills it again and goes on with the same batches. (The shuffle buffer of `datasets` itself is lost on resuming.)
 
-Encoded images wait in a temporary file and are decoded as pieces of it (pieces.py): one decoder for every source.
+Encoded images wait in a temporary file and are decoded as byte ranges of it (pixels/byte_ranges.py), so
+that there is one decoder for every source.
 """
 
 from __future__ import annotations
@@ -26,12 +27,12 @@ from typing import NamedTuple, overload
 import numpy as np
 from rich.console import Console
 
-from eigenview.data.images import ImageSet, Skipped, printable
+from eigenview.data.images import ImageSet, Skipped, decode_all, printable, refuse_unreadable
 from eigenview.data.pixels.byte_ranges import Piece, as_piece
-from eigenview.data.pixels.cache import Entry, atomic_write, user_cache
+from eigenview.data.pixels.cache import Entry, user_cache, write_cached
 from eigenview.data.pixels.decode import decode_rows, short_sides
 from eigenview.data.pixels.image_size import choose_sizes
-from eigenview.data.pixels.parallel import Rows, map_chunks
+from eigenview.data.pixels.parallel import Rows, joined, map_chunks
 from eigenview.data.sources.folder import File, Label, numbered_labels
 from eigenview.data.sources.source import Request
 from eigenview.errors import UserError
@@ -68,7 +69,7 @@ class Stream:
         """The one being read, if any."""
         self._next = 0
         self._lock = threading.Lock()
-        # else it would be closed while the interpreter takes its modules apart, with a complaint on the terminal
+        # otherwise it would be closed during interpreter shutdown, which prints an error
         weakref.finalize(self, self._open.clear)
 
     def fetch(self, rows: np.ndarray) -> Iterator[Sample]:
@@ -147,7 +148,7 @@ class StreamedSet(ImageSet):
     def read_marked(self, index: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
         window = self._fetched(np.asarray(index, np.int64)[None], threading.Event())
         with window.spool:
-            return _decoded(window.paths, self.source_size)
+            return decode_all(window.paths, self.source_size)
 
     def shuffled(self, batch_size: int, seed: int, epoch: int) -> tuple[np.ndarray, list[int]]:
         """Rows of the batches of an epoch, int64 (steps, batch_size), and the first step of each window.
@@ -179,7 +180,7 @@ class StreamedSet(ImageSet):
                     with window.spool:
                         n = window.rows.shape[1]
                         for i, index in enumerate(window.rows):
-                            yield index, *_decoded(window.paths[i * n : (i + 1) * n], self.source_size)
+                            yield index, *decode_all(window.paths[i * n : (i + 1) * n], self.source_size)
             finally:
                 stop.set()  # an iteration that is left early does not wait for a whole window
                 if coming.exception() is None and (window := coming.result()) is not None:
@@ -248,12 +249,6 @@ def _streamed(images: ImageSet, stream: Stream, buffer: int) -> StreamedSet:
     return StreamedSet(**{**vars(images), "notes": (*images.notes, note)}, stream=stream, buffer=buffer)
 
 
-def _decoded(paths: Sequence[str], side: int) -> Rows:
-    """uint8 (n, 3, side, side), black where an image is unreadable, and the reasons there; by all cores."""
-    parts = list(map_chunks(lambda part: decode_rows(part, side), paths, chunk=16))
-    return _merged(parts) if parts else (np.empty((0, 3, side, side), np.uint8), {})
-
-
 def _named(origin: Origin, row: int) -> str:
     """The path that stands for a row: messages show SPEC/row ROW."""
     return Piece(origin.spec, f"row {row}", row, 0).path()
@@ -279,11 +274,11 @@ def _surveyed(stream: Stream, entry: Entry, request: Request) -> tuple[Rows, lis
     parts = list(_pass(stream, short_sides, labels))
     if not parts:
         raise empty(stream.origin.spec)
-    headers = _merged(parts)
+    headers = joined(parts)
     _refuse(headers[1], len(labels), stream.origin, request)
     if keeps:
         entry.keep_sides(*headers)
-        with atomic_write(file, shelf) as written:
+        with write_cached(file, shelf) as written:
             written.write(json.dumps(labels).encode())
     return headers, labels
 
@@ -299,29 +294,9 @@ def _pass(stream: Stream, read: Read, labels: list[Label] | None = None) -> Iter
         yield from parts
 
 
-def _merged(parts: list[Rows]) -> Rows:
-    broken: dict[int, str] = {}
-    seen = 0
-    for rows, reasons in parts:
-        broken |= {seen + i: reason for i, reason in reasons.items()}
-        seen += len(rows)
-    return np.concatenate([rows for rows, _ in parts]), broken
-
-
 def _refuse(broken: dict[int, str], rows: int, origin: Origin, request: Request) -> None:
-    """UserError where nothing may be unreadable and something is, or more than half of the rows are."""
-    if not broken:
-        return
-    first = [f"row {row}: {reason}" for row, reason in sorted(broken.items())[:3]]
-    if request.loader.strict:
-        raise UserError(
-            f"{origin.spec}, {first[0]}. Repair or remove it, or leave out --loader.strict (pack: --strict) to skip it."
-        )
-    if 2 * len(broken) > rows:
-        raise UserError(
-            f"{origin.spec}: {len(broken)} of {rows} images are unreadable ({'; '.join(first)}). "
-            "At most half may be; repair or remove them."
-        )
+    strict, spec = request.loader.strict, origin.spec
+    refuse_unreadable(broken, rows, strict=strict, source=spec, name=lambda row: f"{spec}, row {row}")
 
 
 def empty(spec: str) -> UserError:
