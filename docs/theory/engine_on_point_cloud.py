@@ -1,9 +1,10 @@
-"""The training engine on the point cloud beside the exact eigenfunctions of T_M: the numbers and figure of spectral.md.
+"""Trains VICReg with the engine on the point cloud and compares it with the exact eigenfunctions of T_M (spectral.md).
 
     PYTHONPATH=. uv run python docs/theory/engine_on_point_cloud.py --covariance 0.1 1 25
     PYTHONPATH=. uv run python docs/theory/engine_on_point_cloud.py --network --png spectral-engine.png
 
-from the checkout: the run is the one of tests/theory/point_cloud_run.py, which says what is the engine's and what not.
+Run it from the checkout. Training is that of tests/theory/point_cloud_run.py, which says which parts of the engine it
+uses.
 """
 
 from __future__ import annotations
@@ -18,26 +19,28 @@ from numpy import ndarray
 from tests.theory.point_cloud_run import Task, centred, in_the_plane, on_the_graph, train
 
 from eigenview import runfiles
-from eigenview.simulations.picture import BLUE, ORANGE
+from eigenview.report.plot import BLUE, ORANGE
 from eigenview.theory import vicreg
+from eigenview.theory.augmentation_graph import energies, linear_readout, principal_angles
 from eigenview.theory.point_cloud import point_cloud
-from eigenview.theory.spectral import energies, principal_angles
 
 NOISE, WIDTH, VARIANCE, BATCH = 0.35, 4, 50.0, 1024
 STEPS_OF_TABLE, STEPS_OF_NETWORK = 400, 800
-RIDGE = 1e-3
-"""Of the linear readout: keeps a direction of vanishing energy from being blown up."""
 
 
 def main() -> None:
-    """Train VICReg at each covariance weight, print predicted and learned energies and the angles, draw the last."""
+    """Train VICReg at each covariance weight; print predicted and learned energies and angles; draw the last mode."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--covariance", type=float, nargs="+", default=[0.05, 25.0], metavar="WEIGHT")
-    parser.add_argument("--network", action="store_true", help="a network on coordinates instead of a table")
-    parser.add_argument("--png", type=Path, help="draw the last eigenfunction that fits, exact and as learned")
+    parser.add_argument(
+        "--network", action="store_true", help="train a network on coordinates instead of a table of features"
+    )
+    parser.add_argument(
+        "--png", type=Path, help="draw the last eigenfunction that fits the width, exact and as learned, to this file"
+    )
     given = parser.parse_args()
     if given.png is not None and not given.network:
-        parser.error("--png draws functions on the plane: give --network too.")
+        parser.error("--png needs --network: it draws functions on the plane.")
     make, steps = (in_the_plane, STEPS_OF_NETWORK) if given.network else (on_the_graph, STEPS_OF_TABLE)
     tables: dict[float, ndarray] = {}
     cloud = point_cloud()
@@ -46,7 +49,7 @@ def main() -> None:
     print("eigenvalue of T_M         ", *(f"{value:6.3f}" for value in task.exact.values))
     print("covariance weight it needs", *(f"{value:6.2f}" for value in needed))
     for weight in given.covariance:
-        task = make(cloud, NOISE, WIDTH)  # with an untrained encoder
+        task = make(cloud, NOISE, WIDTH)  # a new, untrained encoder
         with tempfile.TemporaryDirectory() as directory:
             objective = {"covariance": weight, "variance": VARIANCE}
             features = train(task, Path(directory), "vicreg", objective, steps=steps, batch=BATCH)
@@ -58,7 +61,7 @@ def main() -> None:
 
 
 def show(task: Task, weight: float, table: ndarray, verdict: str) -> None:
-    """Three rows of numbers, one column per mode."""
+    """Print three rows of numbers, one column per mode."""
     predicted = vicreg.energies(task.exact.values, variance=VARIANCE, covariance=weight)
     angles = principal_angles(table, task.exact.functions, task.pi, floor=0.01)
     print(f"\ncovariance weight {weight:g}: {verdict}")
@@ -68,7 +71,7 @@ def show(task: Task, weight: float, table: ndarray, verdict: str) -> None:
 
 
 def draw(task: Task, tables: dict[float, ndarray], images: ndarray, path: Path) -> None:
-    """Energies of all weights, the last eigenfunction, and what a linear readout makes of the features for it."""
+    """Plot the energies of all weights, the last eigenfunction, and its linear readout from the learned features."""
     from matplotlib.figure import Figure
 
     rows = 1 + len(tables) // 2
@@ -83,34 +86,29 @@ def draw(task: Task, tables: dict[float, ndarray], images: ndarray, path: Path) 
     axes[0].set(xlabel="mode", ylabel="energy", xticks=modes, title="Energies of the features")
     axes[0].grid(alpha=0.25)
     axes[0].legend(fontsize=8)
-    wanted = task.exact.functions[:, -1]
+    exact = task.exact.functions[:, -1]
     value = task.exact.values[-1]
-    pictures = {f"Exact eigenfunction {WIDTH}, eigenvalue {value:.3f}": wanted}
+    plots = {f"Exact eigenfunction {WIDTH}, eigenvalue {value:.3f}": exact}
     for weight, table in tables.items():
-        pictures[f"Read out of the features, weight {weight:g}"] = read_out(table, wanted, task.pi)
-    seen = task.pi > 1e-3 * task.pi.max()  # where views fall
-    points, most = task.points.numpy()[seen], float(np.abs(wanted[seen]).max())
-    for axis, (title, values) in zip(axes[1:], pictures.items(), strict=False):
-        paint(figure, axis, points, values[seen], most)
+        plots[f"Read out of the features, weight {weight:g}"] = linear_readout(table, exact[:, None], task.pi)[:, 0]
+    is_covered = task.pi > 1e-3 * task.pi.max()  # by the distribution of views
+    points, colour_limit = task.points.numpy()[is_covered], float(np.abs(exact[is_covered]).max())
+    for axis, (title, values) in zip(axes[1:], plots.items(), strict=False):
+        scatter(figure, axis, points, values[is_covered], colour_limit)
         axis.plot(*images.T, ".", color="black", ms=3)
         axis.set_title(title, fontsize=11)
-    for axis in axes[1 + len(pictures) :]:
+    for axis in axes[1 + len(plots) :]:
         axis.set_axis_off()
     figure.savefig(path, dpi=100, metadata={"Software": None})
 
 
-def read_out(table: ndarray, wanted: ndarray, pi: ndarray) -> ndarray:
-    """The best linear function of the features for `wanted` under pi."""
-    moment = (table.T * pi) @ table
-    return table @ np.linalg.solve(moment + RIDGE * np.eye(len(moment)), (table.T * pi) @ wanted)
-
-
-def paint(figure: Any, axis: Any, points: ndarray, values: ndarray, most: float) -> None:
-    """Points in the colours of their values, on one scale for all pictures."""
+def scatter(figure: Any, axis: Any, points: ndarray, values: ndarray, colour_limit: float) -> None:
+    """Points coloured by their values, on a colour scale that all plots share."""
     from matplotlib.colors import LinearSegmentedColormap
 
     colours = LinearSegmentedColormap.from_list("two sides", [BLUE, "#d8dcdf", ORANGE])
-    drawn = axis.scatter(*points.T, c=values, cmap=colours, vmin=-most, vmax=most, s=17, marker="s", edgecolors="none")
+    scale = {"cmap": colours, "vmin": -colour_limit, "vmax": colour_limit}
+    drawn = axis.scatter(*points.T, c=values, s=17, marker="s", edgecolors="none", **scale)
     axis.set_aspect("equal")
     figure.colorbar(drawn, ax=axis)
 

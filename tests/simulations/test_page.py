@@ -1,4 +1,4 @@
-"""The page of a simulation in headless Chromium: every plot drawn, nothing on the console."""
+"""The page of a simulation in headless Chromium: every plot is drawn, and the console is empty."""
 
 from __future__ import annotations
 

@@ -25,9 +25,9 @@ from eigenview.methods import objective_class
 from eigenview.models.network import Network
 from eigenview.recipes import default
 from eigenview.run import with_fields
-from eigenview.theory import spectral
-from eigenview.theory.point_cloud import PointCloud, augmentation, plane, view_affinity
-from eigenview.theory.spectral import Eigenfunctions
+from eigenview.theory import augmentation_graph
+from eigenview.theory.augmentation_graph import Eigenfunctions
+from eigenview.theory.point_cloud import PointCloud, augmentation, plane_eigenfunctions, view_affinity
 from tests.theory.linear_run import fit
 
 STEPS_PER_EPOCH = 100
@@ -77,8 +77,8 @@ def on_the_graph(cloud: PointCloud, noise: float, width: int, *, mean: float = 0
         draw=draw,
         encoder=table,
         points=torch.arange(n),
-        pi=spectral.measure(weights),
-        exact=nontrivial(spectral.eigenfunctions(weights, width + 1)),
+        pi=augmentation_graph.measure(weights),
+        exact=nontrivial(augmentation_graph.eigenfunctions(weights, width + 1)),
         # a row's gradient carries the row's probability, about 1 / n: a rate of 1 is a step of 1 / n in theory's time
         optim={"name": "sgd", "momentum": 0.9, "lr_per_256": 1.0},
     )
@@ -86,7 +86,7 @@ def on_the_graph(cloud: PointCloud, noise: float, width: int, *, mean: float = 0
 
 def in_the_plane(cloud: PointCloud, noise: float, width: int) -> Task:
     """Two hidden layers of 64 ReLU on coordinates; views are Gaussian, features compared on a grid."""
-    found = plane(cloud.images, noise, width + 1)
+    found = plane_eigenfunctions(cloud.images, noise, width + 1)
 
     def draw(images: Tensor, generator: torch.Generator) -> Tensor:
         return images + noise * torch.randn(images.shape, generator=generator)

@@ -1,9 +1,9 @@
-"""Decoupled modes: published numbers, the invariant, fixed points and their stability, the edge of the basin."""
+"""Independent modes: published numbers, the invariant, fixed points and their stability."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+import re
 from typing import Any
 
 import numpy as np
@@ -13,8 +13,6 @@ import torch
 from eigenview.errors import UserError
 from eigenview.theory import linear_byol
 from eigenview.theory.eigenvalues import (
-    basin_edge,
-    basin_elasticities,
     fixed_points,
     invariance_residual,
     invariant,
@@ -145,21 +143,19 @@ def test_a_collapsing_start_falls_as_the_weight_decay_says() -> None:
     assert tight.final["p"] == pytest.approx(4e-19, rel=0.15)
 
 
-def test_beyond_the_saddle_node_the_record_says_that_everything_collapses() -> None:
+def test_above_the_saddle_node_everything_collapses_and_the_description_says_so() -> None:
     gone = fixed_points(eta=0.21, sigma2=0.25)
     assert gone.is_collapse
     assert gone.p_minus is gone.p_plus is None
     assert gone.eta_bound == pytest.approx(0.2)
     assert gone.s_plus(1.0) == 0
-    assert "Everything collapses" in gone.describe()
-    assert "0.21" in gone.describe()
-    assert "= 0.2," in gone.describe()
+    assert re.search(r"collapses.*eta = 0\.21 .*= 0\.2\b", gone.describe())
     ends = simulate_reduced(np.linspace(0, 3, 10), np.array([0.0, 400.0]), eta=0.21, sigma2=0.25).final["p"]
     assert np.abs(ends).max() < 1e-9
     assert fixed_points(tau=0, eta=0.0, sigma2=0).is_collapse
-    assert "starts below it collapse; beyond eta = 0.2" in fixed_points(**SETTING).describe()
-    assert "two fixed points are one, p = 0.4" in fixed_points(eta=0.2, sigma2=0.25).describe()
-    assert "every start p > 0 goes to 0.8" in fixed_points(eta=0, sigma2=0.25).describe()
+    assert re.search(r"= 0\.117.*= 0\.682.*collapse.*eta = 0\.2\b", fixed_points(**SETTING).describe())
+    assert re.search(r"eta = 0\.2\b.*p = 0\.4\b", fixed_points(eta=0.2, sigma2=0.25).describe())
+    assert re.search(r"0\.8\b", fixed_points(eta=0, sigma2=0.25).describe())
 
 
 def test_for_small_weight_decay_the_threshold_is_eta_over_tau() -> None:
@@ -173,96 +169,26 @@ def test_the_time_by_partial_fractions_is_that_of_the_simulation(start: float, e
     run = simulate_reduced(np.array([start]), np.array([0.0, time]), **SETTING)
     assert run.final["p"].item() == pytest.approx(end, abs=1e-8)
     for wrong in (0.05 if end > 0.1 else 0.11, 0.6828427125 + (1 if end < 0.68284 else -0.2)):
-        with pytest.raises(UserError, match="end is"):
+        with pytest.raises(UserError, match=r"end.*\d"):
             reduced_time(start, wrong, **SETTING)
-
-
-def test_the_basin_ends_where_theory_has_it() -> None:
-    """On s = p^2 / alpha_p the edge is p_minus; alpha_p and s come only as their product, at any p."""
-    p_minus = fixed_points(**SETTING).p_minus
-    assert p_minus is not None
-    assert basin_edge(p_minus, alpha_p=2.0, **SETTING) == pytest.approx(p_minus**2 / 2, rel=1e-6)
-    one, four = (basin_edge(0.05, alpha_p=alpha_p, **SETTING) for alpha_p in (1.0, 4.0))
-    assert one / four == pytest.approx(4, rel=1e-6)
-
-
-def test_the_basin_edge_is_the_stable_manifold_of_the_saddle() -> None:
-    """Integrated backwards in time from the saddle along its stable eigenvector, to p = 0.05 on the way out."""
-    p_minus = fixed_points(**SETTING).p_minus
-    assert p_minus is not None
-    a, saddle = 1.25, np.array([p_minus, p_minus**2])
-    p, s = saddle
-    jacobian = np.array([[-a * s - 0.1, 1 - a * p], [2 * s * (1 - 2 * a * p), 0]])
-    values, vectors = np.linalg.eig(jacobian)
-    assert values.min() == pytest.approx(-0.2)  # the invariant's -2 eta
-    stable = vectors[:, np.argmin(values)] * -np.sign(vectors[0, np.argmin(values)])  # towards smaller p
-    p0, s0 = saddle + 1e-5 * stable
-
-    def backwards(_: float, y: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-        rates = vector_field(y["p"], y["s"], 1.0, alpha_p=1.0, **SETTING)
-        return {name: -rates[name] for name in y}
-
-    curve = integrate(backwards, {"p": p0, "s": s0}, np.linspace(0, 45, 4501))
-    states = curve.states
-    first = int(np.argmax(states["p"] < 0.05))
-    assert first > 0
-    on_curve = np.interp(-0.05, -states["p"][: first + 1], states["s"][: first + 1])
-    assert basin_edge(0.05, **SETTING) == pytest.approx(on_curve, rel=1e-4)
-
-
-def test_starts_on_both_sides_of_the_edge_end_apart_with_a_target_network() -> None:
-    for tau, beta in ((1.0, None), (1.0, 0.3), (0.3, 0.3)):
-        edge = basin_edge(0.05, tau=tau, beta=beta, **SETTING)
-        p, s = np.full(2, 0.05), edge * np.array([0.999, 1.001])
-        end = simulate(p, s, np.array([0.0, 300.0]), tau=tau, beta=beta, **SETTING).final["p"]
-        assert end[0] < 0.05
-        assert end[1] == pytest.approx(0.6828427125, abs=1e-4)
-
-
-def test_no_edge_beyond_the_saddle_node_and_none_that_matters_for_a_large_predictor() -> None:
-    assert basin_edge(0.5, eta=0.21, sigma2=0.25) == math.inf
-    assert basin_edge(0.3, eta=4e-4, sigma2=0.25) == 0
-
-
-def test_what_enlarges_the_basin() -> None:
-    """alpha_p by -1 exactly; more weight decay and more view noise enlarge it, a stronger target shrinks it."""
-    effects = basin_elasticities(0.05, **SETTING)
-    assert effects["alpha_p"] == pytest.approx(-1, abs=1e-4)
-    assert effects["eta"] > 1
-    assert effects["sigma2"] > 0.1
-    assert effects["tau"] < -1
-    assert set(effects) == {"alpha_p", "tau", "eta", "sigma2"}
-
-
-def test_a_slow_target_enlarges_the_basin_where_it_starts_small_and_shrinks_it_where_it_starts_as_the_encoder() -> None:
-    """The mode at the edge first shrinks: a target that lags behind is then larger than the encoder, unless it began
-    smaller."""
-    from_small = [basin_edge(0.05, tau=0.2, beta=beta, **SETTING) for beta in (0.3, 0.03)]
-    from_copy = [basin_edge(0.05, tau=1.0, beta=beta, **SETTING) for beta in (0.3, 0.03)]
-    assert from_small[1] > 2 * from_small[0]
-    assert from_copy[1] < 0.9 * from_copy[0] < from_copy[0]
 
 
 def test_bad_input() -> None:
     times = np.array([0.0, 1.0])
     p, s = np.ones(2), np.ones(2)
     bad: list[tuple[str, Any, dict[str, Any]]] = [
-        ("the shapes of p and s", (p, np.ones(3)), {}),
-        ("an entry of s is", (p, -s), {}),
-        ("sigma2 is -1", (p, s), {"sigma2": -1}),
-        ("eta is -0.1", (p, s), {"eta": -0.1}),
-        ("tau is -1", (p, s), {"tau": -1}),
-        ("beta is -1", (p, s), {"beta": -1}),
-        ("alpha_p is nan", (p, s), {"alpha_p": math.nan}),
+        (r"p and s.*\(2,\).*\(3,\)", (p, np.ones(3)), {}),
+        (r"\bs\b.*-1.*0 or more", (p, -s), {}),
+        (r"sigma2.*-1.*0 or more", (p, s), {"sigma2": -1}),
+        (r"eta.*-0\.1.*0 or more", (p, s), {"eta": -0.1}),
+        (r"tau.*-1.*0 or more", (p, s), {"tau": -1}),
+        (r"beta.*-1.*0 or more", (p, s), {"beta": -1}),
+        (r"alpha_p.*nan.*0 or more", (p, s), {"alpha_p": math.nan}),
     ]
     for message, (first, second), options in bad:
         with pytest.raises(UserError, match=message):
             simulate(first, second, times, **options)
-    with pytest.raises(UserError, match="eta is 0; allowed: above 0"):
-        basin_edge(0.1, eta=0, sigma2=0)
-    with pytest.raises(UserError, match="sigma2 is -1"):
+    with pytest.raises(UserError, match=r"sigma2.*-1.*0 or more"):
         fixed_points(eta=0.1, sigma2=-1)
-    with pytest.raises(UserError, match=r"below the saddle-node at 0\.2"):
+    with pytest.raises(UserError, match=r"eta.*0\.3.*0\.2"):
         reduced_time(0.1, 0.01, eta=0.3, sigma2=0.25)
-    with pytest.raises(UserError, match="edge of the basin"):
-        basin_elasticities(0.3, eta=4e-4, sigma2=0.25)

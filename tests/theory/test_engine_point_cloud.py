@@ -36,8 +36,8 @@ from numpy import ndarray
 
 from eigenview import runfiles
 from eigenview.theory import spectral, vicreg
+from eigenview.theory.augmentation_graph import eigenfunctions, energies, principal_angles
 from eigenview.theory.point_cloud import PointCloud, point_cloud, view_affinity
-from eigenview.theory.spectral import eigenfunctions, energies, principal_angles
 from tests.theory.point_cloud_run import Task, centred, in_the_plane, on_the_graph, standardised, train
 
 NOISE, WIDTH, VARIANCE = 0.35, 4, 50.0

@@ -1,4 +1,4 @@
-"""The linear dynamics of InfoNCE: autograd of our objective, loops, the matrix exponential, and rank loss foretold."""
+"""The linear dynamics of InfoNCE: autograd of the loss, naive sums, the matrix exponential, predicted loss of rank."""
 
 from __future__ import annotations
 
@@ -157,26 +157,26 @@ def test_gradient_descent_follows_the_flow_and_its_error_halves_with_the_step() 
     assert errors[1] / errors[2] == pytest.approx(2, rel=0.05)
 
 
-def test_bad_input_is_refused_in_words() -> None:
+def test_bad_input() -> None:
     W, x, x_prime = example()
     times = np.array([0.0, 1.0])
-    with pytest.raises(UserError, match=r"eps is -1.*0 or more"):
+    with pytest.raises(UserError, match=r"eps.*-1.*0 or more"):
         simulate(W, x, x_prime, times, eps=-1)
-    with pytest.raises(UserError, match=r"shape of x_prime is \(11, 5\).*\(12, 5\)"):
+    with pytest.raises(UserError, match=r"shape of x_prime.*\(11, 5\).*\(12, 5\)"):
         simulate(W, x, x_prime[1:], times)
-    with pytest.raises(UserError, match=r"shape of W is \(4, 4\).*5"):
+    with pytest.raises(UserError, match=r"shape of W.*\(4, 4\).*5"):
         simulate(W[:, 1:], x, x_prime, times)
-    with pytest.raises(UserError, match="2 samples or more"):
+    with pytest.raises(UserError, match=r"shape of x.*\(1, 5\).*2"):
         simulate(W, x[:1], x_prime[:1], times)
-    with pytest.raises(UserError, match="x and x_prime that are not finite is 60"):
+    with pytest.raises(UserError, match=r"x and x_prime.*60"):
         simulate(W, np.full_like(x, np.nan), x_prime, times)
-    with pytest.raises(UserError, match="transpose"):
+    with pytest.raises(UserError, match=r"difference.*transpose"):
         solution(W, np.triu(np.ones((5, 5))), times)
-    with pytest.raises(UserError, match="transpose"):
+    with pytest.raises(UserError, match=r"difference.*transpose"):
         num_lost(np.triu(np.ones((5, 5))))
-    with pytest.raises(UserError, match="times"):
+    with pytest.raises(UserError, match=r"times.*-1.*0 or more"):
         solution(W, np.eye(5), np.array([-1.0]))
-    with pytest.raises(UserError, match=r"noise is .*-1.*0 or more"):
+    with pytest.raises(UserError, match=r"noise.*-1.*0 or more"):
         gaussian_pairs(5, np.array([-1.0]), seed=0)
-    with pytest.raises(UserError, match="samples is 1"):
+    with pytest.raises(UserError, match=r"samples.*1.*2"):
         gaussian_pairs(1, np.ones(2), seed=0)

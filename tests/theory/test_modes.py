@@ -178,27 +178,27 @@ def test_the_largest_step_is_where_a_learned_mode_becomes_unstable(factor: float
     assert after < 0.1 * before if is_stable else after > 10 * before
 
 
-def test_bad_input_is_refused_in_words() -> None:
+def test_bad_input() -> None:
     W, times = np.ones((2, 6)), np.array([0.0, 1.0])
-    with pytest.raises(UserError, match="transpose"):
+    with pytest.raises(UserError, match=r"cross-moment.*transpose"):
         simulate(W, np.triu(np.ones((6, 6))), times)
-    with pytest.raises(UserError, match="transpose"):
+    with pytest.raises(UserError, match=r"cross-moment.*transpose"):
         modes(np.triu(np.ones((6, 6))))
-    with pytest.raises(UserError, match=r"shape of the cross-moment is \(5, 5\).*6"):
+    with pytest.raises(UserError, match=r"cross-moment.*\(5, 5\).*6"):
         simulate(W, np.eye(5), times)
-    with pytest.raises(UserError, match=r"start is .*-0\.1.*0 or more"):
+    with pytest.raises(UserError, match=r"start.*-0\.1.*0 or more"):
         amplitudes(np.array([-0.1]), np.array([1.0]), times)
-    with pytest.raises(UserError, match=r"shape of start is \(2,\).*\(1,\)"):
+    with pytest.raises(UserError, match=r"shape of start.*\(2,\).*\(1,\)"):
         take_off_times(np.ones(2), np.ones(1))
-    with pytest.raises(UserError, match=r"level is 1.*below 1"):
+    with pytest.raises(UserError, match=r"level.*1.*below 1"):
         take_off_times(np.ones(1), np.ones(1), level=1.0)
-    with pytest.raises(UserError, match="gamma that are not finite is 1"):
+    with pytest.raises(UserError, match=r"gamma.*1"):
         correlations(np.ones(1), np.array([np.nan]), times)
-    with pytest.raises(UserError, match=r"outputs of W is 7.*up to its 6"):
+    with pytest.raises(UserError, match=r"outputs of W.*7.*6"):
         effective_amplitudes(np.ones((7, 6)), np.eye(6))
-    with pytest.raises(UserError, match=r"modes of start is 7.*6"):
+    with pytest.raises(UserError, match=r"start.*7.*6"):
         aligned_start(np.ones(7), np.eye(6))
-    with pytest.raises(UserError, match=r"shape of x_prime is \(3, 2\).*\(4, 2\)"):
+    with pytest.raises(UserError, match=r"shape of x_prime.*\(3, 2\).*\(4, 2\)"):
         cross_moment(np.ones((4, 2)), np.ones((3, 2)))
-    with pytest.raises(UserError, match=r"largest eigenvalue of the cross-moment is -1\.0.*above 0"):
+    with pytest.raises(UserError, match=r"cross-moment.*-1\.0.*above 0"):
         largest_step(np.array([-1.0, -2.0]))

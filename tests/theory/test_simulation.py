@@ -1,4 +1,4 @@
-"""The thin integrator: known solutions, names and shapes, and failures in words."""
+"""The integrator: known solutions, names and shapes, and errors."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from eigenview.errors import UserError
 from eigenview.theory.directset import simulate_modes
 from eigenview.theory.simulation import (
     Method,
+    check_finite,
+    check_nonnegative,
     check_number,
+    check_per_mode,
     check_second_moment,
     check_square,
     check_symmetric,
@@ -51,20 +54,20 @@ def test_tighter_tolerances_give_a_smaller_error() -> None:
 
 @pytest.mark.parametrize("method", ["DOP853", "LSODA"])
 def test_a_solution_that_blows_up_is_an_error_that_names_the_time(method: Method) -> None:
-    with pytest.raises(UserError, match=r"integration of y from t = 0 to 3 failed near t = 1[: ]"):
+    with pytest.raises(UserError, match=r"y.* t = 0 to 3 .*t = 1[: ]"):
         integrate(lambda _, y: {"y": y["y"] ** 2}, {"y": 1.0}, TIMES, method=method)
 
 
 @pytest.mark.parametrize("method", ["DOP853", "LSODA"])
 @pytest.mark.parametrize("when", [-1, 1])
 def test_rates_that_are_not_numbers_are_an_error(method: Method, when: float) -> None:
-    with pytest.raises(UserError, match=r"integration of y .* failed"):
+    with pytest.raises(UserError, match=r"integration of y "):
         integrate(lambda t, y: {"y": y["y"] * (np.nan if t > when else -1.0)}, {"y": 1.0}, TIMES, method=method)
 
 
 @pytest.mark.parametrize("method", ["DOP853", "LSODA"])
 def test_no_more_evaluations_than_allowed(method: Method) -> None:
-    """An undamped oscillation for ever: neither method may lengthen its steps, so the budget is what ends it."""
+    """An undamped oscillation: neither method can lengthen its steps, so the integration ends at the maximum."""
     calls = 0
 
     def field(_: float, y: Mapping[str, Any]) -> dict[str, Any]:
@@ -73,66 +76,76 @@ def test_no_more_evaluations_than_allowed(method: Method) -> None:
         return {"x": y["v"], "v": -y["x"]}
 
     start, times = {"x": 1.0, "v": 0.0}, np.array([0.0, 1e9])
-    message = r"x, v from t = 0 to 1e\+09 was given up at t = \d+.*\d: .* 3,000 times.*" + method + ".*shorter time"
+    message = r"x, v.* t = 0 to 1e\+09 .*t = \d+.* 3,000 .*" + method + ".*shorter time"
     with pytest.raises(UserError, match=message):
         integrate(field, start, times, method=method, evaluations=3000)
     assert calls == 3000
-    # a sufficient budget changes nothing
+    # a sufficient maximum changes nothing
     free, enough = (integrate(field, start, TIMES, method=method, evaluations=n).states["x"] for n in (10**6, 3000))
     np.testing.assert_array_equal(enough, free)
-    with pytest.raises(UserError, match="evaluations is 0"):
+    with pytest.raises(UserError, match=r"evaluations.*0.*1"):
         integrate(field, start, TIMES, evaluations=0)
 
 
-def test_a_stiff_system_is_given_up_by_one_method_and_solved_by_the_other() -> None:
+def test_a_stiff_system_is_stopped_with_one_method_and_solved_with_the_other() -> None:
     """y' = -1e6 (y - cos t) follows cos t: explicit steps are bounded by 1e-6, implicit ones by the cosine."""
 
     def field(t: float, y: Mapping[str, Any]) -> dict[str, Any]:
         return {"y": -1e6 * (y["y"] - np.cos(t))}
 
-    with pytest.raises(UserError, match=r"given up at t = 0\.\d+.*method='LSODA' for a stiff system"):
+    with pytest.raises(UserError, match=r"t = 0\.\d+.*5,000.*LSODA.*stiff"):
         integrate(field, {"y": 1.0}, TIMES, evaluations=5000)
     solved = integrate(field, {"y": 1.0}, TIMES, method="LSODA", evaluations=5000)
     np.testing.assert_allclose(solved.states["y"], np.cos(TIMES), atol=1e-5)
 
 
-def test_a_simulation_for_ever_ends_by_itself() -> None:
-    """What `eigenview simulate directset --end 1e12` would do until it is killed."""
-    with pytest.raises(UserError, match=r"w from t = 0 to 1e\+12 was given up at t = .*100,000 times"):
+def test_a_simulation_that_would_take_days_is_stopped() -> None:
+    """As by `eigenview simulate directset --end 1e12`."""
+    with pytest.raises(UserError, match=r"w.* t = 0 to 1e\+12 .*t = .*100,000 "):
         simulate_modes(np.array([0.5, 0.9]), np.array([0.0, 1e12]), alpha=0.5, eta=0.1, sigma2=np.zeros(2))
 
 
 @pytest.mark.parametrize("times", [[0.0], [0, 1, 1], [1, 0], [0, np.inf], [[0, 1]]])
 def test_times_must_increase(times: list[float]) -> None:
-    with pytest.raises(UserError, match="increasing order"):
+    with pytest.raises(UserError, match=r"times.*increasing"):
         integrate(lambda _, y: dict(y), {"y": 1.0}, np.array(times))
 
 
 def test_a_start_that_is_not_finite_and_a_rate_of_another_shape_are_refused() -> None:
-    with pytest.raises(UserError, match="the start of y"):
+    with pytest.raises(UserError, match=r"start of y.*nan"):
         integrate(lambda _, y: dict(y), {"y": np.nan}, TIMES)
-    with pytest.raises(ValueError, match=r"rate of y has shape \(\); its state has \(2,\)"):
+    with pytest.raises(ValueError, match=r"rate of y.*\(\).*\(2,\)"):
         integrate(lambda _, y: {"y": y["y"].sum()}, {"y": np.ones(2)}, TIMES)
 
 
 def test_checks_of_arguments() -> None:
     check_number("x", 0.0, 0)
     for bad in (-1.0, np.nan, np.inf):
-        with pytest.raises(UserError, match=r"x is .* 0 or more"):
+        with pytest.raises(UserError, match=r"x.*(-1|nan|inf).*0 or more"):
             check_number("x", bad, 0)
-    with pytest.raises(UserError, match="above 0, up to 1"):
+    with pytest.raises(UserError, match=r"x.*0.*above 0.*1"):
         check_number("x", 0.0, 0, 1, strict=True)
-    with pytest.raises(UserError, match="x is 2; allowed: 0 or more, up to 1"):
+    with pytest.raises(UserError, match=r"x.*2.*0 or more.*1"):
         check_number("x", 2, 0, 1)
-    with pytest.raises(UserError, match=r"an entry of s is .*-0\.5"):
+    check_nonnegative(a=0, b=1.0)
+    with pytest.raises(UserError, match=r"b.*-1.*0 or more"):
+        check_nonnegative(a=0, b=-1)
+    check_finite("x", np.ones(3))
+    with pytest.raises(UserError, match=r"entries of x and y.*2"):
+        check_finite("x and y", np.array([1, np.nan]), np.array([np.inf]))
+    check_per_mode("p", np.ones(3), "s", np.ones(3))
+    for p, s in ((np.ones(3), np.ones(2)), (np.ones((2, 2)), np.ones((2, 2)))):
+        with pytest.raises(UserError, match=r"shapes of p and s.*\("):
+            check_per_mode("p", p, "s", s)
+    with pytest.raises(UserError, match=r"\bs\b.*-0\.5"):
         check_values("s", np.array([1, -0.5]))
-    with pytest.raises(UserError, match=r"the shape of A is \(2, 3\)"):
+    with pytest.raises(UserError, match=r"shape of A.*\(2, 3\)"):
         check_square("A", np.ones((2, 3)))
-    with pytest.raises(UserError, match=r"a square matrix \(3, 3\)"):
+    with pytest.raises(UserError, match=r"shape of A.*\(2, 2\).*\(3, 3\)"):
         check_square("A", np.eye(2), 3)
-    with pytest.raises(UserError, match=r"A and its transpose is .*0\.1"):
+    with pytest.raises(UserError, match=r"A.*transpose.*0\.1"):
         check_symmetric("A", np.array([[1, 0.1], [0, 1]]))
     check_symmetric("A", np.zeros((2, 2)))
     check_second_moment("A", np.array([[1.0, 1], [1, 1]]))
-    with pytest.raises(UserError, match=r"smallest eigenvalue of A is .*variance"):
+    with pytest.raises(UserError, match=r"eigenvalue of A.*-0\.01.*0 or more"):
         check_second_moment("A", np.diag([1, -0.01]))

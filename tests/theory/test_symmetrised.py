@@ -1,4 +1,4 @@
-"""Symmetrised dynamics: from Lemma 1's gradient, the commutator's own equation, alignment in time."""
+"""Symmetrised dynamics: agreement with the gradient of Lemma 1, the commutator's equation, alignment in time."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from eigenview.theory.symmetrised import (
     time_to_align,
     vector_field,
 )
-from tests.theory.finite_law import draw
+from tests.theory.finite_data import draw
 
 RATES: dict[str, Any] = {"alpha_p": 1.7, "tau": 0.9, "eta": 0.3, "sigma2": 0.25}
 SETTING: dict[str, Any] = {"tau": 1.0, "eta": 0.1, "sigma2": 0.25}
@@ -54,7 +54,7 @@ def test_the_field_is_minus_the_gradient_of_the_expected_loss(symmetrise: bool) 
     np.testing.assert_allclose(field["F"], F_rate.numpy(), atol=1e-12)
 
 
-def test_the_commutator_obeys_its_own_equation() -> None:
+def test_the_commutator_obeys_its_equation() -> None:
     """[F, W_p]' = -{K, [F, W_p]}, far from alignment too."""
     for seed in range(5):
         W_p, F = symmetric_pair(seed)
@@ -170,19 +170,19 @@ def test_the_perturbation_is_symmetric_and_of_the_given_size() -> None:
 def test_bad_input() -> None:
     W_p, F, times = np.eye(2), np.eye(2), np.array([0.0, 1.0])
     bad: list[tuple[str, Any, dict[str, Any]]] = [
-        ("the shape of W_p", (np.ones((2, 3)), F), {}),
-        ("W_p and its transpose", (np.triu(np.ones((2, 2))), F), {}),
-        ("the shape of F", (W_p, np.eye(3)), {}),
-        ("smallest eigenvalue of F", (W_p, -F), {}),
-        ("sigma2 is -0.1", (W_p, F), {"sigma2": -0.1}),
-        ("tau is -1", (W_p, F), {"tau": -1}),
+        (r"shape of W_p.*\(2, 3\)", (np.ones((2, 3)), F), {}),
+        (r"W_p.*transpose", (np.triu(np.ones((2, 2))), F), {}),
+        (r"shape of F.*\(3, 3\).*\(2, 2\)", (W_p, np.eye(3)), {}),
+        (r"eigenvalue of F.*-1", (W_p, -F), {}),
+        (r"sigma2.*-0\.1.*0 or more", (W_p, F), {"sigma2": -0.1}),
+        (r"tau.*-1.*0 or more", (W_p, F), {"tau": -1}),
     ]
     for message, (first, second), options in bad:
         with pytest.raises(UserError, match=message):
             simulate(first, second, times, **options)
-    with pytest.raises(UserError, match="the shapes of p and s"):
+    with pytest.raises(UserError, match=r"p and s.*\(2,\).*\(3,\)"):
         perturbed_start(np.ones(2), np.ones(3), 0.1)
-    with pytest.raises(UserError, match="an entry of s"):
+    with pytest.raises(UserError, match=r"\bs\b.*-1.*0 or more"):
         perturbed_start(np.ones(2), -np.ones(2), 0.1)
-    with pytest.raises(UserError, match="W_p and its transpose"):
+    with pytest.raises(UserError, match=r"W_p.*transpose"):
         alignment_matrix(np.triu(np.ones((2, 2))), F, **RATES)

@@ -69,7 +69,7 @@ def test_balanced_growth_and_blow_up() -> None:
     assert blow_up_time(0.5, 0.5, 1.0) == 2.0
     assert blow_up_time(0.5, 0.5, -1.0) == blow_up_time(0.5, 0.5, 0.0) == math.inf
     assert one_layer_singular_value(0.5, 1.0, 1.0) == pytest.approx(math.e / 2)
-    with pytest.raises(UserError, match=r"t is 2\.0; allowed: below the blow-up at 2"):
+    with pytest.raises(UserError, match=r"\bt\b.*2\.0.*below.* 2"):
         singular_values(0.5, 0.5, 1.0, 2.0)
 
 
@@ -95,7 +95,7 @@ def test_just_before_the_blow_up_the_values_are_huge(sigma1: float, sigma2: floa
 
 
 def test_a_dying_mode_of_unequal_layers_keeps_the_larger_one() -> None:
-    """sigma1 sigma2 -> 0 with sigma1^2 - sigma2^2 fixed, at times whose exponentials no float holds."""
+    """sigma1 sigma2 -> 0 with sigma1^2 - sigma2^2 fixed, at times for which the exponentials overflow."""
     assert singular_values(0.3, 0.8, -5.0, 1000.0) == pytest.approx((0.0, math.sqrt(0.64 - 0.09)))
     assert singular_values(0.8, 0.3, -5.0, 1000.0) == pytest.approx((math.sqrt(0.64 - 0.09), 0.0))
 
@@ -125,7 +125,7 @@ def test_alignment_of_known_layers() -> None:
 
 
 def test_growth_aligns_unrelated_layers() -> None:
-    """The strong directions run away, and with them the layers' top singular vectors meet."""
+    """As the largest mode outgrows the others, the leading singular vectors of both layers align."""
     W1, W2 = (0.1 * random(6, 6, seed=seed).numpy() for seed in (0, 1))
     run = simulate(W1, W2, lambda W: np.eye(6), np.array([0.0, 5.0]), rtol=1e-9, atol=1e-11)
     top = [alignment(first, second)[0, 0] for first, second in zip(run.states["W1"], run.states["W2"], strict=True)]
@@ -134,7 +134,7 @@ def test_growth_aligns_unrelated_layers() -> None:
 
 
 def test_depth_spreads_the_spectrum() -> None:
-    """Equal growth in all directions: one layer keeps all ratios of singular values, with two the large run away.
+    """Equal growth in all directions: one layer keeps all ratios of singular values, with two they grow.
 
     Balanced layers of product s: s / (1 - 2 s g t), so the ratio of s = 1/4 and 1/16 grows from 4 to 7 at t = 1.
     """
@@ -146,7 +146,7 @@ def test_depth_spreads_the_spectrum() -> None:
 
 
 def test_depth_collapses_dimensions_that_one_layer_learns() -> None:
-    """The toy of Jing et al.: isotropic data, hardly any noise: only the start tells the 16 directions apart."""
+    """The example of Jing et al.: isotropic data with little noise, so the 16 directions differ only in the start."""
     x, x_prime = infonce.gaussian_pairs(128, np.full(16, 1e-3), seed=0)
     W1, W2 = decaying_layers(16, 0.35, seed=0)
     times = np.array([0.0, 0.2])
@@ -172,31 +172,31 @@ def test_gradient_descent_follows_the_flow_and_its_error_halves_with_the_step() 
     assert errors[1] / errors[2] == pytest.approx(2, rel=0.05)
 
 
-def test_the_toys_start_has_the_stated_spectrum() -> None:
+def test_initial_layers_have_the_stated_spectrum() -> None:
     for layer in decaying_layers(16, 0.35, seed=3):
         np.testing.assert_allclose(np.linalg.svd(layer, compute_uv=False), np.exp(-0.35 * np.arange(16)), rtol=1e-10)
 
 
-def test_bad_input_is_refused_in_words() -> None:
+def test_bad_input() -> None:
     W1, W2, _, _ = example()
     times = np.array([0.0, 1.0])
-    with pytest.raises(UserError, match=r"shape of W2 is \(3, 3\).*4"):
+    with pytest.raises(UserError, match=r"shape of W2.*\(3, 3\).*4"):
         simulate(W1, W2[:, 1:], lambda W: np.eye(5), times)
-    with pytest.raises(UserError, match=r"shape of difference is \(4, 4\).*5"):
+    with pytest.raises(UserError, match=r"shape of difference.*\(4, 4\).*5"):
         simulate(W1, W2, lambda W: np.eye(4), times)
-    with pytest.raises(UserError, match="transpose"):
+    with pytest.raises(UserError, match=r"difference.*transpose"):
         simulate(W1, W2, lambda W: np.triu(np.ones((5, 5))), times)
-    with pytest.raises(UserError, match="grow without bound"):
+    with pytest.raises(UserError, match=r"W1, W2.*t = 0 to 100.*without bound"):
         simulate(W1, W2, lambda W: np.eye(5), np.array([0.0, 100.0]))
-    with pytest.raises(UserError, match=r"sigma1 is -0\.5.*above 0"):
+    with pytest.raises(UserError, match=r"sigma1.*-0\.5.*above 0"):
         blow_up_time(-0.5, 0.5, 1.0)
-    with pytest.raises(UserError, match="growth is nan"):
+    with pytest.raises(UserError, match=r"growth.*nan.*finite"):
         blow_up_time(0.5, 0.5, math.nan)
-    with pytest.raises(UserError, match=r"t is -1"):
+    with pytest.raises(UserError, match=r"\bt\b.*-1.*0 or more"):
         singular_values(0.5, 0.5, 1.0, -1.0)
-    with pytest.raises(UserError, match="W1 that are not finite is 20"):
+    with pytest.raises(UserError, match=r"W1.*20"):
         alignment(np.full((4, 5), np.inf), W2)
-    with pytest.raises(UserError, match="width is 0"):
+    with pytest.raises(UserError, match=r"width.*0.*1 or more"):
         decaying_layers(0, 0.35, seed=0)
-    with pytest.raises(UserError, match="decay is -1"):
+    with pytest.raises(UserError, match=r"decay.*-1.*0 or more"):
         decaying_layers(3, -1, seed=0)

@@ -1,4 +1,4 @@
-"""What `eigenview simulate` does once its options are read: simulate, print the numbers, write the files."""
+"""The command `eigenview simulate` after its options are parsed: simulate, print the table, write the files."""
 
 from __future__ import annotations
 
@@ -10,40 +10,43 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from eigenview.simulations import files, picture, sweep
-from eigenview.simulations.outcome import Theory
-from eigenview.simulations.page import text
+from eigenview.simulations import output_files, png_figure, sweep
+from eigenview.simulations.html_page import format_number
+from eigenview.simulations.result import Theory
 
-DEFAULT = Path("simulations")
+DEFAULT_DIR = Path("simulations")
 
 
 def simulate(
     name: str,
     theory: Theory,
     options: Any,
-    swept: str | None,
+    sweep_text: str | None,
     out: Path | None,
     png: Path | None,
-    words: Sequence[str],
+    arguments: Sequence[str],
     console: Console,
 ) -> sweep.Study:
-    """Simulate and show one theory; `words` is the command line that repeats it.
+    """Run one simulation, print its table and statements, and write its files below `out`.
+
+    `arguments` is the command line that repeats the simulation; the page shows it.
 
     Raises
-        UserError for what the sweep, the simulation or the folder refuses; nothing is written then.
+        UserError for an invalid sweep or option, for `out` if it holds other files, and if `png` is given but
+        matplotlib is not installed. Nothing has been written then.
     """
-    directory = out or DEFAULT / name
-    files.check_vacant(directory, png)
+    directory = out or DEFAULT_DIR / name
+    output_files.check_output_dir(directory, png)
     if png is not None:
-        picture.check_available()
-    study = sweep.run(name, theory, options, swept)
+        png_figure.check_available()
+    study = sweep.run(name, theory, options, sweep_text)
     console.print(_table(study))
-    for label, outcome in study.outcomes:
-        for statement in outcome.statements:
+    for label, result in study.results:
+        for statement in result.statements:
             console.print(f"{label + ': ' if label else ''}{statement}", highlight=False, markup=False)
-    written = files.write(study, directory, shlex.join(words), png)
+    written = output_files.write(study, directory, shlex.join(arguments), png)
     if png is not None:
-        picture.write(study, png)
+        png_figure.write(study, png)
         written.append(png)
     console.print(
         "files     " + "  ".join(str(path) for path in written), highlight=False, markup=False, soft_wrap=True
@@ -52,13 +55,13 @@ def simulate(
 
 
 def _table(study: sweep.Study) -> Table:
-    """Up to three columns with all digits of the tests, more with as many as fit; numbers.csv has the rest."""
-    option, _, first = study.outcomes[0][0].partition(" = ")
+    """Ten digits for up to three columns and six for more, so that the table fits; numbers.csv has all digits."""
+    option, _, first = study.results[0][0].partition(" = ")
     title = f"{study.name}, by {option}" if first else study.name
     table = Table("quantity", box=None, pad_edge=False, title=title, title_justify="left")
-    digits = 10 if len(study.outcomes) <= 3 else 6
-    for label, _ in study.outcomes:
+    digits = 10 if len(study.results) <= 3 else 6
+    for label, _ in study.results:
         table.add_column(label.partition(" = ")[2] or "value", justify="right", overflow="fold")
     for name in study.quantities:
-        table.add_row(name, *(text(name, outcome.numbers.get(name), digits) for _, outcome in study.outcomes))
+        table.add_row(name, *(format_number(name, result.numbers.get(name), digits) for _, result in study.results))
     return table

@@ -1,4 +1,4 @@
-"""DirectSet(alpha): singular values of the encoder on what views share and on what they change."""
+"""DirectSet(alpha): singular values of a linear encoder on invariant and on nuisance directions."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from eigenview.simulations.outcome import Curve, Number, Outcome, Panel, Theory, time_grid, time_to_reach
+from eigenview.simulations.result import Curve, Number, Panel, Result, Theory, time_grid, time_to_within_1_percent
 from eigenview.theory import directset
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Inputs have second moment I; views change them in nuisance directions only, with variance sigma2."""
+    """Inputs have second moment I. View noise has variance sigma2 in nuisance directions and 0 in invariant ones."""
 
     alpha: float = 0.5
-    """Power of F that is the predictor: 1/2 is DirectPred, 1 is DirectCopy."""
+    """Exponent of the predictor F^alpha: 1/2 is DirectPred, 1 is DirectCopy."""
     eta: float = 0.2
     """Weight decay."""
     sigma2: float = 1.0
     """Variance of the view noise in nuisance directions."""
     start: float = 0.9
-    """Singular values of the encoder at the start, on both subspaces."""
+    """Initial singular value of the encoder, in both subspaces."""
     end: float = 60.0
-    """Time to simulate; a step of gradient descent takes a time of its learning rate."""
+    """Time to simulate; one step of gradient descent at learning rate h takes a time of h."""
 
 
-def simulate(o: Options) -> Outcome:
-    """Both singular values in time, at rest against weight decay, and their ratio against alpha."""
+def simulate(o: Options) -> Result:
+    """Both singular values in time; their limits as functions of weight decay; their ratio as a function of alpha."""
     points = directset.fixed_points(alpha=o.alpha, eta=o.eta, sigma2=o.sigma2)
     run = directset.simulate_modes(
         np.full(2, o.start), time_grid(o.end), alpha=o.alpha, eta=o.eta, sigma2=np.array([0.0, o.sigma2])
@@ -42,14 +42,17 @@ def simulate(o: Options) -> Outcome:
     }
     if points.invariant > 0:
         numbers["signal to noise, ratio of squares"] = points.signal_to_noise
-        near = points.invariant * (0.99 if o.start <= points.invariant else 1.01)
-        numbers["time to within 1 % of rest, invariant"] = time_to_reach(run.times, w[:, 0], near)
+        numbers["time to within 1 % of rest, invariant"] = time_to_within_1_percent(
+            run.times, w[:, 0], points.invariant
+        )
     numbers[f"simulated at t = {o.end:g}, invariant"] = float(w[-1, 0])
     numbers[f"simulated at t = {o.end:g}, nuisance"] = float(w[-1, 1])
     statements = [points.describe()]
     if points.invariant > 0 and o.start < points.invariant_edge:
-        statements.append(f"The start {o.start:g} is below the edge: invariant directions collapse too.")
-    return Outcome(numbers, tuple(statements), _panels(o, run.times, w))
+        statements.append(
+            f"The initial value {o.start:g} is below {points.invariant_edge:.10g}: invariant directions collapse too."
+        )
+    return Result(numbers, tuple(statements), _panels(o, run.times, w))
 
 
 def _panels(o: Options, times: np.ndarray, w: np.ndarray) -> tuple[Panel, ...]:
@@ -58,14 +61,14 @@ def _panels(o: Options, times: np.ndarray, w: np.ndarray) -> tuple[Panel, ...]:
     panels = [
         Panel(
             "Singular values of the encoder",
-            "Invariant directions stay, nuisance directions vanish above the threshold in weight decay.",
+            "Invariant directions are kept; nuisance directions vanish if weight decay is above the threshold.",
             "time",
             "singular value of W",
             (Curve("invariant", times, w[:, 0]), Curve("nuisance", times, w[:, 1])),
         ),
         Panel(
             "At rest, against weight decay",
-            "Between the two cliffs the encoder keeps what views share and nothing else.",
+            "Between the two thresholds the encoder keeps invariant directions only.",
             "eta",
             "singular value of W",
             (
@@ -78,7 +81,7 @@ def _panels(o: Options, times: np.ndarray, w: np.ndarray) -> tuple[Panel, ...]:
     ratios = [directset.fixed_points(alpha=float(a), eta=o.eta, sigma2=o.sigma2) for a in alphas]
     if ratios[0].nuisance > 0:
         noise = np.array([point.signal_to_noise for point in ratios])
-        caption = "(invariant / nuisance)^2 at rest: a smaller alpha favours what views share more strongly."
+        caption = "(invariant / nuisance)^2 at rest: the smaller alpha, the more the invariant directions dominate."
         panels.append(
             Panel(
                 "Signal to noise, against alpha",

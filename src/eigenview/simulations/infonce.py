@@ -1,4 +1,4 @@
-"""InfoNCE on a linear network: augmentation stronger than the data's own variance takes directions away."""
+"""InfoNCE on a linear network: directions in which augmentation outweighs the variance of the data collapse."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import numpy as np
 from numpy import ndarray
 
 from eigenview.errors import require
-from eigenview.simulations.outcome import (
+from eigenview.simulations.result import (
     Curve,
     Number,
-    Outcome,
     Panel,
+    Result,
     Theory,
     effective_rank,
     time_grid,
@@ -21,37 +21,37 @@ from eigenview.simulations.outcome import (
 from eigenview.theory import infonce
 from eigenview.theory.simulation import Simulation, check_number
 
-FAR = 0.1
-"""Relative error from which the closed form counts as wrong."""
+CLOSED_FORM_TOLERANCE = 0.1
+"""Relative error up to which the closed form counts as accurate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """Standard normal inputs; the second view adds noise to the last coordinates."""
+    """The first view of an image is standard normal; the second adds noise to the last coordinates."""
 
     kept: int = 8
-    """Input coordinates that views leave alone."""
+    """Number of input coordinates without view noise."""
     noisy: int = 8
-    """Input coordinates to which the second view adds noise."""
+    """Number of input coordinates to which the second view adds noise."""
     noise: float = 3.0
-    """Standard deviation of that noise; the data's is 1."""
+    """Standard deviation of the view noise; that of the data is 1."""
     width: int = 16
-    """Outputs of the network."""
+    """Number of outputs of the network."""
     scale: float = 0.1
-    """Standard deviation of the weights at the start."""
+    """Standard deviation of the initial weights."""
     eps: float = 1.0
-    """Weight of the positive pair in the denominator: 1 is InfoNCE; with 0 nothing bounds the embedding."""
+    """Weight of the positive pair in the denominator: 1 is InfoNCE; with 0 the embedding grows without bound."""
     samples: int = 128
-    """Pairs in the batch, which stays the same."""
+    """Number of pairs in the batch; the same batch is used at every step."""
     end: float | None = None
-    """Time to simulate, for the mean loss over the batch; a step takes a time of its learning rate. Default: 20; with
-    eps 0 it is 3, and at most 5."""
+    """Time to simulate, for the mean loss over the batch; one step of gradient descent at learning rate h takes a time
+    of h. Default: 20, or 3 with eps 0, for which at most 5 is allowed."""
     seed: int = 0
-    """Of data and weights."""
+    """Seed of data and initial weights."""
 
 
-def simulate(o: Options) -> Outcome:
-    """Singular values of W and eigenvalues of Sigma_0 - Sigma_aug in time, beside the constant-matrix closed form."""
+def simulate(o: Options) -> Result:
+    """Singular values of W and eigenvalues of Sigma_0 - Sigma_aug in time, compared with the closed form."""
     for name, value in (("kept", o.kept), ("noisy", o.noisy), ("seed", o.seed)):
         require(value >= 0, name, value, "0 or more")
     require(o.kept + o.noisy >= 1, "kept and noisy", (o.kept, o.noisy), "together 1 or more")
@@ -60,10 +60,10 @@ def simulate(o: Options) -> Outcome:
     check_number("noise", o.noise, 0)
     longest = 5.0 if o.eps == 0 else np.inf
     end = (20.0 if o.eps else 3.0) if o.end is None else o.end
-    require(end <= longest, "end", end, "at most 5 with eps 0: nothing bounds the embedding then")
+    require(end <= longest, "end", end, "at most 5 with eps 0, for which the embedding grows without bound")
     x, x_prime = infonce.gaussian_pairs(o.samples, np.repeat([0.0, o.noise], [o.kept, o.noisy]), o.seed)
     W = o.scale * np.random.default_rng([o.seed, 1]).standard_normal((o.width, o.kept + o.noisy))
-    # the velocity is that of the loss summed over the batch; the mean's runs `samples` times as long
+    # theory/infonce.py has the loss summed over the batch; the time of the mean loss is `samples` times as long
     times = time_grid(end)
     run = infonce.simulate(W, x, x_prime, times / o.samples, eps=o.eps)
     start = infonce.difference(W, x, x_prime, o.eps)
@@ -79,9 +79,13 @@ def simulate(o: Options) -> Outcome:
         f"effective rank of W at t = {end:g}": effective_rank(last),
         f"singular values above a tenth of the largest at t = {end:g}": int((last > 0.1 * last[0]).sum()),
         "smallest kept singular value": float(last[max(len(last) - lost, 1) - 1]),
-        f"time until the closed form is {FAR:.0%} off": time_to_reach(times, error, FAR),
+        f"time until the closed form is {CLOSED_FORM_TOLERANCE:.0%} off": time_to_reach(
+            times, error, CLOSED_FORM_TOLERANCE
+        ),
     }
-    return Outcome(numbers, (_statement(o, end, lost, last),), (*_panels(o, times, run), _early(o, end, W, x, x_prime)))
+    return Result(
+        numbers, (_statement(o, end, lost, last),), (*_panels(o, times, run), _closed_form_panel(o, end, W, x, x_prime))
+    )
 
 
 def _statement(o: Options, end: float, lost: int, last: ndarray) -> str:
@@ -92,8 +96,8 @@ def _statement(o: Options, end: float, lost: int, last: ndarray) -> str:
         )
     kept = int((last > 0.1 * last[0]).sum())
     return (
-        f"Sigma_0 - Sigma_aug has {lost} negative eigenvalues at the start: along these W shrinks. At t = {end:g}, "
-        f"{kept} of {len(last)} singular values are above a tenth of the largest."
+        f"Sigma_0 - Sigma_aug has {lost} negative eigenvalues at the start: W shrinks along their eigenvectors. "
+        f"At t = {end:g}, {kept} of {len(last)} singular values are above a tenth of the largest."
     )
 
 
@@ -102,16 +106,16 @@ def _relative_error(closed: ndarray, run: Simulation) -> ndarray:
     return np.linalg.norm(closed - W, axis=(1, 2)) / np.linalg.norm(W, axis=(1, 2))
 
 
-def _early(o: Options, end: float, W: ndarray, x: ndarray, x_prime: ndarray) -> Panel:
-    """The closed form beside the simulation, up to twice its true size: beyond, it only leads the eye astray."""
+def _closed_form_panel(o: Options, end: float, W: ndarray, x: ndarray, x_prime: ndarray) -> Panel:
+    """The closed form and the simulation, until the closed form is 100 % off."""
     times = time_grid(min(end, 2.0))
     run = infonce.simulate(W, x, x_prime, times / o.samples, eps=o.eps)
     closed = infonce.solution(W, infonce.difference(W, x, x_prime, o.eps), times / o.samples)
-    far = _relative_error(closed, run) > 1
-    stop = int(np.argmax(far)) if far.any() else len(times)
+    is_off = _relative_error(closed, run) > 1
+    stop = int(np.argmax(is_off)) if is_off.any() else len(times)
     return Panel(
         "The closed form, while it holds",
-        "W(0) exp(t (Sigma_0 - Sigma_aug)) with the matrices of the start, until it is 100 % off.",
+        "W(0) exp(t (Sigma_0 - Sigma_aug)) with the initial matrices, drawn until it is 100 % off.",
         "time",
         "singular value",
         (
@@ -126,7 +130,7 @@ def _panels(o: Options, times: ndarray, run: Simulation) -> tuple[Panel, ...]:
     return (
         Panel(
             "Singular values of W",
-            "Strong augmentation takes its directions out of the network.",
+            "Singular values along strongly augmented directions go to 0.",
             "time",
             "singular value",
             (Curve("singular value", times, run.states["singular_values"]),),
@@ -134,7 +138,8 @@ def _panels(o: Options, times: ndarray, run: Simulation) -> tuple[Panel, ...]:
         ),
         Panel(
             "What drives them",
-            "Eigenvalues of (Sigma_0 - Sigma_aug) / samples: W grows along positive and shrinks along negative ones.",
+            "Eigenvalues of (Sigma_0 - Sigma_aug) / samples: W grows along eigenvectors of positive eigenvalues and "
+            "shrinks along those of negative ones.",
             "time",
             "eigenvalue",
             (Curve("eigenvalue", times, run.states["eigenvalues"] / o.samples),),

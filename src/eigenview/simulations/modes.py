@@ -8,7 +8,7 @@ import numpy as np
 from numpy import ndarray
 
 from eigenview.errors import require
-from eigenview.simulations.outcome import Curve, Number, Outcome, Panel, Theory, time_grid, time_to_reach
+from eigenview.simulations.result import Curve, Number, Panel, Result, Theory, time_grid, time_to_reach
 from eigenview.theory import modes
 from eigenview.theory.simulation import check_number
 
@@ -18,23 +18,24 @@ class Options:
     """The cross-moment of the views has eigenvalues gamma_j = j^-decay."""
 
     width: int = 6
-    """Outputs of the network: as many modes can be learned."""
+    """Number of outputs of the network, and the number of modes that it can learn."""
     inputs: int = 12
-    """Inputs: as many modes there are."""
+    """Number of inputs, and of modes."""
     decay: float = 1.0
     """Exponent of the spectrum: gamma_j = j^-decay."""
     start: float = 1e-3
-    """Standard deviation of the weights at the start: the smaller, the sharper the steps."""
+    """Standard deviation of the initial weights; the smaller, the more distinct the steps."""
     aligned: bool = False
-    """Start with the weights along the eigenvectors, where the closed form is exact."""
+    """Start with weights aligned with the eigenvectors, for which the closed form is exact."""
     end: float | None = None
-    """Time to simulate; default: until the last mode that fits is learned. A step takes a time of its learning rate."""
+    """Time to simulate; one step of gradient descent at learning rate h takes a time of h. Default: until the last
+    learnable mode is learned."""
     seed: int = 0
-    """Of the weights."""
+    """Seed of the initial weights."""
 
 
-def simulate(o: Options) -> Outcome:
-    """Eigenvalues of the cross-correlation C in time, simulated and in closed form, and the staircase of the loss."""
+def simulate(o: Options) -> Result:
+    """Eigenvalues of the cross-correlation C in time, simulated and in closed form, and the loss."""
     require(o.inputs >= 1, "inputs", o.inputs, "1 or more")
     require(1 <= o.width <= o.inputs, "width", o.width, f"1 to {o.inputs}, the number of inputs")
     check_number("decay", o.decay, 0)
@@ -66,21 +67,21 @@ def simulate(o: Options) -> Outcome:
         f"{int(np.isfinite(found).sum())} of {o.width} modes are learned by t = {times[-1]:.4g}; the loss is "
         f"{loss[-1]:.3g}, from {loss[0]:.3g}."
     )
-    return Outcome(numbers, (statement,), _panels(times, simulated, closed, loss))
+    return Result(numbers, (statement,), _panels(times, simulated, closed, loss))
 
 
 def _panels(times: ndarray, simulated: ndarray, closed: ndarray, loss: ndarray) -> tuple[Panel, ...]:
     return (
         Panel(
             "Modes",
-            "Eigenvalues of the cross-correlation C: one dimension after the other goes from 0 to 1.",
+            "Eigenvalues of the cross-correlation C: one after the other rises from 0 to 1.",
             "time",
             "eigenvalue of C",
             (Curve("simulated", times, simulated), Curve("closed form", times, closed)),
         ),
         Panel(
             "Loss",
-            "|C - I|^2 falls by 1 for each mode learned; a plateau is not the end of learning.",
+            "|C - I|^2 falls by 1 for each learned mode. On a plateau the next mode is still to come.",
             "time",
             "loss",
             (Curve("simulated", times, loss), Curve("closed form", times, modes.loss(closed))),

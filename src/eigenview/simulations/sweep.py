@@ -1,4 +1,4 @@
-"""One set of options, or one option at several values: `--sweep eta=0.05,0.1,0.2`."""
+"""Runs a simulation for one set of options, or once per value of one option: `--sweep eta=0.05,0.1,0.2`."""
 
 from __future__ import annotations
 
@@ -9,81 +9,82 @@ from types import NoneType
 from typing import Any, Literal
 
 from eigenview.errors import UserError, nearest, require
-from eigenview.simulations.outcome import Outcome, Theory
+from eigenview.simulations.result import Result, Theory
 
-MOST = 7  # as many colours as can be told apart
+MAX_VALUES = 7  # as many as the palette has distinguishable colours
 
 
 @dataclass(frozen=True)
 class Study:
-    """What was simulated under one name."""
+    """All results of one command: one, or one per value of the sweep."""
 
     name: str
     assumptions: str
-    outcomes: tuple[tuple[str, Outcome], ...]
-    """Label such as `eta = 0.1` and its outcome; one with an empty label where nothing was swept."""
+    results: tuple[tuple[str, Result], ...]
+    """Pairs (label, result), for example (`eta = 0.1`, ...). Without a sweep a single pair with an empty label."""
 
     @property
     def quantities(self) -> list[str]:
-        """Names of all numbers, in the order in which they appear."""
-        return list(dict.fromkeys(name for _, outcome in self.outcomes for name in outcome.numbers))
+        """Names of all numbers of all results, in the order of first appearance."""
+        return list(dict.fromkeys(name for _, result in self.results for name in result.numbers))
 
 
 def run(name: str, theory: Theory, options: Any, sweep: str | None) -> Study:
-    """Simulate once per value of the sweep.
+    """Simulate once per value of the sweep, or once with `options` if there is no sweep.
 
     Raises
-        UserError for a sweep of an unknown option, of values of the wrong kind, twice the same or more than seven, and
-        what the simulation refuses; the message then names the value.
+        UserError for a sweep of an unknown option, and for values of the wrong type, repeated values or more than seven
+        values. An error of the simulation itself is raised again with the value of the sweep in front.
     """
-    if sweep is None and theory.usual_sweep is not None:
-        usual, _ = parse_sweep(theory.usual_sweep, theory.options)
-        sweep = theory.usual_sweep if getattr(options, usual) is None else None
+    if sweep is None and theory.default_sweep is not None:
+        option, _ = parse_sweep(theory.default_sweep, theory.options)
+        sweep = theory.default_sweep if getattr(options, option) is None else None
     if sweep is None:
         return Study(name, theory.assumptions, (("", theory.simulate(options)),))
     option, values = parse_sweep(sweep, theory.options)
-    outcomes: list[tuple[str, Outcome]] = []
+    results: list[tuple[str, Result]] = []
     for value in values:
         shown = f"{value:g}" if isinstance(value, float) else str(value).lower()
         label = f"{option.replace('_', '-')} = {shown}"
         try:
-            outcomes.append((label, theory.simulate(dataclasses.replace(options, **{option: value}))))
+            results.append((label, theory.simulate(dataclasses.replace(options, **{option: value}))))
         except UserError as error:
             raise UserError(f"at {label}: {error}") from error
-    return Study(name, theory.assumptions, tuple(outcomes))
+    return Study(name, theory.assumptions, tuple(results))
 
 
 def parse_sweep(text: str, options: type) -> tuple[str, list[Any]]:
-    """`option=a,b,c` as the name of a field and values of its type."""
+    """Parse `option=a,b,c` into the name of a field of `options` and values of its type."""
     option, equals, listed = text.partition("=")
     option = option.strip().lstrip("-").replace("-", "_")
-    kinds = {f.name: typing.get_type_hints(options)[f.name] for f in dataclasses.fields(options)}
-    kinds = {name: kind for name, kind in kinds.items() if not _is_list(kind)}
-    names = ", ".join(name.replace("_", "-") for name in kinds)
+    hints = typing.get_type_hints(options)
+    types = {f.name: hints[f.name] for f in dataclasses.fields(options) if not _is_list(hints[f.name])}
+    names = ", ".join(name.replace("_", "-") for name in types)
     require(bool(equals), "--sweep", text, "option=a,b,c", f"Options: {names}.")
-    require(option in kinds, "the option of --sweep", option, names, nearest(option, kinds))
-    values = [_value(option, kinds[option], item.strip()) for item in listed.split(",")]
-    require(len(values) == len(set(values)), "--sweep", text, "values that differ")
-    require(len(values) <= MOST, "the number of values of --sweep", len(values), f"1 to {MOST}")
+    require(option in types, "the option of --sweep", option, names, nearest(option, types))
+    values = [_parse_value(option, types[option], item.strip()) for item in listed.split(",")]
+    require(len(values) == len(set(values)), "--sweep", text, "distinct values")
+    require(len(values) <= MAX_VALUES, "the number of values of --sweep", len(values), f"1 to {MAX_VALUES}")
     return option, values
 
 
-def _is_list(kind: Any) -> bool:
-    return any(typing.get_origin(k) is tuple for k in (kind, *typing.get_args(kind)))
+def _is_list(annotation: Any) -> bool:
+    """Whether a field takes several values (a tuple, or a tuple or None)."""
+    return any(typing.get_origin(part) is tuple for part in (annotation, *typing.get_args(annotation)))
 
 
-def _value(option: str, kind: Any, text: str) -> Any:
-    """One value of the sweep, as the field's type says."""
-    if typing.get_origin(kind) is Literal:
-        require(text in typing.get_args(kind), option, text, ", ".join(typing.get_args(kind)))
+def _parse_value(option: str, annotation: Any, text: str) -> Any:
+    """Convert one value of the sweep to the annotated type of its field."""
+    if typing.get_origin(annotation) is Literal:
+        require(text in typing.get_args(annotation), option, text, ", ".join(typing.get_args(annotation)))
         return text
-    kinds = typing.get_args(kind) or (kind,)
-    if NoneType in kinds and text.lower() == "none":
+    types = typing.get_args(annotation) or (annotation,)
+    if NoneType in types and text.lower() == "none":
         return None
-    if bool in kinds:
+    if bool in types:
         require(text in ("true", "false"), option, text, "true, false")
         return text == "true"
-    number = float if float in kinds else int
+    number = float if float in types else int
     try:
         return number(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Two linear layers against one: depth lets large modes outrun small ones."""
+"""Two linear layers against one: with depth, modes of large singular value grow faster than small ones."""
 
 from __future__ import annotations
 
@@ -9,37 +9,38 @@ import numpy as np
 from numpy import ndarray
 
 from eigenview.errors import require
-from eigenview.simulations.outcome import Curve, Number, Outcome, Panel, Theory, effective_rank, time_grid
+from eigenview.simulations.result import Curve, Number, Panel, Result, Theory, effective_rank, time_grid
 from eigenview.theory import infonce, two_layers
 from eigenview.theory.simulation import check_number, check_values
 
 
 @dataclass(frozen=True, kw_only=True)
 class Options:
-    """A toy of InfoNCE on normal data with weak noise, and the closed forms of aligned, balanced modes."""
+    """InfoNCE on normal data with weak view noise, and the closed form for aligned layers of equal singular values."""
 
     width: int = 16
-    """Inputs, hidden units and outputs."""
+    """Number of inputs, of hidden units and of outputs."""
     decay: float = 0.35
-    """Singular values of both layers start as e^(-decay k), k = 0, 1, ..., in unrelated directions."""
+    """Initial singular values of both layers are e^(-decay k), k = 0, 1, ...; singular vectors are random."""
     noise: float = 0.001
-    """Standard deviation of the second view's noise in every coordinate."""
+    """Standard deviation of the second view's noise in every coordinate; that of the data is 1."""
     samples: int = 128
-    """Pairs in the batch, which stays the same."""
+    """Number of pairs in the batch; the same batch is used at every step."""
     end: float = 20.0
-    """Time to simulate, for the mean loss over the batch; a step takes a time of its learning rate."""
+    """Time to simulate, for the mean loss over the batch; one step of gradient descent at learning rate h takes a time
+    of h."""
     seed: int = 0
-    """Of data and weights."""
+    """Seed of data and initial weights."""
     sigma: tuple[float, ...] = (0.5, 0.4, 0.3)
-    """Closed form: singular value at the start of each mode, the same in both layers, from large to small."""
+    """Closed form: initial singular value of each mode, the same in both layers, in descending order."""
     growth: float = 1.0
-    """Closed form: v^T D v of these modes, held constant."""
+    """Closed form: growth rate v^T D v of these modes, constant."""
     at: float = 1.0
-    """Closed form: the table has the singular values at this time."""
+    """Closed form: time at which the table shows the singular values."""
 
 
-def simulate(o: Options) -> Outcome:
-    """Spectra of the product of two layers and of one layer from the same product, alignment, the conserved matrix."""
+def simulate(o: Options) -> Result:
+    """Singular values of two layers and of one layer started as their product, alignment, and the conserved matrix."""
     require(o.seed >= 0, "seed", o.seed, "0 or more")
     check_number("noise", o.noise, 0)
     check_number("at", o.at, 0)
@@ -56,10 +57,12 @@ def simulate(o: Options) -> Outcome:
     deep = two_layers.simulate(W1, W2, difference, times)
     shallow = infonce.simulate(W2 @ W1, x, x_prime, times / o.samples)
     two, one = deep.states["singular_values"], shallow.states["singular_values"]
-    kept = [two_layers.conserved(deep.states["W1"][k], deep.states["W2"][k]) for k in (0, -1)]
-    shared = np.stack([two_layers.alignment(a, b) for a, b in zip(deep.states["W1"], deep.states["W2"], strict=True)])
+    conserved = [two_layers.conserved(deep.states["W1"][k], deep.states["W2"][k]) for k in (0, -1)]
+    alignment = np.stack(
+        [two_layers.alignment(a, b) for a, b in zip(deep.states["W1"], deep.states["W2"], strict=True)]
+    )
     leading = min(4, o.width)
-    aligned = shared[:, range(leading), range(leading)].mean(axis=1)
+    aligned = alignment[:, range(leading), range(leading)].mean(axis=1)
     numbers: dict[str, Number] = {
         "effective rank at the start": effective_rank(two[0]),
         f"two layers: effective rank at t = {o.end:g}": effective_rank(two[-1]),
@@ -68,29 +71,29 @@ def simulate(o: Options) -> Outcome:
         f"one layer: smallest over largest singular value at t = {o.end:g}": float(one[-1, -1] / one[-1, 0]),
         f"|V2^T U1| of the {leading} leading modes, mean, at the start": float(aligned[0]),
         f"|V2^T U1| of the {leading} leading modes, mean, at t = {o.end:g}": float(aligned[-1]),
-        "change of W1 W1^T - W2^T W2": float(np.abs(kept[1] - kept[0]).max()),
+        "change of W1 W1^T - W2^T W2": float(np.abs(conserved[1] - conserved[0]).max()),
     }
     statement = (
-        f"From the same product, two layers end with an effective rank of {effective_rank(two[-1]):.3g} and one layer "
-        f"with {effective_rank(one[-1]):.3g} of {o.width}."
+        f"Started from the same linear map, two layers end with an effective rank of {effective_rank(two[-1]):.3g} and "
+        f"one layer with {effective_rank(one[-1]):.3g} of {o.width}."
     )
     panels = (
         _spectrum_panel("Singular values, two layers", times, two),
         _spectrum_panel("Singular values, one layer", times, one),
         Panel(
             "Alignment of the layers",
-            f"Mean of |V2^T U1| over the {leading} leading modes: 1 when the layers' singular vectors agree.",
+            f"Mean of |V2^T U1| over the {leading} leading modes: 1 if the singular vectors of the layers are aligned.",
             "time",
             "|V2^T U1|",
             (Curve("leading modes", times, aligned),),
         ),
         _closed_panel(o),
     )
-    return Outcome(numbers | _closed_numbers(o), (statement,), panels)
+    return Result(numbers | _closed_numbers(o), (statement,), panels)
 
 
 def _spectrum_panel(title: str, times: ndarray, values: ndarray) -> Panel:
-    caption = "Singular values of the whole map: a gap that opens is a collapse of dimensions."
+    caption = "Singular values of the map from input to output. Those far below the largest are collapsed dimensions."
     return Panel(title, caption, "time", "singular value", (Curve("singular value", times, values),), is_log=True)
 
 
@@ -108,7 +111,7 @@ def _closed_numbers(o: Options) -> dict[str, Number]:
 
 
 def _closed_panel(o: Options) -> Panel:
-    """Ratio of neighbouring modes of the whole map: constant with one layer, growing with two."""
+    """Ratio of the singular values of neighbouring modes: constant with one layer, growing with two."""
     ends = [two_layers.blow_up_time(sigma, sigma, o.growth) for sigma in o.sigma]
     end = 0.98 * min(ends) if np.isfinite(min(ends)) else o.end
     times = time_grid(end)
@@ -117,14 +120,14 @@ def _closed_panel(o: Options) -> Panel:
         return np.array([two_layers.singular_values(sigma, sigma, o.growth, t)[0] ** 2 for t in times])
 
     deep = [product(a) / product(b) for a, b in pairwise(o.sigma)]
-    flat = [np.full(len(times), (a / b) ** 2) for a, b in pairwise(o.sigma)]
+    shallow = [np.full(len(times), (a / b) ** 2) for a, b in pairwise(o.sigma)]
     curves: tuple[Curve, ...] = ()
     if deep:
         curves = (
             Curve("two layers", times, np.stack(deep, axis=1)),
-            Curve("one layer, from the same product", times, np.stack(flat, axis=1)),
+            Curve("one layer, from the same product", times, np.stack(shallow, axis=1)),
         )
-    caption = "Closed form: a mode of the whole map over the next smaller one, for equal growth rates."
+    caption = "Closed form: singular value of a mode over that of the next smaller one, for equal growth rates."
     return Panel("Large modes over small ones", caption, "time", "ratio", curves, is_log=True)
 
 

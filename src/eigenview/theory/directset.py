@@ -1,7 +1,7 @@
-"""DirectSet(alpha) on a linear network: W_p = F^alpha keeps what views share and drops what they change.
+"""DirectSet(alpha) on a linear network: a predictor W_p = F^alpha keeps invariant and drops nuisance directions.
 
-Inputs have X = I and view noise of variance sigma2 in a nuisance subspace B only, X' = sigma2 P_B; S is the invariant
-rest. A mode of W with weight w has F = w^2, so that p = w^(2 alpha).
+Inputs have X = I, and view noise of variance sigma2 in a nuisance subspace B only, X' = sigma2 P_B; S is its orthogonal
+complement, the invariant subspace. A mode of W with weight w has F = w^2, so that p = w^(2 alpha).
 
 Reference: Wang, Chen, Du, Tian 2021, arXiv 2110.04947.
 """
@@ -18,16 +18,17 @@ from eigenview.errors import require
 from eigenview.theory.simulation import (
     Simulation,
     check_number,
+    check_per_mode,
     check_second_moment,
     check_values,
     integrate,
 )
 
 assumptions = (
-    "Linear encoder, target equal to the encoder, predictor F^alpha of the exact second moment F at every moment, "
+    "Linear encoder, target equal to the encoder, predictor F^alpha of the current exact second moment F, "
     "without eps, normalisation or averaging; inputs of unit second moment and view noise in some directions only. "
-    "The program divides F by its norm, which changes what weight decay does: read eta against the scale of F. "
-    "Fails for normalised embeddings, and where eps keeps every direction alive."
+    "The training program divides F by its norm, which changes the effect of weight decay: eta is relative to the "
+    "scale of F. Does not hold for normalised embeddings, nor for an eps so large that it keeps every direction."
 )
 
 
@@ -59,12 +60,12 @@ def simulate(
 ) -> Simulation:
     """Integrate `vector_field` from W, for instance 0.9 I plus small noise: state W (T k m).
 
-    It ends at W^T W = p^(1/alpha) P_S (nuisance vanished): from a W that commutes with P_B, W = p^(1/(2 alpha)) P_S;
-    from others with a rotation of the embedding in front, which no loss of this kind sees.
+    If the nuisance directions vanish, the limit is W^T W = p^(1/alpha) P_S. An initial W that commutes with P_B ends at
+    W = p^(1/(2 alpha)) P_S; others end at that times a rotation of the embedding, to which the loss is invariant.
 
     Raises
-        UserError for a W that is no matrix, an X_prime that is not a covariance of W's input width, alpha not above 0,
-        negative eta, and a failed integration.
+        UserError if W is not a matrix, X_prime is not a covariance of W's input width, alpha is not above 0, eta is
+        negative, or the integration fails.
     """
     _check_parameters(alpha, eta)
     require(W.ndim == 2, "the shape of W", W.shape, "embedding width, input width")
@@ -83,78 +84,76 @@ def simulate_modes(
     """Integrate `mode_field` for modes with view noise sigma2 each (0: invariant): state w (T modes).
 
     Raises
-        UserError for negative w or sigma2, shapes that differ, alpha not above 0, negative eta, a failed integration.
+        UserError if w or sigma2 is negative, their shapes differ, alpha is not above 0, eta is negative, or the
+        integration fails.
     """
     _check_parameters(alpha, eta)
-    require(
-        w.ndim == 1 and w.shape == sigma2.shape, "the shapes of w and sigma2", (w.shape, sigma2.shape), "equal, (modes)"
-    )
+    check_per_mode("w", w, "sigma2", sigma2)
     check_values("w", w)
     check_values("sigma2", sigma2)
-    # a trial step may end below zero, where a power of w is no number
+    # a trial step of the integrator may be negative, for which w^(2 alpha) is nan
     return integrate(
         lambda _, y: {"w": mode_field(y["w"].clip(0), alpha=alpha, eta=eta, sigma2=sigma2)}, {"w": w}, times
     )
 
 
 def nuisance_threshold(sigma2: float) -> float:
-    """Weight decay above which nuisance directions vanish from every start: 1 / (4 (1 + sigma2)). At 0: 1/4."""
+    """Weight decay above which nuisance directions always vanish: 1 / (4 (1 + sigma2)); 1/4 for sigma2 = 0."""
     check_number("sigma2", sigma2, 0)
     return 1 / (4 * (1 + sigma2))
 
 
 @dataclass(frozen=True)
 class FixedPoints:
-    """Singular values of W at rest on the invariant and the nuisance subspace. Made by `fixed_points`."""
+    """Fixed points of the singular values of W in the invariant and nuisance subspace. Made by `fixed_points`."""
 
     alpha: float
     eta: float
     sigma2: float
     threshold: float
-    """Weight decay above which the nuisance directions vanish: 1 / (4 (1 + sigma2)). Invariant ones do above 1/4."""
+    """Weight decay above which nuisance directions vanish: 1 / (4 (1 + sigma2)). Invariant ones vanish above 1/4."""
     invariant: float
-    """Stable singular value of W on S; 0 where everything collapses."""
+    """Stable singular value of W on S; 0 if everything collapses."""
     invariant_edge: float
-    """Starts on S below it collapse; infinite where everything does."""
+    """Initial singular values on S below it collapse; infinite if everything collapses."""
     nuisance: float
-    """Stable singular value of W on B; 0 above the threshold."""
+    """Stable singular value of W on B; 0 if eta is above the threshold."""
     nuisance_edge: float
-    """Starts on B below it vanish; infinite above the threshold."""
+    """Initial singular values on B below it vanish; infinite if eta is above the threshold."""
 
     @property
     def signal_to_noise(self) -> float:
-        """(invariant / nuisance)^2: by how much W favours the variance of an invariant feature over a nuisance one.
+        """(invariant / nuisance)^2: ratio of the variances that W gives to an invariant and to a nuisance feature.
 
-        Infinite where the nuisance vanishes; below the threshold (p_S / p_B)^(1 / alpha), larger for smaller alpha.
-        UserError where everything collapses.
+        Infinite if nuisance directions vanish, else (p_S / p_B)^(1 / alpha), which is larger for smaller alpha.
+        Raises UserError if everything collapses.
         """
-        require(self.invariant > 0, "eta", self.eta, "at most 1/4", "Beyond it everything collapses.")
+        require(self.invariant > 0, "eta", self.eta, "at most 1/4", "Above it everything collapses.")
         return float("inf") if self.nuisance == 0 else (self.invariant / self.nuisance) ** 2
 
     def describe(self) -> str:
-        """What is kept and what is dropped, in one sentence."""
+        """One sentence on what is kept and what is dropped."""
         if self.invariant == 0:
-            return (
-                f"Everything collapses: weight decay eta = {self.eta:g} is beyond 1/4, invariant directions included."
-            )
+            return f"Everything collapses, invariant directions too: weight decay eta = {self.eta:g} is above 1/4."
         kept = (
-            f"Invariant directions that start above {self.invariant_edge:.10g} keep the singular value "
+            f"Invariant directions that start above {self.invariant_edge:.10g} end with the singular value "
             f"{self.invariant:.10g}"
         )
         if self.nuisance == 0:
             return f"{kept}; nuisance directions vanish, because eta = {self.eta:g} is above {self.threshold:.10g}."
         return (
-            f"{kept}; nuisance directions above {self.nuisance_edge:.10g} keep {self.nuisance:.10g}, because eta = "
-            f"{self.eta:g} is not above {self.threshold:.10g}: a signal-to-noise ratio of {self.signal_to_noise:.6g}."
+            f"{kept}; nuisance directions that start above {self.nuisance_edge:.10g} end with {self.nuisance:.10g}, "
+            f"because eta = {self.eta:g} is not above {self.threshold:.10g}. "
+            f"The signal-to-noise ratio is {self.signal_to_noise:.6g}."
         )
 
 
 def fixed_points(*, alpha: float, eta: float, sigma2: float) -> FixedPoints:
-    """Where the singular values of W come to rest.
+    """Fixed points of the singular values of W.
 
     Definition
-        p (1 - (1 + sigma2) p) = eta, hence p = [1 +- sqrt(1 - 4 (1 + sigma2) eta)] / (2 (1 + sigma2)), the larger
-        stable and the smaller the edge of the basin of 0; sigma2 = 0 on S. The singular value of W is p^(1/(2 alpha)).
+        p (1 - (1 + sigma2) p) = eta, hence p = [1 +- sqrt(1 - 4 (1 + sigma2) eta)] / (2 (1 + sigma2)). The larger root
+        is stable, the smaller one bounds the basin of 0; sigma2 = 0 on S. The singular value of W is p^(1/(2 alpha)).
 
     Raises
         UserError for alpha not above 0 and negative eta or sigma2.
@@ -166,7 +165,7 @@ def fixed_points(*, alpha: float, eta: float, sigma2: float) -> FixedPoints:
 
 
 def _weights(alpha: float, eta: float, a: float) -> tuple[float, float]:
-    """(stable, edge) of w for p (1 - a p) = eta; the product of the roots in p is eta / a."""
+    """(stable, edge) of w for p (1 - a p) = eta, the edge from the product of the roots, eta / a: no cancellation."""
     square = 1 - 4 * a * eta
     if square < 0:
         return 0.0, float("inf")

@@ -1,7 +1,8 @@
-"""Linear BYOL mode by mode: eigenvalues p of W_p and s of F that share eigenvectors.
+"""Linear BYOL one mode at a time, for W_p and F with common eigenvectors: their eigenvalues p and s.
 
-Each mode is a system of its own: p of the predictor, s of the embeddings' second moment, tau of the target (W_a =
-tau W in that mode). With W_p tied to F (s = p^2 / alpha_p, where every start ends) one equation is left for p.
+Modes are independent. The state of a mode is p (predictor), s (second moment of the embeddings) and tau (target
+network: W_a = tau W in that mode). On the curve s = p^2 / alpha_p, to which all modes converge, a single equation for p
+is left.
 
 Reference: Tian, Chen, Ganguli 2021, arXiv 2102.06810, section 3.
 """
@@ -16,12 +17,19 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from eigenview.errors import UserError, require
-from eigenview.theory.simulation import Simulation, check_number, check_values, integrate
+from eigenview.theory.simulation import (
+    Simulation,
+    check_nonnegative,
+    check_number,
+    check_per_mode,
+    check_values,
+    integrate,
+)
 
 assumptions = (
     "Linear BYOL with inputs of unit second moment (X = I), view noise of the same variance sigma2 in every direction, "
-    "and W_p and F that share their eigenvectors, so that each mode evolves alone. "
-    "Fails before the eigenvectors have aligned (theory/symmetrised.py says when they do), for inputs with a spectrum, "
+    "and W_p and F with the same eigenvectors, so that modes are independent. "
+    "Does not hold before the eigenvectors have aligned (see theory/symmetrised.py), for inputs of unequal variances, "
     "and for normalised embeddings, which couple the modes."
 )
 
@@ -44,12 +52,12 @@ def vector_field(
         s tau' = beta (1 - tau) s - tau s' / 2, here divided by s, which s' contains.
 
     Ranges
-        alpha_p: learning rate of the predictor over the encoder's; eta: weight decay; sigma2: variance of the view
-        noise; beta: rate at which the target catches up (the opposite of BYOL's retention tau). This tau is
-        another: the target's weight over the encoder's, below 1 while a mode grows, above 1 while it shrinks.
+        alpha_p: ratio of the predictor's learning rate to the encoder's; eta: weight decay; sigma2: variance of the
+        view noise; beta: rate at which the target network follows the encoder. tau is the weight of the target relative
+        to the encoder's, below 1 while a mode grows and above 1 while it shrinks; it is not BYOL's momentum tau.
     """
     drive = tau - (1 + sigma2) * p
-    growth = p * drive - eta  # of the encoder's weights, w'/w; s is their square
+    growth = p * drive - eta  # w'/w of the encoder's weight w in this mode; s = w^2
     return {"p": alpha_p * s * drive - eta * p, "s": 2 * s * growth, "tau": beta * (1 - tau) - tau * growth}
 
 
@@ -68,21 +76,19 @@ def simulate(
     """Integrate `vector_field` for all modes together.
 
     Definition
-        beta None: tau stays what it is (1: no target network). A number: tau is a state of every mode and starts at
-        `tau`. A mode that collapses with beta < eta has a tau that grows as e^((eta - beta) t): its weights vanish
-        faster than the target follows.
+        beta None: tau is constant (1: no target network). A number: tau is a state of every mode, initially `tau`. If a
+        mode collapses and beta < eta, its tau grows as e^((eta - beta) t), because its weights vanish faster than the
+        target follows.
 
     Shapes
         States p (T modes), s (T modes) and, with a target network, tau (T modes).
 
     Raises
-        UserError for p and s of different shapes, a negative s, tau, alpha_p, eta, sigma2 or beta below zero,
-        and a failed integration.
+        UserError for p and s of different shapes, a negative s, tau, alpha_p, eta, sigma2 or beta, and a failed
+        integration.
     """
-    _check_parameters(alpha_p=alpha_p, tau=tau, eta=eta, sigma2=sigma2, beta=beta)
-    require(
-        p.ndim == 1 and p.shape == s.shape, "the shapes of p and s", (p.shape, s.shape), "one number per mode in both"
-    )
+    check_nonnegative(alpha_p=alpha_p, tau=tau, eta=eta, sigma2=sigma2, beta=beta or 0.0)
+    check_per_mode("p", p, "s", s)
     check_values("s", s)
     start = {"p": p, "s": s} if beta is None else {"p": p, "s": s, "tau": np.full(len(p), tau)}
 
@@ -96,25 +102,25 @@ def simulate(
 
 
 def invariant(p: ndarray, s: ndarray, *, alpha_p: float) -> ndarray:
-    """c = s - p^2 / alpha_p, of which c(t) = e^(-2 eta t) c(0), for any tau(t): weight decay ties W_p to F."""
+    """c = s - p^2 / alpha_p. It obeys c(t) = e^(-2 eta t) c(0) for any tau(t): weight decay drives c to 0."""
     check_number("alpha_p", alpha_p, 0, strict=True)
     return s - p**2 / alpha_p
 
 
 def invariance_residual(simulation: Simulation, *, alpha_p: float, eta: float) -> float:
-    """Largest |c(t) - e^(-2 eta (t - t0)) c(t0)| over times and modes: the integration's error in the invariant."""
+    """Largest |c(t) - e^(-2 eta (t - t0)) c(t0)| over times and modes: the integration error of `invariant`."""
     c = invariant(simulation.states["p"], simulation.states["s"], alpha_p=alpha_p)
     decay = np.exp(-2 * eta * (simulation.times - simulation.times[0]))
     return float(np.abs(c - decay[:, None] * c[0]).max())
 
 
 def reduced_field(p: ndarray, *, tau: float, eta: float, sigma2: float) -> ndarray:
-    """p' = p^2 [tau - (1 + sigma2) p] - eta p: `vector_field` on s = p^2 / alpha_p, whatever alpha_p."""
+    """p' = p^2 [tau - (1 + sigma2) p] - eta p: `vector_field` on the curve s = p^2 / alpha_p, for any alpha_p."""
     return p**2 * (tau - (1 + sigma2) * p) - eta * p
 
 
 def reduced_slope(p: ndarray, *, tau: float, eta: float, sigma2: float) -> ndarray:
-    """d p' / d p of `reduced_field`: below zero at a stable fixed point, above zero at an unstable one."""
+    """d p' / d p of `reduced_field`: negative at a stable fixed point, positive at an unstable one."""
     return 2 * tau * p - 3 * (1 + sigma2) * p**2 - eta
 
 
@@ -126,52 +132,52 @@ def simulate_reduced(
     eta: float = 0.0,
     sigma2: float = 0.0,
 ) -> Simulation:
-    """Integrate `reduced_field` from any number of starts p: state p (T starts). Raises as `simulate`."""
-    _check_parameters(tau=tau, eta=eta, sigma2=sigma2)
+    """Integrate `reduced_field` from any number of initial values p: state p (T starts). Raises as `simulate`."""
+    check_nonnegative(tau=tau, eta=eta, sigma2=sigma2)
     return integrate(lambda _, y: {"p": reduced_field(y["p"], tau=tau, eta=eta, sigma2=sigma2)}, {"p": p}, times)
 
 
 @dataclass(frozen=True)
 class FixedPoints:
-    """Where an eigenvalue of W_p comes to rest, next to p = 0. Made by `fixed_points`."""
+    """Fixed points of an eigenvalue of W_p other than p = 0. Made by `fixed_points`."""
 
     tau: float
     eta: float
     sigma2: float
     eta_bound: float
-    """The largest weight decay that leaves a fixed point other than 0: tau^2 / (4 (1 + sigma2)), the saddle-node."""
+    """Largest weight decay with a fixed point other than 0: tau^2 / (4 (1 + sigma2)), the saddle-node bifurcation."""
     p_minus: float | None
-    """Unstable: starts below it go to 0, starts above it to p_plus. None beyond the bound."""
+    """Unstable: p goes to 0 from below it and to p_plus from above it. None if eta is above `eta_bound`."""
     p_plus: float | None
-    """Stable. None beyond the bound."""
+    """Stable. None if eta is above `eta_bound`."""
 
     @property
     def is_collapse(self) -> bool:
-        """Whether every start collapses."""
+        """Whether p goes to 0 from every initial value."""
         return self.p_plus is None
 
     def s_plus(self, alpha_p: float) -> float:
-        """Eigenvalue of F at rest: p_plus^2 / alpha_p, or 0 where everything collapses."""
+        """Eigenvalue of F at the stable fixed point: p_plus^2 / alpha_p, or 0 if everything collapses."""
         check_number("alpha_p", alpha_p, 0, strict=True)
         return 0.0 if self.p_plus is None else self.p_plus**2 / alpha_p
 
     def describe(self) -> str:
-        """What happens to p, in one sentence."""
+        """One sentence on the limits of p."""
         if self.p_minus is None or self.p_plus is None:
             return (
-                f"Everything collapses: weight decay eta = {self.eta:g} is beyond tau^2 / (4 (1 + sigma2)) = "
-                f"{self.eta_bound:.10g}, so that every eigenvalue goes to 0 from every start."
+                f"Everything collapses: weight decay eta = {self.eta:g} is above tau^2 / (4 (1 + sigma2)) = "
+                f"{self.eta_bound:.10g}, so every eigenvalue goes to 0."
             )
         if self.eta == 0:
-            return f"Without weight decay 0 is unstable: every start p > 0 goes to {self.p_plus:.10g}."
+            return f"Without weight decay, p = 0 is unstable: every initial p > 0 goes to {self.p_plus:.10g}."
         if self.p_minus == self.p_plus:
             return (
-                f"At the bound eta = {self.eta_bound:.10g} the two fixed points are one, p = {self.p_plus:.10g}: "
-                "starts above it approach it slowly, starts below it collapse, and more weight decay collapses all."
+                f"At the bound eta = {self.eta_bound:.10g} the two fixed points coincide, p = {self.p_plus:.10g}: "
+                "modes above it approach it slowly, modes below it collapse. With more weight decay all collapse."
             )
         return (
-            f"Starts above p_minus = {self.p_minus:.10g} go to p_plus = {self.p_plus:.10g}, starts below it collapse; "
-            f"beyond eta = {self.eta_bound:.10g} everything would."
+            f"Modes above p_minus = {self.p_minus:.10g} go to p_plus = {self.p_plus:.10g}, modes below it collapse; "
+            f"above eta = {self.eta_bound:.10g} all would collapse."
         )
 
 
@@ -186,22 +192,22 @@ def fixed_points(*, tau: float = 1.0, eta: float, sigma2: float) -> FixedPoints:
     Raises
         UserError for negative tau, eta or sigma2.
     """
-    _check_parameters(tau=tau, eta=eta, sigma2=sigma2)
+    check_nonnegative(tau=tau, eta=eta, sigma2=sigma2)
     a = 1 + sigma2
     bound = tau**2 / (4 * a)
     square = tau**2 - 4 * eta * a
     if square < 0 or tau == 0:
         return FixedPoints(tau, eta, sigma2, bound, None, None)
     upper = tau + float(np.sqrt(square))
-    # the product of the roots is eta / (1 + sigma2): no cancellation for small eta
+    # p_minus from the product of the roots, eta / (1 + sigma2): no cancellation for small eta
     return FixedPoints(tau, eta, sigma2, bound, 2 * eta / upper, upper / (2 * a))
 
 
 def reduced_time(start: float, end: float, *, tau: float = 1.0, eta: float, sigma2: float) -> float:
-    """Time that `reduced_field` takes from `start` to `end`, by partial fractions of 1 / p'.
+    """Time from `start` to `end` under `reduced_field`, by partial fractions of 1 / p'.
 
     Raises
-        UserError where eta is 0 or not below the saddle-node, or where the flow never leads from `start` to `end`.
+        UserError if eta is 0 or not below the saddle-node, or if `end` is never reached from `start`.
     """
     points = fixed_points(tau=tau, eta=eta, sigma2=sigma2)
     check_number("start", start, 0, strict=True)
@@ -216,102 +222,6 @@ def reduced_time(start: float, end: float, *, tau: float = 1.0, eta: float, sigm
 
     same_side = (start - low) * (end - low) > 0 and (start - high) * (end - high) > 0
     time = antiderivative(end) - antiderivative(start) if same_side else -1.0
-    allowed = f"a value that the flow reaches from {start:g}: it moves away from {low:g} and towards 0 or {high:g}"
+    allowed = f"a value reached from {start:g}; p moves away from {low:g} and towards 0 or {high:g}"
     require(time >= 0, "end", end, allowed)
     return time
-
-
-def basin_edge(
-    p: float,
-    *,
-    alpha_p: float = 1.0,
-    tau: float = 1.0,
-    eta: float,
-    sigma2: float,
-    beta: float | None = None,
-) -> float:
-    """Smallest eigenvalue s of F from which a mode that starts with the predictor's eigenvalue p does not collapse.
-
-    Definition
-        The edge in s of the basin of p = s = 0 in `vector_field`, at the given p: starts below it collapse. Found by
-        simulating many s at once, first on a grid from 1e-12 to 1e4, then five times finer between the neighbours, to
-        a relative 1e-6. At p = p_minus with tau constant it is s = p_minus^2 / alpha_p exactly. With beta the target
-        starts at tau times the encoder and follows it.
-
-    Ranges
-        0 where even 1e-12 does not collapse; infinity where everything up to 1e4 does, as beyond the saddle-node.
-
-    Raises
-        UserError for eta not above 0 (without weight decay every s > 0 survives, for p < tau / (1 + sigma2)), alpha_p
-        not above 0, and the other parameters as `simulate`.
-    """
-    _check_parameters(alpha_p=alpha_p, tau=tau, eta=eta, sigma2=sigma2, beta=beta)
-    check_number("eta", eta, 0, strict=True)
-    check_number("alpha_p", alpha_p, 0, strict=True)
-    check_number("p", p, 0)
-    if beta is not None:
-        check_number("beta", beta, 0, strict=True)
-    threshold = fixed_points(tau=tau if beta is None else 1.0, eta=eta, sigma2=sigma2).p_minus
-    if threshold is None:
-        return float("inf")
-    # what p^2 / alpha_p and s differ by dies as e^(-2 eta t), and tau settles at the rate beta; then the side decides
-    end = 20 / min(eta, eta if beta is None else beta)
-
-    def survives(s: ndarray) -> ndarray:
-        """Whether each start s ends above p_minus. In w = sqrt(s) and a = tau w, in which nothing is divided by s."""
-
-        def field(_: float, y: Mapping[str, ndarray]) -> dict[str, ndarray]:
-            w, p = y["w"], y["p"]
-            a = y.get("a", tau * w)
-            residual = a - (1 + sigma2) * p * w
-            rates = {"p": alpha_p * residual * w - eta * p, "w": p * residual - eta * w, "a": (beta or 0.0) * (w - a)}
-            return {name: rates[name] for name in y}
-
-        start = {"p": np.full(len(s), p), "w": np.sqrt(s)}
-        if beta is not None:
-            start["a"] = tau * start["w"]
-        return integrate(field, start, np.array([0.0, end]), rtol=1e-9, method="LSODA").final["p"] > threshold
-
-    low, high = 0.0, float("inf")
-    candidates = np.geomspace(1e-12, 1e4, 9)
-    for _ in range(6):
-        alive = survives(candidates)
-        first = int(np.argmax(alive)) if alive.any() else len(alive)
-        low = float(candidates[first - 1]) if first else low
-        high = float(candidates[first]) if first < len(alive) else high
-        if low == 0 or np.isinf(high):
-            return low if low == 0 else high
-        candidates = np.geomspace(low, high, 33)
-    return float(np.sqrt(low * high))
-
-
-def basin_elasticities(
-    p: float, *, alpha_p: float = 1.0, tau: float = 1.0, eta: float, sigma2: float, beta: float | None = None
-) -> dict[str, float]:
-    """What each hyper-parameter does to the trivial basin: percent by which `basin_edge` moves for one percent of it.
-
-    Above zero: raising the parameter enlarges the basin of collapse. Of alpha_p, tau, eta and beta (where there is a
-    target network) themselves, and of 1 + sigma2 under the name sigma2. Central differences over 2 percent; UserError
-    where an edge is 0 or infinite, and as `basin_edge`.
-    """
-    changed = {"alpha_p": alpha_p, "tau": tau, "eta": eta, "sigma2": sigma2} | ({} if beta is None else {"beta": beta})
-
-    def log_edge(name: str, factor: float) -> float:
-        options = dict(changed)
-        options[name] = (1 + sigma2) * factor - 1 if name == "sigma2" else options[name] * factor
-        edge = basin_edge(p, **options)
-        require(0 < edge < np.inf, "the edge of the basin", edge, "a finite number above 0", "Change p or eta.")
-        return float(np.log(edge))
-
-    step = 0.01
-    return {
-        name: (log_edge(name, 1 + step) - log_edge(name, 1 / (1 + step))) / (2 * float(np.log1p(step)))
-        for name in changed
-    }
-
-
-def _check_parameters(
-    *, tau: float = 1.0, alpha_p: float = 1.0, eta: float = 0.0, sigma2: float = 0.0, beta: float | None = None
-) -> None:
-    for name, value in (("alpha_p", alpha_p), ("tau", tau), ("eta", eta), ("sigma2", sigma2), ("beta", beta or 0.0)):
-        check_number(name, value, 0)

@@ -1,4 +1,4 @@
-"""InfoNCE with a linear network: negatives spread the embedding, augmentations shrink it, weight by weight.
+"""InfoNCE with a linear network: negatives make the weights grow, augmentation makes them shrink.
 
 For z = W x the summed loss of `eigenview.methods.infonce` (temperature 1) has, for every eps,
 
@@ -6,8 +6,8 @@ For z = W x the summed loss of `eigenview.methods.infonce` (temperature 1) has, 
     Sigma_0 = sum over i, j of alpha_ij (x_i - x_j)(x_i - x_j)^T,
     Sigma_aug = sum over i of (sum over j of alpha_ij) (x_i - x_i')(x_i - x_i')^T.
 
-This is an identity, not an approximation: alpha is that of the present W and moves with it. A mean over samples instead
-of the sum divides the velocity by N, so t here is N times the time there.
+This is an identity, not an approximation: alpha depends on the current W. With the mean over the N samples instead of
+the sum the velocity is divided by N: a time t of the mean loss is a time t / N here.
 
 Reference: Jing, Vincent, LeCun, Tian 2022, arXiv 2110.09348, lemma 2 and theorem 1; alpha and eps: Tian 2022,
 arXiv 2201.12680.
@@ -24,14 +24,22 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from eigenview.errors import require
-from eigenview.theory.simulation import Method, Simulation, check_number, check_symmetric, check_values, integrate
+from eigenview.theory.simulation import (
+    Method,
+    Simulation,
+    check_finite,
+    check_nonnegative,
+    check_symmetric,
+    check_values,
+    integrate,
+)
 
 assumptions = (
     "A linear network z = W x without normalisation, squared distances halved, temperature 1, one fixed batch and "
     "gradient flow; for such a network the velocity is exact. "
-    "The closed form holds Sigma_0 - Sigma_aug constant, which is true only while W changes little: as the embedding "
-    "grows, the weights alpha concentrate on near neighbours and the negatives push less. "
-    "Cosine losses, biases, nonlinear networks, momentum and fresh batches are outside it."
+    "The closed form assumes a constant Sigma_0 - Sigma_aug, which is accurate only while W changes little: as the "
+    "embedding grows, the weights alpha concentrate on near neighbours and Sigma_0 falls. "
+    "Does not cover cosine losses, biases, nonlinear networks, momentum and changing batches."
 )
 
 
@@ -45,7 +53,7 @@ class Covariances(NamedTuple):
 
     @property
     def difference(self) -> Float[ndarray, "m m"]:
-        """Sigma_0 - Sigma_aug: directions of negative eigenvalue shrink."""
+        """Sigma_0 - Sigma_aug: W shrinks along its eigenvectors of negative eigenvalue."""
         return self.negatives - self.augmentation
 
 
@@ -54,10 +62,10 @@ def pair_weights(z: Float[ndarray, "N D"], z_prime: Float[ndarray, "N D"], eps: 
 
     d_ij^2 = |z_i - z_j|^2 / 2, d_i^2 = |z_i - z_i'|^2 / 2. Row i sums to 1 less the positive's share: to 1 for eps = 0.
     """
-    # here, since help needs none of it and has a second
+    # imported late: `simulate NAME --help` must not wait for scipy
     from scipy.special import softmax  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
-    y = z - z.mean(axis=0)  # moves no distance, and the dot products lose no digits to a common mean
+    y = z - z.mean(axis=0)  # leaves distances unchanged, and avoids cancellation in the dot products
     half = np.square(y).sum(axis=1) / 2
     logits = y @ y.T - half - half[:, None]
     np.fill_diagonal(logits, (math.log(eps) if eps > 0 else -math.inf) - np.square(z - z_prime).sum(axis=1) / 2)
@@ -69,8 +77,8 @@ def pair_weights(z: Float[ndarray, "N D"], z_prime: Float[ndarray, "N D"], eps: 
 def covariances(x: Float[ndarray, "N m"], x_prime: Float[ndarray, "N m"], alpha: Float[ndarray, "N N"]) -> Covariances:
     """Sigma_0 and Sigma_aug of the inputs for the weights alpha, in O(N^2 m).
 
-    With rows r_i and columns c_j summed, Sigma_0 = x^T (diag(r + c) - alpha - alpha^T) x: a graph Laplacian, which only
-    sees differences, so x may be centred first.
+    With row sums r and column sums c, Sigma_0 = x^T (diag(r + c) - alpha - alpha^T) x. The matrix in the middle is a
+    graph Laplacian, whose result depends on differences only, so x is centred first to avoid cancellation.
     """
     y = x - x.mean(axis=0)
     rows, columns = alpha.sum(axis=1), alpha.sum(axis=0)
@@ -85,9 +93,9 @@ def difference(
 ) -> Float[ndarray, "m m"]:
     """Sigma_0 - Sigma_aug with the pair weights of z = W x.
 
-    At W = 0 all weights are 1 / (N - 1 + eps), and the difference is N (N - 1) / (N - 1 + eps) times 2 Cov(x) less the
-    mean of (x_i - x_i')(x_i - x_i')^T, Cov with N - 1: a small network loses exactly the directions in which the views'
-    mean squared difference is more than twice the variance of the data.
+    At W = 0 all weights are 1 / (N - 1 + eps), and the difference is N (N - 1) / (N - 1 + eps) times
+    2 Cov(x) - mean of (x_i - x_i')(x_i - x_i')^T, Cov with N - 1. So a network of small weights loses exactly the
+    directions in which the views' mean squared difference is more than twice the variance of the data.
     """
     return covariances(x, x_prime, pair_weights(x @ W.T, x_prime @ W.T, eps)).difference
 
@@ -100,9 +108,10 @@ def velocity(
 
 
 def num_lost(constant: Float[ndarray, "m m"]) -> int:
-    """Input directions that a constant Sigma_0 - Sigma_aug shrinks to nothing: its eigenvalues below rounding error.
+    """Number of input directions along which W goes to 0 for a constant Sigma_0 - Sigma_aug: its negative eigenvalues.
 
-    W ends with rank m less this number, or with its first rank where that is smaller.
+    Eigenvalues above -1e-12 of the largest in absolute value count as 0. The limit of W has rank m minus this number,
+    or W's initial rank if that is smaller.
     """
     check_symmetric("difference", constant)
     values = np.linalg.eigvalsh(constant)
@@ -112,12 +121,12 @@ def num_lost(constant: Float[ndarray, "m m"]) -> int:
 def solution(
     start: Float[ndarray, "D m"], constant: Float[ndarray, "m m"], times: Float[ndarray, " T"]
 ) -> Float[ndarray, "T D m"]:
-    """W(t) = W(0) exp(t (Sigma_0 - Sigma_aug)) for a constant difference; t counts from the start.
+    """W(t) = W(0) exp(t (Sigma_0 - Sigma_aug)) for a constant difference; t is counted from the start.
 
     Along an eigenvector v of eigenvalue mu, |W(t) v| = |W(0) v| e^{mu t}.
 
     Raises
-        UserError for an asymmetric difference, another width than W has, or times that are negative.
+        UserError if the difference is not symmetric or does not match the width of W, or a time is negative.
     """
     check_symmetric("difference", constant, start.shape[-1])
     check_values("times", times)
@@ -136,7 +145,7 @@ def simulate(
     atol: float = 1e-10,
     method: Method = "DOP853",
 ) -> Simulation:
-    """The gradient flow of the summed loss on one batch, alpha re-evaluated at every step.
+    """Gradient flow of the summed loss on one batch, with alpha evaluated for the current W.
 
     Shapes
         x and x_prime (N m): one pair of views per row. States: `W` (T D m), its `singular_values` (T min(D, m)) and the
@@ -144,7 +153,7 @@ def simulate(
 
     Raises
         UserError for inputs of different shapes or widths, fewer than 2 samples, entries that are not finite, a
-        negative eps, and what `integrate` refuses. With eps = 0 nothing bounds the embedding.
+        negative eps, and a failed integration. With eps = 0 the embedding grows without bound.
     """
     check_pairs(W, x, x_prime, eps)
 
@@ -161,7 +170,7 @@ def simulate(
 def gaussian_pairs(samples: int, noise: Float[ndarray, " m"], seed: int) -> tuple[ndarray, ndarray]:
     """(x, x') with x standard normal and x' = x + noise of the given standard deviation in each coordinate.
 
-    With equal coordinates of the data, the noise alone decides which are kept: the toy of Jing et al. has 16
+    All coordinates have equal variance, so the noise alone decides which are kept. The example of Jing et al. has 16
     coordinates and noise on the last 8. Both arrays are (samples, m).
 
     Raises
@@ -177,11 +186,10 @@ def gaussian_pairs(samples: int, noise: Float[ndarray, " m"], seed: int) -> tupl
 
 
 def check_pairs(W: ndarray, x: ndarray, x_prime: ndarray, eps: float) -> None:
-    """Refuse inputs that are not two finite (N m) arrays with N >= 2 and m the columns of W, or a negative eps."""
+    """Raise UserError unless x, x_prime are finite (N m) arrays, N >= 2, m the columns of W, and eps is 0 or more."""
     shape = x.shape
     require(x.ndim == 2 and shape[0] >= 2, "the shape of x", shape, "(samples, inputs) with 2 samples or more")
     require(x_prime.shape == shape, "the shape of x_prime", x_prime.shape, f"that of x, {shape}")
     require(W.ndim == 2 and W.shape[1] == shape[1], "the shape of W", W.shape, f"(outputs, {shape[1]}), the width of x")
-    bad = int((~np.isfinite(x)).sum() + (~np.isfinite(x_prime)).sum())
-    require(bad == 0, "the number of entries of x and x_prime that are not finite", bad, "0")
-    check_number("eps", eps, 0.0)
+    check_finite("x and x_prime", x, x_prime)
+    check_nonnegative(eps=eps)

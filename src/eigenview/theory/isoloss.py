@@ -1,7 +1,8 @@
-"""Closed-form predictors mode by mode: how fast BYOL's gradient and IsoLoss's learn each one.
+"""Closed-form predictors: how fast each mode is learned under BYOL's gradient and under IsoLoss.
 
-In the eigenbasis of F a mode has s = E[z_m^2], and the predictor multiplies it by lam = s^alpha. BYOL's gradient
-passes W_p on its way back and is slow where lam is small; IsoLoss's does not.
+In the eigenbasis of F mode m has the eigenvalue s = E[z_m^2], and the predictor multiplies it by lam = s^alpha. BYOL's
+gradient is multiplied by lam, because it is backpropagated through W_p, and is therefore small for modes of small lam.
+IsoLoss removes that factor.
 
 Reference: Halvagal, Laborieux, Zenke 2023, arXiv 2212.04858.
 """
@@ -23,15 +24,15 @@ Method = Literal["byol", "isoloss"]
 Metric = Literal["euclidean", "cosine"]
 
 assumptions = (
-    "Each embedding moves as if it were a free variable (neural tangent kernel = identity), W_p = F^alpha follows the "
-    "embeddings at once, and the target is the embedding of the other view by the same network. "
-    "The Euclidean laws are exact then; those of the cosine are a mean field (averages of ratios replaced by ratios of "
-    "averages): exact where all embeddings have one length, good for signs, and for orderings where many modes share "
-    "the length. "
-    "A real network couples modes through its kernel and lags through the running average of F."
+    "Each embedding is a free variable (neural tangent kernel = identity), W_p = F^alpha is computed from the current "
+    "embeddings, and the target is the embedding of the other view by the same network. "
+    "Then the Euclidean equations are exact. Those of the cosine are a mean-field approximation (averages of ratios "
+    "are replaced by ratios of averages): exact if all embeddings have the same length, reliable for signs, and for "
+    "the order of rates if many modes contribute to the length. "
+    "A real network couples modes through its kernel, and its running average of F lags behind."
 )
-# eta here is a learning rate for J = 1/2 |p - t|^2 and J = -cos(p, t). The objectives have no 1/2 and 2 - 2 cos, so
-# that the same curves run at twice the learning rate there.
+# eta is a learning rate for J = 1/2 |p - t|^2 and J = -cos(p, t). The methods of eigenview.methods have no factor 1/2,
+# and 2 - 2 cos, so with them the same learning rate gives twice the speed.
 
 
 def embedding_field(
@@ -50,13 +51,13 @@ def embedding_field(
         minus eta times the gradients of 1/2 |p - sg t|^2 and -cos(p, sg t). IsoLoss: without the leading lam_m.
         With the cosine |z| is conserved under BYOL; under IsoLoss z^T W_p z is, and |z| never shrinks.
     """
-    lead = lam if method == "byol" else np.ones_like(lam)
+    factor = lam if method == "byol" else np.ones_like(lam)
     if metric == "euclidean":
-        return eta * lead * (1 - lam) * z
+        return eta * factor * (1 - lam) * z
     p = lam * z
     pull = np.sum(p**2, axis=-1, keepdims=True) - lam * np.sum(p * z, axis=-1, keepdims=True)
     norms = np.linalg.norm(p, axis=-1, keepdims=True) ** 3 * np.linalg.norm(z, axis=-1, keepdims=True)
-    return eta * lead * z * pull / norms
+    return eta * factor * z * pull / norms
 
 
 def simulate_embeddings(
@@ -68,14 +69,14 @@ def simulate_embeddings(
     alpha: float = 0.5,
     eta: float = 1.0,
 ) -> Simulation:
-    """Integrate `embedding_field` of all samples with lam_m = (mean of z_m^2)^alpha at every moment: state z (T N D).
+    """Integrate `embedding_field` of all samples with lam_m = (mean of z_m^2)^alpha of the current z: state z (T N D).
 
-    The coordinates must be the eigenbasis of F and remain it: exact for samples in pairs that differ by the sign of
-    one coordinate (`sign_symmetric`), for which F stays diagonal.
+    The coordinates must be the eigenbasis of F at all times. That is the case for samples under all sign
+    patterns (`sign_symmetric`), for which F stays diagonal.
 
     Raises
-        UserError for z not of shape (N D), z whose second moment is not diagonal (1e-8 of its largest entry), a sample
-        of length zero under the cosine, alpha or eta not above 0, and a failed integration.
+        UserError if z is not of shape (N D), its second moment is not diagonal (up to 1e-8 of its largest entry), a
+        sample has length zero under the cosine, alpha or eta is not above 0, or the integration fails.
     """
     _check_choice(metric, method)
     require(z.ndim == 2, "the shape of z", z.shape, "samples, width")
@@ -85,11 +86,11 @@ def simulate_embeddings(
         off <= 1e-8 * float(np.abs(F).max()),
         "the largest off-diagonal entry of F",
         off,
-        "0: the coordinates are F's eigenbasis",
-        "Rotate z into it, and use sign_symmetric.",
+        "0: the coordinates must be the eigenbasis of F",
+        "Rotate z into it and use sign_symmetric.",
     )
     require(
-        metric == "euclidean" or bool((z != 0).any(axis=1).all()), "a sample", 0.0, "of non-zero length under cosine"
+        metric == "euclidean" or bool((z != 0).any(axis=1).all()), "a sample", 0.0, "of non-zero length with the cosine"
     )
     _check_rates(alpha, eta)
 
@@ -101,7 +102,7 @@ def simulate_embeddings(
 
 
 def sign_symmetric(z: Float[ndarray, "N D"]) -> Float[ndarray, "M D"]:
-    """Every sample under all 2^D sign patterns of its coordinates, D at most 12: a law whose F stays diagonal."""
+    """Every sample under all 2^D sign patterns of its coordinates, D at most 12: F then stays diagonal."""
     require(z.ndim == 2 and z.shape[1] <= 12, "the shape of z", z.shape, "samples, width at most 12")
     width = z.shape[1]
     signs = np.array(list(product((1.0, -1.0), repeat=width)))
@@ -123,10 +124,10 @@ def vector_field(
         euclidean: lam' = 2 alpha eta lam^2 (r - lam), IsoLoss: 2 alpha eta lam (r - lam);
         cosine (mean field): lam_m' = 2 alpha eta lam_m^2 / (A^(3/2) B^(1/2)) sum_k lam_k^(1 + 1/alpha) (lam_k - lam_m),
         A = sum_k lam_k^(2 + 1/alpha), B = sum_k lam_k^(1/alpha), IsoLoss: lam_m for lam_m^2.
-        r = E[z z'] / E[z^2] is the views' correlation, for the Euclidean metric and held constant (as a linear encoder
-        holds it); the cosine's law has r = 1.
-        Euclidean: lam = 0 is unstable and lam = r stable, modes do not see each other. Cosine: modes draw each other
-        to one common value.
+        r = E[z z'] / E[z^2] is the correlation of the views, constant (as it is for a linear encoder) and for the
+        Euclidean metric only; the equation for the cosine has r = 1.
+        Euclidean: modes are independent, lam = 0 is unstable and lam = r stable. Cosine: modes converge to a common
+        value.
     """
     power = lam**2 if method == "byol" else lam
     if metric == "euclidean":
@@ -149,7 +150,7 @@ def simulate(
     """Integrate `vector_field`: state lam (T D).
 
     Raises
-        UserError for negative lam (or all of them 0, under the cosine), alpha or eta not above 0, r outside (0, 1] or
+        UserError for negative lam (or all of them 0, with the cosine), alpha or eta not above 0, r outside (0, 1] or
         other than 1 with the cosine, an unknown metric or method, and a failed integration.
     """
     _check_choice(metric, method)
@@ -157,11 +158,11 @@ def simulate(
     check_values("lam", lam)
     _check_rates(alpha, eta, r)
     if metric == "cosine":
-        require(r == 1, "r", r, "1 with the cosine, whose law is without view noise")
+        require(r == 1, "r", r, "1 with the cosine, whose equation has no view noise")
         require(bool(lam.any()), "lam", lam, "at least one entry above 0")
 
     def field(_: float, y: Mapping[str, ndarray]) -> dict[str, ndarray]:
-        # a trial step may end below zero, where a power of lam is no number
+        # a trial step of the integrator may be negative, for which a power of lam is nan
         return {"lam": vector_field(y["lam"].clip(0), metric=metric, method=method, alpha=alpha, eta=eta, r=r)}
 
     return integrate(field, {"lam": lam}, times)
@@ -170,7 +171,7 @@ def simulate(
 def euclidean_solution(
     lam: ndarray, t: ndarray | float, *, method: Method, alpha: float = 0.5, eta: float = 1.0, r: float = 1.0
 ) -> ndarray:
-    """lam(t) of the Euclidean law from lam(0) = lam, which broadcasts with t; lam in (0, r).
+    """lam(t) with the Euclidean metric from lam(0) = lam, which broadcasts with t; lam in (0, r).
 
     Definition
         IsoLoss: lam(t) = r / (1 + (r / lam - 1) e^(-2 alpha eta r t)), a logistic curve.
@@ -180,7 +181,7 @@ def euclidean_solution(
     Raises
         UserError for lam outside (0, r), alpha or eta not above 0, r outside (0, 1], negative t.
     """
-    # here, since help needs none of it and has a second
+    # imported late: `simulate NAME --help` must not wait for scipy
     from scipy.special import wrightomega  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
     _check_choice("euclidean", method)
@@ -203,10 +204,12 @@ def euclidean_time(
     eta: float = 1.0,
     r: float = 1.0,
 ) -> ndarray:
-    """Time that each mode takes from lam = start to lam = end, 0 < start <= end < r: the inverse of the solution.
+    """Time of each mode from lam = start to lam = end, 0 < start <= end < r: the inverse of `euclidean_solution`.
 
-    From a small start about ln(1 / start) for IsoLoss and 1 / start for BYOL: weak modes are what BYOL waits for.
-    UserError as `euclidean_solution`, and for an end below its start.
+    For a small start about ln(1 / start) for IsoLoss and 1 / start for BYOL.
+
+    Raises
+        UserError as `euclidean_solution`, and for an end below its start.
     """
     _check_choice("euclidean", method)
     _check_rates(alpha, eta, r)
@@ -221,14 +224,14 @@ def euclidean_time(
 
 
 def settling_times(simulation: Simulation, tolerance: float = 0.1) -> Float[ndarray, " D"]:
-    """Per mode the first of the times from which lam stays within `tolerance` (relative) of its last value.
+    """For each mode the first of the simulated times after which lam stays close to its last value.
 
-    The last value is the limit only where the simulation is long enough. Between 0 and the last time.
+    Close means within `tolerance`, relative. The last value is the limit only if the simulation is long enough.
     """
     check_number("tolerance", tolerance, 0, strict=True)
     lam = simulation.states["lam"]
     outside = np.abs(lam - lam[-1]) > tolerance * np.abs(lam[-1])
-    # the last time outside is how many from the end; argmax of the reversed finds it
+    # argmax of the reversed array counts the times after the last one outside
     steps_back = np.argmax(outside[::-1], axis=0)
     first_inside = np.where(outside.any(axis=0), len(lam) - steps_back, 0)
     return simulation.times[first_inside]
@@ -251,5 +254,6 @@ def _check_rates(alpha: float, eta: float, r: float = 1.0) -> None:
 
 
 def _check_inside(name: str, values: ndarray, r: float) -> None:
+    """Raise UserError unless all values are in (0, r)."""
     bad = values[~((values > 0) & (values < r))]
     require(bad.size == 0, f"an entry of {name}", bad[0] if bad.size else None, f"above 0 and below r = {r:g}")

@@ -1,10 +1,10 @@
-"""Stepwise learning: from a small start, Barlow Twins with a linear network learns one mode after the other.
+"""Stepwise learning: from small initial weights, Barlow Twins with a linear network learns one mode after the other.
 
 For z = W x, C = W Gamma W^T with the cross-moment Gamma = E (x x'^T + x' x^T) / 2, and L = ||C - I||_F^2,
 
     W' = -dL/dW = -4 (C - I) W Gamma.
 
-Gamma = sum_j gamma_j v_j v_j^T, gamma descending. From rows of W along the eigenvectors, with amplitudes s_j(0),
+Gamma = sum_j gamma_j v_j v_j^T, gamma descending. If the rows of W are eigenvectors times amplitudes s_j(0),
 
     s_j' = 4 gamma_j s_j (1 - gamma_j s_j^2),    c_j = gamma_j s_j^2 = 1 / (1 + (1 / c_j(0) - 1) e^{-8 gamma_j t}):
 
@@ -24,14 +24,22 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from eigenview.errors import require
-from eigenview.theory.simulation import Method, Simulation, check_number, check_symmetric, check_values, integrate
+from eigenview.theory.simulation import (
+    Method,
+    Simulation,
+    check_finite,
+    check_number,
+    check_symmetric,
+    check_values,
+    integrate,
+)
 
 assumptions = (
     "A linear network (or a wide one with a fixed kernel) under gradient flow, outputs not standardised or centred "
     "by the loss, off-diagonal weight 1. "
-    "The closed form is exact for a start aligned with the eigenvectors; for another one it holds in the limit of a "
-    "small start, with errors where neighbouring eigenvalues are close. "
-    "Barlow Twins as used standardises every feature, so that its size carries nothing and times differ."
+    "The closed form is exact for initial weights aligned with the eigenvectors; for others it holds in the limit of "
+    "small weights, with larger errors for neighbouring eigenvalues that are close. "
+    "The published Barlow Twins standardises every feature, so that its scale has no effect and times differ."
 )
 
 
@@ -43,7 +51,8 @@ class Modes(NamedTuple):
 
 
 def cross_moment(x: Float[ndarray, "N m"], x_prime: Float[ndarray, "N m"]) -> Float[ndarray, "m m"]:
-    """Gamma = (1 / 2N) sum_i (x_i x_i'^T + x_i' x_i^T): symmetric, with negative eigenvalues where views disagree.
+    """Gamma = (1 / 2N) sum_i (x_i x_i'^T + x_i' x_i^T): symmetric; an eigenvalue is negative if the views
+    are anticorrelated along its eigenvector.
 
     Raises
         UserError for views of different shapes.
@@ -68,8 +77,8 @@ def cross_correlation(W: Float[ndarray, "*T D m"], moment: Float[ndarray, "m m"]
 def velocity(W: Float[ndarray, "D m"], moment: Float[ndarray, "m m"]) -> Float[ndarray, "D m"]:
     """W' = -4 (W Gamma W^T - I) W Gamma, minus the gradient of ||W Gamma W^T - I||_F^2.
 
-    A table of features F on an augmentation graph (see `spectral`) obeys the same with W = (Pi^1/2 F)^T and Gamma the
-    symmetric Pi^1/2 T_M Pi^-1/2: there the modes are the eigenfunctions of T_M.
+    A table of features F on an augmentation graph (see `augmentation_graph`) obeys the same equation with
+    W = (Pi^1/2 F)^T and Gamma the symmetric Pi^1/2 T_M Pi^-1/2; its modes are the eigenfunctions of T_M.
     """
     projected = W @ moment
     return -4 * (projected @ W.T - np.eye(len(W))) @ projected
@@ -80,15 +89,15 @@ def amplitudes(
 ) -> Float[ndarray, "T D"]:
     """s_j(t) = s_j(0) e^{4 gamma_j t} / sqrt(1 + gamma_j s_j(0)^2 (e^{8 gamma_j t} - 1)), t counted from the start.
 
-    A mode with gamma_j > 0 ends at gamma_j^-1/2, whatever its start above 0; one with gamma_j < 0 dies; 0 stays.
+    Limits: gamma_j^-1/2 for gamma_j > 0 and s_j(0) > 0; 0 for gamma_j < 0. Constant for gamma_j = 0 or s_j(0) = 0.
 
     Raises
-        UserError for arrays of different lengths, a negative start or a negative time.
+        UserError for arrays of different lengths, a negative initial amplitude or a negative time.
     """
     _check_start(start, gamma)
     check_values("times", times)
     exponent = 8 * np.multiply.outer(times, gamma)
-    decay = np.exp(-np.abs(exponent))  # each sign of gamma has the form without large exponentials
+    decay = np.exp(-np.abs(exponent))  # for either sign of gamma: no large exponential
     energy = gamma * np.square(start)
     growing = 1 / np.maximum(decay + energy * (1 - decay), np.finfo(np.float64).tiny)
     shrinking = decay / np.where(exponent < 0, 1 - energy * (1 - decay), 1.0)
@@ -98,23 +107,23 @@ def amplitudes(
 def correlations(
     start: Float[ndarray, " D"], gamma: Float[ndarray, " D"], times: Float[ndarray, " T"]
 ) -> Float[ndarray, "T D"]:
-    """Eigenvalues gamma_j s_j(t)^2 of C, mode by mode: logistic curves from about 0 to 1 for gamma_j > 0."""
+    """Eigenvalues gamma_j s_j(t)^2 of C, for each mode: logistic curves from about 0 to 1 for gamma_j > 0."""
     return gamma * np.square(amplitudes(start, gamma, times))
 
 
 def loss(correlation: Float[ndarray, "*T D"]) -> Float[ndarray, "*T"]:
-    """||C - I||_F^2 = sum_j (1 - c_j)^2 from the eigenvalues of C: D at a small start, one less per mode learned."""
+    """||C - I||_F^2 = sum_j (1 - c_j)^2 from the eigenvalues of C: about D initially, 1 less per learned mode."""
     return np.asarray(np.square(1 - correlation).sum(axis=-1))
 
 
 def take_off_times(
     start: Float[ndarray, " D"], gamma: Float[ndarray, " D"], level: float = 0.5
 ) -> Float[ndarray, " D"]:
-    """When the eigenvalue of C of each mode reaches `level`: (log(1/(gamma s(0)^2) - 1) + logit level) / (8 gamma).
+    """Time at which c_j of each mode reaches `level`: (log(1/(gamma s(0)^2) - 1) + logit level) / (8 gamma).
 
-    Half way is the steepest point. For a small start it is the paper's -log(gamma s(0)^2) / (8 gamma): a mode of half
-    the eigenvalue takes a little more than twice as long. inf where gamma <= 0 or the start is 0; 0 where a mode starts
-    at the level or above it.
+    The curve is steepest at level 1/2. For a small start the time is the paper's -log(gamma s(0)^2) / (8 gamma): a mode
+    of half the eigenvalue takes a little more than twice as long. inf if gamma <= 0 or the start is 0; 0 if a mode
+    starts at the level or above it.
 
     Raises
         UserError for a level outside (0, 1), arrays of different lengths or a negative start.
@@ -125,20 +134,21 @@ def take_off_times(
     times = np.full(gamma.shape, np.inf)
     learned = energy > 0
     e = energy[learned]
-    # log(1/e - 1) + log(level / (1 - level)), negative past the level: also where e is above 1
+    # exp of log(1/e - 1) + log(level / (1 - level)); below 1 if the mode starts above the level, also for e > 1
     ratio = np.maximum((1 / e - 1) * level / (1 - level), 1.0)
     times[learned] = np.log(ratio) / (8 * gamma[learned])
     return times
 
 
 def effective_amplitudes(W: Float[ndarray, "D m"], vectors: Float[ndarray, "m m"]) -> Float[ndarray, " D"]:
-    """s_j(0) of the aligned start that a small W follows: |R_jj| of W V = Q R, V the eigenvectors, largest first.
+    """s_j(0) of the aligned weights that small weights W behave like: |R_jj| of W V = Q R, V the eigenvectors.
 
-    Mode 1 grows from all of its column; mode 2 from what is left of its column once mode 1 holds a direction of the
-    embedding, and so on: Gram-Schmidt in the order of learning. Exact as W tends to 0.
+    V has the largest eigenvalue first. Mode 1 grows from its whole column of W V. By the time mode 2 grows, mode 1
+    occupies a direction of the embedding, so mode 2 grows from the part of its column orthogonal to that, and so on:
+    Gram-Schmidt in the order of learning. Exact as W tends to 0.
 
     Raises
-        UserError for more outputs than inputs (the excess can never be learned) or eigenvectors of another width.
+        UserError for more outputs than inputs (there are no more modes than inputs) or eigenvectors of another width.
     """
     outputs, inputs = W.shape
     require(outputs <= inputs, "the outputs of W", outputs, f"up to its {inputs} inputs")
@@ -149,7 +159,7 @@ def effective_amplitudes(W: Float[ndarray, "D m"], vectors: Float[ndarray, "m m"
 def aligned_start(
     start: Float[ndarray, " D"], vectors: Float[ndarray, "m m"], rotation: Float[ndarray, "D D"] | None = None
 ) -> Float[ndarray, "D m"]:
-    """W = U diag(s(0)) V_D^T: mode j has amplitude s_j(0), in the outputs' directions of an orthogonal U (identity)."""
+    """W = U diag(s(0)) V_D^T: mode j has amplitude s_j(0) along column j of the orthogonal U, `rotation` (identity)."""
     check_values("start", start)
     require(len(start) <= len(vectors), "the modes of start", len(start), f"up to the {len(vectors)} inputs")
     W = start[:, None] * vectors.T[: len(start)]
@@ -165,13 +175,13 @@ def simulate(
     atol: float = 1e-12,
     method: Method = "DOP853",
 ) -> Simulation:
-    """The gradient flow of ||W Gamma W^T - I||_F^2.
+    """Gradient flow of ||W Gamma W^T - I||_F^2.
 
     Shapes
         States: `W` (T D m), and the descending eigenvalues `correlation` (T D) of C = W Gamma W^T.
 
     Raises
-        UserError for an asymmetric Gamma, a W of another width, and what `integrate` refuses.
+        UserError for an asymmetric Gamma, a W of another width, and a failed integration.
     """
     require(W.ndim == 2, "the shape of W", W.shape, "(outputs, inputs)")
     check_symmetric("the cross-moment", moment, W.shape[1])
@@ -202,5 +212,4 @@ def _check_start(start: ndarray, gamma: ndarray) -> None:
         f"that of gamma: {gamma.shape}",
     )
     check_values("start", start)
-    bad = int((~np.isfinite(gamma)).sum())
-    require(bad == 0, "the number of entries of gamma that are not finite", bad, "0")
+    check_finite("gamma", gamma)

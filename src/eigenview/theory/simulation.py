@@ -1,4 +1,4 @@
-"""What every simulation shares: the record it returns, the integrator, and the checks of its arguments."""
+"""Used by every simulation: the integrator, the record it returns, and checks of arguments."""
 
 from __future__ import annotations
 
@@ -15,22 +15,23 @@ from eigenview.errors import UserError, require
 
 Method = Literal["DOP853", "LSODA"]
 
-EVALUATIONS = 100_000
-"""Budget of an integration. The pages of docs/theory need up to 6,000; one takes 30 microseconds in a small system."""
+MAX_EVALUATIONS = 100_000
+"""Evaluations of the rates after which an integration is stopped. The pages of docs/theory need up to 6,000; one takes
+30 microseconds in a small system."""
 
 
 @dataclass(frozen=True)
 class Simulation:
-    """A solved initial value problem: named states, each with the times as leading axis."""
+    """The solution of an initial value problem: named states, each with the times as leading axis."""
 
     times: Float[ndarray, " T"]
-    """The times asked for."""
+    """The times given to `integrate`."""
     states: dict[str, ndarray]
     """Every state of shape (T, ...), float64."""
 
     @property
     def final(self) -> dict[str, ndarray]:
-        """Every state at the last time."""
+        """All states at the last time."""
         return {name: values[-1] for name, values in self.states.items()}
 
 
@@ -42,24 +43,24 @@ def integrate(
     rtol: float = 1e-10,
     atol: float = 1e-12,
     method: Method = "DOP853",
-    evaluations: int = EVALUATIONS,
+    evaluations: int = MAX_EVALUATIONS,
 ) -> Simulation:
     """Solve y' = field(t, y), y(times[0]) = start, for a dictionary y of arrays; scipy's `solve_ivp` does the work.
 
     Definition
         `field` gets the time and the states by name, each in the shape of `start` (a number has shape ()), and returns
-        their rates under the same names. States between the integrator's own steps are interpolated by it (order 7 for
-        DOP853). `rtol` and `atol` bound the error of a step, not of the whole; `rtol` is 2.3e-14 or more. Systems whose
-        fastest rate is far above the rate of interest (times of 1e4 and more) go faster with `method="LSODA"`.
-        `evaluations` is the most often that `field` is called: a step of DOP853 takes 12, and is no longer than about
-        6 / the fastest rate, however little happens.
+        their rates under the same names. States between the integrator's own steps are interpolated (order 7 for
+        DOP853). `rtol` and `atol` bound the error of one step, not the total error; `rtol` must be 2.3e-14 or more.
+        For stiff systems (the fastest rate times the whole time is 1e4 or more) `method="LSODA"` is faster.
+        `evaluations` is the maximum number of calls of `field`: a step of DOP853 takes 12, and is never longer than
+        about 6 / the fastest rate.
 
     Shapes
         times (T), increasing, T >= 2; every state comes back as (T, *shape of its start).
 
     Raises
-        UserError for times that do not increase, a start that is not finite, and an integration that fails, gives
-        values that are not finite or uses up its evaluations: the message names the last time reached.
+        UserError if the times do not increase, `start` is not finite, the integration fails, a value is not finite, or
+        `evaluations` is exceeded. The message names the last time reached.
     """
     times = np.asarray(times, dtype=np.float64)
     require(
@@ -69,67 +70,67 @@ def integrate(
         "two or more finite numbers in increasing order",
     )
     require(evaluations >= 1, "evaluations", evaluations, "1 or more")
-    parts = {name: np.asarray(value, dtype=np.float64) for name, value in start.items()}
-    for name, value in parts.items():
+    initial = {name: np.asarray(value, dtype=np.float64) for name, value in start.items()}
+    for name, value in initial.items():
         require(bool(np.isfinite(value).all()), f"the start of {name}", value, "finite numbers")
-    ends = np.cumsum([value.size for value in parts.values()])
+    ends = np.cumsum([value.size for value in initial.values()])
 
-    def unpacked(y: ndarray) -> dict[str, ndarray]:
+    def unpack(y: ndarray) -> dict[str, ndarray]:
         pieces = np.split(y, ends[:-1])
-        return {name: piece.reshape(part.shape) for piece, (name, part) in zip(pieces, parts.items(), strict=True)}
+        return {name: piece.reshape(value.shape) for piece, (name, value) in zip(pieces, initial.items(), strict=True)}
 
     last, repeats, overflows, used = float(times[0]), 0, 0, 0
-    task = f"the integration of {', '.join(parts)} from t = {times[0]:g} to {times[-1]:g}"
+    task = f"the integration of {', '.join(initial)} from t = {times[0]:g} to {times[-1]:g}"
 
     def failure(reason: str) -> UserError:
         return UserError(
             f"{task} failed near t = {last:.6g}: {reason} A state may grow without bound there. "
-            "Ask for a shorter time, start smaller, or change the parameters."
+            "Choose a shorter time, a smaller start, or other parameters."
         )
 
     def rates(t: float, y: ndarray) -> ndarray:
         nonlocal last, repeats, overflows, used
         if used == evaluations:
             raise UserError(
-                f"{task} was given up at t = {last:.6g}: it has evaluated the rates {used:,} times, all it may "
-                f"(method {method}, rtol {rtol:g}, atol {atol:g}). Its fastest rate is too large for so long a time. "
-                "Ask for a shorter time, or slower parameters; in Python also a larger rtol, "
+                f"{task} was stopped at t = {last:.6g}: it has evaluated the rates {used:,} times, the maximum "
+                f"(method {method}, rtol {rtol:g}, atol {atol:g}). The fastest rate is too large for this time. "
+                "Choose a shorter time or slower rates; in Python also a larger rtol, "
                 "method='LSODA' for a stiff system, or more evaluations."
             )
         used += 1
         repeats = repeats + 1 if t == last else 0
         last = t
-        rate = field(t, unpacked(y))
-        flat = np.concatenate([_rate(rate, name, part.shape) for name, part in parts.items()])
-        # a trial step may overflow and be taken back; beyond that many, or at the start, scipy would try for ever
+        rate = field(t, unpack(y))
+        flat = np.concatenate([_flat_rate(rate, name, value.shape) for name, value in initial.items()])
+        # scipy rejects a trial step that overflows, but would retry endlessly after an overflow at the start
         overflows += not np.isfinite(flat).all()
         if overflows > 1000 or (overflows and t == times[0]):
             raise failure("The rates are not finite.")
-        # LSODA goes on with steps of length zero; a Jacobian takes one evaluation per state at the same time
+        # LSODA does not stop at steps of length zero; its Jacobian takes one evaluation per state at the same time
         if repeats > 10_000 + 10 * len(y):
             raise failure("The step size fell to zero.")
         return flat
 
-    # here, since help needs none of it and has a second
+    # imported late: `simulate NAME --help` must not wait for scipy
     from scipy.integrate import solve_ivp  # pyright: ignore[reportMissingTypeStubs, reportUnknownVariableType]
 
-    y0 = np.concatenate([value.ravel() for value in parts.values()])
-    with np.errstate(over="ignore", invalid="ignore"):  # a state that blows up is reported below, in words
+    y0 = np.concatenate([value.ravel() for value in initial.values()])
+    with np.errstate(over="ignore", invalid="ignore"):  # a state that overflows is reported below
         span = (times[0], times[-1])
         solution = cast(Any, solve_ivp(rates, span, y0, t_eval=times, method=method, rtol=rtol, atol=atol))
     if not solution.success:
         raise failure(solution.message)
     if not np.isfinite(solution.y).all():
         raise failure("The states are not finite.")
-    states = {name: np.empty((len(times), *part.shape)) for name, part in parts.items()}
+    states = {name: np.empty((len(times), *value.shape)) for name, value in initial.items()}
     for index, y in enumerate(solution.y.T):
-        for name, value in unpacked(y).items():
+        for name, value in unpack(y).items():
             states[name][index] = value
     return Simulation(times, states)
 
 
-def _rate(rate: Mapping[str, ndarray], name: str, shape: tuple[int, ...]) -> ndarray:
-    """The rate of one state, flat; a wrong shape must not be broadcast."""
+def _flat_rate(rate: Mapping[str, ndarray], name: str, shape: tuple[int, ...]) -> ndarray:
+    """The rate of one state, flattened. Raises ValueError for a wrong shape, which numpy would broadcast."""
     value = np.asarray(rate[name], dtype=np.float64)
     if value.shape != shape:
         raise ValueError(f"the field's rate of {name} has shape {value.shape}; its state has {shape}.")
@@ -137,7 +138,7 @@ def _rate(rate: Mapping[str, ndarray], name: str, shape: tuple[int, ...]) -> nda
 
 
 def check_number(name: str, value: float, low: float, high: float = math.inf, *, strict: bool = False) -> None:
-    """Refuse a parameter that is not a finite number in [low, high], or in (low, high] where `strict`."""
+    """Raise UserError unless `value` is a finite number in [low, high], or in (low, high] if `strict`."""
     above = value > low if strict else value >= low
     allowed = f"above {low:g}" if strict else f"{low:g} or more"
     if math.isfinite(high):
@@ -146,22 +147,41 @@ def check_number(name: str, value: float, low: float, high: float = math.inf, *,
 
 
 def check_values(name: str, values: ndarray, low: float = 0.0) -> None:
-    """Refuse an array of eigenvalues or variances with an entry that is not finite or is below `low`."""
+    """Raise UserError if an entry of an array of eigenvalues or variances is not finite or is below `low`."""
     bad = values[~(np.isfinite(values) & (values >= low))]
     require(
         bad.size == 0, f"an entry of {name}", float(bad[0]) if bad.size else None, f"finite numbers, {low:g} or more"
     )
 
 
+def check_nonnegative(**parameters: float) -> None:
+    """Raise UserError unless each named parameter is a finite number, 0 or more."""
+    for name, value in parameters.items():
+        check_number(name, value, 0)
+
+
+def check_finite(name: str, *arrays: ndarray) -> None:
+    """Raise UserError with the number of entries that are not finite, if there are any."""
+    bad = sum(int((~np.isfinite(array)).sum()) for array in arrays)
+    require(bad == 0, f"the number of entries of {name} that are not finite", bad, "0")
+
+
+def check_per_mode(first_name: str, first: ndarray, second_name: str, second: ndarray) -> None:
+    """Raise UserError unless both arrays have shape (modes)."""
+    ok = first.ndim == 1 and first.shape == second.shape
+    shapes = (first.shape, second.shape)
+    require(ok, f"the shapes of {first_name} and {second_name}", shapes, "one number per mode in both")
+
+
 def check_square(name: str, matrix: ndarray, size: int | None = None) -> None:
-    """Refuse what is not a finite square matrix (of the given size)."""
+    """Raise UserError unless `matrix` is a finite square matrix (of the given size)."""
     ok = matrix.ndim == 2 and matrix.shape[0] == matrix.shape[1] and size in (None, matrix.shape[0])
     require(ok, f"the shape of {name}", matrix.shape, "a square matrix" + (f" ({size}, {size})" if size else ""))
     require(bool(np.isfinite(matrix).all()), name, matrix, "finite entries")
 
 
 def check_symmetric(name: str, matrix: ndarray, size: int | None = None) -> None:
-    """Refuse a matrix that is not square, or differs from its transpose by more than 1e-10 of its largest entry."""
+    """Raise UserError unless `matrix` is square and equals its transpose up to 1e-10 of its largest entry."""
     check_square(name, matrix, size)
     gap = float(np.abs(matrix - matrix.T).max())
     require(
@@ -174,7 +194,7 @@ def check_symmetric(name: str, matrix: ndarray, size: int | None = None) -> None
 
 
 def check_second_moment(name: str, matrix: ndarray, size: int | None = None) -> None:
-    """Refuse a matrix that is not symmetric or has an eigenvalue below zero (a negative variance)."""
+    """Raise UserError unless `matrix` is symmetric and has no negative eigenvalue (a negative variance)."""
     check_symmetric(name, matrix, size)
     smallest = float(np.linalg.eigvalsh(matrix)[0])
     require(

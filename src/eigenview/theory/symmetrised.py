@@ -1,7 +1,8 @@
-"""Linear BYOL with a symmetric predictor: when W_p and F come to share their eigenvectors.
+"""Linear BYOL with a symmetric predictor: when the eigenvectors of W_p and F become the same (alignment).
 
-F = W X W^T is the embeddings' second moment. With X = I, X' = sigma2 I and W_a = tau W the dynamics of W_p and F
-close, and the commutator [F, W_p] = F W_p - W_p F obeys a linear equation whose sign decides alignment.
+F = W X W^T is the embeddings' second moment. With X = I, X' = sigma2 I and W_a = tau W the rates of W_p and F
+depend on W_p and F only, and the commutator [F, W_p] = F W_p - W_p F obeys [F, W_p]' = -{K, [F, W_p]}: it decays if K
+(`alignment_matrix`) is positive definite.
 
 Reference: Tian, Chen, Ganguli 2021, arXiv 2102.06810, section 3.
 """
@@ -12,10 +13,11 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from eigenview.errors import require
 from eigenview.theory.simulation import (
     Simulation,
+    check_nonnegative,
     check_number,
+    check_per_mode,
     check_second_moment,
     check_symmetric,
     check_values,
@@ -25,9 +27,9 @@ from eigenview.theory.simulation import (
 assumptions = (
     "Linear BYOL with inputs of unit second moment, isotropic view noise sigma2, a target tau times the encoder, and a "
     "predictor that stays symmetric. "
-    "The symmetric predictor is a device of the analysis: trained ones are only nearly symmetric, and forcing symmetry "
-    "without a target network costs accuracy (36.6 instead of 72.9 percent on STL-10). "
-    "F here is of the mean views; measured over augmented views it is 1 + sigma2 times as large."
+    "The symmetric predictor is a simplification for the analysis: trained ones are only nearly symmetric, and forcing "
+    "symmetry without a target network costs accuracy (36.6 instead of 72.9 percent on STL-10). "
+    "F is that of the mean views; measured over augmented views it is 1 + sigma2 times as large."
 )
 
 
@@ -51,18 +53,18 @@ def vector_field(
     Definition
         W_p' = -(alpha_p / 2) (1 + sigma2) {W_p, F} + alpha_p tau F - eta W_p,
         F'   = -(1 + sigma2) {W_p^2, F} + tau {W_p, F} - 2 eta F.
-        `symmetrise=False`: gradient flow as it is, with W_p F for {W_p, F} / 2 in the first line; W_p then does not
-        stay symmetric, and F' has W_p^T W_p for W_p^2 and W_p^T F + F W_p for {W_p, F}.
+        `symmetrise=False`: gradient flow without symmetrising W_p: W_p F replaces {W_p, F} / 2 in W_p', and in F'
+        W_p^T W_p replaces W_p^2 and W_p^T F + F W_p replaces {W_p, F}. W_p then does not stay symmetric.
 
     Ranges
-        alpha_p: learning rate of the predictor over the encoder's; tau: target over encoder; eta: weight decay;
-        sigma2: variance of the view noise.
+        alpha_p: ratio of the predictor's learning rate to the encoder's; tau: weight of the target relative to the
+        encoder's; eta: weight decay; sigma2: variance of the view noise.
     """
     a = 1 + sigma2
     if symmetrise:
-        both = anticommutator(W_p, F)
-        W_p_rate = -(alpha_p / 2) * a * both + alpha_p * tau * F - eta * W_p
-        F_rate = -a * anticommutator(W_p @ W_p, F) + tau * both - 2 * eta * F
+        product = anticommutator(W_p, F)
+        W_p_rate = -(alpha_p / 2) * a * product + alpha_p * tau * F - eta * W_p
+        F_rate = -a * anticommutator(W_p @ W_p, F) + tau * product - 2 * eta * F
     else:
         W_p_rate = -alpha_p * a * W_p @ F + alpha_p * tau * F - eta * W_p
         F_rate = -a * anticommutator(W_p.T @ W_p, F) + tau * (W_p.T @ F + F @ W_p) - 2 * eta * F
@@ -83,10 +85,10 @@ def simulate(
     """Integrate `vector_field`: states W_p (T k k) and F (T k k).
 
     Raises
-        UserError for W_p or F that is not square and symmetric, an F with a negative eigenvalue, alpha_p, tau, eta or
-        sigma2 below zero, and a failed integration.
+        UserError if W_p or F is not square and symmetric, F has a negative eigenvalue, alpha_p, tau, eta or sigma2 is
+        negative, or the integration fails.
     """
-    _check_parameters(alpha_p, tau, eta, sigma2)
+    check_nonnegative(alpha_p=alpha_p, tau=tau, eta=eta, sigma2=sigma2)
     check_symmetric("W_p", W_p)
     check_second_moment("F", F, len(W_p))
     return integrate(
@@ -101,14 +103,15 @@ def simulate(
 def perturbed_start(
     p: Float[ndarray, " k"], s: Float[ndarray, " k"], size: float, seed: int = 0
 ) -> tuple[Float[ndarray, "k k"], Float[ndarray, "k k"]]:
-    """(W_p, F): diagonal with eigenvalues p and s, W_p plus a symmetric Gaussian matrix.
+    """Initial (W_p, F): diag(p) plus a symmetric Gaussian matrix, and diag(s).
 
-    The matrix is size (G + G^T) / 2, G of independent standard normal entries: size on the diagonal, size / sqrt(2)
-    off it. UserError for p and s of different shapes, a negative s, or a negative size.
+    The Gaussian matrix is size (G + G^T) / 2 with independent standard normal entries of G: its standard deviation is
+    size on the diagonal and size / sqrt(2) off it.
+
+    Raises
+        UserError for p and s of different shapes, a negative s, or a negative size.
     """
-    require(
-        p.ndim == 1 and p.shape == s.shape, "the shapes of p and s", (p.shape, s.shape), "one number per mode in both"
-    )
+    check_per_mode("p", p, "s", s)
     check_values("s", s)
     check_number("size", size, 0)
     noise = np.random.default_rng(seed).standard_normal((len(p), len(p)))
@@ -116,9 +119,9 @@ def perturbed_start(
 
 
 def relative_commutator(W_p: Float[ndarray, "*T k k"], F: Float[ndarray, "*T k k"]) -> Float[ndarray, "*T"]:
-    """|F W_p - W_p F| / (|F| |W_p|), Frobenius norms: 0 where they share eigenvectors, at most sqrt(2).
+    """|F W_p - W_p F| / (|F| |W_p|), Frobenius norms: between 0 (same eigenvectors) and sqrt(2).
 
-    The commutator of zero matrices is 0 (a mode that collapsed has no direction left to disagree on).
+    0 if one of the matrices is 0.
     """
     gap = np.linalg.norm(F @ W_p - W_p @ F, axis=(-2, -1))
     size = np.linalg.norm(F, axis=(-2, -1)) * np.linalg.norm(W_p, axis=(-2, -1))
@@ -126,7 +129,7 @@ def relative_commutator(W_p: Float[ndarray, "*T k k"], F: Float[ndarray, "*T k k
 
 
 def time_to_align(simulation: Simulation, threshold: float = 1e-4) -> float:
-    """First of the simulation's times from which the relative commutator stays below `threshold`; infinity if none."""
+    """First of the simulated times after which the relative commutator stays below `threshold`; infinity if none."""
     check_number("threshold", threshold, 0, strict=True)
     above = relative_commutator(simulation.states["W_p"], simulation.states["F"]) >= threshold
     if above[-1]:
@@ -137,12 +140,12 @@ def time_to_align(simulation: Simulation, threshold: float = 1e-4) -> float:
 def alignment_matrix(
     W_p: Float[ndarray, "k k"], F: Float[ndarray, "k k"], *, alpha_p: float, tau: float, eta: float, sigma2: float
 ) -> Float[ndarray, "k k"]:
-    """K of [F, W_p]' = -{K, [F, W_p]}: where K is positive definite the commutator decays.
+    """K of [F, W_p]' = -{K, [F, W_p]}: the commutator decays if K is positive definite.
 
-    K = (1 + sigma2) W_p^2 - tau W_p + (alpha_p / 2) (1 + sigma2) F + (3 / 2) eta I, by inserting `vector_field` in the
-    product rule. Its smallest eigenvalue bounds the decay: |[F, W_p]|' <= -2 lambda_min(K) |[F, W_p]|.
+    K = (1 + sigma2) W_p^2 - tau W_p + (alpha_p / 2) (1 + sigma2) F + (3 / 2) eta I, from `vector_field` by the product
+    rule. Its smallest eigenvalue bounds the decay: |[F, W_p]|' <= -2 lambda_min(K) |[F, W_p]|.
     """
-    _check_parameters(alpha_p, tau, eta, sigma2)
+    check_nonnegative(alpha_p=alpha_p, tau=tau, eta=eta, sigma2=sigma2)
     check_symmetric("W_p", W_p)
     check_symmetric("F", F, len(W_p))
     a = 1 + sigma2
@@ -150,17 +153,12 @@ def alignment_matrix(
 
 
 def alignment_margin(p: ndarray, s: ndarray, *, alpha_p: float, tau: float, eta: float, sigma2: float) -> ndarray:
-    """Per mode 1/2 [alpha_p (1 + sigma2) s + 3 eta] - p [tau - (1 + sigma2) p]: above zero is sufficient to align.
+    """Per mode 1/2 [alpha_p (1 + sigma2) s + 3 eta] - p [tau - (1 + sigma2) p]: W_p and F align if all are positive.
 
-    The eigenvalues of `alignment_matrix` where W_p and F share their eigenvectors. More weight decay, a faster
-    predictor (alpha_p) and a smaller target (tau) raise it.
+    These are the eigenvalues of `alignment_matrix` if W_p and F have the same eigenvectors. More weight decay, a faster
+    predictor (alpha_p) and a smaller target (tau) raise them. Sufficient, not necessary.
     """
-    _check_parameters(alpha_p, tau, eta, sigma2)
+    check_nonnegative(alpha_p=alpha_p, tau=tau, eta=eta, sigma2=sigma2)
     check_values("s", s)
     a = 1 + sigma2
     return (alpha_p * a * s + 3 * eta) / 2 - p * (tau - a * p)
-
-
-def _check_parameters(alpha_p: float, tau: float, eta: float, sigma2: float) -> None:
-    for name, value in (("alpha_p", alpha_p), ("tau", tau), ("eta", eta), ("sigma2", sigma2)):
-        check_number(name, value, 0)

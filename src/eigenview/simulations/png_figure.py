@@ -1,4 +1,4 @@
-"""The same plots as a PNG, drawn by matplotlib where that is installed: for pages and papers."""
+"""The plots of the page as a PNG, for documents; needs matplotlib."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from eigenview import runfiles
 from eigenview.errors import UserError
 from eigenview.report.plot import BLUE, DASH_PATTERNS, ORANGE
-from eigenview.simulations import layout
-from eigenview.simulations.outcome import Cloud
+from eigenview.simulations import plot_data
+from eigenview.simulations.result import Cloud
 from eigenview.simulations.sweep import Study
 
 if TYPE_CHECKING:
@@ -18,11 +18,11 @@ if TYPE_CHECKING:
 
 DPI = 110
 WIDTH, HEIGHT = 5.0, 3.5  # of one plot, in inches
-LINE = 72  # letters of the legend that go beside each other
+LEGEND_WIDTH = 72  # of one plot, in characters
 
 
 def check_available() -> None:
-    """UserError where matplotlib is missing: before anything is computed."""
+    """Raise UserError if matplotlib is not installed; called before anything is computed."""
     try:
         import matplotlib  # noqa: F401
     except ImportError:
@@ -32,7 +32,7 @@ def check_available() -> None:
 
 
 def write(study: Study, path: Path) -> None:
-    """The PNG, whole or not at all."""
+    """Write the PNG atomically."""
     check_available()
     buffer = io.BytesIO()
     draw(study).savefig(buffer, format="png", dpi=DPI, metadata={"Software": None})
@@ -40,10 +40,10 @@ def write(study: Study, path: Path) -> None:
 
 
 def draw(study: Study) -> Figure:
-    """Every plot of the study, two beside each other."""
+    """All plots of the study in one figure, two in a row."""
     from matplotlib.figure import Figure
 
-    plots, clouds = layout.plots(study), layout.clouds(study)
+    plots, clouds = plot_data.plots(study), plot_data.clouds(study)
     total = len(plots) + len(clouds)
     columns = min(total, 2)
     rows = -(-total // columns)
@@ -52,13 +52,13 @@ def draw(study: Study) -> Figure:
     for axis, plot in zip(axes, plots, strict=False):
         _curves(axis, plot)
     for axis, cloud in zip(axes[len(plots) :], clouds, strict=False):
-        _cloud(figure, axis, cloud, layout.colour_range(clouds))
+        _cloud(figure, axis, cloud, plot_data.colour_range(clouds))
     for axis in axes[total:]:
         axis.set_axis_off()
     return figure
 
 
-def _curves(axis: Any, plot: layout.Plot) -> None:
+def _curves(axis: Any, plot: plot_data.Plot) -> None:
     from matplotlib.lines import Line2D
 
     panel = plot.panel
@@ -76,23 +76,24 @@ def _curves(axis: Any, plot: layout.Plot) -> None:
     if plot.legend:
         names = [name for name, _, _ in plot.legend]
         handles = [Line2D([], [], color=colour, ls=_dashes(dash), lw=1.4) for _, colour, dash in plot.legend]
-        columns = max(1, min(len(names), LINE // (max(map(len, names)) + 7)))  # 7: the sample of the line
-        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.19)}  # among the curves it hides some of them
+        columns = max(1, min(len(names), LEGEND_WIDTH // (max(map(len, names)) + 7)))  # 7: the line in front of a name
+        below = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.19)}  # inside the axes it would cover curves
         axis.legend(handles, names, ncols=columns, fontsize=8, frameon=False, **below)
 
 
 def _dashes(dash: str) -> Any:
-    """The pattern of the interactive page as matplotlib writes it."""
+    """A dash of the interactive page in matplotlib's notation."""
     pattern = DASH_PATTERNS[dash]
     return "solid" if pattern == "none" else (0, [float(part) / 2 for part in pattern.split()])
 
 
-def _cloud(figure: Any, axis: Any, cloud: Cloud, most: float) -> None:
+def _cloud(figure: Any, axis: Any, cloud: Cloud, colour_limit: float) -> None:
     from matplotlib.colors import LinearSegmentedColormap
 
     colours = LinearSegmentedColormap.from_list("two sides", [BLUE, "#d8dcdf", ORANGE])
     x, y = cloud.points.T
-    drawn = axis.scatter(x, y, c=cloud.values, cmap=colours, vmin=-most, vmax=most, s=18, edgecolors="none")
+    scale = {"cmap": colours, "vmin": -colour_limit, "vmax": colour_limit}
+    drawn = axis.scatter(x, y, c=cloud.values, s=18, edgecolors="none", **scale)
     axis.set_aspect("equal")
     axis.set_title(cloud.title, fontsize=11)
     figure.colorbar(drawn, ax=axis)

@@ -1,4 +1,4 @@
-"""One self-contained HTML page: statements, numbers and interactive plots; it loads nothing. Looks like the report."""
+"""The page figure.html: statements, numbers and interactive plots, in the report's style; loads nothing."""
 
 from __future__ import annotations
 
@@ -12,29 +12,29 @@ from plotly.offline import get_plotlyjs
 import eigenview
 from eigenview.report.plot import BLUE, GREY, ORANGE, Entry, Figure, empty_figure, page_figure
 from eigenview.report.tables import Cell, Table, TableRow
-from eigenview.simulations import THEORIES, layout
-from eigenview.simulations.outcome import Cloud, Number
+from eigenview.simulations import THEORIES, plot_data
+from eigenview.simulations.result import Cloud, Number
 from eigenview.simulations.sweep import Study
 
 HEIGHT = 320
 
 
 def render(study: Study, command: str) -> str:
-    """The page as text; `command` is what repeats it."""
+    """The page as HTML text; `command` is the command line that repeats the simulation."""
     loaders = [PackageLoader("eigenview.simulations", "template"), PackageLoader("eigenview.report", "template")]
     environment = Environment(
         loader=ChoiceLoader(loaders), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
     )
-    # words of the report's own page that its shared parts ask for
+    # the report's shared template parts use this filter
     environment.filters["options"] = str
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
-    figures = [_curves(k, plot) for k, plot in enumerate(layout.plots(study))]
-    clouds = layout.clouds(study)
-    figures += [_cloud(k, cloud, layout.colour_range(clouds)) for k, cloud in enumerate(clouds)]
+    figures = [_curves(k, plot) for k, plot in enumerate(plot_data.plots(study))]
+    clouds = plot_data.clouds(study)
+    figures += [_cloud(k, cloud, plot_data.colour_range(clouds)) for k, cloud in enumerate(clouds)]
     return environment.get_template("simulation.html").render(
         name=study.name,
         question=THEORIES[study.name][1],
-        statements=[(label, outcome.statements) for label, outcome in study.outcomes],
+        statements=[(label, result.statements) for label, result in study.results],
         numbers=_table(study),
         figures=figures,
         assumptions=study.assumptions,
@@ -44,8 +44,8 @@ def render(study: Study, command: str) -> str:
     )
 
 
-def text(quantity: str, value: Number | None, digits: int = 10) -> str:
-    """A number to `digits` digits, ten as the tests of the theory have them; a time that is infinite never comes."""
+def format_number(quantity: str, value: Number | None, digits: int = 10) -> str:
+    """A cell of the table, to `digits` digits. An infinite time is shown as `never`, a missing number as nothing."""
     if value is None:
         return ""
     if isinstance(value, float) and math.isinf(value):
@@ -54,15 +54,15 @@ def text(quantity: str, value: Number | None, digits: int = 10) -> str:
 
 
 def _table(study: Study) -> Table:
-    labels = [label or "value" for label, _ in study.outcomes]
+    labels = [label or "value" for label, _ in study.results]
     rows = [
-        TableRow(name, [Cell(text(name, outcome.numbers.get(name))) for _, outcome in study.outcomes])
+        TableRow(name, [Cell(format_number(name, result.numbers.get(name))) for _, result in study.results])
         for name in study.quantities
     ]
     return Table(["quantity", *labels], rows, [])
 
 
-def _curves(k: int, plot: layout.Plot) -> Figure:
+def _curves(k: int, plot: plot_data.Plot) -> Figure:
     panel = plot.panel
     figure = empty_figure(panel.x, panel.y)
     figure.update_layout(height=HEIGHT, hovermode="closest")
@@ -81,7 +81,7 @@ def _curves(k: int, plot: layout.Plot) -> Figure:
     return Figure(f"curves-{k}", panel.title, panel.caption, legend, figure.to_plotly_json())
 
 
-def _cloud(k: int, cloud: Cloud, most: float) -> Figure:
+def _cloud(k: int, cloud: Cloud, colour_limit: float) -> Figure:
     figure = empty_figure("", "")
     figure.update_layout(height=HEIGHT, hovermode="closest", yaxis={"scaleanchor": "x"})
     figure.add_scatter(
@@ -91,8 +91,8 @@ def _cloud(k: int, cloud: Cloud, most: float) -> Figure:
         marker={
             "color": [_rounded(value) for value in cloud.values.tolist()],
             "colorscale": [[0, BLUE], [0.5, "#b4babf"], [1, ORANGE]],
-            "cmin": -most,
-            "cmax": most,
+            "cmin": -colour_limit,
+            "cmax": colour_limit,
             "size": 7,
             "colorbar": {"thickness": 10, "outlinewidth": 0, "tickfont": {"color": GREY}},
         },
@@ -102,5 +102,5 @@ def _cloud(k: int, cloud: Cloud, most: float) -> Figure:
 
 
 def _rounded(value: float) -> float:
-    """Seven digits: more than a screen shows, a third of the page's size."""
+    """Rounded to seven digits: enough for a screen, and it makes the page a third of the size."""
     return float(f"{value:.7g}")
