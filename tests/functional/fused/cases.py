@@ -105,9 +105,7 @@ CASES: dict[str, Case] = {
         lambda z: _sums(naive.invariance(z), moments.variances(z), moments.off_diagonal_sq_norm(z)),
         lambda z: _sums(naive.invariance(z), moments.variances(z), _whole(z)),
     ),
-    "regulariser": Case(
-        lambda z: vicreg_terms(z)[1:], lambda z: _plain_vicreg(z)[1:], lambda z: _vicreg_sizes(z)[1:]
-    ),
+    "regulariser": Case(lambda z: vicreg_terms(z)[1:], lambda z: _plain_vicreg(z)[1:], lambda z: _vicreg_sizes(z)[1:]),
     "vicreg": Case(vicreg_terms, _plain_vicreg, _vicreg_sizes),
     "unbiased": Case(
         lambda z: _sums(*unbiased_batch_moments(z)),

@@ -48,9 +48,7 @@ def test_equal_and_opposite_decorrelated_views() -> None:
 def test_scale_and_shift_of_a_feature_change_nothing() -> None:
     z = random(2, 9, 4)
     moved = z * torch.tensor([2.0, 0.5, 3.0, 1.0], dtype=z.dtype) + 7
-    torch.testing.assert_close(
-        barlow_terms(z, 1e-12), barlow_terms(moved, 1e-12), rtol=1e-9, atol=1e-9
-    )
+    torch.testing.assert_close(barlow_terms(z, 1e-12), barlow_terms(moved, 1e-12), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(
