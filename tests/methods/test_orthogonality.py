@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
 from eigenview.errors import UserError
 from eigenview.methods.barlow_twins import BarlowTwins, BarlowTwinsConfig
-from eigenview.methods.orthogonality import barlow_twins_weight, note, vicreg_weight
+from eigenview.methods.parts.orthogonality import barlow_twins_weight, note, vicreg_weight
+from eigenview.methods.simclr import SimCLRConfig
 from eigenview.methods.vicreg import VICReg, VICRegConfig
 from eigenview.views import Views
 
@@ -33,43 +36,44 @@ def test_the_rule_is_within_a_factor_of_three_and_a_half_of_every_published_weig
 )
 def test_auto_is_the_weight_of_the_width(cls, config, explicit) -> None:
     z = Views(z=torch.randn(2, 20, 32))
-    ours = cls.build(config, representation=8, width=32, views=2)(z)
-    expected = cls(explicit)(z)
+    ours = cls(config, width=32)(z).terms
+    expected = cls(explicit)(z).terms
     for name, value in expected.items():
         torch.testing.assert_close(ours[name], value)
-    with pytest.raises(ValueError, match="depends on the width"):
+    with pytest.raises(ValueError, match=r"auto.*width=D"):
         cls(config)
 
 
 def test_only_weights_far_from_the_rule_are_warned_of() -> None:
-    assert note("simclr", None, 128) is None
-    assert note("vicreg", VICRegConfig(), 8192) is None  # published
-    assert note("barlow-twins", BarlowTwinsConfig(), 8192) is None  # published
-    assert note("vicreg", VICRegConfig(covariance=0.0), 128) is None  # a term removed on purpose
-    told = note("barlow-twins", BarlowTwinsConfig(off_diagonal=0.002), 128)
+    assert SimCLRConfig().needs.weight_note(128) is None
+    assert VICRegConfig().needs.weight_note(8192) is None  # published
+    assert BarlowTwinsConfig().needs.weight_note(8192) is None  # published
+    assert VICRegConfig(covariance=0.0).needs.weight_note(128) is None  # a term removed on purpose
+    told = BarlowTwinsConfig(off_diagonal=0.002).needs.weight_note(128)
     assert told is not None
-    assert "20 times below what was best at width 128" in told
-    assert "0.039, or --objective.off-diagonal auto" in told
-    assert "auto is 0.0391 for an embedding of width 128" in str(
-        note("barlow-twins", BarlowTwinsConfig(off_diagonal="auto"), 128)
+    assert re.search(
+        r"--method\.off-diagonal 0\.002 .*20 times.*below.*width 128.*0\.039.*--method\.off-diagonal auto", told
     )
+    auto = BarlowTwinsConfig(off_diagonal="auto").needs.weight_note(128)
+    assert re.search(r"--method\.off-diagonal.*auto.*0\.0391.*width 128", str(auto))
+    above = note("--method.covariance", 100.0, 1.0, 64)
+    assert re.search(r"--method\.covariance 100 .*100 times.*above.*width 64", str(above))
 
 
-def test_the_rule_knows_the_papers_sum_over_dimensions() -> None:
-    """invariance 25 per sample and dimension is 25 / D of the paper's sum: the same loss has the same rule."""
-    code = VICRegConfig(invariance=25.0, variance=25.0, covariance="auto")
-    paper = VICRegConfig(invariance=25 / 64, variance=12.5, covariance="auto", convention="paper")
+def test_the_rule_scales_with_the_invariance() -> None:
+    """All weights times one factor are the same loss times it: "auto" and the warning must agree."""
     z = Views(z=torch.randn(2, 20, 64))
-    first, second = (VICReg.build(each, representation=8, width=64, views=2)(z) for each in (code, paper))
+    plain = VICRegConfig(covariance="auto")
+    scaled = VICRegConfig(invariance=25 / 64, variance=25 / 64, covariance="auto")
+    first, second = (VICReg(each, width=64)(z).terms for each in (plain, scaled))
     for name, value in first.items():
-        torch.testing.assert_close(second[name], value)
-    same = VICRegConfig(invariance=25 / 512, variance=12.5, covariance=1.0, convention="paper")
-    assert note("vicreg", VICRegConfig(), 512) is None
-    assert note("vicreg", same, 512) is None
+        torch.testing.assert_close(second[name], value / 64)
+    assert VICRegConfig().needs.weight_note(512) is None
+    assert VICRegConfig(invariance=25 / 64, variance=25 / 64, covariance=1 / 64).needs.weight_note(512) is None
 
 
 def test_a_negative_weight_is_refused() -> None:
-    with pytest.raises(UserError, match=r"objective\.covariance is -0.5; allowed: 0 or more, or auto"):
+    with pytest.raises(UserError, match=r"method\.covariance is -0\.5.*0 or more, or auto"):
         VICRegConfig(covariance=-0.5)
-    with pytest.raises(UserError, match=r"objective\.off_diagonal is -1; allowed: 0 or more, or auto"):
+    with pytest.raises(UserError, match=r"method\.off_diagonal is -1.*0 or more, or auto"):
         BarlowTwinsConfig(off_diagonal=-1)

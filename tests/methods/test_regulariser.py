@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from eigenview.errors import UserError
-from eigenview.methods.base import total
 from eigenview.methods.byol import BYOL, BYOLConfig
 from eigenview.methods.simsiam import SimSiam, SimSiamConfig
 from eigenview.methods.vicreg import VICReg, VICRegConfig
@@ -26,9 +25,9 @@ def fields(views: int = 2) -> dict[str, Tensor]:
 @pytest.mark.parametrize(("method", "config"), [(BYOL, BYOLConfig), (SimSiam, SimSiamConfig)])
 def test_terms_are_vicregs_summed_over_views_at_the_site(method, config, site: str, field: str) -> None:
     given = fields()
-    plain = method()(Views(**given))
-    terms = method(config(variance=3.0, covariance=0.5, site=site))(Views(**given))
-    reference = VICReg(VICRegConfig(invariance=0, variance=6.0, covariance=0.5))(Views(z=given[field]))
+    plain = method()(Views(**given)).terms
+    terms = method(config(variance=3.0, covariance=0.5, site=site))(Views(**given)).terms
+    reference = VICReg(VICRegConfig(invariance=0, variance=6.0, covariance=0.5))(Views(z=given[field])).terms
     assert terms["similarity"] == plain["similarity"]
     for name in ("variance", "covariance"):
         assert reference[name] > 1e-3
@@ -37,21 +36,23 @@ def test_terms_are_vicregs_summed_over_views_at_the_site(method, config, site: s
 
 @pytest.mark.parametrize(("method", "config"), [(BYOL, BYOLConfig), (SimSiam, SimSiamConfig)])
 def test_a_weight_of_zero_leaves_the_term_out(method, config) -> None:
-    assert set(method(config(variance=1.0))(Views(**fields()))) == {"similarity", "variance"}
-    assert set(method()(Views(**fields()))) == {"similarity"}
-    assert "h" in method(config(covariance=1.0, site="representation")).reads
-    assert "h" not in method(config(site="representation")).reads
+    assert set(method(config(variance=1.0))(Views(**fields())).terms) == {"similarity", "variance"}
+    assert set(method()(Views(**fields())).terms) == {"similarity"}
+    assert "h" in config(covariance=1.0, site="representation").needs.reads
+    assert "h" not in config(site="representation").needs.reads
+    assert config().needs.parts == "exact"
+    assert config(variance=1.0).needs.parts == "no"  # a statistic of the whole batch
 
 
 @pytest.mark.parametrize("field", ["variance", "covariance", "gamma"])
 def test_negative_weights_are_refused_by_name(field: str) -> None:
-    with pytest.raises(UserError, match=rf"objective\.{field} is -1"):
+    with pytest.raises(UserError, match=rf"method\.{field} is -1"):
         BYOLConfig(**{field: -1.0})
 
 
 def test_byol_without_stop_gradient_sends_gradient_to_its_target() -> None:
     given = {name: value.requires_grad_() for name, value in fields().items()}
-    total(BYOL(BYOLConfig(stop_gradient=False))(Views(**given))).backward()
+    BYOL(BYOLConfig(stop_gradient=False))(Views(**given)).total.backward()
     assert given["z_target"].grad is not None
     assert given["z_target"].grad.abs().max() > 1e-3
 
@@ -75,7 +76,7 @@ def test_a_linear_encoder_without_predictor_collapses_at_the_rate_of_theory(stop
         x = x + noise.sqrt() * torch.randn(2, samples, 3, generator=generator, dtype=torch.float64)
         z = x @ W.T
         optimizer.zero_grad()
-        (total(objective(Views(p=z, z_target=z))) / 4).backward()  # |.|^2 summed over two directions: 4 J
+        (objective(Views(p=z, z_target=z)).total / 4).backward()  # |.|^2 summed over two directions: 4 J
         optimizer.step()
     measured = -(W.detach().norm(dim=0) / start.norm(dim=0)).log() / (rate * steps)
     expected = (noise if stops else 2 * noise) + eta

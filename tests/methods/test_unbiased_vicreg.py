@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
+import re
 from itertools import combinations, product
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
+from eigenview import distributed
+from eigenview.distributed import Pretend
 from eigenview.errors import UserError
+from eigenview.functional.batch_moments import BatchMoments
 from eigenview.functional.moments import variances
-from eigenview.methods.base import total
 from eigenview.methods.unbiased_vicreg import (
+    COUPLED_BELOW,
     UnbiasedVICReg,
     UnbiasedVICRegConfig,
     hinge_tangent,
     hinge_value,
 )
 from eigenview.methods.vicreg import VICReg
+from eigenview.records import Batch, Clock
 from eigenview.views import Views
-from tests.contract.step import loss_and_gradients
+from tests.contract.building import method_of
+from tests.contract.step import SAMPLES, global_views
+from tests.methods.stepping import update
 from tests.process_pool import ProcessPool
 
 
@@ -35,7 +43,7 @@ def mean_over_batches(options: dict, n: int) -> dict[str, float]:
     sums: dict[str, float] = {}
     batches = list(product(range(3), repeat=n))
     for index in batches:
-        terms = objective(Views(z=law[list(index)].transpose(0, 1)))
+        terms = objective(Views(z=law[list(index)].transpose(0, 1))).terms
         for name, term in terms.items():
             sums[name] = sums.get(name, 0.0) + term.item() / len(batches)
     return sums
@@ -52,7 +60,7 @@ def test_vicregs_own_terms_are_not() -> None:
     means = []
     for n in (4, 6):
         batches = list(product(range(3), repeat=n))
-        values = [VICReg()(Views(z=law[list(i)].transpose(0, 1)))["covariance"].item() for i in batches]
+        values = [VICReg()(Views(z=law[list(i)].transpose(0, 1))).terms["covariance"].item() for i in batches]
         means.append(sum(values) / len(values))
     assert means[0] > 1.1 * means[1]
 
@@ -77,17 +85,16 @@ def test_the_tangent_touches_the_hinge_from_below() -> None:
 
 def test_dual_takes_its_slope_from_earlier_batches_only() -> None:
     objective = UnbiasedVICReg(UnbiasedVICRegConfig(hinge="dual", rho=0.5), width=3).double()
-    assert objective.updates_last
     first, second, third = (0.5 * normal(2, 8, 3, seed=k) for k in range(3))
     plugin = UnbiasedVICReg()
     for views in (Views(z=first),):
-        torch.testing.assert_close(objective(views)["variance"], plugin(views)["variance"])
-        objective.update(views)
+        torch.testing.assert_close(objective(views).terms["variance"], plugin(views).terms["variance"])
+        update(objective, views)
     torch.testing.assert_close(objective.running, first.var(dim=1))
-    objective.update(Views(z=second))
+    update(objective, Views(z=second))
     torch.testing.assert_close(objective.running, (first.var(dim=1) + second.var(dim=1)) / 2)
     z = third.clone().requires_grad_()
-    term = objective(Views(z=z))["variance"]
+    term = objective(Views(z=z)).terms["variance"]
     at = objective.running
     slope = torch.where(at + 1e-4 < 1, -0.5 * (at + 1e-4).rsqrt(), 0.0)
     expected = torch.autograd.grad((25 * slope * z.var(dim=1)).mean(), z)[0]
@@ -114,19 +121,19 @@ def test_the_running_variance_survives_a_resume() -> None:
     whole, resumed = make(), make()
     batches = [Views(z=normal(2, 8, 3, seed=k).float()) for k in range(4)]
     for views in batches[:2]:
-        whole.update(views)
+        update(whole, views)
     resumed.load_state_dict(whole.state_dict())
     for views in batches[2:]:
-        whole.update(views)
-        resumed.update(views)
+        update(whole, views)
+        update(resumed, views)
     assert torch.equal(whole.running, resumed.running)
-    assert torch.equal(total(whole(batches[0])), total(resumed(batches[0])))
+    assert torch.equal(whole(batches[0]).total, resumed(batches[0]).total)
 
 
-def test_three_samples_are_refused_with_the_way_out() -> None:
-    with pytest.raises(UserError, match=r"samples in the batch is 3; allowed: 4 or more\. Use a larger batch"):
+def test_three_samples_are_refused_with_what_to_do() -> None:
+    with pytest.raises(UserError, match=r"samples in the batch is 3.*4 or more.*larger batch"):
         UnbiasedVICReg()(Views(z=normal(2, 3, 5)))
-    with pytest.raises(ValueError, match="give the width"):
+    with pytest.raises(ValueError, match=r"dual.*width=D"):
         UnbiasedVICReg(UnbiasedVICRegConfig(hinge="dual"))
 
 
@@ -136,17 +143,40 @@ def test_a_constant_feature_has_a_finite_gradient(hinge: str) -> None:
     z[..., 1] = 4.0
     z.requires_grad_()
     objective = UnbiasedVICReg(UnbiasedVICRegConfig(hinge=hinge), width=3)  # type: ignore[arg-type]
-    total(objective(Views(z=z))).backward()
+    objective(Views(z=z)).total.backward()
     assert z.grad is not None
     assert z.grad.isfinite().all()
 
 
+class Silent:
+    """One of two processes, between which nothing may be sent."""
+
+    rank, size = 0, 2
+
+    def sum(self, x: Tensor) -> Tensor:
+        raise AssertionError("local statistics were sent")
+
+    gather = max = sum
+
+
+def local_step() -> tuple[float, dict[str, np.ndarray]]:
+    """Loss of this process's rows, and the gradients after DDP's average, with local statistics."""
+    torch.manual_seed(5)
+    method = method_of("unbiased-vicreg", 5, statistics="local", hinge="square").double()
+    ranks = distributed.processes()
+    wrapped = DistributedDataParallel(method) if ranks.size > 1 else method
+    n = SAMPLES // ranks.size
+    views = tuple(global_views(0, 2)[:, ranks.rank * n : (ranks.rank + 1) * n])
+    loss = wrapped(Batch(views=views, whole=2, start=ranks.rank * n, total=SAMPLES), Clock(processes=ranks)).total
+    loss.backward()
+    return loss.item(), {name: p.grad.numpy() for name, p in method.named_parameters() if p.grad is not None}
+
+
 @pytest.mark.ddp
 def test_local_statistics_are_the_mean_over_shards_without_a_gather(processes: ProcessPool) -> None:
-    """Two processes of four images: DDP's gradient is the mean of the two shards' own, and nothing was exchanged."""
-    options = {"statistics": "local", "hinge": "square"}
-    answers = processes.run(2, loss_and_gradients, "unbiased-vicreg", 2, 5, options)
-    alone = processes.run(1, loss_and_gradients, "unbiased-vicreg", 2, 5, options)
+    """Two processes of four images: DDP's gradient is the mean of the two shards' own."""
+    answers = processes.run(2, local_step)
+    alone = processes.run(1, local_step)
     (first, grads), (second, others) = answers
     assert first != pytest.approx(second)  # each its own images
     for name, gradient in grads.items():
@@ -157,26 +187,59 @@ def test_local_statistics_are_the_mean_over_shards_without_a_gather(processes: P
 def test_the_mean_over_all_shardings_is_the_gradient_of_the_global_batch() -> None:
     """Eight images in two shards of four, in all 35 ways: the shards' mean loss and gradient are the global batch's."""
     config = UnbiasedVICRegConfig(hinge="square", statistics="local")
-    objective = UnbiasedVICReg(config)
-    assert not objective.gathers
+    objective, clock = UnbiasedVICReg(config), Clock(processes=Silent())
+    assert config.needs.local_statistics
     z = normal(2, 8, 3).requires_grad_()
-    whole = total(objective(Views(z=z)))
+    whole = objective(Views(z=z)).total
     expected = torch.autograd.grad(whole, z)[0]
     losses = []
     for rest in combinations(range(1, 8), 3):
         first = [0, *rest]
         second = [i for i in range(8) if i not in first]
-        losses += [total(objective(Views(z=z[:, part]))) for part in (first, second)]
+        losses += [objective(Views(z=z[:, part]), clock).total for part in (first, second)]
     mean = torch.stack(losses).mean()
     torch.testing.assert_close(mean, whole, rtol=1e-12, atol=0)
     torch.testing.assert_close(torch.autograd.grad(mean, z)[0], expected, rtol=1e-10, atol=1e-12)
+
+
+def test_global_statistics_are_those_of_all_processes() -> None:
+    objective, z = UnbiasedVICReg(), normal(2, 8, 3)
+    with pytest.raises(AssertionError, match="were sent"):
+        objective(Views(z=z), Clock(processes=Silent()))
+    shared = objective(Views(z=z), Clock(processes=Pretend(2))).total
+    torch.testing.assert_close(shared, objective(Views(z=torch.cat([z, z], dim=1))).total)
+
+
+def test_parts_of_a_batch_have_its_gradient_in_expectation_unless_the_hinge_is_biased() -> None:
+    assert UnbiasedVICRegConfig().needs.parts == "no"
+    assert "--method.hinge" in UnbiasedVICRegConfig().needs.parts_why
+    for options in ({"hinge": "dual"}, {"hinge": "square"}, {"variance": 0.0}):
+        assert UnbiasedVICRegConfig(**options).needs.parts == "expected"  # type: ignore[arg-type]
+
+
+def test_small_passes_of_batch_norm_are_warned_of() -> None:
+    warn = UnbiasedVICRegConfig().needs.warn
+    told = warn(16, True)
+    assert told is not None
+    assert re.search(r"16 images.*--network\.encoder-norm group --network\.head-norm layer", told)
+    assert warn(16, False) is None
+    assert warn(COUPLED_BELOW, True) is None
+
+
+def test_forward_carries_the_variances_of_the_batch() -> None:
+    z = normal(3, 8, 4).requires_grad_()
+    found = UnbiasedVICReg(UnbiasedVICRegConfig(hinge="dual"), width=4, views=3)(Views(z=z)).carry
+    assert not found["variances"].requires_grad
+    torch.testing.assert_close(found["variances"], variances(z.detach())[None])
+    assert not UnbiasedVICReg()(Views(z=z)).carry
 
 
 STD = torch.tensor([0.3, 0.6, 0.9, 1.2], dtype=torch.float64)
 
 
 def variance_term(objective: UnbiasedVICReg, z: Tensor) -> Tensor:
-    return objective.variance_term(z, variances(z))
+    nothing = torch.zeros((), dtype=z.dtype)
+    return objective.variance_penalty(z, BatchMoments(nothing, variances(z), nothing.expand(len(z)))).mean()
 
 
 def dual_gradient_bias(rho: float, updates: int) -> tuple[Tensor, Tensor]:
@@ -190,8 +253,8 @@ def dual_gradient_bias(rho: float, updates: int) -> tuple[Tensor, Tensor]:
     def batch() -> Tensor:
         return torch.randn(histories, n, 4, generator=generator, dtype=torch.float64)
 
-    for _ in range(updates):
-        objective.update(Views(z=STD * batch()))
+    for _ in range(updates):  # what forward carries, without its loop over views
+        objective.update({"variances": variances(STD * batch())[None]}, Clock())
     scale = STD.clone().requires_grad_()
     torch.stack([variance_term(objective, scale * batch()) for _ in range(40)]).mean().backward()
     truth = STD.clone().requires_grad_()

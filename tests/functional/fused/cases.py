@@ -1,26 +1,20 @@
-"""Every fused function beside its plain form, and what their rounding is to be measured by."""
+"""Every provider with a hand-written backward pass beside its plain form, and what bounds its rounding."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from eigenview.functional import moments, similarity
-from eigenview.functional.fused.cross_correlation import fused_cross_correlation_terms
-from eigenview.functional.fused.energies import (
-    fused_covariance_sq_norm,
-    fused_off_diagonal_sq_norm,
-    fused_regulariser_terms,
-    fused_vicreg_terms,
-)
-from eigenview.functional.fused.nt_xent import fused_nt_xent_terms
-from eigenview.functional.fused.unbiased import fused_unbiased_terms
-from eigenview.methods import vicreg
-from eigenview.methods.barlow_twins import cross_correlation_terms
+from eigenview.functional import moments
+from eigenview.functional.batch_moments import batch_moments, unbiased_batch_moments
+from eigenview.functional.contrast import contrast
+from eigenview.functional.cross_moments import cross_moments
+from tests.functional import naive
 
 Terms = Callable[[Tensor], tuple[Tensor, ...]]
 
@@ -36,16 +30,31 @@ class Case:
     """Samples it needs."""
 
 
+GAMMA, EPS = 1.2, 1e-4
+
+
 def _whole(z: Tensor) -> Tensor:
     return moments.covariance_sq_norm(z)
 
 
-def _plain_vicreg(z: Tensor, gamma: float, eps: float) -> tuple[Tensor, ...]:
-    return vicreg.invariance(z), vicreg.variance(z, gamma, eps), vicreg.covariance(z)
+def _covariance(z: Tensor) -> tuple[Tensor, ...]:
+    """The whole squared norm: off the diagonal and on it."""
+    m = batch_moments(z)
+    return ((m.off_diagonal + m.variances.square().sum(dim=1)).sum(),)
 
 
-def _vicreg_sizes(z: Tensor, gamma: float) -> tuple[Tensor, ...]:
-    return vicreg.invariance(z), torch.tensor(gamma), _whole(z).mean() / z.shape[-1]
+def vicreg_terms(z: Tensor, gamma: float = GAMMA, eps: float = EPS) -> tuple[Tensor, ...]:
+    """VICReg's (invariance, variance, covariance), without weights, from the provider."""
+    m = batch_moments(z)
+    return m.invariance, (gamma - (m.variances + eps).sqrt()).clamp_min(0.0).mean(), m.off_diagonal.mean() / z.shape[-1]
+
+
+def _plain_vicreg(z: Tensor) -> tuple[Tensor, ...]:
+    return naive.invariance(z), naive.variance(z, GAMMA, EPS), naive.covariance(z)
+
+
+def _vicreg_sizes(z: Tensor) -> tuple[Tensor, ...]:
+    return naive.invariance(z), torch.tensor(GAMMA), _whole(z).mean() / z.shape[-1]
 
 
 def _sums(*terms: Tensor) -> tuple[Tensor, ...]:
@@ -60,48 +69,58 @@ def _unbiased_size(z: Tensor) -> Tensor:
     return (n - 1) / (n * (n - 2) * (n - 3)) * ((n - 1) * (n - 2) * _whole(z).sum() + trace + n * fourth)
 
 
+def barlow_terms(z: Tensor, eps: float = 1e-5) -> tuple[Tensor, Tensor]:
+    """Barlow Twins' (on_diagonal, off_diagonal), without weights, from the provider."""
+    m = cross_moments(z, eps)
+    return (m.diagonals - 1).square().sum(dim=1).mean(), m.off_diagonal
+
+
 def _barlow_sizes(z: Tensor) -> tuple[Tensor, ...]:
-    on, off = cross_correlation_terms(z)
+    on, off = naive.cross_correlation_terms(z)
     diagonal = moments.pair_diagonals(moments.standardised(z)).square().sum(dim=1).mean()
     return on + diagonal, off + diagonal
+
+
+def nt_xent_terms(
+    z: Tensor, temperature: float, positives: Literal["outside", "inside"] = "outside"
+) -> tuple[Tensor, Tensor]:
+    """NT-Xent's (alignment, logsumexp) from the provider."""
+    found = contrast(z, temperature, positives=positives)
+    return -found.positive, found.log_denominator
 
 
 def _nt_xent_sizes(z: Tensor, temperature: float) -> tuple[Tensor, ...]:
     return torch.tensor(1 / temperature), torch.tensor(1 / temperature + 1)
 
 
-GAMMA, EPS = 1.2, 1e-4
 CASES: dict[str, Case] = {
-    "covariance energy": Case(
-        lambda z: (fused_covariance_sq_norm(z).sum(),), lambda z: (_whole(z).sum(),), lambda z: (_whole(z).sum(),)
-    ),
-    "off-diagonal energy": Case(
-        lambda z: (fused_off_diagonal_sq_norm(z).sum(),),
+    "covariance": Case(_covariance, lambda z: (_whole(z).sum(),), lambda z: (_whole(z).sum(),)),
+    "off-diagonal": Case(
+        lambda z: (batch_moments(z).off_diagonal.sum(),),
         lambda z: (moments.off_diagonal_sq_norm(z).sum(),),
         lambda z: (_whole(z).sum(),),
     ),
-    "regulariser": Case(
-        lambda z: fused_regulariser_terms(z, GAMMA, EPS),
-        lambda z: _plain_vicreg(z, GAMMA, EPS)[1:],
-        lambda z: _vicreg_sizes(z, GAMMA)[1:],
+    "batch moments": Case(
+        lambda z: _sums(*batch_moments(z)),
+        lambda z: _sums(naive.invariance(z), moments.variances(z), moments.off_diagonal_sq_norm(z)),
+        lambda z: _sums(naive.invariance(z), moments.variances(z), _whole(z)),
     ),
-    "vicreg": Case(
-        lambda z: fused_vicreg_terms(z, GAMMA, EPS),
-        lambda z: _plain_vicreg(z, GAMMA, EPS),
-        lambda z: _vicreg_sizes(z, GAMMA),
-    ),
+    "regulariser": Case(lambda z: vicreg_terms(z)[1:], lambda z: _plain_vicreg(z)[1:], lambda z: _vicreg_sizes(z)[1:]),
+    "vicreg": Case(vicreg_terms, _plain_vicreg, _vicreg_sizes),
     "unbiased": Case(
-        lambda z: _sums(*fused_unbiased_terms(z)),
-        lambda z: _sums(vicreg.invariance(z), moments.variances(z), moments.unbiased_off_diagonal_sq_norm(z)),
-        lambda z: (vicreg.invariance(z), moments.variances(z).sum(), _unbiased_size(z)),
+        lambda z: _sums(*unbiased_batch_moments(z)),
+        lambda z: _sums(naive.invariance(z), moments.variances(z), moments.unbiased_off_diagonal_sq_norm(z)),
+        lambda z: (naive.invariance(z), moments.variances(z).sum(), _unbiased_size(z)),
         least=4,
     ),
-    "barlow twins": Case(fused_cross_correlation_terms, cross_correlation_terms, _barlow_sizes),
+    "barlow twins": Case(barlow_terms, naive.cross_correlation_terms, _barlow_sizes),
 }
 for _positives in ("outside", "inside"):
     for _temperature in (0.5, 0.1):
         CASES[f"nt-xent {_positives} {_temperature}"] = Case(
-            partial(fused_nt_xent_terms, temperature=_temperature, positives=_positives),  # type: ignore[arg-type]
-            partial(similarity.nt_xent_terms, temperature=_temperature, positives=_positives),  # type: ignore[arg-type]
+            partial(nt_xent_terms, temperature=_temperature, positives=_positives),  # type: ignore[arg-type]
+            partial(naive.nt_xent_terms, temperature=_temperature, positives=_positives),  # type: ignore[arg-type]
             partial(_nt_xent_sizes, temperature=_temperature),
         )
+KEEP_A_MATRIX = {"covariance", "off-diagonal", "batch moments", "regulariser", "vicreg", "unbiased"}
+"""Cases that keep the smaller matrix for the backward pass."""

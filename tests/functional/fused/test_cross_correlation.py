@@ -1,4 +1,4 @@
-"""Barlow Twins' sums in one pass: both routes, a worked pair, limits, refusals."""
+"""Cross-correlations: both routes, a worked pair, limits, the unbiased form, refusals."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import pytest
 import torch
 
 from eigenview.errors import UserError
+from eigenview.functional.cross_moments import cross_moments, unbiased_cross_moments
 from eigenview.functional.fused.cross_correlation import (
-    fused_cross_correlation_terms,
     gram_is_cheaper,
     off_diagonal_by_correlations,
     sq_norm_by_grams,
 )
 from eigenview.functional.moments import pair_diagonals, pair_sq_norms, standardised
 from tests.draws import random, whitened
+from tests.functional import naive
+from tests.functional.fused.cases import barlow_terms
 
 
 @pytest.mark.parametrize("shape", [(2, 6, 4), (2, 4, 6), (3, 5, 5), (4, 5, 7)])
@@ -34,21 +36,19 @@ def test_both_routes_give_the_same_energy_and_slope(shape: tuple[int, ...]) -> N
 def test_equal_and_opposite_decorrelated_views() -> None:
     """c is the identity up to eps, and its negative: (c_ii - 1)^2 is 0 and 4, nothing is off the diagonal."""
     z = whitened(12, 5)
-    on, off = fused_cross_correlation_terms(torch.stack([z, z]))
+    on, off = barlow_terms(torch.stack([z, z]))
     assert on.item() == pytest.approx(5 * 1e-10, rel=1e-3)  # c_ii = 1 / (1 + 1e-5)
     assert abs(off.item()) < 1e-20
-    on, off = fused_cross_correlation_terms(torch.stack([z, -z]))
+    on, off = barlow_terms(torch.stack([z, -z]))
     assert on.item() == pytest.approx(4 * 5, rel=1e-4)
     # of three views two agree and two pairs are opposite
-    assert fused_cross_correlation_terms(torch.stack([z, z, -z]))[0].item() == pytest.approx(2 / 3 * 20, rel=1e-4)
+    assert barlow_terms(torch.stack([z, z, -z]))[0].item() == pytest.approx(2 / 3 * 20, rel=1e-4)
 
 
 def test_scale_and_shift_of_a_feature_change_nothing() -> None:
     z = random(2, 9, 4)
     moved = z * torch.tensor([2.0, 0.5, 3.0, 1.0], dtype=z.dtype) + 7
-    torch.testing.assert_close(
-        fused_cross_correlation_terms(z, 1e-12), fused_cross_correlation_terms(moved, 1e-12), rtol=1e-9, atol=1e-9
-    )
+    torch.testing.assert_close(barlow_terms(z, 1e-12), barlow_terms(moved, 1e-12), rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,27 @@ def test_the_route_is_the_cheaper_one(views: int, samples: int, width: int, gram
 
 
 def test_refusals() -> None:
-    with pytest.raises(UserError, match="views is 1; allowed: 2 or more"):
-        fused_cross_correlation_terms(torch.zeros(1, 4, 4))
-    with pytest.raises(UserError, match="samples in the batch is 1; allowed: 2 or more"):
-        fused_cross_correlation_terms(torch.zeros(2, 1, 4))
+    with pytest.raises(UserError, match=r"views is 1.*2 or more"):
+        cross_moments(torch.zeros(1, 4, 4), 1e-5)
+    with pytest.raises(UserError, match=r"samples in the batch is 1.*2 or more"):
+        cross_moments(torch.zeros(2, 1, 4), 1e-5)
+    with pytest.raises(UserError, match=r"samples in the batch is 3.*4 or more"):
+        unbiased_cross_moments(torch.zeros(2, 3, 4), 1e-5)
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 4), (2, 4, 9), (3, 5, 5)])
+def test_the_statistics_by_loops(shape: tuple[int, ...]) -> None:
+    z = random(*shape)
+    found, loops = cross_moments(z, 1e-3), naive.entries(z, 1e-3)
+    assert found.diagonals.flatten().tolist() == pytest.approx(loops["cross diagonals"], rel=1e-12)
+    assert found.off_diagonal.item() == pytest.approx(*loops["cross off_diagonal"], rel=1e-12)
+
+
+@pytest.mark.parametrize("shape", [(2, 6, 4), (2, 4, 9), (3, 5, 5)])
+def test_the_unbiased_form(shape: tuple[int, ...]) -> None:
+    """The same diagonals; off them U-statistics, and every derivative."""
+    z = random(*shape).requires_grad_()
+    found, plain = unbiased_cross_moments(z, 1e-3), naive.cross_correlation_terms(z, 1e-3, unbiased=True)[1]
+    torch.testing.assert_close(found.diagonals, cross_moments(z, 1e-3).diagonals, rtol=1e-12, atol=1e-13)
+    torch.testing.assert_close(found.off_diagonal, plain, rtol=1e-12, atol=1e-13)
+    assert torch.autograd.gradgradcheck(lambda x: unbiased_cross_moments(x, 1e-3).off_diagonal, z)

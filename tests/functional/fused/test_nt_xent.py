@@ -8,10 +8,12 @@ import pytest
 import torch
 
 from eigenview.errors import UserError
+from eigenview.functional.contrast import contrast
 from eigenview.functional.fused import strips
-from eigenview.functional.fused.nt_xent import fused_nt_xent_terms, is_bounded, log_denominators
-from eigenview.functional.similarity import nt_xent_terms
+from eigenview.functional.fused.nt_xent import is_bounded, log_denominators
 from tests.draws import random
+from tests.functional import naive
+from tests.functional.fused.cases import nt_xent_terms
 
 
 @pytest.mark.parametrize("positives", ["outside", "inside"])
@@ -20,7 +22,7 @@ def test_equal_embeddings(views: int, positives: str) -> None:
     """Every other row is equally likely: log(VN - 1), and log of the share of positives when they are summed inside."""
     samples = 6
     z = random(1, 1, 4).expand(views, samples, 4)
-    loss = sum(fused_nt_xent_terms(z, 0.3, positives))  # type: ignore[arg-type]
+    loss = sum(nt_xent_terms(z, 0.3, positives))  # type: ignore[arg-type]
     others, own = views * samples - 1, 1 if positives == "outside" else views - 1
     assert float(loss) == pytest.approx(math.log(others / own), rel=1e-12)
 
@@ -29,7 +31,7 @@ def test_equal_embeddings(views: int, positives: str) -> None:
 def test_aligned_orthogonal_pairs(tau: float) -> None:
     n = 5
     z = torch.eye(n, dtype=torch.float64).expand(2, n, n)
-    assert float(sum(fused_nt_xent_terms(z, tau))) == pytest.approx(math.log(1 + (2 * n - 2) * math.exp(-1 / tau)))
+    assert float(sum(nt_xent_terms(z, tau))) == pytest.approx(math.log(1 + (2 * n - 2) * math.exp(-1 / tau)))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -40,9 +42,9 @@ def test_a_tiny_temperature(tau: float, positives: str, dtype: torch.dtype) -> N
     z = random(3, 5, 6).to(dtype)
     z[:, 0] = -z[:, 1]
     exact = z.double().requires_grad_()
-    expected = torch.stack(nt_xent_terms(exact, tau, positives))  # type: ignore[arg-type]
+    expected = torch.stack(naive.nt_xent_terms(exact, tau, positives))  # type: ignore[arg-type]
     x = z.clone().requires_grad_()
-    found = torch.stack(fused_nt_xent_terms(x, tau, positives))  # type: ignore[arg-type]
+    found = torch.stack(nt_xent_terms(x, tau, positives))  # type: ignore[arg-type]
     # a cosine's rounding is divided by tau
     digits = torch.finfo(dtype).eps * 8 / tau
     torch.testing.assert_close(found.double(), expected, rtol=digits, atol=digits)
@@ -74,7 +76,7 @@ def test_a_row_without_direction(positives: str) -> None:
     z[0, 1] = 0
     z[1, 2] = 1e-14
     grads = []
-    for form in (fused_nt_xent_terms, nt_xent_terms):
+    for form in (nt_xent_terms, naive.nt_xent_terms):
         x = z.clone().requires_grad_()
         sum(form(x, 0.5, positives)).backward()  # type: ignore[arg-type, union-attr]
         assert x.grad is not None
@@ -87,9 +89,11 @@ def test_a_row_without_direction(positives: str) -> None:
 def test_refusals() -> None:
     z = torch.zeros(2, 4, 3)
     for bad, message in (
-        ((z[:1], 0.5), "views is 1; allowed: 2 or more"),
-        ((z[:, :1], 0.5), "samples in the batch is 1; allowed: 2 or more"),
-        ((z, 0.0), "temperature is 0.0; allowed: above 0"),
+        ((z[:1], 0.5), r"views is 1.*2 or more"),
+        ((z[:, :1], 0.5), r"samples in the batch is 1.*2 or more"),
+        ((z, 0.0), r"temperature is 0\.0.*above 0"),
     ):
         with pytest.raises(UserError, match=message):
-            fused_nt_xent_terms(*bad)  # type: ignore[arg-type]
+            contrast(*bad)  # type: ignore[arg-type]
+    with pytest.raises((UserError, TypeError), match=r"positives|middle"):
+        contrast(z, 0.5, positives="middle")  # type: ignore[arg-type]

@@ -1,20 +1,12 @@
-"""DirectSet, DirectPred, DirectCopy: W_p by hand, its options, its order within a step, its limits."""
+"""W_p as a function of F: the second moment, its largest eigenvalue, and every variant of the power by hand."""
 
 from __future__ import annotations
-
-from itertools import pairwise
 
 import pytest
 import torch
 from torch import Tensor
 
-from eigenview.errors import NonFiniteError, UserError
 from eigenview.functional.predictors import Norm, largest_eigenvalue, predictor_matrix, second_moment
-from eigenview.methods.base import total
-from eigenview.methods.byol import BYOL
-from eigenview.methods.closed_form import ClosedFormConfig, ClosedFormPredictor
-from eigenview.methods.direct_predictor import DirectCopy, DirectPred, DirectPredConfig, DirectSet, DirectSetConfig
-from eigenview.views import Views
 
 
 def normal(*shape: int, seed: int = 0) -> Tensor:
@@ -109,102 +101,3 @@ def test_rank_deficient_and_empty_moments_are_safe(alpha: float) -> None:
         p = torch.linalg.eigvalsh(W)
         assert p.min() >= 0.01 - 1e-7
         assert p.max() <= 1.01 + 1e-7
-
-
-def test_the_mean_can_be_taken_out_of_the_moment() -> None:
-    z = normal(2, 500, 4) + 3
-    predictor = ClosedFormPredictor(ClosedFormConfig(centre=True), 4, views=2).double()
-    predictor.update(z)
-    rows = z.flatten(0, 1)
-    torch.testing.assert_close(predictor.moment(), torch.cov(rows.T, correction=0))
-
-
-def test_moving_average_weights_the_past() -> None:
-    predictor = ClosedFormPredictor(ClosedFormConfig(rho=0.8), 3, views=2).double()
-    batches = [normal(2, 5, 3, seed=k) for k in range(3)]
-    expected = second_moment(batches[0])
-    predictor.update(batches[0])
-    for z in batches[1:]:
-        expected = 0.8 * expected + 0.2 * second_moment(z)
-        predictor.update(z)
-    torch.testing.assert_close(predictor.F, expected, rtol=1e-12, atol=1e-12)
-
-
-def test_starting_from_zero_keeps_the_weights_of_the_later_batches() -> None:
-    predictor = ClosedFormPredictor(ClosedFormConfig(rho=0.8, initial="zero"), 3, views=2).double()
-    z = normal(2, 5, 3)
-    predictor.update(z)
-    torch.testing.assert_close(predictor.F, 0.2 * second_moment(z))
-
-
-def test_a_refresh_comes_every_few_steps_and_gradient_trains_it_in_between() -> None:
-    objective = DirectPred(DirectPredConfig(refresh_every=3), width=4).double()
-    W = objective.predictor.W
-    assert W.requires_grad
-    seen = []
-    for k in range(7):
-        z = normal(2, 6, 4, seed=k)
-        total(objective(Views(z=z, z_target=z.flip(0)))).backward()
-        assert W.grad is not None
-        assert W.grad.abs().max() > 1e-6
-        objective.update(Views(z=z, z_target=z))
-        seen.append(W.detach().clone())
-    changed = [not torch.equal(a, b) for a, b in pairwise(seen)]
-    assert changed == [False, False, True, False, False, True]  # updates 0, 3, 6 refresh
-    assert not DirectCopy(width=4).predictor.W.requires_grad
-
-
-def test_a_batch_is_predicted_with_the_matrix_of_the_batches_before_it() -> None:
-    objective = DirectCopy(width=4).double()
-    assert objective.updates_last
-    z = normal(2, 6, 4)
-    views = Views(z=z, z_target=z.flip(0))
-    drawn = objective.predictor.W[0].detach().clone()
-    reference = total(BYOL()(Views(p=z @ drawn.T, z_target=z.flip(0))))
-    torch.testing.assert_close(total(objective(views)), reference)
-    objective.update(views)
-    made = predictor_matrix(second_moment(z), 1.0, 0.3)
-    torch.testing.assert_close(objective.predictor.W[0].detach(), made)
-    torch.testing.assert_close(total(objective(views)), total(BYOL()(Views(p=z @ made, z_target=z.flip(0)))))
-
-
-def test_the_resumed_counter_keeps_the_rhythm_of_refreshes() -> None:
-    config = DirectPredConfig(refresh_every=3)
-    whole, first = (DirectPred(config, width=4).double() for _ in range(2))
-    first.load_state_dict(whole.state_dict())
-    batches = [Views(z=normal(2, 6, 4, seed=k), z_target=normal(2, 6, 4)) for k in range(5)]
-    for views in batches[:2]:
-        whole.update(views)
-        first.update(views)
-    second = DirectPred(config, width=4).double()
-    second.load_state_dict(first.state_dict())
-    for views in batches[2:]:
-        whole.update(views)
-        second.update(views)
-    assert torch.equal(whole.predictor.W, second.predictor.W)
-    assert second.predictor.updates == 5
-
-
-@pytest.mark.parametrize(
-    ("field", "value"),
-    [("alpha", 0.0), ("alpha", -1.0), ("rho", 1.0), ("rho", -0.1), ("eps", -0.01), ("refresh_every", 0)],
-)
-def test_bad_options_are_refused_by_name(field: str, value: float) -> None:
-    with pytest.raises(UserError, match=rf"objective\.{field} is {value}"):
-        DirectSetConfig(**{field: value})
-
-
-@pytest.mark.parametrize("alpha", [1.0, 0.5])
-@pytest.mark.parametrize("bad", [torch.nan, 1e30])
-def test_a_moment_that_is_not_finite_stops(alpha: float, bad: float) -> None:
-    objective = DirectSet(DirectSetConfig(alpha=alpha), width=3)
-    z = normal(2, 4, 3).float()
-    z[0, 0, 0] = bad
-    with pytest.raises(NonFiniteError, match="second moment F"):
-        objective.update(Views(z=z, z_target=z))
-
-
-def test_other_widths_are_refused() -> None:
-    objective = DirectCopy(width=4)
-    with pytest.raises(ValueError, match="width 5; this predictor was made for 4"):
-        objective(Views(z=torch.zeros(2, 3, 5), z_target=torch.zeros(2, 3, 5)))
