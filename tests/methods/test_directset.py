@@ -91,7 +91,7 @@ def test_a_moment_that_is_not_finite_stops(alpha: float, bad: float) -> None:
 
 def test_other_widths_are_refused() -> None:
     objective = DirectCopy(width=4)
-    with pytest.raises(ValueError, match="width 5.*4"):
+    with pytest.raises(ValueError, match=r"width 5.*4"):
         objective(Views(z=torch.zeros(2, 3, 5), z_target=torch.zeros(2, 3, 5)))
 
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from eigenview.methods.base import total
 from torch import Tensor
 
 from eigenview.errors import UserError
-from eigenview.methods.base import total
 from eigenview.methods.byol import BYOL, BYOLConfig
 from eigenview.theory.linear_byol import (
     expected_loss,

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from eigenview.methods.base import total
 from numpy import ndarray
 from torch import Tensor
 
 from eigenview.errors import UserError
-from eigenview.methods.base import total
 from eigenview.methods.vicreg import VICReg, VICRegConfig
 from eigenview.theory.augmentation_graph import eigenfunctions, measure, principal_angles
 from eigenview.theory.vicreg import energies, loss, needed_covariance

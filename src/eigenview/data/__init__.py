@@ -5,7 +5,7 @@ images.py     the record of a set of images; splitting.py makes training and tes
 sources/      folders (folder.py, files.py), arrays (arrays.py), published sets (builtin.py; pickles.py reads CIFAR's),
               tar shards (shards.py), Hugging Face (hugging_face.py, hugging_face_rows.py, streams.py), packs (packs.py,
               packing.py); source.py is what every source can do
-pixels/       decode.py one image, parallel.py many, byte_ranges.py an image inside a larger file, image_size.py the side
+pixels/       decode.py one image, parallel.py many, byte_ranges.py an image inside a larger file, image_size.py side
               of the views, cache.py decoded sets as memory-mapped arrays
 views/        specs.py what a view is, with the published presets; augment.py views of a whole batch; colour.py,
               resample.py its operations
