@@ -1,6 +1,6 @@
 """The real engine on a linear encoder and Gaussian images whose moments X and X' are known exactly.
 
-Time. `objectives.byol` with the Euclidean metric is the mean over samples of |p1 - t2|^2 + |p2 - t1|^2, each half twice
+Time. `methods.byol` with the Euclidean metric is the mean over samples of |p1 - t2|^2 + |p2 - t1|^2, each half twice
 the theory's J = 1/2 E|W_p W x1 - W_a x2|^2: the loss is 4 J (`test_the_loss_is_four_times_the_theorys`). A step of SGD
 at learning rate r and decay d is W <- W - r (4 grad J + d W), an Euler step of W' = -grad J - eta W over the time
 dt = 4 r with eta = d / 4. The predictor's rate is alpha_p r and its decay d_p: alpha_p r d_p = dt eta asks for
@@ -11,7 +11,9 @@ from __future__ import annotations
 
 import logging
 import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,15 +24,17 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from eigenview import runfiles
-from eigenview.config import RunConfig, to_dict
+from eigenview.config import RunConfig, to_dict, with_fields
 from eigenview.engine.callbacks import MetricsWriter, Monitor
 from eigenview.engine.module import PretrainModule
-from eigenview.methods import objective_class
+from eigenview.methods.parts.building import Parts, Widths, momentum_at
+from eigenview.methods.parts.closed_form import ClosedFormPredictor
+from eigenview.methods.parts.joint_embedding import JointEmbedding
+from eigenview.methods.parts.method import Method, Objective
 from eigenview.models.network import Network
 from eigenview.models.target import TargetNetwork
 from eigenview.recipes import default
-from eigenview.run import with_fields
-from eigenview.views import Views
+from eigenview.records import Batch, Clock, Needs
 
 SAMPLES = 64
 
@@ -51,6 +55,9 @@ class Setting:
     """Rate of the target network; None for a target that is the network itself."""
     method: str = "byol"
     objective: dict[str, Any]
+    """Options of the method."""
+    unscaled: bool = False
+    """A computed W_p is F^alpha itself: divided by no norm, without a smallest eigenvalue."""
 
 
 def exact_views(X: np.ndarray, X_prime: np.ndarray, seed: int = 0) -> list[Tensor]:
@@ -81,7 +88,7 @@ def configuration(setting: Setting, dt: float, end: float, epochs: int) -> RunCo
     network = {"target_momentum": tau, "target_momentum_end": tau, "predictor_layers": 1, "predictor_bias": False}
     network |= {"target": "online" if setting.beta is None else "ema"}
     fields = {"epochs": epochs, "batch_size": SAMPLES, "optim": optim, "network": network}
-    fields |= {"objective": {"normalise": False, **setting.objective}, "monitor": {"log_every_steps": 10}}
+    fields |= {"method": {"normalise": False, **setting.objective}, "monitor": {"log_every_steps": 10}}
     return with_fields(default(setting.method, "digits"), fields)
 
 
@@ -93,22 +100,52 @@ def module_of(setting: Setting, config: RunConfig[Any], steps_per_epoch: int) ->
     predictor = None if setting.W_p is None else nn.Linear(k, k, bias=False)
     if predictor is not None:
         predictor.weight.data = torch.from_numpy(setting.W_p).float()
-    objective = objective_class(setting.method).build(config.objective, representation=k, width=k, views=2)
-    network = Network(encoder, nn.Sequential(), predictor)
+    network = Network(encoder, nn.Sequential(), predictor, widths=(k, k))
+    method = method_around(network, config)
+    if setting.unscaled:
+        assert isinstance(method, JointEmbedding)
+        computed = method.objective.predictor
+        assert isinstance(computed, ClosedFormPredictor)
+        computed.normalise_by, computed.floor = "none", 0.0
     module = PretrainModule(
         config,
-        network=network,
-        target=None if setting.beta is None else TargetNetwork(network.encoder, network.projector),
-        objective=objective,
+        method=method,
         specs=(),
         size=0,
         steps_per_epoch=steps_per_epoch,
-        widths=(k, k),
+        bf16=False,
         pixels=torch.zeros(SAMPLES),
     )
-    views = exact_views(setting.X, setting.X_prime)
+    views = tuple(exact_views(setting.X, setting.X_prime))
     module.make_views = lambda images, augmentation_seed, **_: views
     return module
+
+
+@dataclass(frozen=True, kw_only=True)
+class GivenNetwork(Parts):
+    """Parts whose network has been built already."""
+
+    encoder: str = "given"
+    size: int = 0
+    given: Network
+    config: RunConfig[Any]
+
+    def joint_embedding(self, needs: Needs, objective: Callable[[Widths], Objective]) -> JointEmbedding:
+        network, optim = self.given, self.config.optim
+        has_target = needs.target and self.config.network.target != "online"
+        return JointEmbedding(
+            needs,
+            network,
+            objective(Widths(network.representation_width, network.embedding_width, self.views)),
+            target=TargetNetwork(network.encoder, network.projector) if has_target else None,
+            momentum=partial(momentum_at, self.config.network),
+            predictor_group=(optim.predictor_lr_factor, optim.predictor_weight_decay),
+        )
+
+
+def method_around(network: Network, config: RunConfig[Any]) -> Method:
+    """The configured method with this network."""
+    return config.method.build(GivenNetwork(given=network, config=config))
 
 
 def train(setting: Setting, directory: Path, *, dt: float, end: float, epochs: int = 20) -> dict[str, np.ndarray]:
@@ -120,7 +157,10 @@ def train(setting: Setting, directory: Path, *, dt: float, end: float, epochs: i
     config = configuration(setting, dt, end, epochs)
     module = module_of(setting, config, steps_per_epoch)
     if setting.W_p is None:  # the first batch's prediction is to be the theory's too, not a random matrix
-        module.objective.update(Views(z=module.network(module.make_views(torch.zeros(SAMPLES), 0)).z))
+        method = module.method
+        assert isinstance(method, JointEmbedding)
+        batch = Batch(views=module.make_views(torch.zeros(SAMPLES), 0), whole=2)
+        method.objective.update(method.loss(batch, Clock()).carry, Clock())
     runfiles.write_json(directory / runfiles.CONFIG, to_dict(config))
     log = MetricsWriter(directory, config.monitor.log_every_steps, SAMPLES)
     monitor = Monitor(directory, torch.zeros(SAMPLES), steps_per_epoch, log, stop=False)
@@ -129,7 +169,7 @@ def train(setting: Setting, directory: Path, *, dt: float, end: float, epochs: i
 
 
 def fit(module: PretrainModule, batches: list[dict[str, Tensor]], callbacks: list[L.Callback], directory: Path) -> None:
-    """One epoch of these batches by Lightning, without files or words of its own."""
+    """One epoch of these batches by Lightning, without files or output."""
     logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # Lightning's advice on loaders of many workers

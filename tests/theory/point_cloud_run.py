@@ -19,16 +19,15 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from eigenview.config import with_fields
 from eigenview.engine.callbacks import MetricsWriter, Monitor
 from eigenview.engine.module import PretrainModule
-from eigenview.methods import objective_class
 from eigenview.models.network import Network
 from eigenview.recipes import default
-from eigenview.run import with_fields
 from eigenview.theory import augmentation_graph
 from eigenview.theory.augmentation_graph import Eigenfunctions
 from eigenview.theory.point_cloud import PointCloud, augmentation, plane_eigenfunctions, view_affinity
-from tests.theory.linear_run import fit
+from tests.theory.linear_run import fit, method_around
 
 STEPS_PER_EPOCH = 100
 HELD_OUT = 512
@@ -129,23 +128,21 @@ def train(
     directory.mkdir(parents=True, exist_ok=True)
     rates = {"batch_scaling": "none", "weight_decay": 0.0, "warmup_epochs": steps / STEPS_PER_EPOCH / 10}
     fields = {"epochs": steps // STEPS_PER_EPOCH, "batch_size": batch, "optim": rates | task.optim | (optim or {})}
-    config = with_fields(default(method, "digits"), fields | {"objective": objective})
+    config = with_fields(default(method, "digits"), fields | {"method": objective})
     width = task.exact.functions.shape[1]
     module = PretrainModule(
         config,
-        network=Network(task.encoder, nn.Sequential(), None),
-        target=None,
-        objective=objective_class(method).build(config.objective, representation=width, width=width, views=2),
+        method=method_around(Network(task.encoder, nn.Sequential(), None, widths=(width, width)), config),
         specs=(),
         size=0,
         steps_per_epoch=STEPS_PER_EPOCH,
-        widths=(width, width),
+        bf16=False,
         pixels=task.images,
     )
 
-    def make_views(images: Tensor, augmentation_seed: int, **_: bool) -> list[Tensor]:
+    def make_views(images: Tensor, augmentation_seed: int, **_: bool) -> tuple[Tensor, ...]:
         generator = torch.Generator().manual_seed(augmentation_seed)
-        return [task.draw(images, generator) for _ in range(2)]
+        return tuple(task.draw(images, generator) for _ in range(2))
 
     module.make_views = make_views
     chosen = np.random.default_rng(0).choice(len(task.chance), (module.steps, batch), p=task.chance)

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import torch
 
-from eigenview.methods.base import total
+from eigenview.engine.step import accumulate_gradients
+from eigenview.methods.parts.joint_embedding import JointEmbedding
+from eigenview.records import Batch
 from eigenview.theory import directset, eigenvalues, linear_byol
 from eigenview.views import Views
 from tests.theory.linear_run import Setting, configuration, exact_views, module_of, train
@@ -89,22 +91,23 @@ def test_the_loss_is_four_times_the_theorys() -> None:
     setting = MODES["three modes grow, one dies"]
     module = module_of(setting, configuration(setting, DT, 1.0, 1), 10).double()
     views = [view.double() for view in exact_views(setting.X, setting.X_prime)]
-    engine = module.loss_of(views, 0)
-    engine.backward()
-    loss = engine.item()
+    batch = Batch(views=tuple(views), whole=2)
+    loss = accumulate_gradients(module.method, batch, module.clock(0), module.options).total.item()
     W, W_p = (torch.from_numpy(each).float().double().requires_grad_() for each in (setting.W, setting.W_p))
     X, X_prime = torch.from_numpy(setting.X), torch.from_numpy(setting.X_prime)
     J = linear_byol.expected_loss(W_p, W, W.detach(), X=X, X_prime=X_prime)
     J.backward()
     assert loss == pytest.approx(4 * J.item(), rel=1e-5)
-    assert module.network.predictor is not None
-    for part, theirs in ((module.network.encoder, W), (module.network.predictor, W_p)):
+    assert isinstance(module.method, JointEmbedding)
+    network = module.method.network
+    assert network.predictor is not None
+    for part, theirs in ((network.encoder, W), (network.predictor, W_p)):
         assert theirs.grad is not None
         torch.testing.assert_close(part.weight.grad, 4 * theirs.grad, rtol=1e-4, atol=1e-6)
     with torch.no_grad():
         z = torch.stack(views) @ W.T
         p = z @ W_p.T
-    assert float(total(module.objective(Views(z=z, p=p, z_target=z)))) == pytest.approx(loss)
+    assert module.method.objective(Views(z=z, p=p, z_target=z)).total.item() == pytest.approx(loss)
 
 
 @pytest.mark.parametrize("name", MODES)
@@ -163,7 +166,7 @@ def test_directset_keeps_what_views_share_and_drops_the_rest(tmp_path: Path) -> 
     sigma2 = np.array([0.0, 0.0, 1.0, 1.0])
     w = np.array([0.95, 0.85, 0.5, 0.4])
     V = orthogonal(5)
-    exactly = {"rho": 0.0, "eps": 0.0, "floor": 0.0, "normalise_by": "none"}
+    exactly = {"rho": 0.0, "eps": 0.0}
     setting = Setting(
         W=orthogonal(6) @ np.diag(w) @ V.T,
         W_p=None,
@@ -172,6 +175,7 @@ def test_directset_keeps_what_views_share_and_drops_the_rest(tmp_path: Path) -> 
         eta=0.2,
         method="directcopy",
         objective=exactly,
+        unscaled=True,
     )
     u = directset.simulate_modes(w * np.sqrt(1 + sigma2), TIMES, alpha=1.0, eta=0.2, sigma2=sigma2).states["w"]
     assert_follows(setting, by_rank(u**2, u**2), tmp_path)

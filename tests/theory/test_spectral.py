@@ -11,8 +11,6 @@ from numpy import ndarray
 from torch import Tensor
 
 from eigenview.errors import UserError
-from eigenview.methods.barlow_twins import cross_correlation_terms
-from eigenview.methods.vicreg import invariance
 from eigenview.theory import modes
 from eigenview.theory.augmentation_graph import (
     eigenfunctions,
@@ -35,6 +33,7 @@ from eigenview.theory.spectral import (
     velocity,
 )
 from tests.draws import random
+from tests.functional.naive import cross_correlation_terms, invariance
 from tests.theory.graphs import counts, graph
 
 QUADRATIC: list[Quadratic] = ["reformulated", "vicreg"]
