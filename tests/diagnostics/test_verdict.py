@@ -166,7 +166,9 @@ def test_the_reason_holds_the_measured_numbers() -> None:
     assert f"{measured['z']['spread']:.2g}" in verdict.reason
     measured = row(100, FEW)
     reason = judge([START, measured], card("byol"), width=D).reason
-    assert f"RankMe {measured['z']['rankme_centred']:.3g}, of {D} possible" in reason
+    assert f"RankMe {measured['z']['rankme_centred']:.3g}" in reason
+    assert f"effective rank {measured['z']['effective_rank']:.3g}" in reason
+    assert f"directions of {D} " in reason
     # with fewer images than dimensions the images bound the rank
     wide = two_views(noise(50, D))
     reason = judge([START, row(100, wide, two_views(noise(50, H)))], card("byol"), width=D).reason
