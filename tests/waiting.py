@@ -23,7 +23,7 @@ WAITING = ("_linalg_eigh", "_linalg_svd", "linalg_inv", "linalg_cholesky", "_lin
 
 
 class _Operators(TorchDispatchMode):
-    """Refuses operators that wait, and copies between devices: those wait too, unless told not to."""
+    """Refuses operators that wait, and copies between devices: those wait too, unless they are non-blocking."""
 
     def __init__(self, allowed: tuple[str, ...]) -> None:
         super().__init__()
@@ -37,7 +37,9 @@ class _Operators(TorchDispatchMode):
         devices = {leaf.device.type for leaf in tree_leaves((args, kwargs, out)) if isinstance(leaf, Tensor)}
         if "meta" in devices and name.startswith(self.refused):
             raise AssertionError(f"{name} makes the host wait for the device")
-        does_not_wait = name.startswith("copy_") and args[2:] == (True,)
+        does_not_wait = (name.startswith("copy_") and args[2:] == (True,)) or (
+            name.startswith("_to_copy") and kwargs is not None and kwargs.get("non_blocking", False)
+        )
         if len(devices) > 1 and not does_not_wait:
             raise AssertionError(f"{name} has tensors on {sorted(devices)}: it fails, or waits for a copy")
         return out

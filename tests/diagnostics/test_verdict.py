@@ -13,13 +13,12 @@ import torch
 
 from eigenview.config import RunConfig
 from eigenview.diagnostics.diagnose import diagnose
-from eigenview.diagnostics.remedies import COMPLETE, DIMENSIONAL, DIVERGED
+from eigenview.diagnostics.remedies import remedies
 from eigenview.diagnostics.thresholds import THRESHOLDS
 from eigenview.diagnostics.verdict import Label, judge
-from eigenview.methods import OBJECTIVES, config_class
+from eigenview.methods import METHODS, card, config_class
 
 IMAGES, H, D = 200, 64, 128
-METHODS = tuple(OBJECTIVES)
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -47,7 +46,7 @@ START = row(0, SPREAD)
     ("z", "label"), [(SPREAD, "healthy"), (POINT, "complete collapse"), (FEW, "dimensional collapse")]
 )
 def test_states_are_told_apart(method: str, z: torch.Tensor, label: str) -> None:
-    verdict = judge([START, row(100, z)], method=method, width=D)
+    verdict = judge([START, row(100, z)], card(method), width=D)
     assert verdict.label == label
     assert (verdict.since_epoch is None) == (label == "healthy")
     assert bool(verdict.remedies) == (label != "healthy")
@@ -59,19 +58,19 @@ def test_the_scale_of_a_run_does_not_matter(method: str, scale: float) -> None:
     """Angles decide, not units; the VICRegs alone ask for a standard deviation of 1."""
     for z, label in ((SPREAD, "healthy"), (POINT, "complete collapse"), (FEW, "dimensional collapse")):
         h = two_views(noise(IMAGES, H, seed=2))
-        assert judge([START, row(100, z * scale, h * scale)], method=method, width=D).label == label
+        assert judge([START, row(100, z * scale, h * scale)], card(method), width=D).label == label
 
 
 def test_an_embedding_that_shrank_is_one_point_though_its_directions_differ() -> None:
-    verdict = judge([START, row(100, SPREAD * 0.01)], method="vicreg", width=D)
+    verdict = judge([START, row(100, SPREAD * 0.01)], card("vicreg"), width=D)
     assert verdict.label == "complete collapse"
     assert "standard deviation 0.01" in verdict.reason
-    assert judge([START, row(100, SPREAD * 1e-4)], method="barlow-twins", width=D).label == "complete collapse"
+    assert judge([START, row(100, SPREAD * 1e-4)], card("barlow-twins"), width=D).label == "complete collapse"
 
 
 def test_a_collapsed_representation_counts_though_batch_norm_spreads_the_embedding() -> None:
     h = torch.ones(H) + 0.001 * two_views(noise(IMAGES, H))
-    verdict = judge([START, row(100, SPREAD, h)], method="simsiam", width=D)
+    verdict = judge([START, row(100, SPREAD, h)], card("simsiam"), width=D)
     assert verdict.label == "complete collapse"
     assert "representation" in verdict.reason
 
@@ -79,35 +78,35 @@ def test_a_collapsed_representation_counts_though_batch_norm_spreads_the_embeddi
 def test_a_moderate_common_mean_is_healthy() -> None:
     """Representations after a ReLU have cosines around 0.7 between images."""
     h = two_views(noise(IMAGES, H, seed=2)) + 1.5
-    assert judge([START, row(100, SPREAD, h)], method="vicreg", width=D).label == "healthy"
+    assert judge([START, row(100, SPREAD, h)], card("vicreg"), width=D).label == "healthy"
 
 
 def test_since_is_the_first_epoch_of_the_last_stretch() -> None:
     steps = [(50, SPREAD), (100, POINT), (150, SPREAD), (200, POINT), (250, POINT)]
-    verdict = judge([START, *(row(s, z) for s, z in steps)], method="simsiam", width=D)
+    verdict = judge([START, *(row(s, z) for s, z in steps)], card("simsiam"), width=D)
     assert verdict.since_epoch == 20.0
-    assert judge([START, row(100, POINT), row(150, SPREAD)], method="simsiam", width=D).label == "healthy"
+    assert judge([START, row(100, POINT), row(150, SPREAD)], card("simsiam"), width=D).label == "healthy"
 
 
 def test_nothing_is_said_of_the_untrained_network_or_the_first_steps() -> None:
     point = row(0, POINT)
-    assert judge([], method="byol", width=D).label == "too early to judge"
-    assert judge([point], method="byol", width=D).label == "too early to judge"
-    early = judge([point, row(THRESHOLDS.first_judged_step - 1, POINT)], method="byol", width=D)
+    assert judge([], card("byol"), width=D).label == "too early to judge"
+    assert judge([point], card("byol"), width=D).label == "too early to judge"
+    early = judge([point, row(THRESHOLDS.first_judged_step - 1, POINT)], card("byol"), width=D)
     assert early.label == "too early to judge"
     assert f"{THRESHOLDS.first_judged_step - 1} steps trained" in early.reason
     assert early.remedies == early.notes == ()
     assert early.since_epoch is None
-    assert judge([point, row(THRESHOLDS.first_judged_step, POINT)], method="byol", width=D).label == "complete collapse"
+    assert judge([point, row(THRESHOLDS.first_judged_step, POINT)], card("byol"), width=D).label == "complete collapse"
 
 
 def test_divergence_is_seen_at_once() -> None:
-    huge = judge([START, row(2, SPREAD * 1e4)], method="vicreg", width=D)
+    huge = judge([START, row(2, SPREAD * 1e4)], card("vicreg"), width=D)
     assert huge.label == "diverged"
     assert huge.since_epoch == 0.2
     broken = SPREAD.clone()
     broken[0, 0, 0] = math.nan
-    verdict = judge([START, row(5, SPREAD), row(10, broken)], method="vicreg", width=D)
+    verdict = judge([START, row(5, SPREAD), row(10, broken)], card("vicreg"), width=D)
     assert verdict.label == "diverged"
     assert verdict.since_epoch == 1.0
     assert "not finite" in verdict.reason
@@ -115,14 +114,14 @@ def test_divergence_is_seen_at_once() -> None:
 
 def test_a_collapse_after_an_explosion_is_divergence_and_a_recovery_is_health() -> None:
     explosion = row(40, SPREAD, two_views(noise(IMAGES, H)) * 1e5)
-    assert judge([START, explosion, row(100, POINT)], method="simsiam", width=D).label == "diverged"
-    assert judge([START, explosion, row(100, SPREAD)], method="simsiam", width=D).label == "healthy"
+    assert judge([START, explosion, row(100, POINT)], card("simsiam"), width=D).label == "diverged"
+    assert judge([START, explosion, row(100, SPREAD)], card("simsiam"), width=D).label == "healthy"
     early = row(5, SPREAD, two_views(noise(IMAGES, H)) * 1e5)
-    assert judge([START, early, row(10, SPREAD)], method="simsiam", width=D).label == "diverged"
+    assert judge([START, early, row(10, SPREAD)], card("simsiam"), width=D).label == "diverged"
 
 
 def test_the_engines_failure_is_the_reason() -> None:
-    verdict = judge([START], method="vicreg", width=D, failure="term invariance is nan at step 3.")
+    verdict = judge([START], card("vicreg"), width=D, failure="term invariance is nan at step 3.")
     assert (verdict.label, verdict.reason, verdict.since_epoch) == (
         "diverged",
         "term invariance is nan at step 3",
@@ -132,60 +131,65 @@ def test_the_engines_failure_is_the_reason() -> None:
 
 def test_views_that_do_not_agree_get_a_note() -> None:
     unrelated = noise(2, IMAGES, D)
-    verdict = judge([START, row(100, unrelated)], method="simclr", width=D)
+    verdict = judge([START, row(100, unrelated)], card("simclr"), width=D)
     assert verdict.label == "healthy"
     assert any("hardly closer" in note for note in verdict.notes)
-    assert judge([START, row(100, SPREAD)], method="simclr", width=D).notes == ()
+    assert judge([START, row(100, SPREAD)], card("simclr"), width=D).notes == ()
 
 
 def test_a_representation_that_lost_its_directions_gets_a_note() -> None:
     few = two_views(noise(IMAGES, 3) @ noise(3, H, seed=1), size=0.1)
-    verdict = judge([START, row(100, SPREAD, few)], method="simclr", width=D)
+    verdict = judge([START, row(100, SPREAD, few)], card("simclr"), width=D)
     assert verdict.label == "healthy"
     (note,) = verdict.notes
     before, after = (r["h"]["effective_rank"] for r in (START, row(100, SPREAD, few)))
     assert f"effective rank of {after:.3g}, the untrained network's {before:.3g}" in note
     # without the untrained network's row there is nothing to compare with; and what began low has lost nothing
-    assert judge([row(50, SPREAD), row(100, SPREAD, few)], method="simclr", width=D).notes == ()
-    assert judge([row(0, SPREAD, few), row(100, SPREAD, few)], method="simclr", width=D).notes == ()
+    assert judge([row(50, SPREAD), row(100, SPREAD, few)], card("simclr"), width=D).notes == ()
+    assert judge([row(0, SPREAD, few), row(100, SPREAD, few)], card("simclr"), width=D).notes == ()
 
 
 def test_a_batch_small_for_the_rank_gets_a_note() -> None:
     """SPREAD has a participation ratio near N D / (N + D) = 78."""
     rows = [START, row(100, SPREAD)]
-    assert "200 images is small" in judge(rows, method="vicreg", width=D).notes[0]
-    assert "--method unbiased-vicreg" in judge(rows, method="vicreg", width=D).notes[0]
-    note = judge(rows, method="barlow-twins", width=D, batch_size=64).notes[0]
-    assert "--batch-size, or --objective.estimator unbiased" in note
-    assert judge(rows, method="vicreg", width=D, batch_size=4096).notes == ()
-    assert judge(rows, method="simclr", width=D, batch_size=64).notes == ()
+    assert "200 images is small" in judge(rows, card("vicreg"), width=D).notes[0]
+    assert "--method unbiased-vicreg" in judge(rows, card("vicreg"), width=D).notes[0]
+    note = judge(rows, card("barlow-twins"), width=D, batch_size=64).notes[0]
+    assert "--batch-size, or --method.estimator unbiased" in note
+    assert judge(rows, card("vicreg"), width=D, batch_size=4096).notes == ()
+    assert judge(rows, card("simclr"), width=D, batch_size=64).notes == ()
 
 
 def test_the_reason_holds_the_measured_numbers() -> None:
     measured = row(100, POINT)
-    verdict = judge([START, measured], method="simsiam", width=D)
+    verdict = judge([START, measured], card("simsiam"), width=D)
     assert f"{measured['z']['spread']:.2g}" in verdict.reason
     measured = row(100, FEW)
-    reason = judge([START, measured], method="byol", width=D).reason
-    assert f"RankMe {measured['z']['rankme_centred']:.3g}, of {D} possible" in reason
+    reason = judge([START, measured], card("byol"), width=D).reason
+    assert f"RankMe {measured['z']['rankme_centred']:.3g}" in reason
+    assert f"effective rank {measured['z']['effective_rank']:.3g}" in reason
+    assert f"directions of {D} " in reason
     # with fewer images than dimensions the images bound the rank
     wide = two_views(noise(50, D))
-    reason = judge([START, row(100, wide, two_views(noise(50, H)))], method="byol", width=D).reason
+    reason = judge([START, row(100, wide, two_views(noise(50, H)))], card("byol"), width=D).reason
     assert "of 49" in reason
 
 
 @pytest.mark.parametrize("method", METHODS)
 def test_remedies_name_options_that_exist(method: str) -> None:
     """Each --option in a remedy is a field of the configuration that this method takes."""
-    config = RunConfig(method=method, objective=config_class(method)())
-    for text in (*COMPLETE[method], *DIMENSIONAL[method], *DIVERGED):
+    config = RunConfig(method=config_class(method)())
+    labels = ("complete collapse", "dimensional collapse", "diverged")
+    texts = [text for label in labels for text in remedies(label, card(method))]
+    assert len(texts) >= 3
+    for text in (*texts, card(method).plug_in_remedy or ""):
         for option in re.findall(r"--([a-z0-9.-]+)", text):
             value: Any = config
             for part in option.replace("-", "_").replace("no_", "").split("."):
                 assert part in value.__dataclass_fields__, f"{option} in {text!r}"
                 value = getattr(value, part)
         for name in re.findall(r"--method ([a-z-]+)", text):
-            assert name in OBJECTIVES
+            assert name in METHODS
 
 
 def test_labels_are_those_of_the_run_directory() -> None:

@@ -1,4 +1,4 @@
-"""A batch in parts, one optimiser step: the whole batch's gradient in the mean, and refused where it is not."""
+"""A batch in parts, one optimiser step: the whole batch's gradient and state, or refused with the reason."""
 
 from __future__ import annotations
 
@@ -7,76 +7,111 @@ import subprocess
 import sys
 from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from eigenview import runfiles
-from eigenview.config import RunConfig
-from eigenview.engine.config_checks import refuse_contradictions
+from eigenview.config import RunConfig, with_fields
+from eigenview.engine.config_checks import check_combinations
 from eigenview.engine.module import PretrainModule
-from eigenview.engine.plan import make_plan
-from eigenview.engine.train import build_module
 from eigenview.errors import UserError
-from eigenview.methods import OBJECTIVES, config_class, objective_class
+from eigenview.methods import METHODS, config_class
+from eigenview.methods.unbiased_vicreg import UnbiasedVICReg
 from eigenview.recipes import default
-from eigenview.run import with_fields
+from eigenview.records import Batch
+from eigenview.views import Loss
+from tests.engine.stepping import Stepper, joint_embedding
+from tests.engine.stepping import module_of as module_on_digits
 
 UNCOUPLED = {"encoder_norm": "group", "head_norm": "layer", "projector_hidden": 24, "projector_width": 6}
 SAMPLES = 8
+EXACT = ("byol", "simsiam", "directcopy", "directpred", "directset", "isoloss")
+"""Methods whose loss is a mean over images. State that they keep is a mean over images too."""
 
 
-def module_of(method: str, objective: dict[str, object], **fields: object) -> PretrainModule:
-    """A real module on digits without anything that ties images together, in float64."""
-    config = with_fields(
-        default(method, "digits"),
-        {
-            "monitor": {"images": 16},
-            "batch_size": SAMPLES,
-            "encoder": "conv-tiny",
-            "network": {**UNCOUPLED, "predictor_hidden": 12},
-            "objective": objective,
-            **fields,
-        },
-    )
+def module_of(method: str, options: dict[str, Any], **fields: Any) -> PretrainModule:
+    """A real module on digits without batch norm, so that only the loss ties images together; in float64."""
+    small = {"batch_size": SAMPLES, "encoder": "conv-tiny", "network": {**UNCOUPLED, "predictor_hidden": 12}}
     torch.manual_seed(0)
-    return build_module(make_plan(config)).double()
+    return module_on_digits(method, **small, method=options, **fields).double()
 
 
-def gradient(module: PretrainModule, views: list[torch.Tensor]) -> torch.Tensor:
-    """What a step leaves in .grad when its views are these."""
-    module.zero_grad()
-    module._records.clear()
-    module.make_views = lambda images, seed, **_: views  # type: ignore[method-assign]
-    module.training_step({"index": torch.arange(SAMPLES)}, 0).backward()
-    return torch.cat([p.grad.flatten() for p in module.network.parameters() if p.grad is not None])
+def random_views(seed: int = 0) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(SAMPLES, 3, 16, 16, generator=generator, dtype=torch.float64) for _ in range(2)]
 
 
-@pytest.mark.parametrize("method", ["byol", "simsiam"])
-def test_of_a_mean_over_images_parts_give_the_gradient_exactly(method: str) -> None:
-    views = [torch.randn(SAMPLES, 3, 16, 16, dtype=torch.float64) for _ in range(2)]
-    whole = module_of(method, {})
-    parts = module_of(method, {}, accumulate=4)
-    expected, ours = gradient(whole, views), gradient(parts, views)
+def step(module: PretrainModule, views: list[Tensor], number: int = 0, stepper: Stepper | None = None) -> Loss:
+    """One training step with these views."""
+    batch = Batch(views=tuple(views), whole=2, total=SAMPLES)
+    return (stepper or Stepper(module)).step(number, batch=batch)
+
+
+def network_gradient(module: PretrainModule) -> Tensor:
+    """What a step left in .grad of the network."""
+    found = [p.grad.flatten() for p in joint_embedding(module).network.parameters() if p.grad is not None]
+    return torch.cat(found)
+
+
+def gradient(module: PretrainModule, views: list[Tensor]) -> Tensor:
+    """The gradient of a step with these views. At step 0 the rate is 0: weights stay; the state is put back."""
+    before = {name: value.clone() for name, value in module.method.state_dict().items()}
+    step(module, views)
+    module.method.load_state_dict(before)
+    return network_gradient(module)
+
+
+def test_the_methods_whose_parts_are_exact_are_those_tested_here() -> None:
+    assert {method for method in METHODS if config_class(method)().needs.parts == "exact"} == set(EXACT)
+
+
+@pytest.mark.parametrize("method", EXACT)
+def test_of_a_mean_over_images_parts_give_loss_gradient_and_state_exactly(method: str) -> None:
+    """Three steps at the full rate, so that what the first ones left (target network, F, W_p) is in the last loss."""
+    runs = []
+    for parts in (1, 4):
+        module = module_of(method, {}, grad_accum_steps=parts)
+        stepper, losses = Stepper(module), []
+        first = 2 * module.steps_per_epoch  # past the warm-up
+        for k in range(3):
+            losses.append(step(module, random_views(k), first + k, stepper))
+        runs.append((losses, network_gradient(module), module.method.state_dict()))
+    (whole, expected, state), (parts, ours, ours_state) = runs
     assert expected.abs().max() > 1e-3
-    torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-12)
-    assert parts.terms.keys() == whole.terms.keys()
-    for name, value in whole.terms.items():
-        torch.testing.assert_close(parts.terms[name], value, rtol=1e-10, atol=1e-12)
+    torch.testing.assert_close(ours, expected, rtol=1e-10, atol=1e-10)
+    for loss, other in zip(whole, parts, strict=True):
+        assert other.terms.keys() == loss.terms.keys()
+        for name, value in loss.terms.items():
+            torch.testing.assert_close(other.terms[name], value, rtol=1e-10, atol=1e-12)
+    assert ours_state.keys() == state.keys()
+    for name, value in state.items():
+        torch.testing.assert_close(ours_state[name], value, rtol=1e-10, atol=1e-10)
+    if method not in ("byol", "simsiam"):
+        assert state["objective.predictor.F"].abs().max() > 1e-3
+        assert int(state["objective.predictor._extra_state"]) == 3  # once a step, not once a part
+    if method != "simsiam":
+        initial = module_of(method, {}).method.state_dict()
+        moved = [n for n in state if n.startswith("target.") and not torch.equal(state[n], initial[n])]
+        assert len(moved) > 3
 
 
 @pytest.mark.parametrize(
-    "objective", [{"hinge": "square"}, {"hinge": "dual"}, {"hinge": "square", "form": "identity"}, {"variance": 0.0}]
+    "options", [{"hinge": "square"}, {"hinge": "dual"}, {"hinge": "square", "form": "identity"}, {"variance": 0.0}]
 )
-def test_of_the_unbiased_vicreg_the_mean_over_all_partitions_is_the_gradient(objective: dict[str, object]) -> None:
-    """The expected gradient of two micro-batches is that of the batch: all 35 ways to halve eight images."""
-    views = [torch.randn(SAMPLES, 3, 16, 16, dtype=torch.float64) for _ in range(2)]
-    whole = module_of("unbiased-vicreg", objective)
-    parts = module_of("unbiased-vicreg", objective, accumulate=2)
+def test_of_the_unbiased_vicreg_the_mean_over_all_partitions_is_the_gradient(options: dict[str, Any]) -> None:
+    """The expected gradient of two parts is that of the batch: all 35 ways to halve eight images."""
+    views = random_views()
+    whole = module_of("unbiased-vicreg", options)
+    parts = module_of("unbiased-vicreg", options, grad_accum_steps=2)
     for module in (whole, parts):
-        if objective.get("hinge") == "dual":
-            module.objective.running.fill_(0.25)
-            module.objective.updates = 1
+        if options.get("hinge") == "dual":
+            objective = joint_embedding(module).objective
+            assert isinstance(objective, UnbiasedVICReg)
+            objective.running.fill_(0.25)
+            objective.updates = 1
     expected = gradient(whole, views)
     found = []
     for half in combinations(range(1, SAMPLES), SAMPLES // 2 - 1):
@@ -88,40 +123,50 @@ def test_of_the_unbiased_vicreg_the_mean_over_all_partitions_is_the_gradient(obj
     assert (found[0] - expected).abs().max() > 1e-3 * expected.abs().max()  # one partition alone is another estimate
 
 
-def test_the_state_moves_once_for_each_part_after_the_step() -> None:
-    module = module_of("unbiased-vicreg", {"hinge": "dual"}, accumulate=2)
-    gradient(module, [torch.randn(SAMPLES, 3, 16, 16, dtype=torch.float64) for _ in range(2)])
-    assert [record.read("z").shape[1] for record in module._records] == [4, 4]
-    assert not any(record.read("z").requires_grad for record in module._records)
-    assert module.objective.updates == 0
+def test_the_state_moves_once_a_step_by_the_mean_over_the_parts() -> None:
+    """The running variance of dual: the first step takes the mean of the parts' own variances."""
+    module = module_of("unbiased-vicreg", {"hinge": "dual"}, grad_accum_steps=2)
+    method, views = joint_embedding(module), random_views()
+    objective = method.objective
+    assert isinstance(objective, UnbiasedVICReg)
+    halves = [method.embed(Batch(views=tuple(v[k : k + 4] for v in views), whole=2)).read("z") for k in (0, 4)]
+    assert objective.updates == 0
+    loss = step(module, views)
+    assert not loss.carry  # it has been used
+    assert objective.updates == 1
+    expected = torch.stack([z.var(dim=1) for z in halves]).mean(dim=0)
+    torch.testing.assert_close(objective.running, expected.detach(), rtol=1e-10, atol=1e-12)
 
 
-@pytest.mark.parametrize("method", list(OBJECTIVES))
-def test_objectives_that_couple_a_batch_refuse_it_with_the_ways_out(method: str) -> None:
-    config = with_fields(default(method, "digits"), {"accumulate": 2})
-    coupled = objective_class(method).coupled_by(config.objective)
-    if coupled is None:
-        assert method in ("byol", "simsiam")
-        refuse_contradictions(config)
+@pytest.mark.parametrize("method", METHODS)
+def test_methods_that_couple_a_batch_refuse_it_with_the_alternatives(method: str) -> None:
+    config = with_fields(default(method, "digits"), {"grad_accum_steps": 2})
+    needs = config.method.needs
+    if needs.parts != "no":
+        assert method in EXACT
+        check_combinations(config)
         return
-    with pytest.raises(UserError, match=r"--accumulate 2: .* another gradient than the whole.*--micro-batch") as error:
-        refuse_contradictions(config)
-    assert coupled in str(error.value)
+    with pytest.raises(
+        UserError, match=r"--grad-accum-steps 2\b.*--grad-cache-chunk 64.*--grad-accum-coupled"
+    ) as error:
+        check_combinations(config)
+    assert needs.parts_why in str(error.value)
+    check_combinations(with_fields(config, {"grad_accum_coupled": True}))
 
 
 def test_regularised_byol_and_the_plugin_hinge_are_coupled() -> None:
-    for method, fields in (("byol", {"variance": 1.0}), ("unbiased-vicreg", {"hinge": "plugin"})):
-        assert objective_class(method).coupled_by(config_class(method)(**fields)) is not None
+    for method, options in (("byol", {"variance": 1.0}), ("unbiased-vicreg", {"hinge": "plugin"})):
+        assert config_class(method)(**options).needs.parts == "no"
 
 
 def test_parts_too_small_for_the_statistics_are_refused() -> None:
-    config = with_fields(default("unbiased-vicreg", "digits"), {"accumulate": 64, "batch_size": 128})
-    with pytest.raises(UserError, match=r"--batch-size is 128; allowed: 256 or more .* 4 images at once, in 64 parts"):
-        refuse_contradictions(with_fields(config, {"objective": {"hinge": "dual"}}))
-    with pytest.raises(UserError, match="--accumulate is 3; allowed: a divisor of the 64 images"):
-        RunConfig(batch_size=128, devices=2, accumulate=3)
-    with pytest.raises(UserError, match="--micro-batch is 64; allowed: a divisor of the 32 images"):
-        RunConfig(batch_size=128, devices=2, accumulate=2, micro_batch=64)
+    config = with_fields(default("unbiased-vicreg", "digits"), {"grad_accum_steps": 64, "batch_size": 128})
+    with pytest.raises(UserError, match=r"--batch-size is 128\b.*\b256\b.*\b4 images.*\b64 parts"):
+        check_combinations(with_fields(config, {"method": {"hinge": "dual"}}))
+    with pytest.raises(UserError, match=r"--grad-accum-steps is 3\b.*\b64 images"):
+        RunConfig(batch_size=128, devices=2, grad_accum_steps=3)
+    with pytest.raises(UserError, match=r"--grad-cache-chunk is 64\b.*\b32 images"):
+        RunConfig(batch_size=128, devices=2, grad_accum_steps=2, grad_cache_chunk=64)
 
 
 @pytest.mark.ddp
@@ -133,7 +178,7 @@ def test_two_processes_train_alike_in_parts_and_whole(tmp_path: Path) -> None:
     given = [word for name, value in options.items() for word in (f"--{name}", str(value))]
     runs = []
     for parts in (1, 2):
-        command = [sys.executable, "-m", "eigenview", "pretrain", *given, "--accumulate", str(parts)]
+        command = [sys.executable, "-m", "eigenview", "pretrain", *given, "--grad-accum-steps", str(parts)]
         command += ["--out", str(tmp_path / str(parts))]
         runs.append(subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE))
     for each in runs:

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from eigenview import runfiles
@@ -18,6 +19,7 @@ from eigenview.distributed import gather_lists, rank
 from eigenview.engine import callbacks
 from eigenview.engine.callbacks import MetricsWriter
 from eigenview.engine.train import note_environment, note_skipped
+from eigenview.records import Clock
 from tests.engine.test_train import SMALL
 from tests.process_pool import ProcessPool
 
@@ -25,18 +27,22 @@ from tests.process_pool import ProcessPool
 class Module:
     """What the log looks at."""
 
-    def __init__(self) -> None:
-        self.terms = {"loss": 1.0}
-
     steps_per_epoch = 11
+    method = SimpleNamespace(log_values=lambda clock: {"target_momentum": 0.5})
+
+    def __init__(self) -> None:
+        self.notes = {"entropy": torch.tensor(2.0)}
 
     def raise_non_finite(self) -> None: ...
+
+    def logged_terms(self) -> dict[str, float]:
+        return {"attraction": 1.5, "repulsion": -0.5}
 
     def learning_rate_at(self, step: int) -> float:
         return 0.1
 
-    def target_momentum_at(self, step: int) -> None:
-        return None
+    def clock(self, step: int) -> Clock:
+        return Clock(step=step)
 
 
 def test_the_rate_counts_the_steps_and_seconds_since_the_last_row(
@@ -61,6 +67,9 @@ def test_the_rate_counts_the_steps_and_seconds_since_the_last_row(
     assert [row["step"] for row in rows] == [1, 10, 20, 30, 40]
     assert [row["images_per_second"] for row in rows] == [32.0] * 5
     assert rows[-1]["seconds"] == 40.0
+    assert rows[-1]["terms"] == {"attraction": 1.5, "repulsion": -0.5}
+    assert rows[-1]["loss"] == 1.0
+    assert (rows[-1]["target_momentum"], rows[-1]["entropy"]) == (0.5, 2.0)
 
 
 def test_a_skipped_file_is_listed_once_and_stays_listed(tmp_path: Path) -> None:

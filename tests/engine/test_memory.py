@@ -51,7 +51,10 @@ def beyond_any_machine(kind: str) -> None:
 
 @pytest.mark.parametrize(("kind", "where"), [("torch", "this machine"), ("numpy", "this machine"), ("cuda", "the GPU")])
 def test_too_little_memory_is_said_with_ways_out(kind: str, where: str) -> None:
-    with pytest.raises(UserError, match=rf"memory of {where} does not suffice.*--micro-batch"), memory.shortage_said():
+    with (
+        pytest.raises(UserError, match=rf"memory of {where} does not suffice.*--grad-cache-chunk"),
+        memory.shortage_said(),
+    ):
         beyond_any_machine(kind)
 
 

@@ -16,7 +16,7 @@ from tests.writer import other_writer
 
 # DirectPred every third step has everything that can be lost: optimiser, schedule, target network, augmentation, sample
 # order, and an objective with a running moment, a matrix trained in between and a count of steps.
-FIELDS = ["--method", "directpred", "--objective.refresh-every", "3", "--epochs", "3", *COMMON]
+FIELDS = ["--method", "directpred", "--method.refresh-every", "3", "--epochs", "3", *COMMON]
 
 
 @pytest.fixture(scope="module")

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from tests.engine.killed import COMMON, assert_same_run, finish, stop_at, weights
 
-# a running estimate that moves twice in a step, after the optimiser
-DUAL = ["--method", "unbiased-vicreg", "--objective.hinge", "dual", "--accumulate", "2", "--epochs", "2", *COMMON]
+# a running estimate that moves after the optimiser, by the mean over the parts
+DUAL = ["--method", "unbiased-vicreg", "--method.hinge", "dual", "--grad-accum-steps", "2", "--epochs", "2", *COMMON]
 
 
 def test_a_running_estimate_survives_a_kill_in_the_second_epoch(tmp_path: Path) -> None:
@@ -16,5 +16,5 @@ def test_a_running_estimate_survives_a_kill_in_the_second_epoch(tmp_path: Path) 
     finish(whole, *DUAL)
     assert stop_at(out, 14, signal.SIGKILL, DUAL) == -signal.SIGKILL
     finish(out, "--resume")
-    assert weights(whole)["objective.running"].std() > 0
+    assert weights(whole)["method.objective.running"].std() > 0
     assert_same_run(whole, out)

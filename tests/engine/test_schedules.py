@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from eigenview.engine.schedules import learning_rate, target_momentum
+from eigenview.engine.schedules import learning_rate
 
 
 def test_learning_rate_at_its_corners() -> None:
@@ -21,14 +21,3 @@ def test_without_warm_up_the_first_step_has_the_peak() -> None:
     assert learning_rate(0, 10, 0, peak=3.0) == 3
     assert learning_rate(0, 1, 0, peak=3.0) == 3
     assert learning_rate(10, 10, 10, peak=3.0) == 3  # a run that is all warm-up
-
-
-def test_target_momentum_at_its_corners() -> None:
-    assert [target_momentum(k, 100, 0.9, 1.0) for k in (0, 50, 100, 200)] == pytest.approx([0.9, 0.95, 1, 1])
-    assert target_momentum(0, 0, 0.9, 1.0) == pytest.approx(0.9)
-
-
-def test_target_momentum_on_a_line() -> None:
-    assert [target_momentum(k, 4, 0.9, 1.0, "linear") for k in range(6)] == pytest.approx(
-        [0.9, 0.925, 0.95, 0.975, 1, 1]
-    )

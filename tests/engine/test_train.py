@@ -9,17 +9,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Tensor
 
 from eigenview import runfiles
 from eigenview.cli import run
-from eigenview.engine.plan import make_plan
-from eigenview.engine.train import build_module
 from eigenview.errors import NonFiniteError
-from eigenview.methods.base import Objective
-from eigenview.recipes import default
-from eigenview.run import with_fields
-from eigenview.views import Views
+from eigenview.methods.parts.method import Objective
+from eigenview.records import Clock
+from eigenview.views import Loss, Views
+from tests.engine.stepping import Stepper, joint_embedding, module_of
 
 SMALL = ["--monitor.images", "64", "--probe.few-label-draws", "1"]
 
@@ -31,26 +28,28 @@ class BreaksLater(Objective):
         super().__init__()
         self.calls = 0
 
-    def forward(self, views: Views) -> dict[str, Tensor]:
+    def forward(self, views: Views, clock: Clock) -> Loss:
         self.calls += 1
-        z = views.read("z").float()
-        return {"fine": z.square().mean(), "broken": z.mean() * (float("inf") if self.calls == 3 else 1.0)}
+        z = views.read("z")
+        return Loss({"fine": z.square().mean(), "broken": z.mean() * (float("inf") if self.calls == 3 else 1.0)})
 
 
 def test_a_non_finite_term_stops_the_run_and_is_named() -> None:
-    config = with_fields(default("vicreg", "digits"), {"monitor": {"images": 16}})
-    module = build_module(make_plan(config))
-    module.objective = BreaksLater()
-    batch = {"index": torch.arange(16), "images": None}
-    for _ in range(2):
-        module.training_step(batch, 0)  # type: ignore[arg-type]
-    with pytest.raises(NonFiniteError, match=r"the broken term .* step 0 .*--optim.lr-per-256"):
-        module.training_step(batch, 0)  # type: ignore[arg-type]
+    module = module_of("vicreg")
+    method = joint_embedding(module)
+    method.objective = BreaksLater()
+    stepper = Stepper(module)
+    for number in (20, 21):
+        stepper.step(number, images=16)
+    before = {name: value.clone() for name, value in method.named_parameters()}
+    with pytest.raises(NonFiniteError, match=r"\bbroken\b.*\bstep 22\b.*--optim.lr-per-256"):
+        stepper.step(22, images=16)
+    assert all(torch.equal(p, before[name]) for name, p in method.named_parameters())
 
 
 def test_a_collapse_ends_the_run_early_where_asked(tmp_path: Path) -> None:
     out = tmp_path / "run"
-    args = ["pretrain", "--objective.variance", "0", "--objective.covariance", "0", "--monitor.stop-on-collapse"]
+    args = ["pretrain", "--method.variance", "0", "--method.covariance", "0", "--monitor.stop-on-collapse"]
     assert run([*args, *SMALL, "--epochs", "30", "--out", str(out)]) == 3
     summary = runfiles.read_json(out / runfiles.SUMMARY)
     assert summary["verdict"] == "complete collapse"

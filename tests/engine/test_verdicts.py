@@ -9,20 +9,21 @@ import pytest
 from rich.console import Console
 
 import eigenview as ev
+from eigenview.methods import config_class
 
 # Each row breaks one thing of the default recipe on the built-in digits: method, fields, epochs, verdict.
 RUNS: dict[str, tuple[str, dict[str, Any], int, str]] = {
     "healthy": ("vicreg", {}, 15, "healthy"),
-    "invariance only": ("vicreg", {"objective": {"variance": 0.0, "covariance": 0.0}}, 15, "complete collapse"),
-    "no covariance": ("vicreg", {"objective": {"covariance": 0.0}}, 15, "dimensional collapse"),
+    "invariance only": ("vicreg", {"method": {"variance": 0.0, "covariance": 0.0}}, 15, "complete collapse"),
+    "no covariance": ("vicreg", {"method": {"covariance": 0.0}}, 15, "dimensional collapse"),
     # the batch norm at the projector's end forbids a constant embedding: the images fall onto few directions
-    "no stop-gradient": ("simsiam", {"objective": {"stop_gradient": False}}, 15, "dimensional collapse"),
+    "no stop-gradient": ("simsiam", {"method": {"stop_gradient": False}}, 15, "dimensional collapse"),
     # nothing but the target differs between the two sides of the loss
     "no predictor": ("simsiam", {"network": {"predictor_layers": 0}}, 15, "dimensional collapse"),
     # without that norm they fall onto one point; the recipe's low rate takes its time
     "no stop-gradient, no norm": (
         "simsiam",
-        {"objective": {"stop_gradient": False}, "network": {"projector_last_norm": False}},
+        {"method": {"stop_gradient": False}, "network": {"projector_last_norm": False}},
         60,
         "complete collapse",
     ),
@@ -45,8 +46,10 @@ def test_verdict_of_a_run_broken_on_purpose(name: str, seed: int, tmp_path: Path
     method, fields, epochs, expected = RUNS[name]
     probe = {"few_label_draws": 1}
     console = Console(quiet=True)
+    config = config_class(method)(**fields.get("method", {}))
+    others = {name: value for name, value in fields.items() if name != "method"}
     run = ev.pretrain(
-        method=method, out=tmp_path / "run", epochs=epochs, seed=seed, probe=probe, console=console, **fields
+        method=config, out=tmp_path / "run", epochs=epochs, seed=seed, probe=probe, console=console, **others
     )
     assert run.verdict == expected, run.summary["reason"]
     assert run.summary["reason"]

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from benchmarks.bare_step import BareStep
 from benchmarks.pictures import noise_file
 
-from eigenview.methods import config_class, objective_class
-from eigenview.methods.base import total
+from eigenview.records import Clock
 from eigenview.views import Views
+from tests.contract.building import objective_of
+from tests.engine.stepping import Stepper, module_of
 
 # methods that decompose F wait where they do it: torch's eigh does. DirectCopy takes only the norm of F.
 METHODS = [
@@ -44,13 +44,14 @@ def no_waiting() -> Iterator[None]:
 def test_loss_gradient_and_update_do_not_wait(method: str) -> None:
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    objective = objective_class(method).build(config_class(method)(), representation=128, width=128, views=2).cuda()
+    objective = objective_of(method, 128).cuda()
     fields = {name: torch.randn(2, 64, 128, device="cuda", requires_grad=True) for name in ("h", "z", "p")}
     views = Views(**fields, z_target=torch.randn(2, 64, 128, device="cuda"))
 
     def loss_gradient_and_update() -> None:
-        objective.update(views)
-        total(objective(views)).backward()
+        loss = objective(views)
+        loss.total.backward()
+        objective.update(loss.carry, Clock())
 
     loss_gradient_and_update()  # warms up
     with no_waiting():
@@ -60,16 +61,12 @@ def test_loss_gradient_and_update_do_not_wait(method: str) -> None:
 @pytest.mark.gpu
 @pytest.mark.parametrize("method", METHODS)
 def test_a_step_of_the_engine_does_not_wait(method: str, tmp_path: Path) -> None:
-    """Views, network, target, objective, backward pass and optimiser, as the benchmark of a step runs them."""
+    """The engine's training step: views, network, target, objective, backward pass, optimiser and updates."""
     if not torch.cuda.is_available():
         pytest.skip("no CUDA device")
-    images = noise_file(tmp_path, 200, 32)
-    bare = BareStep(method, images, torch.device("cuda"), batch_size=64, size=32)
-
-    def step() -> None:
-        bare.backward()
-        bare.optimizer.step()
-
-    step()  # warms up
+    images = str(noise_file(tmp_path, 200, 32))
+    fields = {"monitor": {"images": 8}, "data": images, "batch_size": 64, "image_size": 32}
+    stepper = Stepper(module_of(method, device=torch.device("cuda"), **fields))
+    stepper.step(0)  # warms up
     with no_waiting():
-        step()
+        stepper.step(1)

@@ -1,4 +1,4 @@
-"""The gradient of a batch in parts is that of the whole batch; batch norm's running averages move once."""
+"""The gradient of a batch in chunks is that of the whole batch; batch norm's running averages move once."""
 
 from __future__ import annotations
 
@@ -7,16 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from eigenview.config import RunConfig
-from eigenview.engine.plan import make_plan
-from eigenview.engine.train import build_module
 from eigenview.errors import UserError
-from eigenview.methods import OBJECTIVES, config_class, objective_class
-from eigenview.methods.base import total
-from eigenview.models.grad_cache import encode_in_parts
+from eigenview.methods import METHODS
+from eigenview.models.grad_cache import encode_in_chunks
 from eigenview.models.network import Network
-from eigenview.recipes import default
-from eigenview.run import with_fields
+from eigenview.records import Clock
 from eigenview.views import Views
+from tests.contract.building import objective_of
+from tests.engine.stepping import Stepper, joint_embedding, module_of
 
 SAMPLES, WIDTH = 12, 6
 
@@ -34,33 +32,32 @@ class Counting(nn.Module):
         return self.layers(x)
 
 
-def step(method: str, part: int | None) -> tuple[Tensor, dict[str, Tensor], list[int]]:
+def step(method: str, chunk: int | None) -> tuple[Tensor, dict[str, Tensor], list[int]]:
     """Loss and gradients of one batch in float64, with batch norm in the heads, which see all of it."""
     torch.manual_seed(0)
     head = nn.Sequential(nn.Linear(WIDTH, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, WIDTH))
-    guess = nn.Sequential(nn.Linear(WIDTH, 7), nn.BatchNorm1d(7), nn.ReLU(), nn.Linear(7, WIDTH))
-    network = Network(Counting(), head, guess).double()
-    network.micro_batch = part
-    config = config_class(method)(**({"d0": 3} if method == "directclr" else {}))
-    objective = objective_class(method).build(config, representation=WIDTH, width=WIDTH, views=2).double()
+    predictor = nn.Sequential(nn.Linear(WIDTH, 7), nn.BatchNorm1d(7), nn.ReLU(), nn.Linear(7, WIDTH))
+    network = Network(Counting(), head, predictor).double()
+    network.chunk = chunk
+    objective = objective_of(method, WIDTH).double()
     out = network([torch.randn(SAMPLES, 5, dtype=torch.float64) for _ in range(2)])
     target = torch.randn(2, SAMPLES, WIDTH, dtype=torch.float64)
     views = Views(h=out.h, z=out.z, p=out.p, z_target=target)
-    objective.update(views)
-    loss = total(objective(views))
+    objective.update(objective(views).carry, Clock())  # a closed-form predictor comes from this very batch then
+    loss = objective(views).total
     loss.backward()
     encoder = network.encoder
     assert isinstance(encoder, Counting)
     return loss, {n: p.grad for n, p in network.named_parameters() if p.grad is not None}, encoder.taken
 
 
-@pytest.mark.parametrize("method", list(OBJECTIVES))
-@pytest.mark.parametrize("part", [1, 4])
-def test_every_objective_has_the_gradient_of_the_whole_batch(method: str, part: int) -> None:
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("chunk", [1, 4])
+def test_every_objective_has_the_gradient_of_the_whole_batch(method: str, chunk: int) -> None:
     loss, grads, taken = step(method, None)
-    ours, parts, small = step(method, part)
+    ours, parts, small = step(method, chunk)
     assert taken == [SAMPLES] * 2
-    assert small == [part] * (4 * SAMPLES // part)  # two views, forward and again in the backward pass
+    assert small == [chunk] * (4 * SAMPLES // chunk)  # two views, forward and again in the backward pass
     torch.testing.assert_close(ours, loss, rtol=1e-12, atol=1e-12)
     assert parts.keys() == grads.keys()
     for name, gradient in grads.items():
@@ -68,12 +65,12 @@ def test_every_objective_has_the_gradient_of_the_whole_batch(method: str, part: 
     assert any(g.abs().max() > 1e-4 for n, g in grads.items() if n.startswith("encoder"))
 
 
-def test_running_averages_of_batch_norm_move_once_a_part() -> None:
+def test_running_averages_of_batch_norm_move_once_a_chunk() -> None:
     torch.manual_seed(0)
     twice, once = nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4)), nn.Sequential(nn.Linear(5, 4), nn.BatchNorm1d(4))
     once.load_state_dict(twice.state_dict())
     x = torch.randn(8, 5)
-    encode_in_parts(twice, x, 4).square().sum().backward()
+    encode_in_chunks(twice, x, 4).square().sum().backward()
     for part in x.split(4):
         once(part)
     assert torch.equal(twice[1].running_mean, once[1].running_mean)
@@ -83,23 +80,22 @@ def test_running_averages_of_batch_norm_move_once_a_part() -> None:
 
 
 def test_a_run_takes_it_and_dropout_is_drawn_alike_in_both_passes() -> None:
-    config = with_fields(default("byol", "digits"), {"monitor": {"images": 16}, "micro_batch": 32})
-    module = build_module(make_plan(config))
-    assert module.target is not None
-    assert module.target.part == 32
-    loss = module.training_step({"index": torch.arange(128), "images": None}, 0)  # type: ignore[dict-item]
-    loss.backward()
-    assert all(p.grad is not None for p in module.network.parameters())
+    module = module_of("byol", grad_cache_chunk=32)
+    method = joint_embedding(module)
+    assert method.target is not None
+    assert method.network.chunk == method.target.chunk == 32
+    Stepper(module).step(0, images=128)
+    assert all(p.grad is not None for p in method.network.parameters())
 
     torch.manual_seed(3)
     encoder = nn.Sequential(nn.Linear(5, 40), nn.Dropout(0.5))
-    h = encode_in_parts(encoder, torch.ones(6, 5), 2)
+    h = encode_in_chunks(encoder, torch.ones(6, 5), 2)
     h.sum().backward()
     kept = (h != 0).double().sum(dim=0)
     assert torch.equal(encoder[0].bias.grad, 2 * kept.float())
 
 
-@pytest.mark.parametrize("micro_batch", [0, 3, 256])
-def test_a_part_that_does_not_divide_the_batch_is_refused(micro_batch: int) -> None:
-    with pytest.raises(UserError, match=rf"--micro-batch is {micro_batch}; allowed: a divisor of the 64 images"):
-        RunConfig(batch_size=128, devices=2, micro_batch=micro_batch)
+@pytest.mark.parametrize("chunk", [0, 3, 256])
+def test_a_chunk_that_does_not_divide_the_batch_is_refused(chunk: int) -> None:
+    with pytest.raises(UserError, match=rf"--grad-cache-chunk is {chunk}\b.*divisor.*\b64\b"):
+        RunConfig(batch_size=128, devices=2, grad_cache_chunk=chunk)

@@ -7,7 +7,7 @@ from torch import nn
 from eigenview.config import NetworkConfig
 from eigenview.models.encoders import build_encoder
 from eigenview.models.heads import projector
-from eigenview.models.target import TargetNetwork
+from eigenview.models.target import TargetNetwork, target_momentum
 
 
 @pytest.fixture
@@ -122,3 +122,14 @@ def test_another_network_is_refused(online):
         target.update(online[0], nn.Linear(128, 8), 0.5)
     with pytest.raises(ValueError, match="differ in name or shape"):
         target.update(online[0], projector(128, NetworkConfig(projector_hidden=1, projector_width=8)), 0.5)
+
+
+def test_target_momentum_at_its_corners() -> None:
+    assert [target_momentum(k, 100, 0.9, 1.0) for k in (0, 50, 100, 200)] == pytest.approx([0.9, 0.95, 1, 1])
+    assert target_momentum(0, 0, 0.9, 1.0) == pytest.approx(0.9)
+
+
+def test_target_momentum_on_a_line() -> None:
+    assert [target_momentum(k, 4, 0.9, 1.0, "linear") for k in range(6)] == pytest.approx(
+        [0.9, 0.925, 0.95, 0.975, 1, 1]
+    )

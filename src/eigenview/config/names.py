@@ -14,19 +14,21 @@ RENAMED = {
     "accumulate_coupled": "grad_accum_coupled",
 }
 """Fields of RunConfig until November 2026 -> today's."""
-REMOVED: dict[str, tuple[Any, ...]] = {
-    "eps_inside": (False, True),
-    "floor": (1e-4, 0.0),
-    "normalise_by": ("spectral",),
-    "centre": (False,),
-    "initial": ("batch",),
-    "order": ("after",),
-    "form": ("straight-through",),
-    "reduction": ("mean",),
-    "convention": ("code",),
-    "positives": ("outside",),
+REMOVED: dict[str, Any] = {
+    "eps_inside": False,
+    "floor": 1e-4,
+    "normalise_by": "spectral",
+    "centre": False,
+    "initial": "batch",
+    "order": "after",
+    "form": "straight-through",
+    "reduction": "mean",
+    "convention": "code",
+    "positives": "outside",
 }
 """Options of methods that are arguments of functions now -> their former defaults, which need no option."""
+REMOVED_FROM_ISOLOSS = {"eps_inside": True, "floor": 0.0}
+"""Its former defaults where they differed."""
 FLAGS = {
     "--size": "--image-size",
     "--micro-batch": "--grad-cache-chunk",
@@ -53,6 +55,9 @@ def refuse_old_flags(args: list[str]) -> None:
     for arg in args:
         flag = arg.partition("=")[0]
         if flag.startswith("--objective."):
+            name = flag.removeprefix("--objective.").removeprefix("no-").replace("-", "_")
+            if name in REMOVED and name != "form":  # unbiased-vicreg has an option of that name
+                raise UserError(f"{flag}: it is no option of a run any more; it only reproduced another program.")
             raise UserError(f"{flag}: it is named {flag.replace('--objective.', '--method.')} now.")
         if flag in FLAGS:
             raise UserError(f"{flag}: it is named {FLAGS[flag]} now.")
@@ -66,12 +71,11 @@ def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
     found = dict(values)
     if isinstance(found.get("method"), str):
         options = dict(found.pop("objective", {}))
-        for name, defaults in REMOVED.items():
+        defaults = REMOVED | (REMOVED_FROM_ISOLOSS if found["method"] == "isoloss" else {})
+        for name, default in defaults.items():
             if name in options and _is_removed(found["method"], name):
                 value = options.pop(name)
-                require(
-                    value in defaults, f"objective.{name}", value, f"{defaults[0]}: it is no option of a run any more"
-                )
+                require(value == default, f"objective.{name}", value, f"{default}: it is no option of a run any more")
         found["method"] = {"name": found["method"], **options}
     for old, new in RENAMED.items():
         if old in found:

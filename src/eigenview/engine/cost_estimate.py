@@ -40,7 +40,7 @@ FEWEST_WATCHED = 64
 """Held-out images below which none are suggested: ranks could no longer be seen."""
 FAILURES = (RuntimeError, ValueError)
 """Torch's errors about fake tensors and memory, and of a norm or an objective that has too few images of a trial."""
-SMALLER = "a smaller --batch-size, fewer --views or a smaller --size"
+SMALLER = "a smaller --batch-size, fewer --views or a smaller --image-size"
 
 
 @dataclass(frozen=True)

@@ -38,8 +38,8 @@ def shortage_said() -> Iterator[None]:
             raise
         where = "the GPU" if isinstance(error, torch.OutOfMemoryError) else "this machine"
         raise UserError(
-            f"the memory of {where} does not suffice. Use --micro-batch, a smaller --batch-size, fewer --views or a "
-            "smaller --size, and another --out where this one holds the run already."
+            f"the memory of {where} does not suffice. Use --grad-cache-chunk, a smaller --batch-size, fewer --views or "
+            "a smaller --image-size, and another --out where this one holds the run already."
         ) from error
 
 
