@@ -13,9 +13,8 @@ from itertools import pairwise
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from eigenview.config import MonitorConfig, OptimConfig, RunConfig
+from eigenview.config import MonitorConfig, OptimConfig, RunConfig, with_fields
 from eigenview.recipes import load_recipe
-from eigenview.run import with_fields
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -29,12 +28,12 @@ SCALES: dict[str, dict[str, Any]] = {
     "tiny": {
         "data_fraction": 0.25,
         "epochs": 5,
-        "size": 24,
+        "image_size": 24,
         "encoder": "conv-small",
         "probe": {"images": 12_500, "few_label_draws": 5},
     },
-    "cpu": {"data_fraction": 0.5, "epochs": 10, "size": 24, "encoder": "conv-small"},  # four times tiny's steps
-    "gpu": {"epochs": 100, "size": 32, "encoder": "torchvision:resnet18"},
+    "cpu": {"data_fraction": 0.5, "epochs": 10, "image_size": 24, "encoder": "conv-small"},  # four times tiny's steps
+    "gpu": {"epochs": 100, "image_size": 32, "encoder": "torchvision:resnet18"},
 }
 # SGD at a constant rate and CIFAR-10's augmentation, as DirectPred and DirectSet were published
 # (facebookresearch/luckmatters, commit 625b5f7; its crops are resampled bilinearly)

@@ -24,7 +24,7 @@ from rich.console import Console
 from torch.utils.data import DataLoader
 
 from eigenview import runfiles
-from eigenview.config import RunConfig, to_dict
+from eigenview.config import RunConfig, method_name, to_dict
 from eigenview.data.pixels.parallel import cores
 from eigenview.data.views.specs import ViewSpec
 from eigenview.engine.callbacks import MetricsWriter, Monitor
@@ -34,6 +34,7 @@ from eigenview.engine.module import PretrainModule
 from eigenview.engine.plan import Plan, make_plan
 from eigenview.engine.train import build_module
 from eigenview.errors import require
+from eigenview.methods.parts.joint_embedding import JointEmbedding
 
 MISSING = "lightly is not installed: uv sync --group bench"
 LIBRARY = "library"  # in environment.json of a run that another library trained
@@ -90,7 +91,12 @@ def loader(plan: Plan) -> DataLoader[Any]:
 
 def train(config: RunConfig[Any], directory: Path, console: Console) -> None:
     """One run of `config` by lightly's loop, left in `directory` as the engine leaves its own."""
-    require(config.method == "simclr" and config.views == 2, "--method", config.method, "simclr of two views")
+    require(
+        method_name(config.method) == "simclr" and config.views == 2,
+        "--method",
+        method_name(config.method),
+        "simclr of two views",
+    )
     plan = make_plan(config, console=console)
     module = build_module(plan).to(plan.device)
     runfiles.create_run_dir(directory)
@@ -132,17 +138,19 @@ def fit(plan: Plan, module: PretrainModule, batches: DataLoader[Any]) -> tuple[f
     from lightly.loss import NTXentLoss  # pyright: ignore[reportMissingImports]
 
     torch.manual_seed(plan.config.seed)
-    criterion = NTXentLoss(temperature=plan.config.objective.temperature)
+    criterion = NTXentLoss(temperature=plan.config.method.temperature)
     optimizer = module.configure_optimizers()
     step = 0
     start = time.perf_counter()
+    method = module.method
+    assert isinstance(method, JointEmbedding)
     for _ in range(plan.config.epochs):
         total = torch.zeros((), device=plan.device)
         for views, _, _ in batches:
             for group in optimizer.param_groups:
                 group["lr"] = module.learning_rate_at(step) * group["factor"]
-            with torch.autocast(plan.device.type, dtype=torch.bfloat16, enabled="bf16" in plan.precision):
-                z0, z1 = (module.network.embed(view.to(plan.device))[1] for view in views)
+            with torch.autocast(plan.device.type, dtype=torch.bfloat16, enabled=plan.bf16):
+                z0, z1 = (method.network.embed(view.to(plan.device))[1] for view in views)
             loss = criterion(z0.float(), z1.float())
             loss.backward()
             optimizer.step()

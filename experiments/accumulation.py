@@ -8,7 +8,7 @@ the U-statistic's mean does not change. Batch norm sees 32 images at a time and 
 Prediction, written before any run: VICReg loses 2 points, the unbiased form nothing measurable; with batch norm it
 loses up to a point.
 Settings: both with covariance weight 4 (the pilot's, so that only the estimator differs); plug-in hinge for VICReg, and
-dual for the unbiased form. VICReg's parts need --accumulate-coupled: without it the command refuses. The form with the
+dual for the unbiased form. VICReg's parts need --grad-accum-coupled: without it the command refuses. The form with the
 plug-in hinge was added after the first eight cells, in which dual lost more than VICReg did, to tell hinge from noise.
 Parts of 16 were added after those of 32, where an embedding of so few directions leaves the plug-in little bias, with a
 prediction of their own: VICReg loses 3 points at tiny and 4 at cpu, the unbiased forms under 1.5.
@@ -18,9 +18,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments._grids import BLUE, ORANGE, Results, bars, cell, difference, failures, is_same, numbers, within
-
 from eigenview.config import RunConfig
+from experiments._grids import BLUE, ORANGE, Results, bars, cell, difference, failures, is_same, numbers, within
 
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "VICReg": ("vicreg", {"covariance": 4.0}),
@@ -44,11 +43,11 @@ def cells(scale: str, data: str) -> dict[str, RunConfig[Any]]:
             scale,
             data,
             {
-                "objective": objective,
+                "method": objective,
                 "network": network,
                 "batch_size": 128,
-                "accumulate": parts,
-                "accumulate_coupled": parts > 1 and objective.get("hinge") != "dual",
+                "grad_accum_steps": parts,
+                "grad_accum_coupled": parts > 1 and objective.get("hinge") != "dual",
             },
         )
         for norm, network in NORMS.items()

@@ -25,9 +25,8 @@ from collections.abc import Iterable
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
-from experiments._grids import COLOURS, Results, cell, failures, lines, numbers
-
 from eigenview.config import RunConfig
+from experiments._grids import COLOURS, Results, cell, failures, lines, numbers
 
 if TYPE_CHECKING:
     from eigenview.run import Run
@@ -35,12 +34,12 @@ if TYPE_CHECKING:
 ROW_NORMS = {"encoder_norm": "group", "head_norm": "layer"}
 METHODS: dict[str, tuple[str, dict[str, Any]]] = {
     "SimCLR": ("simclr", {}),
-    "VICReg": ("vicreg", {"objective": {"covariance": 4.0}}),
+    "VICReg": ("vicreg", {"method": {"covariance": 4.0}}),
     "Barlow Twins": ("barlow-twins", {}),
-    "unbiased": ("unbiased-vicreg", {"objective": {"covariance": 4.0}}),
-    "VICReg row norms": ("vicreg", {"objective": {"covariance": 4.0}, "network": ROW_NORMS}),
-    "unbiased row norms": ("unbiased-vicreg", {"objective": {"covariance": 4.0}, "network": ROW_NORMS}),
-    "unbiased layer heads": ("unbiased-vicreg", {"objective": {"covariance": 4.0}, "network": {"head_norm": "layer"}}),
+    "unbiased": ("unbiased-vicreg", {"method": {"covariance": 4.0}}),
+    "VICReg row norms": ("vicreg", {"method": {"covariance": 4.0}, "network": ROW_NORMS}),
+    "unbiased row norms": ("unbiased-vicreg", {"method": {"covariance": 4.0}, "network": ROW_NORMS}),
+    "unbiased layer heads": ("unbiased-vicreg", {"method": {"covariance": 4.0}, "network": {"head_norm": "layer"}}),
 }
 TUNED = ("SimCLR", "Barlow Twins", "VICReg row norms", "unbiased row norms")
 AT_CPU = ("VICReg row norms", "unbiased row norms")
@@ -87,7 +86,7 @@ def cells(scale: str, data: str) -> dict[str, RunConfig[Any]]:
         recipe, changed = METHODS[method]
         for size in WEIGHED_SIZES:
             for suffix, weights in WEIGHTS.items():
-                fields = {**changed, "batch_size": size, "objective": {**changed["objective"], **weights}}
+                fields = {**changed, "batch_size": size, "method": {**changed["method"], **weights}}
                 grid[f"{method} {size}{suffix}"] = cell(recipe, scale, data, fields)
     return grid
 

@@ -17,9 +17,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments._grids import BLUE, ORANGE, Claim, Results, bars, cell, check_claims, failures, numbers, order
-
 from eigenview.config import RunConfig
+from experiments._grids import BLUE, ORANGE, Claim, Results, bars, cell, check_claims, failures, numbers, order
 
 SIXTEENTHS = {"d0 6%": 1, "d0 19%": 3, "d0 38%": 6, "d0 75%": 12}
 WIDTH = {"conv-medium": 256, "torchvision:resnet18": 512}
@@ -50,10 +49,10 @@ def cells(scale: str, data: str) -> dict[str, RunConfig[Any]]:
     for name, sixteenths in SIXTEENTHS.items():
         objective = {"site": "representation", "d0": sixteenths * WIDTH[encoder] // 16}
         network = {"projector_layers": 0}
-        fields = {"encoder": encoder, "objective": objective, "network": network}
+        fields = {"encoder": encoder, "method": objective, "network": network}
         grid[name] = cell("directclr", scale, data, fields)
     for name, network in PROJECTORS.items():
-        fields = {"encoder": encoder, "objective": {"site": "embedding"}, "network": network}
+        fields = {"encoder": encoder, "method": {"site": "embedding"}, "network": network}
         grid[name] = cell("directclr", scale, data, fields)
     headline = ("d0 19%", "no projector")
     return {name: grid[name] for name in headline} if scale == "cpu" else grid

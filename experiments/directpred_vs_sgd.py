@@ -14,10 +14,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments._grids import BLUE, ORANGE, TIAN, Claim, Results, bars, cell, check_claims, failures, order
-
 from eigenview.config import RunConfig
 from eigenview.recipes import load_recipe
+from experiments._grids import BLUE, ORANGE, TIAN, Claim, Results, bars, cell, check_claims, failures, order
 
 CIFAR, LONG, STL = "CIFAR-10, 100 epochs", "CIFAR-10, 300 epochs", "STL-10, 100 epochs"
 published = {
@@ -43,7 +42,7 @@ def cells(scale: str, data: str) -> dict[str, RunConfig[Any]]:
     linear = {"network": {"predictor_layers": 1, "predictor_bias": False}}
     grid = {
         "DirectPred": cell("directpred", scale, data, same, gpu=TIAN),
-        "DirectPred every 5": cell("directpred", scale, data, {**same, "objective": {"refresh_every": 5}}, gpu=TIAN),
+        "DirectPred every 5": cell("directpred", scale, data, {**same, "method": {"refresh_every": 5}}, gpu=TIAN),
         "DirectCopy": cell("directcopy", scale, data, same, gpu=TIAN),
         "learned linear": cell("byol", scale, data, {**learned, **linear}, gpu=TIAN),
         "learned two-layer": cell("byol", scale, data, learned, gpu=TIAN),

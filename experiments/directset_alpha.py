@@ -13,9 +13,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments._grids import TIAN, Claim, Results, cell, check_claims, failures, lines, order
-
 from eigenview.config import RunConfig
+from experiments._grids import TIAN, Claim, Results, cell, check_claims, failures, lines, order
 
 CIFAR, LONG = "CIFAR-10, 100 epochs", "CIFAR-10, 300 epochs"
 published = {
@@ -35,7 +34,7 @@ CLAIMS: tuple[Claim, ...] = (
 def cells(scale: str, data: str) -> dict[str, RunConfig[Any]]:
     """One run a power; at cpu 1/2 and 2, the published best and worst."""
     powers = (2.0, 0.5) if scale == "cpu" else (2.0, 1.0, 0.5, 0.25)
-    return {f"alpha {a:g}": cell("directset", scale, data, {"objective": {"alpha": a}}, gpu=TIAN) for a in powers}
+    return {f"alpha {a:g}": cell("directset", scale, data, {"method": {"alpha": a}}, gpu=TIAN) for a in powers}
 
 
 def conclude(results: Results) -> str:

@@ -16,10 +16,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import torch
-from experiments._estimators import study
-from experiments._grids import BLUE, GREEN, ORANGE, RED, Results, cell, failures
 
 from eigenview.config import RunConfig
+from experiments._estimators import study
+from experiments._grids import BLUE, GREEN, ORANGE, RED, Results, cell, failures
 
 if TYPE_CHECKING:
     from eigenview.run import Run
@@ -47,7 +47,8 @@ def activations(run: Run, images: int) -> tuple[torch.Tensor, torch.Tensor]:
     checkpoint = torch.load(run.directory / runfiles.CHECKPOINT, weights_only=True, map_location="cpu")
     module.load_state_dict(checkpoint["state_dict"])
     module.eval()
-    head = module.network.projector
+    network = module.method.network
+    head = network.projector
     assert isinstance(head, torch.nn.Sequential)
     body, last = head[:-1], head[-1]
     assert isinstance(last, torch.nn.Linear)
@@ -57,14 +58,14 @@ def activations(run: Run, images: int) -> tuple[torch.Tensor, torch.Tensor]:
     parts = []
     for number, part in enumerate(rows.split(512)):
         view = module.make_views(pixels[part], number)[0]
-        parts.append(body(module.network.encoder(view.contiguous(memory_format=torch.channels_last))))
+        parts.append(body(network.encoder(view.contiguous(memory_format=torch.channels_last))))
     return torch.cat(parts), last.weight.detach()
 
 
 def measure(run: Run) -> dict[str, Any]:
     """The study of this run's embeddings; the total with the run's own weights, of one view."""
     a, weight = activations(run, IMAGES)
-    objective = run.config.objective
+    objective = run.config.method
     weights = {"hinge": objective.variance / 2, "covariance": objective.covariance}
     return study(a, weight, weights, SIZES, REPEATS, seed=0)
 

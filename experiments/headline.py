@@ -18,11 +18,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from eigenview.config import RunConfig
 from experiments._grids import BLUE, ORANGE, Claim, Results, bars, cell, check_claims, failures, order
 
-from eigenview.config import RunConfig
-
-STRONG = {"objective": {"covariance": 5.0}}
+STRONG = {"method": {"covariance": 5.0}}
 GPU_EPOCHS = 30  # of eight views; two views take 100
 LONG, FAST = "solo-learn linear, 1000 epochs", "EMP-SSL linear, 10 epochs"
 published: dict[str, dict[str, float]] = {

@@ -15,17 +15,13 @@ gpu is as published (LARS and rho 0.998; SGD and rho 0.5 without EMA), at a tent
 
 from __future__ import annotations
 
-from dataclasses import fields
 from itertools import product
 from typing import Any
 
-from experiments._grids import SCALES, Claim, Results, cell, check_claims, difference, failures, lines, numbers, within
-
 from eigenview.config import OptimConfig, RunConfig
-from eigenview.methods.closed_form import ClosedFormConfig
-from eigenview.methods.direct_predictor import DirectSetConfig
+from eigenview.methods.directset import DirectSetConfig
 from eigenview.methods.isoloss import IsoLossConfig
-from eigenview.recipes import load_recipe
+from experiments._grids import SCALES, Claim, Results, cell, check_claims, difference, failures, lines, numbers, within
 
 EARLY = {"tiny": 2, "gpu": 20}
 # fmi-basel/implicit-var-reg, commit 2e8d364
@@ -55,13 +51,9 @@ def cells(scale: str, data: str) -> dict[str, RunConfig[Any]]:
 
 
 def _cell(scale: str, data: str, loss: str, *, online: bool, epochs: int) -> RunConfig[Any]:
-    iso = load_recipe("small-isoloss").objective
-    predictor = {f.name: getattr(iso, f.name) for f in fields(ClosedFormConfig)}
-    predictor |= {"alpha": 0.5, "eps": 0.0, "rho": 0.998 if scale == "gpu" and not online else 0.5}
-    objective = IsoLossConfig(**predictor, metric="cosine") if loss == "IsoLoss" else DirectSetConfig(**predictor)
+    predictor: dict[str, Any] = {"alpha": 0.5, "eps": 0.0, "rho": 0.998 if scale == "gpu" and not online else 0.5}
     own = {
-        "method": "isoloss" if loss == "IsoLoss" else "directset",
-        "objective": objective,
+        "method": IsoLossConfig(**predictor, metric="cosine") if loss == "IsoLoss" else DirectSetConfig(**predictor),
         "augmentation": "asymmetric-small",
         "epochs": epochs,
         "network": {"target": "online" if online else "ema"},

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments._grids import failures
-
-from eigenview.config import MonitorConfig, RunConfig
+from eigenview.config import MonitorConfig, RunConfig, with_fields
 from eigenview.recipes import load_recipe
-from eigenview.run import with_fields
+from experiments._grids import failures
 
 METHODS = ("simclr", "vicreg", "barlow-twins", "byol", "simsiam")
 published = {
@@ -29,9 +27,9 @@ def cells(scale: str, data: str) -> dict[str, RunConfig[Any]]:
     """One run a method."""
     fields: dict[str, Any] = {"data": f"{data}/train", "probe_data": data, "monitor": MonitorConfig(images=512)}
     fields |= {
-        "tiny": {"epochs": 5, "size": 24},
-        "cpu": {"epochs": 10, "size": 24},  # 32 px: 15 minutes a run here, by step time; a cpu run has ten
-        "gpu": {"epochs": 100, "size": 32, "encoder": "torchvision:resnet18"},
+        "tiny": {"epochs": 5, "image_size": 24},
+        "cpu": {"epochs": 10, "image_size": 24},  # 32 px: 15 minutes a run here, by step time; a cpu run has ten
+        "gpu": {"epochs": 100, "image_size": 32, "encoder": "torchvision:resnet18"},
     }[scale]
     return {method: with_fields(load_recipe(f"small-{method}"), fields) for method in METHODS}
 

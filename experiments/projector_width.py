@@ -6,8 +6,8 @@ on the width, and the best weight falls with it. The accuracies are in a figure 
 stand in the table. Those of VICReg are published at 256 and 8192 alone, which are not in this grid.
 Theory: both losses ask for orthonormal features of the augmentation operator; with a weak weight a narrow projector
 repeats the leading ones.
-Prediction, written before any run: for each width the rule's weight (--objective.off-diagonal auto,
---objective.covariance auto) is the best of three or no different from it; at that weight 128 is within 2 points of
+Prediction, written before any run: for each width the rule's weight (--method.off-diagonal auto,
+--method.covariance auto) is the best of three or no different from it; at that weight 128 is within 2 points of
 2048, and at a tenth of it 128 loses more than 2048 does.
 (The first comparison was "no different" before the runs and is "no worse" since: the narrow one was better.)
 Settings: recipes small-vicreg and small-barlow-twins; hidden width as the output's; weights a tenth of the rule's, the
@@ -18,10 +18,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments._grids import Claim, Results, cell, check_claims, failures, lines, numbers, order
+from eigenview.methods.orthogonality import barlow_twins_weight, vicreg_weight
 
 from eigenview.config import RunConfig
-from eigenview.methods.orthogonality import barlow_twins_weight, vicreg_weight
+from experiments._grids import Claim, Results, cell, check_claims, failures, lines, numbers, order
 
 METHODS = {"VICReg": "vicreg", "Barlow Twins": "barlow-twins"}
 WIDTHS = {"tiny": (128, 512, 2048), "cpu": (128, 2048), "gpu": (128, 512, 2048)}
@@ -62,7 +62,7 @@ def cells(scale: str, data: str) -> dict[str, RunConfig[Any]]:
             scale,
             data,
             {
-                "objective": objective(method, width, factor),
+                "method": objective(method, width, factor),
                 "network": {"projector_hidden": width, "projector_width": width},
             },
         )

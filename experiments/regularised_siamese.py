@@ -18,9 +18,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments._grids import BLUE, GREEN, ORANGE, Claim, Results, bars, cell, check_claims, failures
-
 from eigenview.config import RunConfig
+from experiments._grids import BLUE, GREEN, ORANGE, Claim, Results, bars, cell, check_claims, failures
 
 VARIANCE, COVARIANCE = 1.0, 0.04
 NO_NORM = {"head_norm": "none", "projector_last_norm": False}
@@ -67,7 +66,7 @@ def cells(scale: str, data: str) -> dict[str, RunConfig[Any]]:
     for kind, (recipe, factor, network) in KINDS.items():
         for terms, (variance, covariance) in TERMS.items():
             objective = {"variance": factor * variance, "covariance": factor * covariance, "site": "projector"}
-            fields = {"objective": objective, "network": network}
+            fields = {"method": objective, "network": network}
             grid[f"{kind} {terms}"] = cell(recipe, scale, data, fields)
     headline = ("SimSiam-BN-PR none", "SimSiam-BN-PR var+cov")
     return {name: grid[name] for name in headline} if scale == "cpu" else grid

@@ -28,6 +28,8 @@ from pathlib import Path
 from statistics import mean
 from typing import TYPE_CHECKING, Any
 
+from eigenview import runfiles
+from eigenview.config import OptimConfig, RunConfig, with_fields
 from experiments import _lightly_loop
 from experiments._grids import (
     BLUE,
@@ -44,15 +46,11 @@ from experiments._grids import (
     within,
 )
 
-from eigenview import runfiles
-from eigenview.config import OptimConfig, RunConfig
-from eigenview.run import with_fields
-
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from eigenview.experiment import Peer
     from eigenview.run import Run
+    from experiments._frame import Peer
 
 EPOCHS = {"tiny": 5, "cpu": 10, "gpu": 100}
 SHARES = {"tiny": (20, 40, 60, 100), "cpu": (40, 100), "gpu": (20, 40, 60, 100)}  # percent of the epochs
@@ -61,7 +59,7 @@ EXAMPLE = "lightly fp32 example 100 %"
 # the example's settings; the heads' widths and the views are the recipe's
 EXAMPLE_SETTINGS: dict[str, Any] = {
     "batch_size": 256,
-    "objective": {"temperature": 0.5},
+    "method": {"temperature": 0.5},
     "optim": OptimConfig(
         name="sgd",
         lr_per_256=0.06,
@@ -108,7 +106,7 @@ def measure(run: Run) -> dict[str, Any]:
     """Who trained, and the seconds of decoding that this run needed before its first step."""
     library = runfiles.read_json(run.directory / runfiles.ENVIRONMENT).get(_lightly_loop.LIBRARY)
     config = run.config
-    seconds = 0.0 if library else decoding_seconds(config.data, config.size)
+    seconds = 0.0 if library else decoding_seconds(config.data, config.image_size)
     return {"library": library or "eigenview", "decoding_seconds": round(seconds, 2)}
 
 

@@ -5,7 +5,7 @@ Source: Bardes, Ponce, LeCun 2022 (VICReg, arXiv 2105.04906), ImageNet, ResNet-5
 Theory: VICReg regularises each branch on its own, so that nothing asks for equal branches; Barlow Twins and SimCLR
 compare across branches, and BYOL's target is an average of its own weights.
 Prediction, written before any run: all three methods work in all three forms, sharing is best, and VICReg loses least.
-BYOL fails there: eigenview refuses --network.branches separate for it with the reason, so it has the shared cell alone.
+BYOL fails there: eigenview refuses --network.no-shared-weights for it with the reason, so it has the shared cell alone.
 Settings: the recipes, their optimisers at gpu too (the published settings are ImageNet's); the second encoder is
 conv-medium at tiny and cpu, ResNet-34 beside ResNet-18 at gpu. The numbers are of the first branch.
 """
@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from eigenview.config import RunConfig
 from experiments._grids import (
     BLUE,
     GREEN,
@@ -28,8 +29,6 @@ from experiments._grids import (
     numbers,
     within,
 )
-
-from eigenview.config import RunConfig
 
 METHODS = {"VICReg": "vicreg", "Barlow Twins": "barlow-twins", "SimCLR": "simclr"}
 COLUMN = "ImageNet"
@@ -57,8 +56,8 @@ def cells(scale: str, data: str) -> dict[str, RunConfig[Any]]:
     second = "torchvision:resnet34" if scale == "gpu" else "conv-medium"
     forms: dict[str, dict[str, Any]] = {
         "shared": {},
-        "separate": {"network": {"branches": "separate"}},
-        "different": {"network": {"branches": "separate"}, "second_encoder": second},
+        "separate": {"network": {"shared_weights": False}},
+        "different": {"network": {"shared_weights": False}, "second_encoder": second},
     }
     grid = {
         f"{method} {form}": cell(recipe, scale, data, fields)

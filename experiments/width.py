@@ -14,9 +14,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments._grids import Results, cell, failures, lines, order
-
 from eigenview.config import RunConfig
+from experiments._grids import Results, cell, failures, lines, order
 
 FORMS: dict[str, tuple[str, dict[str, Any]]] = {
     "VICReg nu 1": ("vicreg", {"covariance": 1.0}),
@@ -38,7 +37,7 @@ def cells(scale: str, data: str) -> dict[str, RunConfig[Any]]:
             recipe,
             scale,
             data,
-            {"objective": objective, "network": {"projector_hidden": width, "projector_width": width}},
+            {"method": objective, "network": {"projector_hidden": width, "projector_width": width}},
         )
         for form, (recipe, objective) in FORMS.items()
         for width in WIDTHS[scale]

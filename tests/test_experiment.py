@@ -7,10 +7,10 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from experiments import _grids
+from experiments import _frame, _grids
 from rich.console import Console
 
-from eigenview import experiment, runfiles
+from eigenview import runfiles
 from eigenview.config import RunConfig, to_dict
 from eigenview.errors import UserError
 from eigenview.recipes import load_recipe
@@ -36,31 +36,31 @@ def test_rows_are_run_once_and_what_has_ended_can_be_collected(tmp_path: Path, m
     parts |= {"figure": lambda results: _grids.bars(results, "made up")}
     for name, part in parts.items():
         setattr(module, name, part)
-    monkeypatch.setattr(experiment, "load_experiment", lambda name: module)
+    monkeypatch.setattr(_frame, "load_experiment", lambda name: module)
     monkeypatch.chdir(tmp_path)
     arguments = ("made_up", "tiny", 2, "cifar", None, tmp_path / "out", Console(quiet=True))
     with pytest.raises(KeyboardInterrupt):
-        experiment.run_experiment(*arguments)
-    first = experiment.run_experiment(*arguments)
+        _frame.run_experiment(*arguments)
+    first = _frame.run_experiment(*arguments)
     assert calls == [("their-loop-seed0", 0), ("their-loop-seed0", 0), ("their-loop-seed1", 1)]
-    assert experiment.run_experiment(*arguments) == first
+    assert _frame.run_experiment(*arguments) == first
     assert len(calls) == 3
     # a run from before an option existed is the cell's; one with another setting is not
     path = Path("runs/experiments/made_up/tiny/their-loop-seed0") / runfiles.CONFIG
     settings = runfiles.read_json(path)
     runfiles.write_json(path, {name: value for name, value in settings.items() if name != "local_views"})
-    assert experiment.run_experiment(*arguments) == first
+    assert _frame.run_experiment(*arguments) == first
     runfiles.write_json(path, {**settings, "epochs": settings["epochs"] + 1})
-    with pytest.raises(UserError, match="other settings than their loop has now"):
-        experiment.run_experiment(*arguments)
+    with pytest.raises(UserError, match=r"their-loop-seed0.*their loop"):
+        _frame.run_experiment(*arguments)
     runfiles.write_json(path, settings)
     assert [r["data"] for r in first["their loop"]] == ["b/c", "b/c"]
     assert "| their loop | 48.0 +- 0.0 | 50.0 +- 0.0 |" in (tmp_path / "out" / "table.md").read_text()
     monkeypatch.setattr(module, "most_seeds", {"their loop": 1}, raising=False)
-    assert experiment.run_experiment(*arguments) == {"their loop": first["their loop"][:1]}
+    assert _frame.run_experiment(*arguments) == {"their loop": first["their loop"][:1]}
     both = dict.fromkeys(("their loop", "another"), (load_recipe("small-simclr"), train))
     monkeypatch.setattr(module, "peers", lambda scale, data, console: both)
-    assert list(experiment.run_experiment(*arguments, finished=True)) == ["their loop"]
+    assert list(_frame.run_experiment(*arguments, finished=True)) == ["their loop"]
     table = (tmp_path / "out" / "table.md").read_text()
     assert "seen. Not run: 1 of 2 cells (another)." in table
     assert "--seeds 1 --finished\n" in table
@@ -69,10 +69,10 @@ def test_rows_are_run_once_and_what_has_ended_can_be_collected(tmp_path: Path, m
     monkeypatch.setattr(module, "most_seeds", {}, raising=False)
     three = ("made_up", "tiny", 3, *arguments[3:])
     for seeds in (three, ("made_up", "tiny", 1, *arguments[3:])):  # all there are, whatever was asked for
-        assert experiment.run_experiment(*seeds, finished=True) == {"their loop": first["their loop"]}
-    experiment.run_experiment(*three, finished=True)
-    assert "Of 3 runs of these cells 1 have not ended." in (tmp_path / "out" / "table.md").read_text()
-    with pytest.raises(UserError, match="leave --cells out"):
-        experiment.run_experiment("made_up", "tiny", 1, "c", "another", None, Console(quiet=True), finished=True)
-    with pytest.raises(UserError, match=r"no run of made_up cpu has ended in .*leave --finished out"):
-        experiment.run_experiment("made_up", "cpu", 1, "c", None, None, Console(quiet=True), finished=True)
+        assert _frame.run_experiment(*seeds, finished=True) == {"their loop": first["their loop"]}
+    _frame.run_experiment(*three, finished=True)
+    assert "Of 3 runs of these cells 1 have not finished." in (tmp_path / "out" / "table.md").read_text()
+    with pytest.raises(UserError, match=r"--finished.*--cells"):
+        _frame.run_experiment("made_up", "tiny", 1, "c", "another", None, Console(quiet=True), finished=True)
+    with pytest.raises(UserError, match=r"made_up cpu.*--finished"):
+        _frame.run_experiment("made_up", "cpu", 1, "c", None, None, Console(quiet=True), finished=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 import time
 from pathlib import Path
 from types import ModuleType
@@ -14,13 +13,14 @@ import pytest
 import torch
 from experiments import _grids, _lightly_loop, pareto, time_to_accuracy
 from experiments._estimators import FAMILIES, study
+from experiments._frame import experiments, load_experiment
+from experiments._results import table_rows
 from matplotlib.lines import Line2D
 from PIL import Image
 from rich.console import Console
 
 from eigenview import runfiles
 from eigenview.data.views.specs import view_specs
-from eigenview.experiment import experiments, load_experiment, table_rows
 from eigenview.run import Run
 
 ROOT = Path(__file__).parents[1]
@@ -29,9 +29,7 @@ SCALES = ("tiny", "cpu", "gpu")
 
 
 @pytest.fixture(params=NAMES)
-def module(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    monkeypatch.chdir(ROOT)
-    monkeypatch.setattr(sys, "path", [*sys.path])  # the file adds the checkout to it
+def module(request: pytest.FixtureRequest) -> ModuleType:
     return load_experiment(request.param)
 
 
@@ -66,15 +64,13 @@ def results(cells: Any, seeds: int) -> dict[str, list[dict[str, Any]]]:
     return {c: [summary(60.0 - 2 * k + s / 2, seed=s) for s in range(seeds)] for k, c in enumerate(cells)}
 
 
-def test_the_folder_is_what_the_command_lists(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
+def test_the_folder_is_what_the_command_lists() -> None:
     assert sorted(experiments()) == NAMES
     assert all(experiments().values())
 
 
 def test_settings_are_valid_and_published_rows_are_cells(module: ModuleType) -> None:
-    from eigenview.engine.config_checks import refuse_contradictions
-    from eigenview.methods import config_class
+    from eigenview.engine.config_checks import check_combinations
 
     grids = {scale: module.cells(scale, "cifar") for scale in SCALES}
     for scale, grid in grids.items():
@@ -84,8 +80,7 @@ def test_settings_are_valid_and_published_rows_are_cells(module: ModuleType) -> 
             assert re.fullmatch(r"[^,/]+", name), "names go into folders, and commas separate them"
             assert (config.data, config.probe_data) == ("cifar/train", "cifar")
             assert config.encoder == "torchvision:resnet18" if scale == "gpu" else config.encoder.startswith("conv-")
-            assert type(config.objective) is config_class(config.method)
-            refuse_contradictions(config)
+            check_combinations(config)
     assert set(module.published) <= set(grids["tiny"])
 
 
@@ -96,16 +91,11 @@ def test_cells_of_a_grid_differ(module: ModuleType) -> None:
 
 
 def test_networks_of_the_tiny_grid_can_be_built(module: ModuleType) -> None:
-    from eigenview.methods import objective_class
-    from eigenview.models.network import build_network
+    from eigenview.methods.parts.building import build_method, parts_of
 
     for config in module.cells("tiny", "cifar").values():
-        cls = objective_class(config.method)
-        reads, second = cls.reads_of(config.objective), config.second_encoder
-        _, _, representation, width = build_network(
-            config.encoder, 24, config.network, reads, seed=0, second_encoder=second
-        )
-        cls.build(config.objective, representation=representation, width=width, views=config.views)
+        method = build_method(config, parts_of(config, 24, None))
+        assert method.widths["h"] > 0
 
 
 @pytest.mark.parametrize("seeds", [1, 3])

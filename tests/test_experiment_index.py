@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from experiments._index import described, write_index
+
 from eigenview import runfiles
-from eigenview.experiment_index import described, write_index
 
 FILE = '''"""Cats: do they land on their feet?
 

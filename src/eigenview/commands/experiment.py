@@ -1,15 +1,21 @@
-"""`eigenview experiment`: run a grid of the checkout's experiments/ folder."""
+"""`eigenview experiment`: run an experiment of the source checkout, whose code is in the folder experiments/."""
 
 from __future__ import annotations
 
+import importlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 from typing import Literal
 
 import tyro
 from rich.console import Console
 
 from eigenview.commands.options import parse
+from eigenview.errors import UserError
+
+FRAME = Path("experiments") / "_frame.py"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,8 +42,24 @@ class Experiment:
 def main(args: list[str]) -> int:
     """Run what is missing of the grid, and write its result files."""
     options: Experiment = parse(Experiment, args, "experiment")
-    from eigenview.experiment import run_experiment
-
+    frame = load_frame(f"experiment {options.name}")
     grid = (options.name, options.scale, options.seeds, options.data, options.cells, options.out)
-    run_experiment(*grid, Console(), finished=options.finished)
+    frame.run_experiment(*grid, Console(), finished=options.finished)
     return 0
+
+
+def load_frame(command: str) -> ModuleType:
+    """experiments/_frame.py of the checkout in the current folder; `command` begins the error message.
+
+    Raises:
+        UserError: the current folder is no checkout.
+    """
+    if not FRAME.is_file():
+        raise UserError(
+            f"{command}: no folder experiments/ here. The experiments are not in the installed package: run the "
+            "command in the top folder of eigenview's source checkout."
+        )
+    checkout = str(Path.cwd())
+    if checkout not in sys.path:
+        sys.path.insert(0, checkout)  # a console script's own path does not contain the current folder
+    return importlib.import_module("experiments._frame")

@@ -52,11 +52,9 @@ def entries(what: str) -> list[tuple[str, str]]:
     if what == "datasets":
         return list(DATASETS.items())
     if what == "experiments":
-        from eigenview.experiment import NOT_A_CHECKOUT, experiments
+        from eigenview.commands.experiment import load_frame
 
-        if not (found := experiments()):
-            raise UserError(f"list experiments: {NOT_A_CHECKOUT}")
-        return list(found.items())
+        return list(load_frame("list experiments").experiments().items())
     if what == "theories":
         from eigenview.simulations import THEORIES
 

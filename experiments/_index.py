@@ -22,7 +22,7 @@ SCALES = ("tiny", "cpu", "gpu")
 
 
 def sources(experiments: Path) -> list[Path]:
-    """The experiments' files; those with a leading underscore are what they share."""
+    """The experiments' files; files with a leading underscore are shared code."""
     return [path for path in sorted(experiments.glob("*.py")) if not path.name.startswith("_")]
 
 
@@ -34,14 +34,14 @@ def described(source: Path) -> tuple[str, dict[str, str]]:
 
 
 def concluded(source: Path, results: Path) -> dict[str, dict[str, Any]]:
-    """Scale -> content of results.json, of the grids that have a conclusion."""
+    """Scale -> content of results.json, for the grids of an experiment that have a conclusion."""
     paths = {scale: results / source.stem / scale / "results.json" for scale in SCALES}
     contents = {scale: runfiles.read_json(path) for scale, path in paths.items() if path.exists()}
     return {scale: content for scale, content in contents.items() if content.get("conclusion")}
 
 
 def overview(grids: dict[Path, dict[str, dict[str, Any]]]) -> str:
-    """A row an experiment: its question, and at each scale how much of what is published was seen."""
+    """A table with one row per experiment: its question, and at each scale how many published comparisons were seen."""
     scales = [scale for scale in SCALES if any(scale in found for found in grids.values())]
     lines = [["experiment", "question", *scales], ["---"] * (2 + len(scales))]
     for source, found in grids.items():
@@ -55,18 +55,18 @@ def overview(grids: dict[Path, dict[str, dict[str, Any]]]) -> str:
 def section(source: Path, found: dict[str, dict[str, Any]]) -> str:
     """One experiment's part of the page."""
     title, parts = described(source)
-    said = [f"**{label}.** {parts[label]}" for label in PARTS if label in parts]
+    paragraphs = [f"**{label}.** {parts[label]}" for label in PARTS if label in parts]
     for scale, content in found.items():
         counts = sorted({len(runs) for runs in content["results"].values()})
         seeds = " to ".join(str(n) for n in dict.fromkeys((counts[0], counts[-1])))
         many = len(content["results"])
         cells = f"{many} cell{'' if many == 1 else 's'}, {seeds} seed{'' if counts[-1] == 1 else 's'}"
-        said.append(f"**[{scale}]({source.stem}/{scale}/table.md)**, {cells}. {content['conclusion']}")
-    return "\n\n".join((f"## {source.stem}: {title}", *said))
+        paragraphs.append(f"**[{scale}]({source.stem}/{scale}/table.md)**, {cells}. {content['conclusion']}")
+    return "\n\n".join((f"## {source.stem}: {title}", *paragraphs))
 
 
 def write_index(experiments: Path) -> None:
-    """Write the page anew, from all concluded results."""
+    """Write the page from all results that have a conclusion."""
     results = experiments / "results"
     grids = {path: found for path in sources(experiments) if (found := concluded(path, results))}
     parts = (INTRODUCTION, overview(grids), *(section(path, found) for path, found in grids.items()))

@@ -1,0 +1,186 @@
+"""Runs an experiment: a grid of training runs, resumed cell by cell, with results as JSON, table and figure.
+
+An experiment is a file `experiments/NAME.py` of the source checkout with a docstring whose first line is its title, and
+    cells(scale, data) -> dict of cell name -> RunConfig       (the seed is set here)
+    published: dict of cell name -> dict of column -> number   (what the papers print, may be empty)
+    conclude(results) -> str                                   (one line: was the published ordering seen?)
+    figure(results) -> matplotlib figure                       (one picture)
+where `results` maps cell name -> list of summaries (summary.json), one per seed. It may also have
+    measure(run) -> dict of JSON values                        (what summaries do not hold; added to each as "measured")
+    most_seeds: dict of cell name -> int                       (fewer seeds for some cells; the others get all)
+    peers(scale, data, console) -> dict of row name -> Peer    (runs by another library, as rows below the cells; if it
+                                                                is not installed: print that, and return {})
+"""
+
+from __future__ import annotations
+
+import glob
+import importlib
+import os
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any, TypeAlias
+
+from rich.console import Console
+
+from eigenview import runfiles
+from eigenview.config import RunConfig, with_fields
+from eigenview.errors import UserError, nearest, require
+from eigenview.run import Run, pretrain
+from experiments._index import described, sources, write_index
+from experiments._results import terminal_table, write_results
+
+FOLDER = Path(__file__).parent
+MEASURED = "measured.json"  # in the run directory, of an experiment that has measure()
+Train: TypeAlias = Callable[[RunConfig[Any], Path, Console], None]
+"""(config, run directory, console): trains, and leaves the files of a finished run, environment.json included."""
+Peer: TypeAlias = tuple[RunConfig[Any], Train]
+
+
+def experiments() -> dict[str, str]:
+    """Name -> title of the experiments in this folder, without importing them."""
+    return {path.stem: described(path)[0] for path in sources(FOLDER)}
+
+
+def load_experiment(name: str) -> ModuleType:
+    """The module of an experiment.
+
+    Raises:
+        UserError: an unknown name, with the nearest one.
+    """
+    known = experiments()
+    if name not in known:
+        raise UserError(f"experiment {name}: no such experiment. {nearest(name, known)} (eigenview list experiments)")
+    return importlib.import_module(f"experiments.{name}")
+
+
+def run_experiment(
+    name: str,
+    scale: str,
+    seeds: int,
+    data: str | None,
+    only: str | None,
+    out: Path | None,
+    console: Console,
+    *,
+    finished: bool = False,
+) -> dict[str, Any]:
+    """Run what is missing of a grid, then write results.json, table.md and figure.png; returns the results.
+
+    Args:
+        name: the experiment.
+        scale: "tiny", "cpu" or "gpu".
+        seeds: seeds per cell.
+        data: folder of CIFAR-10 images; None: the environment variable CIFAR10.
+        only: names of cells, separated by commas. Just these are run and no result file is written; a later call
+            without it finds them finished and collects them.
+        out: folder of the result files; None: results/NAME/SCALE in this folder.
+        console: where progress, table and conclusion are printed.
+        finished: run nothing; write the results of the runs that have finished, and name the missing cells below the
+            table.
+
+    Raises:
+        UserError: unknown experiment or cell, no images, a run directory with other settings, nothing finished.
+    """
+    if finished and only is not None:
+        raise UserError("--finished collects the whole grid; leave --cells out.")
+    module = load_experiment(name)
+    source = data or os.environ.get("CIFAR10")
+    if source is None:
+        raise UserError("an experiment needs CIFAR-10 images: give --data FOLDER (with train/ and test/), or CIFAR10=.")
+    directory = out or FOLDER / "results" / name / scale
+    cells: dict[str, tuple[RunConfig[Any], Train | None]]
+    cells = {cell: (config, None) for cell, config in module.cells(scale, source).items()}
+    cells |= module.peers(scale, source, console) if hasattr(module, "peers") else {}
+    if only is not None:
+        for cell in only.split(","):
+            require(cell in cells, "--cells", cell, ", ".join(cells))
+        cells = {cell: cells[cell] for cell in only.split(",")}
+    results: dict[str, list[dict[str, Any]]] = {cell: [] for cell in cells}
+    most: dict[str, int] = getattr(module, "most_seeds", {})
+    root = Path("runs") / "experiments" / name / scale
+    if finished:  # every seed that has finished: fewer than in the results so far would silently replace them
+        seeds = max(seeds, *(_finished_seeds(root, cell) for cell in cells))
+    planned = [(seed, cell) for seed in range(seeds) for cell in cells if seed < most.get(cell, seeds)]
+    grid = planned
+    if finished:
+        grid = [(seed, cell) for seed, cell in grid if (_directory(root, cell, seed) / runfiles.SUMMARY).exists()]
+        if not grid:
+            raise UserError(f"no run of {name} {scale} in {root.resolve()} has finished; leave --finished out to run.")
+    for k, (seed, cell) in enumerate(grid):  # all cells before the second seed: an early stop leaves a full grid
+        console.rule(f"{name} {scale}: {cell}, seed {seed} ({k + 1} of {len(grid)})")
+        config, train = cells[cell]
+        results[cell].append(_run_cell(module, config, root, cell, seed, console, train))
+        if only is None and not finished:
+            write_results(module, name, scale, results, directory, missing=None)
+    if only is not None:
+        return results
+    missing = [cell for cell, runs in results.items() if not runs]
+    fewer = len(planned) - len(grid) - sum(cell in missing for _, cell in planned)
+    results = {cell: runs for cell, runs in results.items() if runs}
+    conclusion = write_results(module, name, scale, results, directory, missing=missing, fewer=fewer)
+    if out is None:
+        write_index(FOLDER)
+    console.print(terminal_table(module, results))
+    console.print(conclusion, markup=False)
+    return results
+
+
+def _directory(root: Path, cell: str, seed: int) -> Path:
+    return root / f"{cell.replace(' ', '-')}-seed{seed}"
+
+
+def _finished_seeds(root: Path, cell: str) -> int:
+    """One more than the largest seed of the cell whose run has finished; 0 if none has."""
+    stem = f"{cell.replace(' ', '-')}-seed"
+    names = [path.parent.name.removeprefix(stem) for path in root.glob(f"{glob.escape(stem)}*/{runfiles.SUMMARY}")]
+    return max((int(seed) + 1 for seed in names if seed.isdecimal()), default=0)
+
+
+def _run_cell(
+    module: ModuleType, config: Any, root: Path, cell: str, seed: int, console: Console, train: Train | None
+) -> dict[str, Any]:
+    """The summary of one run, which is trained now if its files are missing; a peer's run by its own `train`."""
+    config = with_fields(config, {"seed": seed})
+    run = Run(_directory(root, cell, seed))
+    exists = (run.directory / runfiles.CONFIG).exists()
+    # compared as configurations: a file that is older than an option has that option's default
+    if exists and run.config != config:
+        raise UserError(
+            f"{run.directory} holds a run with other settings than {cell} has now. Move it away to run the cell again."
+        )
+    if not (run.directory / runfiles.SUMMARY).exists():
+        _train(run, config, console, train)
+    environment = runfiles.read_json(run.directory / runfiles.ENVIRONMENT)
+    kept = ("eigenview", "torch", "device", "threads", "commit", "started")
+    # results are committed, so the path of the images on this machine is reduced to its last two folders
+    data = "/".join(Path(run.summary["data"]).parts[-2:])
+    # a run that was resumed after a change of the code has several commits
+    sessions = [environment, *environment.get("resumed", [])]
+    commits = dict.fromkeys(str(each["commit"]) for each in sessions)
+    origin = {key: environment[key] for key in kept} | {"commit": ", ".join(commits)}
+    summary = {**run.summary, "data": data, "environment": origin}
+    if hasattr(module, "measure"):
+        path = run.directory / MEASURED
+        if not path.exists():
+            with console.status(f"measuring {cell}"):
+                runfiles.write_json(path, module.measure(run))
+        summary["measured"] = runfiles.read_json(path)
+    return summary
+
+
+def _train(run: Run, config: RunConfig[Any], console: Console, train: Train | None) -> None:
+    """Start a run, or resume one that has a checkpoint."""
+    exists = (run.directory / runfiles.CONFIG).exists()
+    if exists and (run.directory / runfiles.CHECKPOINT).exists():
+        pretrain(out=run.directory, resume=True, console=console)
+        return
+    if exists:  # killed before its first checkpoint, so nothing is lost
+        with runfiles.run_lock(run.directory):  # raises if another process is training it
+            shutil.rmtree(run.directory)
+    if train is not None:
+        train(config, run.directory, console)
+    else:
+        pretrain(config=config, out=run.directory, console=console)
