@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from eigenview.methods.orthogonality import barlow_twins_weight, vicreg_weight
+from eigenview.methods.parts.orthogonality import barlow_twins_weight, vicreg_weight
 
 from eigenview.config import RunConfig
 from experiments._grids import Claim, Results, cell, check_claims, failures, lines, numbers, order

@@ -266,7 +266,7 @@ def test_without_lightly_only_ours_is_run_and_both_places_say_so(monkeypatch: py
 
 
 def test_lightly_gets_the_same_settings_and_once_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
-    from eigenview.engine.config_checks import refuse_contradictions
+    from eigenview.engine.config_checks import check_combinations
 
     monkeypatch.setattr(_lightly_loop, "version", lambda: "1.6.0")
     for scale in SCALES:
@@ -278,9 +278,9 @@ def test_lightly_gets_the_same_settings_and_once_its_own(monkeypatch: pytest.Mon
         assert ours == {name: config for name, config in same.items() if name in ours}
         assert {config.epochs for config in same.values()} == {config.epochs for config in ours.values()}
         assert (example.epochs, example.precision) == (max(c.epochs for c in ours.values()), "fp32")
-        assert (example.batch_size, example.optim.lr_per_256, example.objective.temperature) == (256, 0.06, 0.5)
+        assert (example.batch_size, example.optim.lr_per_256, example.method.temperature) == (256, 0.06, 0.5)
         for config in (example, *same.values()):
-            refuse_contradictions(config)
+            check_combinations(config)
     assert [c.epochs for c in time_to_accuracy.cells("tiny", "cifar").values()] == [1, 2, 3, 5] * 2
 
 
@@ -317,7 +317,7 @@ def test_a_run_by_lightly_is_left_like_one_of_ours(tmp_path: Path, monkeypatch: 
     pytest.importorskip("lightly", reason="lightly is not installed: uv sync --group bench")
     monkeypatch.setenv("EIGENVIEW_CACHE", str(tmp_path / "cache"))
     write_images(tmp_path / "images", 40)
-    config = _grids.cell("simclr", "tiny", str(tmp_path / "images"), {"data_fraction": 0.5, "size": 8, "epochs": 2})
+    config = _grids.cell("simclr", "tiny", str(tmp_path / "images"), {"data_fraction": 0.5, "image_size": 8, "epochs": 2})
     config = _grids.with_fields(config, {"encoder": "conv-tiny", "batch_size": 16, "precision": "fp32"})
     start = time.perf_counter()
     _lightly_loop.train(config, tmp_path / "run", Console(quiet=True))
