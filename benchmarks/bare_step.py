@@ -1,4 +1,4 @@
-"""A run's own module and optimiser, stepped without Lightning: what sections take steps or parts of steps with."""
+"""A run's own method and optimiser, stepped by the engine's training step in a plain loop without Lightning."""
 
 from __future__ import annotations
 
@@ -8,13 +8,14 @@ from typing import Any, Literal
 
 import torch
 
-from benchmarks.contest import seconds
-from eigenview.config import RunConfig
+from eigenview.config import RunConfig, with_fields
 from eigenview.engine.plan import Plan, make_plan
-from eigenview.engine.precision import choose_precision
+from eigenview.engine.precision import runs_in_bf16
+from eigenview.engine.step import accumulate_gradients, train_step
 from eigenview.engine.train import build_module
+from eigenview.methods.parts.joint_embedding import JointEmbedding
 from eigenview.recipes import load_recipe
-from eigenview.run import with_fields
+from eigenview.records import Batch
 
 Precision = Literal["auto", "bf16", "fp32"]
 
@@ -25,52 +26,44 @@ def configured(method: str, data: Path, fields: dict[str, Any]) -> RunConfig[Any
 
 
 def plan_on(device: torch.device, config: RunConfig[Any]) -> Plan:
-    """The plan of a config on this device, whatever else the machine has."""
-    plan = make_plan(config)
-    precision, note = choose_precision(config.precision, device)
-    return replace(plan, device=device, precision=precision, precision_note=note)
+    """The plan of a config on this device, also if the machine has a faster one."""
+    bf16 = runs_in_bf16(config.precision, device)
+    return replace(make_plan(config), device=device, bf16=bf16, precision_note="bf16" if bf16 else "fp32")
 
 
 class BareStep:
     """A module with its optimiser; every step takes the same images and draws its views anew."""
 
     def __init__(
-        self, method: str, data: Path, device: torch.device, precision: Precision = "auto", **fields: Any
+        self, method: str, data: Path, device: torch.device, precision: Precision = "auto", /, **fields: Any
     ) -> None:
         plan = plan_on(device, configured(method, data, {"precision": precision, **fields}))
-        self.device, self.batch = device, plan.config.batch_size
+        self.device, self.batch_size, self.bf16 = device, plan.config.batch_size, plan.bf16
         self.module = build_module(plan).to(device)
+        assert isinstance(self.module.method, JointEmbedding)
+        self.method = self.module.method
         self.optimizer = self.module.configure_optimizers()
-        self.is_bf16 = "bf16" in plan.precision
-        self.rows = {"index": torch.arange(self.batch, device=device), "images": None}
+        self.index = torch.arange(self.batch_size, device=device)
         self.steps = 0
-        self.update_seconds = 0.0
-        """Of the objective's update in the last step."""
 
-    def autocast(self) -> torch.autocast:
-        """The precision of the run."""
-        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.is_bf16)
+    def images(self) -> torch.Tensor:
+        """The uint8 images of every step (N 3 S S)."""
+        assert self.module._pixels is not None
+        return self.module._pixels.index_select(0, self.index)
 
-    def backward(self) -> torch.Tensor:
-        """Loss of the batch; its gradient is left in the parameters."""
-        self.optimizer.zero_grad()
-        with self.autocast():
-            loss = self.module.training_step(self.rows, 0)  # type: ignore[arg-type]
-        loss.backward()
-        return loss.detach()
+    def make_batch(self) -> Batch:
+        """Views of the images, drawn for the step to come."""
+        return self.module.make_batch(self.images(), self.steps, self.index)
 
     def step(self) -> None:
-        """A whole step: views, network, target, objective, backward, optimiser, and the updates after it."""
-        self.backward()
-        self.optimizer.step()
-        records, self.module._records = self.module._records, []
-        if records:
-            self.update_seconds = seconds(lambda: self.module.update_objective(records[0], self.steps), self.device)
-        if self.module.target is not None:
-            self.module.target.update(self.module.network.encoder, self.module.network.projector, 0.99)
+        """A whole step: views, network, target, objective, backward, optimiser, and the method's own state."""
+        clock = self.module.clock(self.steps)
+        train_step(self.method, self.make_batch(), clock, self.optimizer, self.module.options)
         self.steps += 1
 
-    def gradient(self) -> torch.Tensor:
-        """The gradients of all parameters of the network, one after another."""
-        found = [p.grad for p in self.module.network.parameters() if p.grad is not None]
-        return torch.cat([each.flatten() for each in found])
+    def value_and_gradient(self, batch: Batch) -> dict[str, torch.Tensor]:
+        """Loss of a batch, and the gradients of all parameters of the network one after another; nothing moves."""
+        self.optimizer.zero_grad()
+        loss = accumulate_gradients(self.method, batch, self.module.clock(self.steps), self.module.options)
+        found = [p.grad for p in self.method.network.parameters() if p.grad is not None]
+        return {"value": loss.total, "gradient": torch.cat([each.flatten() for each in found])}

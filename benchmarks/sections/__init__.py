@@ -5,21 +5,21 @@ from __future__ import annotations
 
 from benchmarks.contest import Section
 
-NAMES = ("objective", "unbiased", "augmentation", "loader", "predictor", "step", "bytes", "micro-batch")
+NAMES = ("objective", "unbiased", "augmentation", "loader", "predictor", "step", "bytes", "grad-cache")
 """In the order of the table."""
 
 
 def sections() -> dict[str, Section]:
     """Every section by its name."""
-    # imported here: processes that count bytes load the front again, and need none of this
+    # imported here: the processes that count bytes import this package again and need none of it
     from benchmarks.sections.augmentation import AUGMENTATION
+    from benchmarks.sections.grad_cache import GRAD_CACHE
     from benchmarks.sections.loader import LOADER
-    from benchmarks.sections.micro_batch import MICRO_BATCH
     from benchmarks.sections.objective import OBJECTIVE
     from benchmarks.sections.predictor import PREDICTOR
     from benchmarks.sections.sent_bytes import BYTES
     from benchmarks.sections.step import STEP
     from benchmarks.sections.unbiased import UNBIASED
 
-    found = (OBJECTIVE, UNBIASED, AUGMENTATION, LOADER, PREDICTOR, STEP, BYTES, MICRO_BATCH)
+    found = (OBJECTIVE, UNBIASED, AUGMENTATION, LOADER, PREDICTOR, STEP, BYTES, GRAD_CACHE)
     return dict(zip(NAMES, found, strict=True))

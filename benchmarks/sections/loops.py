@@ -24,8 +24,9 @@ from benchmarks.peers import peer
 from benchmarks.sections.augmentation import pil_pipeline
 from eigenview.config import RunConfig
 from eigenview.data.views.specs import ViewSpec
+from eigenview.methods.parts.building import parts_of
 from eigenview.models.encoders import build_encoder
-from eigenview.models.network import Network, build_network
+from eigenview.models.network import Network
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 
@@ -42,7 +43,7 @@ class Several:
 
 def same_network(config: RunConfig[Any], size: int) -> Network:
     """The network of a run, with the weights it starts from, in torch's own memory format."""
-    network = build_network(config.encoder, size, config.network, frozenset({"z"}), seed=config.seed)[0]
+    network = parts_of(config, size, None).build_network(config.method.needs)
     return network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 

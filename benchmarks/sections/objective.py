@@ -1,4 +1,4 @@
-"""Objectives: value and gradient of VICReg, Barlow Twins and NT-Xent.
+"""Objectives: value and gradient of VICReg, Barlow Twins and NT-Xent. Ours are the objectives that a run uses.
 
 Every contestant must give our value and our gradient before anything is timed. Memory is the peak of bytes allocated
 above the inputs during value and gradient, the gradient included (`contest.peak_bytes`).
@@ -13,7 +13,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from benchmarks import plain
+from benchmarks import plain, smaller_matrix
 from benchmarks.contest import (
     OURS,
     Goal,
@@ -26,12 +26,11 @@ from benchmarks.contest import (
     require_agreement,
 )
 from benchmarks.peers import peer
-from eigenview.functional.fused.cross_correlation import fused_cross_correlation_terms
-from eigenview.functional.fused.energies import fused_vicreg_terms
-from eigenview.functional.fused.nt_xent import fused_nt_xent_terms
-from eigenview.functional.similarity import nt_xent_terms
-from eigenview.methods.barlow_twins import cross_correlation_terms
-from eigenview.methods.vicreg import covariance, invariance, variance
+from eigenview.methods.barlow_twins import BarlowTwins, BarlowTwinsConfig
+from eigenview.methods.parts.method import Objective
+from eigenview.methods.simclr import SimCLR, SimCLRConfig
+from eigenview.methods.vicreg import VICReg
+from eigenview.views import Views
 
 SECTION = "objective"
 PLAIN_TWIN = "ours, plain autograd"
@@ -68,35 +67,19 @@ class Case:
         return f"{self.name} ({self.samples}, {self.width})"
 
 
-def vicreg(terms: Callable[[Tensor], tuple[Tensor, Tensor, Tensor]], z: Tensor) -> Tensor:
-    """The authors' 25, 25, 1, the covariance summed over both views."""
-    i, v, c = terms(z)
-    return 25 * i + 25 * v + 2 * c
-
-
-def barlow_twins(terms: Callable[[Tensor], tuple[Tensor, Tensor]], z: Tensor) -> Tensor:
-    """The authors' 0.005."""
-    on, off = terms(z)
-    return on + 0.005 * off
-
-
-def nt_xent(terms: Callable[[Tensor, float], tuple[Tensor, Tensor]], z: Tensor) -> Tensor:
-    """Temperature 0.5."""
-    return torch.stack(terms(z, 0.5)).sum()
+def of_views(objective: Objective) -> Loss:
+    """The loss of an objective as a function of z (2 N D)."""
+    return lambda z: objective(Views(z=z)).total
 
 
 WAYS: dict[str, tuple[Loss, Loss, Loss]] = {
-    "VICReg": (
-        partial(vicreg, lambda z: fused_vicreg_terms(z, 1.0, 1e-4)),
-        partial(vicreg, lambda z: (invariance(z), variance(z, 1.0, 1e-4), covariance(z))),
-        plain.vicreg,
-    ),
+    "VICReg": (of_views(VICReg()), smaller_matrix.vicreg, plain.vicreg),
     "Barlow Twins": (
-        partial(barlow_twins, fused_cross_correlation_terms),
-        partial(barlow_twins, cross_correlation_terms),
+        of_views(BarlowTwins(BarlowTwinsConfig(off_diagonal=0.005))),
+        smaller_matrix.barlow_twins,
         plain.barlow_twins,
     ),
-    "NT-Xent": (partial(nt_xent, fused_nt_xent_terms), partial(nt_xent, nt_xent_terms), plain.nt_xent),
+    "NT-Xent": (of_views(SimCLR(SimCLRConfig(temperature=0.5))), smaller_matrix.nt_xent, plain.nt_xent),
 }
 """Ours, ours by plain autograd, naive torch."""
 

@@ -14,24 +14,21 @@ from benchmarks.bare_step import BareStep
 from benchmarks.contest import Goal, Row, Settings, Work, median_ratio, seconds, take_turns
 from benchmarks.pictures import noise_file
 from benchmarks.sections.loops import EncoderAlone
-from eigenview.methods.base import total
 from eigenview.views import Views
 
 
 def ways_of(bare: BareStep, alone: EncoderAlone) -> dict[str, Work]:
     """A whole step, and each part by itself on what it gets there."""
-    module = bare.module
-    assert module._pixels is not None
-    images = module._pixels.index_select(0, bare.rows["index"])
-    z = torch.randn(2, bare.batch, module.embedding_width, device=bare.device, requires_grad=True)
+    images = bare.images()
+    z = torch.randn(2, bare.batch_size, bare.method.widths["z"], device=bare.device, requires_grad=True)
 
     def objective() -> None:
         z.grad = None
-        total(module.objective(Views(z=z))).backward()
+        bare.method.objective(Views(z=z)).total.backward()
 
     return {
         "whole step": bare.step,
-        "augmentation": partial(module.make_views, images, 0),
+        "augmentation": partial(bare.module.make_views, images, 0),
         "objective": objective,
         "encoder": alone.step,
     }
@@ -41,9 +38,9 @@ def measure_parts(section: str, settings: Settings, encoder: str, side: int, bat
     """Shares of the whole step, and what augmentation and objective add to the encoder."""
     with tempfile.TemporaryDirectory() as folder:
         images = noise_file(Path(folder), batch * 10 // 9 + 80, side if side <= 64 else side * 8 // 7)
-        fields = {"batch_size": batch, "size": side, "encoder": encoder}
+        fields = {"batch_size": batch, "image_size": side, "encoder": encoder}
         bare = BareStep("vicreg", images, settings.device, augmentation="asymmetric" if side > 64 else "auto", **fields)
-        alone = EncoderAlone(encoder, side, batch, bare.is_bf16, settings.device)
+        alone = EncoderAlone(encoder, side, batch, bare.bf16, settings.device)
         ways = ways_of(bare, alone)
         for work in ways.values():
             for _ in range(2):  # warms up

@@ -1,8 +1,9 @@
 """What a closed-form predictor costs: its update as a share of the whole training step of the small net.
 
 Each round takes a whole step of each contestant in turn (views, network, target, objective, backward, optimiser,
-update) and times the update inside it. DirectPred every 5 steps runs five steps a round and adds its five updates, of
-which one decomposes F. Images are noise: no time depends on what they show.
+update). Timed as the update: the second moment of the batch, which the objective computes, and the update of F and W_p
+after the optimiser's step. DirectPred every 5 steps runs five steps a round and adds its five updates, of which one
+decomposes F. Images are noise: no time depends on what they show.
 
 Before timing: W_p must be that of a float64 eigen-decomposition of F, and loss and gradient those of the paper's
 formula with it.
@@ -12,7 +13,9 @@ from __future__ import annotations
 
 import statistics
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -22,9 +25,12 @@ from torch import Tensor, nn
 from benchmarks.bare_step import BareStep
 from benchmarks.contest import Goal, Row, Section, Settings, require_agreement, seconds
 from benchmarks.pictures import noise_file
-from eigenview.methods.base import total
-from eigenview.methods.closed_form import ClosedFormConfig
-from eigenview.methods.direct_predictor import DirectCopyConfig, DirectPredConfig, DirectSet, DirectSetConfig
+from eigenview.methods.directcopy import DirectCopyConfig
+from eigenview.methods.directpred import DirectPredConfig
+from eigenview.methods.directset import DirectSet
+from eigenview.methods.parts.closed_form import ClosedFormObjective, ClosedFormPredictor
+from eigenview.methods.parts.options import DirectConfig
+from eigenview.records import Clock
 from eigenview.views import Views
 
 SECTION = "predictor"
@@ -33,41 +39,50 @@ SIDE = 32
 
 @dataclass(frozen=True, kw_only=True)
 class Contestant:
-    """A method, options of its objective, and the steps of a round."""
+    """A method's config, and the steps of a round."""
 
     name: str
-    method: str
-    config: DirectSetConfig
-    options: dict[str, Any]
+    config: DirectConfig
     period: int
     goal: Goal | None
 
 
 CONTESTANTS = (
-    Contestant(
-        name="DirectCopy",
-        method="directcopy",
-        config=DirectCopyConfig(),
-        options={},
-        period=1,
-        goal=Goal(0.02, at_most=True),
-    ),
+    Contestant(name="DirectCopy", config=DirectCopyConfig(), period=1, goal=Goal(0.02, at_most=True)),
     Contestant(
         name="DirectPred every 5",
-        method="directpred",
         config=DirectPredConfig(refresh_every=5),
-        options={"refresh_every": 5},
         period=5,
         goal=Goal(0.12, at_most=True),
     ),
-    Contestant(name="DirectPred", method="directpred", config=DirectPredConfig(), options={}, period=1, goal=None),
+    Contestant(name="DirectPred", config=DirectPredConfig(), period=1, goal=None),
 )
 
 
-def plain_matrix(F: Tensor, config: ClosedFormConfig) -> Tensor:
-    """W_p = U diag(max((s / max s)^alpha + eps, floor)) U^T, in float64."""
+class UpdateTimer:
+    """Seconds that a closed-form predictor's moments and updates have taken, counted inside the steps that call them."""
+
+    def __init__(self, predictor: ClosedFormPredictor, device: torch.device) -> None:
+        self.device, self.seconds = device, 0.0
+        predictor.moments = self.timed(predictor.moments)  # type: ignore[method-assign]
+        predictor.update = self.timed(predictor.update)  # type: ignore[method-assign]
+
+    def timed(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """`function`, whose seconds are added up."""
+
+        @wraps(function)
+        def call(*args: Any) -> Any:
+            out: list[Any] = []
+            self.seconds += seconds(lambda: out.append(function(*args)), self.device)
+            return out[0]
+
+        return call
+
+
+def plain_matrix(F: Tensor, config: DirectConfig) -> Tensor:
+    """W_p = U diag((s / max s)^alpha + eps) U^T, in float64."""
     s, U = torch.linalg.eigh(F.double())
-    p = ((s.clamp_min(0) / s.max()) ** config.alpha + config.eps).clamp_min(config.floor)
+    p = (s.clamp_min(0) / s.max()) ** config.alpha + config.eps
     return (U * p) @ U.mT
 
 
@@ -86,15 +101,15 @@ def check_contestant(contestant: Contestant, settings: Settings) -> str:
     z, target = torch.randn(2, 2, 2 * width, width, generator=generator) * scale
     objective = DirectSet(contestant.config, width=width).to(settings.device)
     z, target = z.to(settings.device), target.to(settings.device)
-    objective.update(Views(z=z, z_target=target))
+    objective.update(objective(Views(z=z, z_target=target)).carry, Clock())
     rows = z.double().flatten(0, 1)
     W = plain_matrix(rows.mT @ rows / len(rows), contestant.config)
 
     x = z.clone().requires_grad_()
-    value = total(objective(Views(z=x, z_target=target)))
+    value = objective(Views(z=x, z_target=target)).total
     y = z.double().requires_grad_()
     expected = plain_loss(y[0], y[1], target[0].double(), target[1].double(), W)
-    found = {"W_p": objective.predictor.W.detach()[0], "value": value.detach()}
+    found = {"W_p": objective.predictor.W.detach(), "value": value.detach()}
     found["gradient"] = torch.autograd.grad(value, x)[0]
     plain = {"W_p": W, "value": expected.detach(), "gradient": torch.autograd.grad(expected, y)[0]}
     return require_agreement(f"{contestant.name}, width {width}, float64 eigen-decomposition", found, plain)
@@ -105,6 +120,17 @@ def check(settings: Settings) -> list[str]:
     return [check_contestant(contestant, settings) for contestant in CONTESTANTS]
 
 
+def bare_step(
+    contestant: Contestant, images: Path, device: torch.device, width: int, batch: int
+) -> tuple[BareStep, UpdateTimer]:
+    """A contestant's steps, and what times the updates in them."""
+    config = contestant.config
+    fields = {"network": {"projector_width": width}, "batch_size": batch, "image_size": SIDE}
+    bare = BareStep(config.card.name, images, device, **fields, method=asdict(config))
+    assert isinstance(bare.method.objective, ClosedFormObjective)
+    return bare, UpdateTimer(bare.method.objective.predictor, device)
+
+
 def measure(settings: Settings) -> list[Row]:
     """Check, then time steps and the updates in them."""
     check(settings)
@@ -113,29 +139,17 @@ def measure(settings: Settings) -> list[Row]:
     times: dict[str, list[tuple[float, float]]] = {each.name: [] for each in CONTESTANTS}
     with tempfile.TemporaryDirectory() as folder:
         images = noise_file(Path(folder), 512, SIDE)
-        network = {"projector_width": width}
-        made = {
-            each.name: BareStep(
-                each.method,
-                images,
-                settings.device,
-                network=network,
-                objective=each.options,
-                batch_size=batch,
-                size=SIDE,
-            )
-            for each in CONTESTANTS
-        }
+        made = {each.name: bare_step(each, images, settings.device, width, batch) for each in CONTESTANTS}
         for contestant in CONTESTANTS:  # warm up, and to the beat of the refreshes
             for _ in range(contestant.period):
-                made[contestant.name].step()
+                made[contestant.name][0].step()
         for _ in range(rounds):
             for contestant in CONTESTANTS:
-                bare, step, update = made[contestant.name], 0.0, 0.0
+                (bare, timer), step = made[contestant.name], 0.0
+                timer.seconds = 0.0
                 for _ in range(contestant.period):
                     step += seconds(bare.step, settings.device)
-                    update += bare.update_seconds
-                times[contestant.name].append((step / contestant.period, update / contestant.period))
+                times[contestant.name].append((step / contestant.period, timer.seconds / contestant.period))
     rows = []
     for contestant in CONTESTANTS:
         pairs = times[contestant.name]

@@ -1,6 +1,6 @@
-"""Bytes that a process sends in one step for the loss, counted: ours, which gathers once and sends next to nothing on
-the way back (or sums D x D matrices where there are more samples than dimensions, or exchanges columns and sums N x N
-matrices beyond two processes), against gathers whose backward pass sums all processes' gradients.
+"""Bytes that a process sends in one step for the loss, counted: ours against gathers whose backward pass sums all
+processes' gradients. Ours gathers the embeddings once, or sums D x D matrices if that sends less, and sends next to
+nothing in the backward pass.
 
 Real processes of a gloo group compute an objective on their shares of one batch; the collectives they call are counted
 by what a ring sends. Before anything is reported, every way must give each process the gradient that one process finds
@@ -22,18 +22,22 @@ from torch import Tensor
 
 from benchmarks.contest import OURS, Disagreement, Goal, Row, Section, Settings, require_agreement
 from benchmarks.peers import peer
-from eigenview import distributed
-from eigenview.methods import config_class, objective_class
-from eigenview.methods.base import Objective, total
+from eigenview.distributed import Ranks
+from eigenview.functional.whole_batch import whole_batch
+from eigenview.methods.barlow_twins import BarlowTwins
+from eigenview.methods.parts.method import Objective
+from eigenview.methods.simclr import SimCLR
+from eigenview.methods.vicreg import VICReg
+from eigenview.records import Clock
 from eigenview.views import Views
 
 Shape = tuple[int, int, int]
 """Views, samples of the global batch, width."""
 
 SECTION = "bytes"
-OUR_GATHER = "our gather alone"  # of methods without sharded terms
+OUR_GATHER = "our gather alone"  # of methods whose objective needs every row
 SUMMED, LIGHTLY = "gather, gradients summed", "lightly's gather"
-METHODS = ("vicreg", "barlow-twins", "simclr")
+METHODS: dict[str, Callable[[], Objective]] = {"vicreg": VICReg, "barlow-twins": BarlowTwins, "simclr": SimCLR}
 # few samples of many dimensions, many of few: tiny, quick, full
 SHAPES: tuple[tuple[Shape, ...], ...] = (((2, 8, 24), (2, 64, 4)), ((2, 32, 128),), ((2, 256, 2048), (2, 2048, 256)))
 Run = Callable[..., list[Any]]
@@ -45,9 +49,6 @@ _RING: dict[str, Callable[..., int]] = {
     "all_gather": lambda outs, shard, *_, **__: sum(out.nbytes for out in outs),
     "reduce_scatter_tensor": lambda out, whole, *_, **__: whole.nbytes,
     "all_reduce": lambda x, *_, **__: 2 * x.nbytes,  # a reduce-scatter and a gather
-    "all_to_all_single": lambda out, parts, *_, **__: (
-        parts.nbytes
-    ),  # not a ring: each part goes straight to its process
 }
 
 
@@ -103,32 +104,30 @@ def batch_of(shape: Shape) -> Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
 
 
-def objective_of(method: str, shape: Shape) -> Objective:
-    """The objective at its defaults."""
-    return objective_class(method).build(
-        config_class(method)(), representation=shape[2], width=shape[2], views=shape[0]
-    )
+def gathered(way: str, own: Tensor) -> Tensor:
+    """The global batch (V N D) on every rank."""
+    if way == OUR_GATHER:
+        return whole_batch(own, Ranks())
+    rows = own.transpose(0, 1).contiguous()
+    if way == SUMMED:
+        return SummedGather.apply(rows).transpose(0, 1)  # type: ignore[attr-defined,no-any-return]
+    from lightly.utils.dist import gather
+
+    return torch.cat(gather(rows)).transpose(0, 1)
 
 
 def bytes_and_gradient(way: str, method: str, shape: Shape) -> tuple[float, np.ndarray]:
     """On a rank: bytes it sends in one step, and the gradient of its own embeddings."""
-    objective = objective_of(method, shape)
+    objective = METHODS[method]()
     mine = shape[1] // dist.get_world_size()
     start = dist.get_rank() * mine
     own = batch_of(shape)[:, start : start + mine].clone().requires_grad_()
     with counted() as sent:
         if way == OURS:
-            shards = {"reads": objective.reads, "takes_shards": objective.takes_shards}
-            views = distributed.global_batch(Views(z=own), **shards)
-        elif way == OUR_GATHER:
-            views = distributed.gather_views(Views(z=own), objective.reads)
-        elif way == SUMMED:
-            views = Views(z=SummedGather.apply(own.transpose(0, 1)).transpose(0, 1))  # type: ignore[attr-defined]
+            loss = objective(Views(z=own), Clock(processes=Ranks()))
         else:
-            from lightly.utils.dist import gather
-
-            views = Views(z=torch.cat(gather(own.transpose(0, 1).contiguous())).transpose(0, 1))
-        total(objective(views)).backward()
+            loss = objective(Views(z=gathered(way, own)))
+        loss.total.backward()
     assert own.grad is not None
     return sent.bytes, own.grad.numpy()
 
@@ -136,7 +135,7 @@ def bytes_and_gradient(way: str, method: str, shape: Shape) -> tuple[float, np.n
 def count_bytes(run: Run, processes: int, method: str, shape: Shape, ways: list[str]) -> dict[str, float]:
     """Bytes by the name of the way; Disagreement where a gradient is not one process's."""
     alone = batch_of(shape).requires_grad_()
-    total(objective_of(method, shape)(Views(z=alone))).backward()
+    METHODS[method]()(Views(z=alone)).total.backward()
     assert alone.grad is not None
     found: dict[str, float] = {}
     for way in ways:

@@ -5,7 +5,7 @@ On a CPU: the small net on 32 px JPEGs. $CIFAR10 names the unpacked CIFAR-10 (JP
 without it a folder of synthetic JPEGs is made. On a GPU: ResNet-18 with the CIFAR stem at 32 px, and the parts of a
 ResNet-50 step at 224 px. The contestants take turns of a few steps; ours lets the others run from a callback.
 
-Before timing: from equal weights and equal views, the plain loop's loss and the gradient of every parameter must be
+Before timing: from equal weights and equal views, the plain loops' loss and the gradient of every parameter must equal
 ours, in float32.
 """
 
@@ -116,7 +116,7 @@ def training_images(settings: Settings, shape: Shape, scratch: Path) -> Iterator
 
 def plan_of(data: Path, settings: Settings, shape: Shape) -> Plan:
     """The small VICReg recipe, long enough for all turns, without a diagnosis among them."""
-    fields = {"encoder": shape.encoder, "batch_size": shape.batch, "size": SIDE, "epochs": 1000}
+    fields = {"encoder": shape.encoder, "batch_size": shape.batch, "image_size": SIDE, "epochs": 1000}
     return plan_on(
         settings.device, configured("vicreg", data, {**fields, "monitor": {"every_epochs": 1000, "images": 64}})
     )
@@ -137,7 +137,7 @@ def whole_steps(settings: Settings, shape: Shape) -> list[Row]:
     torch.set_num_threads(max(settings.threads))
     with tempfile.TemporaryDirectory() as folder, training_images(settings, shape, Path(folder)) as (name, data):
         plan = plan_of(data, settings, shape)
-        alone = EncoderAlone(shape.encoder, SIDE, shape.batch, "bf16" in plan.precision, settings.device)
+        alone = EncoderAlone(shape.encoder, SIDE, shape.batch, plan.bf16, settings.device)
         others = {TORCH_LOOP: torch_loop(data, plan.specs, plan.config, SIDE, settings).turn}
         if (of_lightly := lightly_loop(data, plan.config, SIDE, settings)) is not None:
             others[LIGHTLY_LOOP] = of_lightly.turn
@@ -190,20 +190,15 @@ def check(settings: Settings) -> list[str]:
     with tempfile.TemporaryDirectory() as folder, full_float32():
         images = noise_file(Path(folder), 4 * batch + 80, SIDE)
         encoder = shape_of(settings).encoder
-        bare = BareStep("vicreg", images, settings.device, "fp32", batch_size=batch, size=SIDE, encoder=encoder)
-        module = bare.module
-        assert module._pixels is not None
-        views = module.make_views(module._pixels.index_select(0, bare.rows["index"]), 0)
-        bare.optimizer.zero_grad()
-        loss = module.loss_of(views, 0)
-        loss.backward()
-        ours = {"value": loss.detach(), "gradient": bare.gradient()}
-        network = same_network(module.config, SIDE).to(settings.device).train()
+        bare = BareStep("vicreg", images, settings.device, "fp32", batch_size=batch, image_size=SIDE, encoder=encoder)
+        made = bare.make_batch()
+        ours = bare.value_and_gradient(made)
+        network = same_network(bare.module.config, SIDE).to(settings.device).train()
         library = peer("lightly.loss", settings)
         losses = {TORCH_LOOP: plain.vicreg} | ({} if library is None else {LIGHTLY_LOOP: library.VICRegLoss()})
         for name, function in losses.items():
             network.zero_grad()
-            value = function(*(network.embed(view.contiguous())[1] for view in views))
+            value = function(*(network.embed(view.contiguous())[1] for view in made.views))
             value.backward()
             gradient = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
             found = {"value": value.detach(), "gradient": gradient}
@@ -227,7 +222,9 @@ def inside(settings: Settings) -> Iterator[tuple[str, Work]]:
     shape = shape_of(settings)
     with tempfile.TemporaryDirectory() as folder:
         images = noise_file(Path(folder), shape.batch * 10 // 9 + 80, SIDE)
-        bare = BareStep("vicreg", images, settings.device, batch_size=shape.batch, size=SIDE, encoder=shape.encoder)
+        bare = BareStep(
+            "vicreg", images, settings.device, batch_size=shape.batch, image_size=SIDE, encoder=shape.encoder
+        )
         for _ in range(2):  # warms up
             bare.step()
         yield f"a step, {shape.encoder}, {shape.batch} x 2 at {SIDE} px", bare.step

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from torch import Tensor
-
+from benchmarks import smaller_matrix
 from benchmarks.contest import OURS, Goal, Row, Section, Settings
 from benchmarks.sections.objective import (
     LARGE,
@@ -16,30 +15,16 @@ from benchmarks.sections.objective import (
     SMALL,
     Case,
     Contestant,
-    Loss,
     check_all,
     check_case,
     compare,
+    of_views,
     views_of,
 )
-from eigenview.functional.moments import unbiased_off_diagonal_sq_norm
-from eigenview.methods.base import total
 from eigenview.methods.unbiased_vicreg import UnbiasedVICReg
-from eigenview.methods.vicreg import VICReg, invariance, variance
-from eigenview.views import Views
+from eigenview.methods.vicreg import VICReg
 
 SECTION = "unbiased"
-
-
-def unbiased_twin(z: Tensor) -> Tensor:
-    """The unbiased VICReg at its defaults by plain autograd."""
-    energy = unbiased_off_diagonal_sq_norm(z).mean() / z.shape[-1]
-    return 25 * invariance(z) + 25 * variance(z, 1.0, 1e-4) + 4 * 2 * energy
-
-
-def of_views(objective: VICReg | UnbiasedVICReg) -> Loss:
-    """The loss of an objective as a function of z."""
-    return lambda z: total(objective(Views(z=z)))
 
 
 def pairs(settings: Settings) -> Iterator[tuple[Case, Case]]:
@@ -47,7 +32,7 @@ def pairs(settings: Settings) -> Iterator[tuple[Case, Case]]:
     for samples, width in (settings.pick(*SMALL), settings.pick(*LARGE)):
         shape = {"samples": samples, "width": width}
         unbiased = of_views(UnbiasedVICReg())
-        twins = (Contestant(OURS, unbiased, True), Contestant(PLAIN_TWIN, unbiased_twin, True))
+        twins = (Contestant(OURS, unbiased, True), Contestant(PLAIN_TWIN, smaller_matrix.unbiased_vicreg, True))
         ways = (Contestant(OURS, of_views(VICReg()), True), Contestant("its unbiased form", unbiased, True))
         goals = {"its unbiased form": Goal(1.15, at_most=True)}
         checked = Case(name="unbiased VICReg", contestants=twins, **shape)

@@ -1,8 +1,8 @@
-"""What --micro-batch costs and saves: time and memory of a step with it over those of the whole batch at once.
+"""What --grad-cache-chunk costs and saves: time and memory of a step with it over those of the whole batch at once.
 
 Memory is the peak of bytes allocated during a step above what was held before it (`contest.peak_bytes`). Images are
 noise. Before timing: loss and gradient of both ways must agree, in float32 and with group norm in the encoder (batch
-norm sees micro-batches, and differs by design).
+norm sees one chunk at a time, and differs by design).
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ from benchmarks.contest import (
 )
 from benchmarks.pictures import noise_file
 
-SECTION = "micro-batch"
+SECTION = "grad-cache"
 SIDE = 32
 WHOLE, PARTS = "whole", "parts"
 
 
 def sizes(settings: Settings) -> tuple[int, int]:
-    """Images of a step, and of a micro-batch."""
+    """Images of a step, and of a chunk."""
     return settings.pick((8, 4), (64, 16), (512, 64))
 
 
 def check(settings: Settings) -> list[str]:
-    """Loss and gradient of a step, whole and in parts."""
+    """Loss and gradient of a step, whole and in chunks."""
     batch, part = settings.pick((8, 4), (32, 8), (32, 8))
     with tempfile.TemporaryDirectory() as folder, full_float32():
         images = noise_file(Path(folder), 4 * batch + 80, SIDE)
-        fields = {"batch_size": batch, "size": SIDE, "network": {"encoder_norm": "group"}}
+        fields = {"batch_size": batch, "image_size": SIDE, "network": {"encoder_norm": "group"}}
         found = []
-        for micro_batch in (None, part):
-            bare = BareStep("vicreg", images, settings.device, "fp32", micro_batch=micro_batch, **fields)
-            found.append({"value": bare.backward(), "gradient": bare.gradient()})
+        for chunk in (None, part):
+            bare = BareStep("vicreg", images, settings.device, "fp32", grad_cache_chunk=chunk, **fields)
+            found.append(bare.value_and_gradient(bare.make_batch()))
     return [require_agreement(f"{batch} images in parts of {part}", found[1], found[0])]
 
 
@@ -60,8 +60,10 @@ def measure(settings: Settings) -> list[Row]:
     with tempfile.TemporaryDirectory() as folder:
         images = noise_file(Path(folder), 2 * batch + 80, SIDE)
         ways = {}
-        for name, micro_batch in ((WHOLE, None), (PARTS, part)):
-            bare = BareStep("vicreg", images, settings.device, micro_batch=micro_batch, batch_size=batch, size=SIDE)
+        for name, chunk in ((WHOLE, None), (PARTS, part)):
+            bare = BareStep(
+                "vicreg", images, settings.device, grad_cache_chunk=chunk, batch_size=batch, image_size=SIDE
+            )
             bare.step()  # warms up, and makes the optimiser's state
             ways[name] = bare.step
         times = take_turns(ways, settings.pick(1, 3, 5), partial(seconds, device=settings.device))
@@ -89,4 +91,4 @@ def measure(settings: Settings) -> list[Row]:
     ]
 
 
-MICRO_BATCH = Section(check, measure)
+GRAD_CACHE = Section(check, measure)
