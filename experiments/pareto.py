@@ -23,6 +23,7 @@ from collections.abc import Mapping
 from statistics import mean
 from typing import Any
 
+from eigenview.config import RunConfig
 from experiments._grids import (
     BLUE,
     GREEN,
@@ -39,8 +40,6 @@ from experiments._grids import (
     order,
     within,
 )
-
-from eigenview.config import RunConfig
 
 EPOCHS = {"tiny": 5, "cpu": 5, "gpu": 100}
 SHARES = {"all": 1.0, "half": 0.5, "quarter": 0.25}

@@ -15,9 +15,8 @@ from __future__ import annotations
 from itertools import product
 from typing import Any
 
-from experiments._grids import BLUE, ORANGE, TIAN, Claim, Results, bars, cell, check_claims, failures
-
 from eigenview.config import RunConfig
+from experiments._grids import BLUE, ORANGE, TIAN, Claim, Results, bars, cell, check_claims, failures
 
 FORMS = ("symmetric", "free")
 COLUMN = "STL-10, 100 epochs"

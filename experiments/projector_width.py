@@ -18,9 +18,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from eigenview.methods.parts.orthogonality import barlow_twins_weight, vicreg_weight
-
 from eigenview.config import RunConfig
+from eigenview.methods.parts.orthogonality import barlow_twins_weight, vicreg_weight
 from experiments._grids import Claim, Results, cell, check_claims, failures, lines, numbers, order
 
 METHODS = {"VICReg": "vicreg", "Barlow Twins": "barlow-twins"}

@@ -16,9 +16,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from experiments._grids import BLUE, ORANGE, Claim, Results, bars, cell, check_claims, failures
-
 from eigenview.config import RunConfig
+from experiments._grids import BLUE, ORANGE, Claim, Results, bars, cell, check_claims, failures
 
 METHODS = {"VICReg": "vicreg", "Barlow Twins": "barlow-twins"}
 EPOCHS = {"tiny": 8, "cpu": 8, "gpu": 100}

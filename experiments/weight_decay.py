@@ -18,9 +18,8 @@ from dataclasses import replace
 from statistics import mean
 from typing import Any
 
-from experiments._grids import TIAN, TIAN_SGD, Claim, Results, cell, check_claim, check_claims, failures, lines, numbers
-
 from eigenview.config import RunConfig
+from experiments._grids import TIAN, TIAN_SGD, Claim, Results, cell, check_claim, check_claims, failures, lines, numbers
 
 DECAYS = ("0", "4e-4", "1e-3", "1e-2", "1e-1")
 AT: dict[str, tuple[str, ...]] = {"tiny": DECAYS, "cpu": ("0", "1e-3", "1e-2", "1e-1"), "gpu": DECAYS[:-1]}

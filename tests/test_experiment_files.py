@@ -317,7 +317,9 @@ def test_a_run_by_lightly_is_left_like_one_of_ours(tmp_path: Path, monkeypatch: 
     pytest.importorskip("lightly", reason="lightly is not installed: uv sync --group bench")
     monkeypatch.setenv("EIGENVIEW_CACHE", str(tmp_path / "cache"))
     write_images(tmp_path / "images", 40)
-    config = _grids.cell("simclr", "tiny", str(tmp_path / "images"), {"data_fraction": 0.5, "image_size": 8, "epochs": 2})
+    config = _grids.cell(
+        "simclr", "tiny", str(tmp_path / "images"), {"data_fraction": 0.5, "image_size": 8, "epochs": 2}
+    )
     config = _grids.with_fields(config, {"encoder": "conv-tiny", "batch_size": 16, "precision": "fp32"})
     start = time.perf_counter()
     _lightly_loop.train(config, tmp_path / "run", Console(quiet=True))

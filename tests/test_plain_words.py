@@ -43,7 +43,6 @@ BANNED = re.compile("|".join(rf"(?<!\w){re.escape(phrase)}(?!\w)" for phrase in 
 
 NOT_YET: dict[str, str] = {
     "README.md": "stranger's, whole or not at all",
-    "docs/commands.md": "stranger's, way out, whole or not at all",
     "docs/predictors.md": "of its own",
     "docs/unbiased.md": "of its own",
     "src/eigenview/run.py": "way out",

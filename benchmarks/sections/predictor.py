@@ -60,7 +60,7 @@ CONTESTANTS = (
 
 
 class UpdateTimer:
-    """Seconds that a closed-form predictor's moments and updates have taken, counted inside the steps that call them."""
+    """Seconds that a closed-form predictor's moments and updates have taken, counted inside the steps."""
 
     def __init__(self, predictor: ClosedFormPredictor, device: torch.device) -> None:
         self.device, self.seconds = device, 0.0

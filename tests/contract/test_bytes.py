@@ -13,20 +13,21 @@ from benchmarks.sections.sent_bytes import SummedGather, counted
 from torch import Tensor
 
 from eigenview import distributed
-from eigenview.methods import config_class, objective_class
-from eigenview.methods.base import Objective, total
+from eigenview.methods.parts.method import Objective
+from eigenview.records import Clock
 from eigenview.views import Views
+from tests.contract.building import objective_of as built
 from tests.process_pool import ProcessPool
 
 SHARDED = ("vicreg", "barlow-twins", "simclr")
-# (views, samples, width): a gather sends less, a sum sends less, more views of few samples, few of many dimensions; on
-# four processes columns send less, of which the last is filled up
+LOCAL = ("byol", "simsiam", "directcopy", "directpred", "isoloss")
+# (views, samples, width): a gather sends less, a sum sends less, more views of few samples, few of many dimensions
 SHAPES = [(2, 8, 24), (2, 160, 12), (3, 8, 6), (3, 96, 10), (2, 40, 32), (2, 16, 250), (3, 8, 130)]
 
 
 def objective_of(method: str, width: int, views: int) -> Objective:
-    config = config_class(method)(**({"positives": "inside"} if method == "simclr" and views == 3 else {}))
-    return objective_class(method).build(config, representation=width, width=width, views=views)
+    torch.manual_seed(0)
+    return built(method, width, views).double()
 
 
 def embeddings(shape: tuple[int, int, int]) -> Tensor:
@@ -44,12 +45,25 @@ def bytes_and_gradient(method: str, shape: tuple[int, int, int], usual: bool) ->
     with counted() as sent:
         if usual:
             views = Views(z=SummedGather.apply(own.transpose(0, 1)).transpose(0, 1))  # type: ignore[attr-defined]
+            loss = objective(views)
         else:
-            views = distributed.global_batch(Views(z=own), reads=objective.reads, takes_shards=objective.takes_shards)
-        terms = objective(views)
-        total(terms).backward()
+            loss = objective(Views(z=own), Clock(processes=distributed.processes()))
+        loss.total.backward()
     assert own.grad is not None
-    return sent.bytes, {n: t.item() for n, t in terms.items()} | {"gradient": own.grad.numpy()}
+    return sent.bytes, {n: t.item() for n, t in loss.terms.items()} | {"gradient": own.grad.numpy()}
+
+
+def bytes_of_a_local_loss(method: str, shape: tuple[int, int, int]) -> tuple[float, float]:
+    """Bytes this rank sends for loss and gradient, and for the update of the state, of a method whose loss is a mean
+    over images."""
+    objective, clock = objective_of(method, shape[2], shape[0]), Clock(processes=distributed.processes())
+    own = embeddings(shape).requires_grad_()
+    with counted() as for_loss:
+        loss = objective(Views(z=own, p=own, z_target=own.detach()), clock)
+        loss.total.backward()
+    with counted() as for_update:
+        objective.update(loss.carry, clock)
+    return for_loss.bytes, for_update.bytes
 
 
 @pytest.mark.ddp
@@ -85,17 +99,14 @@ def test_many_samples_are_summed_and_not_gathered(
 
 
 @pytest.mark.ddp
-@pytest.mark.parametrize(("method", "vectors"), [("vicreg", 2), ("barlow-twins", 1)])
-def test_rows_become_columns_where_that_sends_less(processes: ProcessPool, method: str, vectors: int) -> None:
-    """Few samples of many dimensions on four processes: by columns half of the embeddings travel, where a gather sends
-    all of them and the usual way three times all."""
-    views, samples, width = 2, 16, 1024
-    embeddings_there_and_back = 2 * views * samples // 4 * width
-    half_of_the_gram_matrices = 2 * views * samples * (samples + 1) // 2
-    one_number = 2
-    numbers = embeddings_there_and_back + half_of_the_gram_matrices + vectors * width + one_number
-    for sent, _ in processes.run(4, bytes_and_gradient, method, (views, samples, width), False):
-        assert sent == 3 / 4 * 8 * numbers
+@pytest.mark.parametrize("method", LOCAL)
+def test_a_mean_over_images_sends_nothing(processes: ProcessPool, method: str) -> None:
+    """No embedding travels; a closed-form predictor sums its D x D moment and its mean once per step."""
+    width = 12
+    for for_loss, for_update in processes.run(2, bytes_of_a_local_loss, method, (2, 8, width)):
+        assert for_loss == 0
+        moments = 8 * (width * width + width)  # a ring of two sends each number of a sum once
+        assert for_update == (moments if method in ("directcopy", "directpred", "isoloss") else 0)
 
 
 def weighted_gradient(method: str, weights: tuple[float, ...], shape: tuple[int, int, int]) -> np.ndarray:
@@ -104,8 +115,7 @@ def weighted_gradient(method: str, weights: tuple[float, ...], shape: tuple[int,
     mine = shape[1] // size
     own = embeddings(shape)[:, rank * mine : (rank + 1) * mine].clone().requires_grad_()
     objective = objective_of(method, shape[2], shape[0])
-    views = distributed.global_batch(Views(z=own), reads=objective.reads, takes_shards=True)
-    terms = objective(views).values()
+    terms = objective(Views(z=own), Clock(processes=distributed.processes())).terms.values()
     sum(w * t for w, t in zip(weights, terms, strict=True) if w).backward()  # type: ignore[union-attr]
     assert own.grad is not None
     return own.grad.numpy() / size
