@@ -11,7 +11,7 @@ from torch import Tensor
 
 
 class Golden:
-    """The arrays of one file; remembers which were read."""
+    """The arrays of one file, and which of them were not read yet."""
 
     def __init__(self, path: Path) -> None:
         with np.load(path) as arrays:

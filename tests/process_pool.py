@@ -1,7 +1,7 @@
 """A pool of CPU processes that run a function as the ranks of one gloo group.
 
-They are forked from a fresh server process, never from the one that runs the tests: as clean as spawned ones, and torch
-with what DDP imports (eight seconds) is loaded once instead of in each.
+They are forked from a fresh server process, never from the one that runs the tests. They inherit no state of the tests,
+like spawned processes, but torch and what DDP imports (eight seconds) is loaded once instead of in each.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from typing import Any
 PRELOAD = ["torch", "torch.distributed", "torch._dynamo", "eigenview.engine.train"]
 """What the server imports before it forks: one list, as each process that runs tests has one such server."""
 SECONDS = 120
-"""Longest wait for one answer; the first includes importing torch in every process."""
+"""Longest wait for one answer; the first one includes the import of torch."""
 
 
 def serve(connection: Connection) -> None:
-    """A worker: join the group it is told to, run the function, send the result or the traceback; until None comes."""
+    """A worker. For each task: join the group, run the function, send the result or the traceback. None ends it."""
     import torch
     import torch.distributed as dist
 
@@ -36,13 +36,13 @@ def serve(connection: Connection) -> None:
                 connection.send((function(*arguments), None))
             finally:
                 dist.destroy_process_group()
-        except Exception:  # whatever went wrong belongs to the test that asked, which raises it
+        except Exception:  # sent to the test, which raises it
             connection.send((None, traceback.format_exc()))
-    os._exit(0)  # torch takes seconds to shut an interpreter down, and nothing is left to save
+    os._exit(0)  # a normal exit with torch takes seconds, and there is nothing to save
 
 
 class ProcessPool:
-    """`run(size, function, *arguments)` calls a module-level function on `size` ranks and returns their results.
+    """`run(size, function, *arguments)` calls a module-level function on `size` ranks; returns their results by rank.
 
     Arguments and results travel by pickle: numbers, strings and numpy arrays, not tensors.
     """
@@ -77,7 +77,7 @@ class ProcessPool:
         for rank, connection in enumerate(members):
             assert connection.poll(SECONDS), f"rank {rank} of {size} gave no answer in {SECONDS} s"
             answers.append(connection.recv())
-        # every answer is taken before one is judged, or the next test would read what this one left
+        # read every answer before raising, or the next test would read the answers that are left
         for rank, (_, error) in enumerate(answers):
             assert error is None, f"rank {rank} of {size}:\n{error}"
         return [result for result, _ in answers]

@@ -1,7 +1,7 @@
-"""Stands for a GPU on a machine without one: whatever in a training step would make the host wait is an error.
+"""A device that makes it an error to wait: finds what in a training step would make the host wait for a GPU.
 
-Tensors are torch's meta tensors, which have shapes and no values, so that reading one back raises by itself. (Fake CUDA
-tensors would be nearer to the thing, but without CUDA torch runs no backward pass on them.)
+Its tensors are torch's meta tensors, which have shapes but no values, so that reading a value raises. (Fake CUDA
+tensors would be closer to a GPU, but without CUDA torch runs no backward pass on them.)
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 META = torch.device("meta")
-# beginnings of names of operators that send a shape or a status back, which meta tensors can do without values
+# prefixes of operators that wait on a GPU for a shape or a status, and do not raise for meta tensors
 WAITING = ("_linalg_eigh", "_linalg_svd", "linalg_inv", "linalg_cholesky", "_linalg_solve", "equal")
 
 
@@ -46,7 +46,7 @@ class _Operators(TorchDispatchMode):
 
 
 class _Calls(TorchFunctionMode):
-    """Refuses what copies Python's numbers to the device, and waits, without the other mode seeing it."""
+    """Raises for calls that copy Python numbers to the device and wait; the other mode does not see these."""
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -62,7 +62,7 @@ class _Calls(TorchFunctionMode):
 
 
 class _Generator:
-    """In place of a torch.Generator on the meta device."""
+    """Replaces a torch.Generator, which does not exist for the meta device."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -73,10 +73,10 @@ class _Generator:
 
 @contextmanager
 def no_waiting(*allowed: str) -> Iterator[None]:
-    """What runs inside on META neither waits nor mixes devices; operators in `allowed` may wait."""
+    """Inside this block, work on META raises if it waits or mixes devices; operators in `allowed` may wait."""
     autocast, rand = torch.autocast, torch.rand
     with pytest.MonkeyPatch.context() as patch, _Operators(allowed), _Calls():
-        # torch has neither for this device
+        # torch has no autocast and no generator for this device
         patch.setattr(torch, "autocast", lambda kind, **k: autocast("cpu" if kind == "meta" else kind, **k))
         patch.setattr(torch, "Generator", _Generator)
         patch.setattr(torch, "rand", lambda *shape, device, generator: rand(*shape, device=device))
