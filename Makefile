@@ -1,4 +1,4 @@
-.PHONY: check test test-all bench format
+.PHONY: check test test-all nightly bench format
 
 check:      ## format, lint, types
 	uv run ruff format --check .
@@ -9,11 +9,14 @@ format:
 	uv run ruff format .
 	uv run ruff check --fix .
 
-test:       ## the fast tests, under five minutes on two cores
+test:       ## the fast tests, under four minutes on two cores
 	uv run pytest
 
-test-all:   ## with the slow ones
+test-all:   ## the fast and the slow tests
 	uv run pytest -m "not gpu"
+
+nightly: check test-all   ## all that .ci/run does, the slow tests, and the commands of every page
+	.ci/pages all
 
 bench:      ## ratios in one run; CIFAR10= names the unpacked CIFAR-10 (JPEG) folder
 	OMP_WAIT_POLICY=PASSIVE uv run --group bench python -m benchmarks.side_by_side

@@ -1,6 +1,6 @@
 """Options that README and docs show exist: every `eigenview` line of their shell blocks is parsed, none is run.
 
-The commands themselves are run by tests/readme_commands.py: those of most pages in .ci/run, of all in `make nightly`.
+The commands themselves are run by .ci/pages: those of most pages in .ci/run, those of all pages in `make nightly`.
 """
 
 from __future__ import annotations
@@ -67,3 +67,10 @@ def test_options_of_pages_exist(
 def test_the_pages_hold_commands() -> None:
     assert len(CASES) > 50
     assert {words.values[0].split()[0] for words in CASES} >= {"pretrain", "probe", "embed", "report", "simulate"}
+
+
+def test_pages_left_to_the_night_exist() -> None:
+    lines = (ROOT / ".ci/nightly-pages").read_text().splitlines()
+    listed = {ROOT / line for line in lines if not line.startswith("#")}
+    assert listed
+    assert listed < set(PAGES)
