@@ -49,13 +49,6 @@ NOT_YET: dict[str, str] = {
     "src/eigenview/experiment.py": "of its own, said, settled",
     "src/eigenview/experiment_index.py": "said",
     "src/eigenview/run.py": "way out",
-    "src/eigenview/simulations/files.py": "whole or not at all",
-    "src/eigenview/simulations/picture.py": "whole or not at all",
-    "src/eigenview/theory/eigenvalues.py": "of its own",
-    "src/eigenview/theory/linear_byol.py": "of its own",
-    "src/eigenview/theory/simulation.py": "for ever",
-    "src/eigenview/theory/spectral.py": "of its own",
-    "src/eigenview/theory/two_layers.py": "of its own",
 }
 """File, or help text of a verb -> what is still to be reworded. Whoever rewords a file removes its entry."""
 
