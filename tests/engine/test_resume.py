@@ -26,8 +26,11 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-# random points: drawn once from numpy.random.default_rng(0).integers(1, 33, 3), 33 steps in the run
-@pytest.mark.parametrize("step", np.random.default_rng(0).integers(1, 31, 3).tolist())
+# random points of the run's 33 steps; one of them in the fast tests
+FIRST, *OTHERS = np.random.default_rng(0).integers(1, 31, 3).tolist()
+
+
+@pytest.mark.parametrize("step", [FIRST, *(pytest.param(step, marks=pytest.mark.slow) for step in OTHERS)])
 def test_killed_and_resumed_is_the_uninterrupted_run_bit_for_bit(whole: Path, tmp_path: Path, step: int) -> None:
     out = tmp_path / "run"
     assert stop_at(out, step, signal.SIGKILL, FIELDS) == -signal.SIGKILL

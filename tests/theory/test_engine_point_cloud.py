@@ -140,7 +140,7 @@ def test_the_task_is_the_one_of_the_prediction(cloud: PointCloud) -> None:
         np.testing.assert_allclose(predicted(task, weight), expected, atol=6e-3)
 
 
-@pytest.mark.parametrize(("weight", "kept"), [(0.1, 1), (1.0, 3), (25.0, 4)])
+@pytest.mark.parametrize(("weight", "kept"), [(0.1, 1), pytest.param(1.0, 3, marks=pytest.mark.slow), (25.0, 4)])
 def test_vicreg_spans_what_its_covariance_weight_keeps(
     weight: float, kept: int, cloud: PointCloud, tmp_path: Path
 ) -> None:
@@ -152,6 +152,7 @@ def test_vicreg_spans_what_its_covariance_weight_keeps(
     assert run.start.mean() == pytest.approx(MEAN, abs=0.02)
 
 
+@pytest.mark.slow
 def test_barlow_twins_spans_the_eigenspace_at_a_high_weight_and_loses_it_at_a_low_one(
     cloud: PointCloud, tmp_path: Path
 ) -> None:
