@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from eigenview.cli import run
+
 ROOT = Path(__file__).resolve().parents[1]
 BLOCKS = re.findall(r"```python\n(.*?)```", (ROOT / "docs/add-a-method.md").read_text(), re.DOTALL)
 METHOD_FILE, TEST_FILE = BLOCKS
@@ -46,11 +48,22 @@ def python(arguments: list[str], where: Path, path: Path) -> subprocess.Complete
     return done
 
 
-def trains(method: str, where: Path, path: Path) -> None:
-    """`pretrain FOLDER --method NAME` from start to report, and resumed from its finished directory."""
+def commands(calls: list[list[str]], then: str, where: Path, path: Path) -> str:
+    """What several command lines and then a statement print, in one process: importing torch takes longest."""
+    lines = ["from eigenview.cli import run", f"for call in {calls!r}: assert run(call) == 0, call", then]
+    return python(["-c", "\n".join(lines)], where, path).stdout
+
+
+def command_lines(method: str, where: Path) -> list[list[str]]:
+    """Command lines: `pretrain FOLDER --method NAME` from start to report, and its finished directory resumed."""
     options = ["--epochs", "2", "--batch-size", "16", "--encoder", "conv-tiny", "--method.centring", "0.5"]
-    command = ["-m", "eigenview", "pretrain", str(photos(where / "photos")), "--out", "run", "--method", method]
-    python([*command, *options], where, path)
+    return [
+        ["pretrain", str(photos(where / "photos")), "--out", "run", "--method", method, *options],
+        ["pretrain", "--out", "run", "--resume", "--method", method],
+    ]
+
+
+def assert_it_trained(method: str, where: Path) -> None:
     summary = json.loads((where / "run/summary.json").read_text())
     assert summary["finished"] is True
     assert summary["method"] == method
@@ -61,17 +74,24 @@ def trains(method: str, where: Path, path: Path) -> None:
     rows = [json.loads(line) for line in (where / "run/metrics.jsonl").read_text().splitlines()]
     assert set(rows[-1]["terms"]) == {"agreement", "centring"}
     assert "agreement" in (where / "run/report.html").read_text()
-    python(["-m", "eigenview", "pretrain", "--out", "run", "--resume", "--method", method], where, path)
 
 
-def test_a_module_of_the_user_s_own(tmp_path: Path) -> None:
+def test_a_module_of_the_user_s_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     package = tmp_path / "my_methods"
     package.mkdir()
     (package / "__init__.py").touch()
     (package / "centred.py").write_text(METHOD_FILE)
-    trains("my_methods.centred", tmp_path, tmp_path)
-    shown = python(["-m", "eigenview", "pretrain", "--method", "my_methods.centred", "--help"], tmp_path, tmp_path)
-    assert "--method.centring" in shown.stdout
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    for call in command_lines("my_methods.centred", tmp_path):
+        assert run(call) == 0
+    assert_it_trained("my_methods.centred", tmp_path)
+    capsys.readouterr()
+    with pytest.raises(SystemExit):
+        run(["pretrain", "--method", "my_methods.centred", "--help"])
+    assert "--method.centring" in capsys.readouterr().out
 
 
 @pytest.fixture(scope="module")
@@ -92,10 +112,12 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_a_file_and_a_line_in_the_package(checkout: Path, tmp_path: Path) -> None:
-    trains("centred", tmp_path, checkout / "src")
-    shown = python(["-m", "eigenview", "list", "methods"], tmp_path, checkout / "src").stdout
+    from_python = "import eigenview as ev; ev.Centred(ev.CentredConfig(centring=2.0))"
+    shown = commands(
+        [*command_lines("centred", tmp_path), ["list", "methods"]], from_python, tmp_path, checkout / "src"
+    )
+    assert_it_trained("centred", tmp_path)
     assert "views agree, the mean embedding is zero" in shown
-    python(["-c", "import eigenview as ev; ev.Centred(ev.CentredConfig(centring=2.0))"], tmp_path, checkout / "src")
 
 
 def test_the_contract_and_its_own_test_hold(checkout: Path) -> None:

@@ -178,10 +178,10 @@ def test_the_command_line_refuses_them_before_anything_is_done(
 ) -> None:
     out = tmp_path / "run"
     assert run(["pretrain", "--micro-batch", "8", "--out", str(out)]) == 2
-    said = capsys.readouterr().err
-    assert "--micro-batch" in said
-    assert "--grad-cache-chunk" in said
-    assert len(said.strip().splitlines()) == 1
+    printed = capsys.readouterr().err
+    assert "--micro-batch" in printed
+    assert "--grad-cache-chunk" in printed
+    assert len(printed.strip().splitlines()) == 1
     assert not out.exists()
 
 

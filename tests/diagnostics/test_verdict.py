@@ -88,7 +88,7 @@ def test_since_is_the_first_epoch_of_the_last_stretch() -> None:
     assert judge([START, row(100, POINT), row(150, SPREAD)], card("simsiam"), width=D).label == "healthy"
 
 
-def test_nothing_is_said_of_the_untrained_network_or_the_first_steps() -> None:
+def test_the_untrained_network_and_the_first_steps_are_not_judged() -> None:
     point = row(0, POINT)
     assert judge([], card("byol"), width=D).label == "too early to judge"
     assert judge([point], card("byol"), width=D).label == "too early to judge"

@@ -25,7 +25,7 @@ Process = multiprocessing.context.ForkServerProcess
 
 
 def _serve(arguments: list[str]) -> None:
-    """What `python -m eigenview ARGUMENTS` does, without a word."""
+    """What `python -m eigenview ARGUMENTS` does, without its output."""
     for stream in (1, 2):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     sys.argv = ["eigenview", *arguments]

@@ -1,4 +1,4 @@
-"""A batch in parts, one optimiser step: the whole batch's gradient and state, or refused with the reason."""
+"""A batch computed in parts has the whole batch's gradient and state; methods for which it has not refuse it."""
 
 from __future__ import annotations
 
@@ -172,7 +172,7 @@ def test_parts_too_small_for_the_statistics_are_refused() -> None:
 @pytest.mark.ddp
 @pytest.mark.slow
 def test_two_processes_train_alike_in_parts_and_whole(tmp_path: Path) -> None:
-    """Lightning's loop and DDP's averaging are what they are without parts: no gradient is lost, none counted twice."""
+    """Under Lightning and DDP too: the gradient of no part is lost or counted twice."""
     options = {"method": "simsiam", "devices": 2, "epochs": 1, "precision": "fp32", "encoder": "conv-tiny"}
     options |= {"network.encoder-norm": "group", "network.head-norm": "layer", "monitor.log-every-steps": 1}
     given = [word for name, value in options.items() for word in (f"--{name}", str(value))]

@@ -198,8 +198,8 @@ def test_a_run_is_the_same_to_the_bit_without_it(
     args = ["pretrain", "--epochs", "1", "--method", "byol", "--monitor.log-every-steps", "1"]
     args += ["--monitor.images", "16", "--probe.few-label-draws", "1", "--probe.images", "100"]
     assert run([*args, "--out", str(tmp_path / "with")]) == 0
-    said = capsys.readouterr().out
-    assert 0 < said.index("\nestimate") < said.index("\nwarning") < said.index("epoch 1/1")
+    printed = capsys.readouterr().out
+    assert 0 < printed.index("\nestimate") < printed.index("\nwarning") < printed.index("epoch 1/1")
 
     @contextmanager
     def nothing(*args: Any, **kwargs: Any) -> Iterator[None]:
@@ -245,9 +245,11 @@ def test_too_little_memory_is_reported_with_an_option_that_fits(monkeypatch: pyt
     monkeypatch.setattr(estimate, "free_bytes", lambda device: int(more / estimate.USABLE * 1.01))
     assert "warning" not in shown(plan, module)
     monkeypatch.setattr(estimate, "free_bytes", lambda device: int(more / 2))
-    said = shown(plan, module)
-    part = re.search(r"warning   training needs about \d+ MB more, .* Use --grad-cache-chunk (\d+), which needs", said)
-    assert part is not None, said
+    printed = shown(plan, module)
+    part = re.search(
+        r"warning   training needs about \d+ MB more, .* Use --grad-cache-chunk (\d+), which needs", printed
+    )
+    assert part is not None, printed
     smaller = parts_of(encoder="conv-small", image_size=32, **FEW, grad_cache_chunk=int(part[1]))
     assert sum(smaller.values()) - found.present < more / 2
     monkeypatch.setattr(estimate, "free_bytes", lambda device: 1000)

@@ -1,4 +1,4 @@
-"""Synchronised batch norms in and out again, on a CPU, where alone they compute what batch norms do."""
+"""Batch norms converted to synchronised ones and back; on one process both compute the same."""
 
 from __future__ import annotations
 

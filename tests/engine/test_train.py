@@ -1,4 +1,4 @@
-"""The engine's promises that a short real run can show."""
+"""What a short real run shows of the engine: it stops, repeats with its seed, and trains on two processes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is trained: targets, branches, predictors, and options that do not go together."""
+"""What is trained: targets, two networks, predictors, and combinations of options that are refused."""
 
 from __future__ import annotations
 
@@ -266,7 +266,7 @@ def test_a_stratified_share_of_unlabelled_images_is_refused(tmp_path: Path) -> N
 
 @pytest.mark.parametrize("fields", [{"local_views": 1, "local_size": 4}, {"image_size": 4}])
 def test_batch_norm_of_a_single_value_is_refused_before_the_first_step(fields: dict[str, Any]) -> None:
-    """conv-tiny has one place left of 4 px: one image at a time is one value in each channel."""
+    """conv-tiny reduces 4 px to one position, so that one image at a time is one value in each channel."""
     small = {k: v for k, v in fields.items() if k != "image_size"}
     plan = make_plan(config("simsiam", encoder="conv-tiny", grad_cache_chunk=1, **small))
     plan = replace(plan, size=fields.get("image_size", plan.size))
