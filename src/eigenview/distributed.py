@@ -8,11 +8,13 @@ sent: the providers in `functional/` use that (`functional/whole_batch.py`).
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn.parallel import DistributedDataParallel
 
 from eigenview.records import ALONE, Processes
 
@@ -105,6 +107,15 @@ class Pretend:
 def processes() -> Processes:
     """The processes of the default group; `ALONE` if there is one or no group."""
     return Ranks() if world_size() > 1 else ALONE
+
+
+def ddp_options() -> dict[str, Any]:
+    """Options of DistributedDataParallel, which differ between versions of torch: no copying of rank 0's buffers.
+
+    Buffers are the same on all processes by construction; copying them would hide a difference and cost a transfer.
+    """
+    known = inspect.signature(DistributedDataParallel.__init__).parameters
+    return {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
 
 
 def gather_lists(own: list[Any]) -> list[Any]:

@@ -43,7 +43,7 @@ def two_steps(
     method = method_of(name, width, num_views, **(options or {})).double()
     optimizer = build_optimizer(OPTIM, method, batch_size=SAMPLES)
     processes = distributed.processes()
-    ddp = DistributedDataParallel(method, broadcast_buffers=False) if processes.size > 1 else None
+    ddp = DistributedDataParallel(method, **distributed.ddp_options()) if processes.size > 1 else None
     losses: list[float] = []
     for step in range(STEPS):
         n = SAMPLES // processes.size

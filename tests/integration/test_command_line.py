@@ -64,7 +64,7 @@ HELP = [
     ["--help"],
     ["pretrain", "--help"],
     ["report", "--help"],
-    ["list", "objectives"],
+    ["list", "methods"],
     ["simulate", "modes", "--help"],
 ]
 
@@ -85,7 +85,7 @@ def test_importing_the_package_does_not_import_torch() -> None:
 def test_help_of_a_method_shows_its_options(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         run(["pretrain", "--method", "vicreg", "--help"])
-    assert "--objective.covariance" in capsys.readouterr().out
+    assert "--method.covariance" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_help_of_a_method_shows_its_options(capsys: pytest.CaptureFixture[str]) 
         (["list", "experiments"], ("no folder experiments/ here",)),
         (["report"], ("report",)),
         (["report", "{root}/empty"], ("empty",)),
-        (["list", "objectivse"], ("objectives",)),
+        (["list", "methds"], ("methods",)),
         (["diagnose", "{root}/nowhere.npy"], ("nowhere.npy",)),
         (["embed", "{root}/empty", "digits"], ("empty",)),
         (["experiment", "nothing"], ("nothing",)),

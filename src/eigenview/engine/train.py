@@ -19,7 +19,7 @@ from eigenview import runfiles
 from eigenview.config import RunConfig, to_dict
 from eigenview.data.batches import Batches, killed_worker, resident
 from eigenview.data.images import Skipped
-from eigenview.distributed import gather_lists
+from eigenview.distributed import ddp_options, gather_lists
 from eigenview.engine.callbacks import Checkpoints, MetricsWriter, Monitor
 from eigenview.engine.cost_estimate import estimated, make_estimate, show_estimate
 from eigenview.engine.environment import describe_environment
@@ -193,8 +193,7 @@ def make_trainer(plan: Plan, directory: Path, callbacks: list[L.Callback]) -> L.
     return L.Trainer(
         accelerator="gpu" if kind == "cuda" else kind,
         devices=config.devices,
-        # buffers are the same on all processes by construction; copying rank 0's would hide a difference
-        strategy=DDPStrategy(broadcast_buffers=False) if config.devices > 1 else "auto",
+        strategy=DDPStrategy(**ddp_options()) if config.devices > 1 else "auto",
         plugins=[SyncBatchNorms()] if kind == "cuda" and config.devices > 1 else None,
         precision="32-true",  # the step has its own autocast
         max_epochs=1,
