@@ -26,6 +26,8 @@ from eigenview.run import Run
 ROOT = Path(__file__).parents[1]
 NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.py"))
 SCALES = ("tiny", "cpu", "gpu")
+DRAWN = {("tiny", 1), ("cpu", 3), ("gpu", 1)}
+"""Scales and seeds of which a picture is drawn: every scale, and one seed as well as several."""
 
 
 @pytest.fixture(params=NAMES)
@@ -115,7 +117,8 @@ def test_a_conclusion_is_one_line_and_a_picture_can_be_drawn(module: ModuleType,
         conclusion = module.conclude(made)
         assert conclusion
         assert "\n" not in conclusion
-        module.figure(made).draw_without_rendering()
+        if (scale, seeds) in DRAWN:
+            module.figure(made).draw_without_rendering()
         header, rows = table_rows(module, made)
         assert {len(row) for row in rows} == {len(header)}
         assert all(any(column) for column in zip(*rows, strict=True))  # nothing published of this part: no column
