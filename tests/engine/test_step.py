@@ -1,32 +1,23 @@
-"""The one training step: its order, clipping, frozen groups, parts, and DDP and Lightning around it."""
+"""The one training step: its order, parts, clipping, frozen groups, and what it leaves alone if a term is refused."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as L
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
-from eigenview import distributed
 from eigenview.config import OptimConfig
 from eigenview.engine.optim import build_optimizer
-from eigenview.engine.plan import make_plan
 from eigenview.engine.step import StepOptions, train_step
-from eigenview.engine.train import build_module, make_loader, make_trainer
 from eigenview.errors import NonFiniteError
 from eigenview.methods.parts.method import Method
 from eigenview.records import Batch, Clock, Needs
 from eigenview.views import Group, Loss
-from tests.contract.building import INPUTS, method_of
-from tests.engine.stepping import config_of
-from tests.process_pool import ProcessPool
+from tests.contract.building import INPUTS
 
 SAMPLES, WIDTH = 8, 4
 SGD = OptimConfig(name="sgd", lr_per_256=0.1, batch_scaling="none", weight_decay=0.0, warmup_epochs=0.0)
@@ -286,78 +277,3 @@ def test_parameter_groups_that_are_not_every_parameter_once_are_refused(fault: s
         optimizer_of(method)
     if fault == "forgets":
         assert "second.weight" in str(error.value)
-
-
-def two_steps(name: str, parts: int, is_wrapped: bool) -> dict[str, np.ndarray]:
-    """Gradients of the second step, and the weights and state after it, of this process's rows."""
-    torch.manual_seed(5)
-    method = method_of(name, WIDTH).double()
-    optimizer, processes = optimizer_of(method), distributed.processes()
-    ddp = DistributedDataParallel(method, broadcast_buffers=False) if is_wrapped else None
-    for step in range(2):
-        batch, n = batch_of(step), SAMPLES // processes.size
-        own = batch.part(processes.rank, processes.size)
-        assert own.start == processes.rank * n
-        train_step(
-            method,
-            own,
-            Clock(step=step, steps=10, processes=processes),
-            optimizer,
-            options_of(parts=parts),
-            wrapped=ddp,
-            **({} if ddp is None else {"no_sync": ddp.no_sync}),
-        )
-    found = {f"gradient {n}": p.grad.numpy() for n, p in method.named_parameters() if p.grad is not None}
-    return found | {n: v.numpy() for n, v in method.state_dict().items()}
-
-
-@pytest.mark.ddp
-@pytest.mark.parametrize("size", [1, 2])
-@pytest.mark.parametrize(("name", "parts"), [("vicreg", 1), ("byol", 1), ("byol", 2), ("directpred", 2)])
-def test_a_wrapped_method_steps_like_a_plain_loop(processes: ProcessPool, name: str, parts: int, size: int) -> None:
-    """Parts before the last are not averaged over processes; the sum of all is, once."""
-    plain = two_steps(name, 1, False)
-    for found in processes.run(size, two_steps, name, parts, True):
-        assert found.keys() == plain.keys()
-        assert any(np.abs(value).max() > 1e-4 for n, value in plain.items() if n.startswith("gradient"))
-        for key, value in plain.items():
-            np.testing.assert_allclose(found[key], value, rtol=1e-9, atol=1e-10, err_msg=key)
-
-
-@pytest.mark.parametrize(
-    ("method", "fields"),
-    [
-        ("vicreg", {}),
-        ("byol", {"optim": {"name": "sgd", "clip_norm": 0.5}}),
-        ("directpred", {"grad_accum_steps": 2, "method": {"refresh_every": 2}}),
-    ],
-    ids=str,
-)
-@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
-def test_lightning_and_a_plain_loop_end_in_the_same_bits(method: str, fields: dict[str, Any], tmp_path: Path) -> None:
-    """Three steps on the digits: what the shell adds is counting and placing, no arithmetic."""
-    steps, size = 3, 400
-    plan = make_plan(config_of(method, precision="fp32", epochs=1, batch_size=size, **fields))
-    assert plan.steps_per_epoch == steps
-    shell, plain = build_module(plan), build_module(plan)
-    seen: list[Tensor] = []
-
-    class Look(L.Callback):
-        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-            seen.append(batch["index"].clone())
-
-    trainer = make_trainer(plan, tmp_path, [Look()])
-    trainer.fit(shell, make_loader(plan, trainer))
-    assert trainer.global_step == steps == len(seen)
-
-    optimizer: Any = plain.configure_optimizers()
-    for step, index in enumerate(seen):
-        assert plain._pixels is not None
-        batch = plain.make_batch(plain._pixels.index_select(0, index), step, index)
-        loss = train_step(plain.method, batch, plain.clock(step), optimizer, plain.options)
-    ours, theirs, start = (each.method.state_dict() for each in (shell, plain, build_module(plan)))
-    assert ours.keys() == theirs.keys()
-    for name, value in theirs.items():
-        assert torch.equal(ours[name], value), name
-    assert sum(not torch.equal(start[name], value) for name, value in ours.items()) > 4
-    assert {name: value.item() for name, value in loss.terms.items()} == shell.logged_terms()

@@ -271,7 +271,11 @@ RUN += ["--network.projector-width", "32", "--network.projector-hidden", "32"]
 
 
 @pytest.mark.parametrize(
-    "method", [["directpred"], ["byol", "--network.predictor-layers", "1"]], ids=["directpred", "byol"]
+    "method",
+    [
+        pytest.param(["directpred"], id="directpred"),
+        pytest.param(["byol", "--network.predictor-layers", "1"], id="byol", marks=pytest.mark.slow),
+    ],
 )
 def test_a_run_of_the_command_line_has_the_section_when_asked(method: list[str], tmp_path: Path) -> None:
     out = tmp_path / "run"
