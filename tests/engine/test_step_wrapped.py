@@ -28,7 +28,7 @@ def two_steps(name: str, parts: int, is_wrapped: bool) -> dict[str, np.ndarray]:
     torch.manual_seed(5)
     method = method_of(name, WIDTH).double()
     optimizer, processes = optimizer_of(method), distributed.processes()
-    ddp = DistributedDataParallel(method, broadcast_buffers=False) if is_wrapped else None
+    ddp = DistributedDataParallel(method, **distributed.ddp_options()) if is_wrapped else None
     for step in range(2):
         batch, n = batch_of(step), SAMPLES // processes.size
         own = batch.part(processes.rank, processes.size)
