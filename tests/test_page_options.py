@@ -52,7 +52,8 @@ def test_options_of_pages_exist(
     words = shlex.split(arguments)
     monkeypatch.chdir(ROOT if words[0] == "list" else tmp_path)  # experiments are listed in a checkout only
     if words[0] == "pretrain":  # it parses twice, and looks at the values in between
-        monkeypatch.setattr(pretrain, "_train", lambda *given, **keywords: 0)
+        for work in ("_train", "_dry_run"):
+            monkeypatch.setattr(pretrain, work, lambda *given, **keywords: 0)
     elif hasattr(module := importlib.import_module(f"eigenview.commands.{words[0]}"), "parse"):
         monkeypatch.setattr(module, "parse", parse_and_stop)
     try:
