@@ -102,7 +102,7 @@ def pretrain(
         The Run, also where the verdict is a collapse; look at `run.verdict`.
 
     Raises:
-        UserError: bad input; one line with the value, what is allowed and the way out.
+        UserError: bad input; one line with the value, what is allowed, and what to do.
     """
     from rich.console import Console
 

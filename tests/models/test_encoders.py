@@ -31,7 +31,7 @@ def test_the_stated_minimum_is_the_true_one(name):
     make, _, minimum, _ = OWN[name]
     with pytest.raises((RuntimeError, IndexError)):
         features(make(), minimum - 1)
-    with pytest.raises(UserError, match=rf"--size.*{minimum - 1}.*{minimum}.*{name}"):
+    with pytest.raises(UserError, match=rf"--image-size.*{minimum - 1}.*{minimum}.*{name}"):
         build_encoder(name, size=minimum - 1)
 
 
@@ -162,7 +162,7 @@ def test_unknown_names_are_refused_with_the_nearest(name, message):
     ],
 )
 def test_sizes_a_network_cannot_take_are_refused(name, size, reason):
-    with pytest.raises(UserError, match=rf"--size {size}.*{name}.*{reason}.*conv-small"):
+    with pytest.raises(UserError, match=rf"--image-size {size}.*{name}.*{reason}.*conv-small"):
         build_encoder(name, size=size)
 
 

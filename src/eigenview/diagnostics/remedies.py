@@ -8,7 +8,7 @@ SMALLER_RATE = "a smaller --optim.lr-per-256 (the default is 0.002 with adamw)"
 MORE_NEGATIVES = "a larger --batch-size: more images to tell apart"
 SLOWER_TARGET = "--network.target-momentum 0.99: a target that moves too fast does not keep embeddings apart"
 # a mode dies if its eigenvalue of W_p is below a threshold that grows with the weight decay (Tian et al. 2021)
-CLOSED_FORM = {
+CLOSED_FORM: dict[str, tuple[str, ...]] = {
     "complete collapse": (
         "a larger --method.eps: every direction keeps that much of the predictor",
         "a smaller --optim.weight-decay",

@@ -104,7 +104,7 @@ def build_encoder(name: str, *, size: int, stem: Stem = "auto", norm: Norm = "ba
         require(
             stem != "small", "network.stem", stem, f"auto or standard with {name}", "Only ResNets have a small stem."
         )
-        require(size >= minimum, "--size", size, f"{minimum} px or more with {name}")
+        require(size >= minimum, "--image-size", size, f"{minimum} px or more with {name}")
         own = make()
         _replace(own, row_norms(name, own, norm))
         return own, width
@@ -117,8 +117,8 @@ def build_encoder(name: str, *, size: int, stem: Stem = "auto", norm: Norm = "ba
     except (RuntimeError, AssertionError, ValueError, TypeError, ZeroDivisionError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise UserError(
-            f"--size {size}: {library}:{model} cannot take images of {size} px ({reason}). Give another --size (it was "
-            f"published for {libraries.designed_size(library, model)} px), or --encoder conv-small (9 px or more)."
+            f"--image-size {size}: {library}:{model} cannot take images of {size} px ({reason}). Give another one (it "
+            f"was published for {libraries.designed_size(library, model)} px), or --encoder conv-small (9 px or more)."
         ) from error
     return encoder, vector_width(features, f"{library}:{model}")
 

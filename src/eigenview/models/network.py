@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
@@ -100,6 +101,14 @@ class Network(nn.Module):
         z = torch.stack([pair[1] for pair in pairs])
         widths = {pair[0].shape[-1] for pair in pairs}
         return Outputs(torch.stack([pair[0] for pair in pairs]) if len(widths) == 1 else None, z, self.predict(z))
+
+
+@contextmanager
+def seeded(seed: int) -> Generator[None]:
+    """Torch's generator at this seed inside, and as it was afterwards."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        yield
 
 
 def build_network(

@@ -69,7 +69,7 @@ def as_image_set(stored: ImageArray, request: Request, sizes: Sizes | None = Non
         elif short < sizes.size:
             raise UserError(
                 f"{stored.name}: enlarged from {short} to {side} px the images take {needed / 1e9:.1f} GB, more than "
-                f"loader.cache_gb {request.loader.cache_gb:g}. Raise it, or use --size {short}."
+                f"loader.cache_gb {request.loader.cache_gb:g}. Raise it, or use --image-size {short}."
             )
         else:
             top, left, side = (height - short) // 2, (width - short) // 2, short

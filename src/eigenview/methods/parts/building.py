@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import torch
-
 from eigenview.config import NetworkConfig, RunConfig
 from eigenview.methods.parts.joint_embedding import JointEmbedding
 from eigenview.methods.parts.method import Method, Objective
-from eigenview.models.network import Network, build_network
+from eigenview.models.network import Network, build_network, seeded
 from eigenview.models.target import TargetNetwork, target_momentum
 from eigenview.records import Clock, Needs
 
@@ -73,7 +70,7 @@ class Parts:
 
     def build_network(self, needs: Needs) -> Network:
         """Encoder, projector and, if needed, predictor."""
-        with self._seeded():
+        with seeded(self.seed):
             network = build_network(
                 self.encoder,
                 self.size,
@@ -84,12 +81,6 @@ class Parts:
             )
         network.chunk = self.chunk
         return network
-
-    @contextmanager
-    def _seeded(self) -> Iterator[None]:
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(self.seed)
-            yield
 
 
 def momentum_at(config: NetworkConfig, clock: Clock) -> float:
@@ -116,6 +107,5 @@ def parts_of(config: RunConfig[Any], size: int, local_size: int | None) -> Parts
 
 def build_method(config: RunConfig[Any], parts: Parts) -> Method:
     """The method of a run. What it draws itself (a random predictor, say) is a function of the run's seed."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed)
+    with seeded(config.seed):
         return config.method.build(parts)

@@ -81,7 +81,7 @@ class Objective(nn.Module):
     promotes: bool = True
     """Half-precision views are converted to float32 first."""
 
-    def __call__(self, views: Views, clock: Clock = Clock()) -> Loss:
+    def __call__(self, views: Any, clock: Clock = Clock()) -> Loss:
         """`forward` in float32 or better; UserError for a plain tensor in place of Views."""
         if not isinstance(views, Views):
             raise UserError(
