@@ -53,11 +53,11 @@ def beyond_any_machine(kind: str) -> None:
 def test_too_little_memory_is_said_with_ways_out(kind: str, where: str) -> None:
     with (
         pytest.raises(UserError, match=rf"memory of {where} does not suffice.*--grad-cache-chunk"),
-        memory.shortage_said(),
+        memory.explain_shortage(),
     ):
         beyond_any_machine(kind)
 
 
 def test_other_errors_keep_their_traceback() -> None:
-    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), memory.shortage_said():
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"), memory.explain_shortage():
         torch.ones(2, 3) @ torch.ones(2, 3)

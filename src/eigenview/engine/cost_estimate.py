@@ -56,7 +56,7 @@ class Estimate:
     """What one process needs at its fullest moment, and how long the steps to come will take."""
 
     parts: dict[str, int]
-    """Bytes by what they are for; empty where the step cannot be rehearsed."""
+    """Bytes by what they are for; empty if the step cannot run on fake tensors."""
     present: int
     """Bytes of these that are in memory already."""
     images: int
@@ -96,7 +96,7 @@ def estimated(plan: Plan, module: PretrainModule, directory: Path, *, steps: int
     show_estimate(console, plan, module, estimate)
     path = directory / runfiles.ENVIRONMENT
     environment = runfiles.read_json(path)
-    # of a resumed run the whole was estimated when it began
+    # a resumed run keeps the estimate of its start
     known = {key: value for key, value in environment.items() if value is not None}
     runfiles.write_json(path, environment | estimate.record(None) | known)
     try:
@@ -108,8 +108,8 @@ def estimated(plan: Plan, module: PretrainModule, directory: Path, *, steps: int
 def make_estimate(plan: Plan, module: PretrainModule, steps: int) -> Estimate:
     """The estimate of `steps` more steps of a run. `module` and all random generators are left as they are.
 
-    A network whose program depends on values cannot be rehearsed, and a step may fail, for want of memory too. What
-    cannot be known is left out: an estimate must not stop a run that may well work.
+    A network whose program depends on values cannot run on fake tensors, and a step may fail, for example for lack of
+    memory. Such numbers are left out: an estimate must not stop a run that may well work.
     """
     images, present = plan.config.batch_size // plan.config.devices, _present_bytes(plan, module)
     parts: dict[str, int] = {}
@@ -119,8 +119,8 @@ def make_estimate(plan: Plan, module: PretrainModule, steps: int) -> Estimate:
             parts = _parts(plan, twin, plan.config.grad_cache_chunk, len(plan.held_out))
         if steps >= SHORT_RUN:
             with suppress(*FAILURES):
-                room = _images_with_room(plan, images, sum(parts.values()) - present)
-                timing = _timed_step(plan, twin, room, steps)
+                most = _images_with_room(plan, images, sum(parts.values()) - present)
+                timing = _timed_step(plan, twin, most, steps)
     return Estimate(parts=parts, present=present, images=images, timing=timing, steps=steps)
 
 
@@ -143,7 +143,7 @@ def show_estimate(console: Console, plan: Plan, module: PretrainModule, estimate
 
 
 def _shortage(plan: Plan, module: PretrainModule, estimate: Estimate) -> str | None:
-    """What is missing and what helps; None where there is enough, or where the system does not say."""
+    """What is missing and what helps; None if there is enough, or if the free memory is unknown."""
     free, config = free_bytes(plan.device), plan.config
     on_gpu = plan.device.type == "cuda"
     sharing = 1 if on_gpu else config.devices  # processes that this memory is for

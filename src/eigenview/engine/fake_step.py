@@ -78,7 +78,7 @@ class MemoryTracker(TorchDispatchMode):
         self.add(label, size)
 
     def add(self, label: str, size: int) -> None:
-        """`size` bytes more, which no tensor of the rehearsal stands for."""
+        """`size` bytes more, that no fake tensor stands for."""
         self.now[label] += size
         if self.now.total() > self.fullest.total():
             self.fullest = self.now.copy()

@@ -47,14 +47,16 @@ def finish(
     ended_early: bool,
     console: Console,
 ) -> dict[str, Any]:
-    """Everything a finished run leaves behind; returns the summary. A failed run gets its verdict and its report."""
+    """Writes encoder, probes, gallery, summary, report; returns the summary. A failed run gets verdict and report."""
     config = plan.config
     module.to(plan.device).eval()
     width, batch = module.method.widths["z"], config.batch_size
     verdict = judge(history, config.method.card, width=width, failure=failure, batch_size=batch)
     probes: dict[str, Any] | None = None
     if failure is None and history and not _is_number(history[-1]["h"]["rms"]):
-        failure = verdict.reason  # every loss was finite, the last weights' features are not: nothing can be probed
+        failure = (
+            verdict.reason
+        )  # the losses were finite, but features of the last weights are not: nothing can be probed
     if failure is None:
         encoder = main_encoder(module.method)
         save_encoder(directory, encoder, encoder_card(plan, module))
@@ -63,7 +65,7 @@ def finish(
             probes = run_probes(plan, encode, console)
             runfiles.write_json(directory / runfiles.PROBES, probes)
         runfiles.write_arrays(directory / runfiles.GALLERY, gallery(plan, module, encode))
-    # of a run that failed it is not known how many steps the seconds are for
+    # after a failure it is unknown how many steps the seconds belong to
     steps = None if failure is not None else history[-1]["step"] if ended_early else module.steps
     finished = failure is None and not ended_early
     summary = summarise(plan, module, verdict, history, probes, log.seconds, steps=steps, finished=finished)
@@ -143,7 +145,7 @@ def run_probes(plan: Plan, encode: Callable[[Tensor], Tensor], console: Console)
 
 def gallery(plan: Plan, module: PretrainModule, encode: Callable[[Tensor], Tensor]) -> dict[str, np.ndarray]:
     """Views as the network saw them, and nearest neighbours of held-out images among training images."""
-    # of more images than are shown: the first few may all have broken since they were listed
+    # more images than are shown: the first few may have become unreadable
     some = plan.train.read(np.arange(min(8 * GALLERY_IMAGES, len(plan.train))))
     originals = torch.from_numpy(some[:GALLERY_IMAGES])
     seed, _ = step_seeds(plan.config.seed, 0, 0)

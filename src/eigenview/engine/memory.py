@@ -1,4 +1,4 @@
-"""How much memory is free before a run, how much it took in the end, and what to do where there was too little."""
+"""Free memory before a run, peak memory after it, and an error that says what to do if there was too little."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MEMINFO, STATUS, CONTROL_GROUP = Path("/proc/meminfo"), Path("/proc/self/status"
 def free_bytes(device: torch.device) -> int | None:
     """Bytes that a process may still take: of the GPU, or of the machine's memory and this container's share of it.
 
-    None where the system does not say (there is no portable way).
+    None if the system does not report it (there is no portable way).
     """
     if device.type == "cuda":
         number = gpu_number(device)
@@ -27,8 +27,8 @@ def free_bytes(device: torch.device) -> int | None:
 
 
 @contextmanager
-def shortage_said() -> Iterator[None]:
-    """Raises UserError, with ways out, where what is inside asks for more memory than there is."""
+def explain_shortage() -> Iterator[None]:
+    """Turns an out-of-memory error raised inside into a UserError that says what helps."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -39,7 +39,7 @@ def shortage_said() -> Iterator[None]:
         where = "the GPU" if isinstance(error, torch.OutOfMemoryError) else "this machine"
         raise UserError(
             f"the memory of {where} does not suffice. Use --grad-cache-chunk, a smaller --batch-size, fewer --views or "
-            "a smaller --image-size, and another --out where this one holds the run already."
+            "a smaller --image-size, and another --out if this one already holds the run."
         ) from error
 
 
@@ -49,9 +49,9 @@ def gpu_number(device: torch.device) -> int:
 
 
 def _left_in_container() -> int | None:
-    """What the control group (version 2) allows beyond what it holds; cached files are given up when needed."""
+    """What the control group (version 2) allows beyond its current use; cached files count as free."""
     try:
-        limit = int((CONTROL_GROUP / "memory.max").read_text())  # "max" where there is no limit: a ValueError
+        limit = int((CONTROL_GROUP / "memory.max").read_text())  # "max" if there is no limit: a ValueError
         held = int((CONTROL_GROUP / "memory.current").read_text())
         rows = dict(line.split() for line in (CONTROL_GROUP / "memory.stat").read_text().splitlines())
         return max(0, limit - held + int(rows["inactive_file"]) + int(rows["active_file"]))
@@ -60,10 +60,10 @@ def _left_in_container() -> int | None:
 
 
 class MemoryGrowth:
-    """By how much the memory of a process grew at the most since `begin`: of a GPU its tensors, else resident pages.
+    """Peak memory increase since `begin`: of tensors on a GPU, otherwise of resident pages.
 
-    The system keeps one high-water mark for the life of a process. Where it was set before `begin` and not passed
-    since, the growth is not known: None. Neither is it where the system keeps no such numbers (only Linux does both).
+    The system keeps one high-water mark for the life of a process. If that was set before `begin` and not exceeded
+    since, the increase is unknown and `read` returns None; also if the system keeps no such numbers (only Linux does).
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -80,7 +80,7 @@ class MemoryGrowth:
             self._start, self._mark = _kilobytes(STATUS, "VmRSS"), _kilobytes(STATUS, "VmHWM")
 
     def read(self) -> int | None:
-        """Bytes at the fullest moment less those at `begin`. On a CPU libraries loaded since then count too."""
+        """Peak bytes minus those at `begin`. On a CPU libraries loaded since then count too."""
         if self._start is None:
             return None
         if self.device.type == "cuda":

@@ -19,7 +19,7 @@ from eigenview.engine.precision import runs_in_bf16
 from eigenview.errors import UserError, require
 from eigenview.methods.parts.building import Parts, parts_of
 
-# A held-out batch much smaller than the width tells nothing of rank; a tenth of a small set is all we may take.
+# A held-out batch much smaller than the width gives no rank; a tenth of a small set is the most we take.
 HELD_OUT_FRACTION = 0.1
 LEAST_HELD_OUT = 8  # the rank of N centred samples is at most N - 1
 
@@ -115,8 +115,8 @@ def own_device(asked: str, devices: int) -> torch.device:
 def _hold_out(
     images: ImageSet, probes: tuple[ImageSet, ImageSet] | None, config: RunConfig[Any]
 ) -> tuple[ImageSet, ImageSet, str]:
-    """Training images, and the fixed batch for diagnoses: probe test images where there are any (their labels are not
-    looked at), else images taken out of the training set."""
+    """Training images, and the fixed batch for diagnoses: probe test images if there are any (their labels are not
+    used), otherwise images taken out of the training set."""
     draw = np.random.default_rng((config.seed, 1))
     if probes is not None and len(probes[1]) >= LEAST_HELD_OUT:
         test = probes[1]
@@ -145,7 +145,7 @@ def _share(train: ImageSet, config: RunConfig[Any]) -> np.ndarray:
     if train.labels is None:
         raise UserError(f"--stratified: {config.data} has no labels to draw by; leave it out, or use class subfolders.")
     of_class = [draw[train.labels[draw] == label] for label in np.unique(train.labels)]
-    # each class its share rounded down; what is missing goes to those that lost most, in a drawn order where alike
+    # each class gets its share rounded down; the rest goes to those that lost most, ties in a drawn order
     shares = config.data_fraction * np.array([len(rows) for rows in of_class])
     counts = np.floor(shares).astype(int)
     order = np.random.default_rng((config.seed, 4)).permutation(len(counts))

@@ -1,4 +1,4 @@
-"""Reading a checkpoint back: never unpickling, and only the checkpoint of this very run."""
+"""Reads a checkpoint back: without unpickling, and only if it belongs to this run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from eigenview.errors import UserError
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checked checkpoint: where, at which step, and the two states needed when training is already over."""
+    """A checked checkpoint: path, step, and the two states that are needed if training is already over."""
 
     path: Path
     step: int
@@ -31,7 +31,7 @@ def _reason(error: Exception) -> str:
 
 
 def read_checkpoint(directory: Path, module: PretrainModule, plan: Plan) -> Checkpoint | None:
-    """The last checkpoint of a run directory, or None when the run was killed before its first.
+    """The last checkpoint of a run directory, or None if the run was killed before its first.
 
     Raises UserError for a damaged file, one that holds anything but tensors and plain values (weights_only: foreign
     code is never run), one of another program, or one whose weights do not fit this run.

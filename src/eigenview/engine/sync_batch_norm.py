@@ -9,10 +9,10 @@ BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 
 class SyncBatchNorms(LayerSync):
-    """What Lightning puts in place of a network's batch norms while it trains on several GPUs, and takes out again.
+    """Replaces batch norms by synchronised ones while Lightning trains on several GPUs, and restores them afterwards.
 
-    Lightning's own makes torch's SyncBatchNorm of every batch norm, and of timm's with an activation inside
-    (EfficientNet, RegNet, DenseNet) too: another network, without those activations, then and afterwards.
+    Lightning's own plugin turns every batch norm into torch's SyncBatchNorm, also timm's that contain an activation
+    (EfficientNet, RegNet, DenseNet): those activations would be lost during training and afterwards.
     """
 
     def __init__(self) -> None:
@@ -20,7 +20,9 @@ class SyncBatchNorms(LayerSync):
 
     def apply(self, model: nn.Module) -> nn.Module:
         """The model with synchronised batch norms, which hold the same parameters and buffers."""
-        from timm.layers.norm_act import convert_sync_batchnorm  # seconds that a run without several GPUs need not wait
+        from timm.layers.norm_act import (
+            convert_sync_batchnorm,
+        )  # imported here: it takes seconds, and only runs on several GPUs need it
 
         modules = model.named_modules(remove_duplicate=False)
         self.originals = {
@@ -31,7 +33,7 @@ class SyncBatchNorms(LayerSync):
         return convert_sync_batchnorm(model)  # type: ignore[no-any-return]
 
     def revert(self, model: nn.Module) -> nn.Module:
-        """The model with its own batch norms again, with what they have learned since."""
+        """The model with its original batch norms, which get the trained parameters and buffers."""
         for name, original in self.originals.items():
             above, _, last = name.rpartition(".")
             current = model.get_submodule(name)

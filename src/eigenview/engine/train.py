@@ -24,7 +24,7 @@ from eigenview.engine.callbacks import Checkpoints, MetricsWriter, Monitor
 from eigenview.engine.cost_estimate import estimated, make_estimate, show_estimate
 from eigenview.engine.environment import describe_environment
 from eigenview.engine.finalize import finish
-from eigenview.engine.memory import shortage_said
+from eigenview.engine.memory import explain_shortage
 from eigenview.engine.module import PretrainModule
 from eigenview.engine.plan import Plan, make_plan
 from eigenview.engine.progress import Progress, show_plan
@@ -35,7 +35,7 @@ from eigenview.methods.parts.building import build_method
 from eigenview.models.network import refuse_single_values
 
 
-@shortage_said()
+@explain_shortage()
 def train(config: RunConfig[Any], directory: Path, *, resume: bool, command: list[str], console: Any) -> dict[str, Any]:
     """Run (or continue) one pretraining in `directory`; returns the summary. Only rank 0 writes and prints."""
     is_first = launched_rank() == 0
