@@ -36,41 +36,41 @@ def gram_is_cheaper(views: int, samples: int, width: int) -> bool:
 def sq_norm_by_grams(s: Float[Tensor, "V N D"], slope: Float[Tensor, "V N D"] | None) -> Float[Tensor, ""]:
     """Sum over pairs of ||C_ab||_F^2, in float64; `slope` is overwritten with its gradient with respect to s."""
     samples = s.shape[1]
-    energy = torch.zeros((), dtype=torch.float64, device=s.device)
+    sq_norm = torch.zeros((), dtype=torch.float64, device=s.device)
     for start, stop in strips(samples, samples, s.device):
         grams = (s[:, start:stop] @ s[:, start:].mT).mul_(1 / samples)
         others = grams.sum(dim=0) - grams if len(s) > 2 else grams.flip(0)
         # each pair is met twice; right of the diagonal block each entry stands for its mirror image too
         met = grams.mul_(others)
-        energy += met.sum().double() - met[:, :, : stop - start].sum().double() / 2
+        sq_norm += met.sum().double() - met[:, :, : stop - start].sum().double() / 2
         if slope is not None:
             beta = float(start > 0)
             slope[:, start:stop].baddbmm_(others, s[:, start:], beta=beta, alpha=2 / samples)
             if stop < samples:
                 right = others[:, :, stop - start :].mT
                 slope[:, stop:].baddbmm_(right, s[:, start:stop], beta=beta, alpha=2 / samples)
-    return energy
+    return sq_norm
 
 
 def off_diagonal_by_correlations(s: Float[Tensor, "V N D"], slope: Float[Tensor, "V N D"] | None) -> Float[Tensor, ""]:
     """Sum over pairs of ||C_ab||_F^2 off the diagonal, in float64; `slope` as in `sq_norm_by_grams`."""
     views, samples, width = s.shape
-    energy = torch.zeros((), dtype=torch.float64, device=s.device)
+    sq_norm = torch.zeros((), dtype=torch.float64, device=s.device)
     if slope is not None:
         slope.zero_()
     for a, b in combinations(range(views), 2):
         for start, stop in strips(width, width, s.device):
             strip = (s[a, :, start:stop].mT @ s[b]).mul_(1 / samples)
             strip.diagonal(start).zero_()
-            energy += strip.square().sum().double()
+            sq_norm += strip.square().sum().double()
             if slope is not None:
                 slope[a, :, start:stop].addmm_(s[b], strip.mT, alpha=2 / samples)
                 slope[b].addmm_(s[a, :, start:stop], strip, alpha=2 / samples)
-    return energy
+    return sq_norm
 
 
 class _CrossCorrelations(torch.autograd.Function):
-    """z (V N D) -> (diagonals of C_ab (P D), mean over pairs of the off-diagonal energy)."""
+    """z (V N D) -> (diagonals of C_ab (P D), mean over pairs of the off-diagonal squared norm)."""
 
     @staticmethod
     def forward(  # type: ignore[override]
@@ -86,29 +86,29 @@ class _CrossCorrelations(torch.autograd.Function):
         slope = scratch if is_differentiated else None
         through_gram = gram_is_cheaper(views, samples, width)
         if through_gram:
-            energy = sq_norm_by_grams(s, slope) - diagonals.double().square().sum()
+            sq_norm = sq_norm_by_grams(s, slope) - diagonals.double().square().sum()
         else:
-            energy = off_diagonal_by_correlations(s, slope)
+            sq_norm = off_diagonal_by_correlations(s, slope)
         along = s.mul_(slope).mean(dim=1) if slope is not None else None
         ctx.save_for_backward(z, first, left, rate, diagonals, slope, along)
         ctx.through_gram = through_gram
         ctx.set_materialize_grads(False)
-        return diagonals, (energy / len(pairs)).to(z.dtype)
+        return diagonals, (sq_norm / len(pairs)).to(z.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         z, first, left, rate, diagonals, slope, along = cast(tuple[Tensor, ...], ctx.saved_tensors)
-        for_diagonals, for_energy = grads
+        for_diagonals, for_sq_norm = grads
         pairs = list(combinations(range(len(z)), 2))
         with torch.no_grad():
             pull = torch.zeros_like(diagonals) if for_diagonals is None else for_diagonals
-            if for_energy is not None and ctx.through_gram:
-                pull = pull - diagonals * (2 * for_energy / len(pairs))
+            if for_sq_norm is not None and ctx.through_gram:
+                pull = pull - diagonals * (2 * for_sq_norm / len(pairs))
             column = columns(pull, diagonals, pairs, len(z), z.shape[1])
-            new = torch.zeros if for_energy is None else torch.empty
+            new = torch.zeros if for_sq_norm is None else torch.empty
             out = new(z.shape, dtype=z.dtype, device=z.device)
-            if for_energy is not None:
-                weight = for_energy / len(pairs)
+            if for_sq_norm is not None:
+                weight = for_sq_norm / len(pairs)
                 torch.mul(slope, rate * weight, out=out)
                 column.diagonal().sub_((along * weight).mT)
             y = torch.empty(z.shape[1:], dtype=z.dtype, device=z.device)

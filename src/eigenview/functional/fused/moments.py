@@ -5,7 +5,7 @@ For one view with centred rows Y (N D), S = Y^T Y / (N-1), v its diagonal:
     d ||S||_F^2 / dY = 4/(N-1) Y S = 4/(N-1)^2 (Y Y^T) Y,      d v_j / dY_ij = 2/(N-1) Y_ij.
 
 The columns of all of them have mean zero, so that they are the gradients with respect to z as well. Off the diagonal:
-below N = D through the Gram matrix, less the energy of v; else through S with zeros on its diagonal, where nothing is
+below N = D through the Gram matrix, less |v|^2; else through S with zeros on its diagonal, where nothing is
 subtracted. For the backward pass the smaller matrix M is kept: it has at most as many entries as Y, usually far fewer,
 and the gradient M Y would be the larger thing to keep. `functional/batch_moments.py`
 says what they are for; the tests compare them with float64 loops.
@@ -24,7 +24,7 @@ from eigenview.functional.fused.strips import blocks, gram
 
 
 class _Statistics(torch.autograd.Function):
-    """z (V N D) -> (scatter of the views about their mean, variances (V D), off-diagonal energies (V), Q (V)).
+    """z (V N D) -> (scatter of the views about their mean, variances (V D), off-diagonal squared norms (V), Q (V)).
 
     Q = 1/(N-1) sum_a (|y_a|^4 - sum_j y_aj^4), of the U-statistics, is zero unless `with_fourth`.
     """
@@ -37,13 +37,13 @@ class _Statistics(torch.autograd.Function):
         y = torch.empty(samples, width, dtype=z.dtype, device=z.device)  # one view, reused
         first, left = two_means(z, y)
         through_gram = samples < width
-        variances, energies, matrices = z.new_empty(views, width), z.new_empty(views), list[Tensor | None]()
+        variances, sq_norms, matrices = z.new_empty(views, width), z.new_empty(views), list[Tensor | None]()
         rows = views * with_fourth
         fourth, lengths, thirds = z.new_zeros(views), z.new_empty(rows, samples), z.new_empty(rows, width)
         for a in range(views):
             deviations(z[a], first[a], left[a], out=y)
             x = y if through_gram else y.mT
-            matrix, energy = gram(x, 1 / (samples - 1), keep_diagonal=through_gram, is_kept=is_differentiated)
+            matrix, sq_norm = gram(x, 1 / (samples - 1), keep_diagonal=through_gram, is_kept=is_differentiated)
             if with_fourth:
                 # the Gram matrix has the lengths on its diagonal
                 known = matrix.diagonal() * (samples - 1) if through_gram and matrix is not None else None
@@ -51,27 +51,27 @@ class _Statistics(torch.autograd.Function):
             else:
                 for part in blocks(width, samples, z.device):
                     variances[a, part] = y[:, part].square().sum(dim=0) / (samples - 1)
-            energies[a] = energy - variances[a].double().square().sum() if through_gram else energy
+            sq_norms[a] = sq_norm - variances[a].double().square().sum() if through_gram else sq_norm
             matrices.append(matrix)
         ctx.save_for_backward(z, first, left, variances, lengths, thirds, *matrices)
         ctx.set_materialize_grads(False)
-        return _scatter(z), variances, energies, fourth
+        return _scatter(z), variances, sq_norms, fourth
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         z, first, left, variances, lengths, thirds, *matrices = cast(tuple[Tensor, ...], ctx.saved_tensors)
-        for_scatter, for_variances, for_energies, for_fourth = grads
+        for_scatter, for_variances, for_sq_norms, for_fourth = grads
         _, samples, width = z.shape
         through_gram = samples < width
         with torch.no_grad():
             # all terms that are a factor per column times y
             column = torch.zeros_like(variances) if for_variances is None else for_variances * (2 / (samples - 1))
-            if for_energies is not None and through_gram:
-                column = column - for_energies[:, None] * variances * (4 / (samples - 1))
+            if for_sq_norms is not None and through_gram:
+                column = column - for_sq_norms[:, None] * variances * (4 / (samples - 1))
             out = torch.empty(z.shape, dtype=z.dtype, device=z.device)
-            weights = None if for_energies is None else for_energies * (4 / (samples - 1))
+            weights = None if for_sq_norms is None else for_sq_norms * (4 / (samples - 1))
             quartic = for_fourth * (4 / (samples - 1)) if for_fourth is not None and len(lengths) else None
-            spread = None if for_scatter is None else 2 * for_scatter
+            scatter_weight = None if for_scatter is None else 2 * for_scatter
             if through_gram and weights is not None:
                 matrices = [matrix * weight for matrix, weight in zip(matrices, weights, strict=True)]
                 if quartic is not None:
@@ -101,8 +101,8 @@ class _Statistics(torch.autograd.Function):
                         piece[a].addmm_(matrix, y)
                     elif weights is not None:
                         piece[a].addmm_(y.mul_(weights[a]), matrix)
-                if spread is not None:
-                    _add_scatter(z[:, rows, columns], spread, piece, y, product)
+                if scatter_weight is not None:
+                    _add_scatter(z[:, rows, columns], scatter_weight, piece, y, product)
         return first_order(out, "a fused covariance term", z, *grads), None, None
 
 

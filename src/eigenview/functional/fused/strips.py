@@ -53,14 +53,14 @@ def gram(
     """
     rows = x.shape[0]
     whole = torch.empty(rows, rows, dtype=x.dtype, device=x.device) if is_kept else None
-    energy = torch.zeros((), dtype=torch.float64, device=x.device)
+    sq_norm = torch.zeros((), dtype=torch.float64, device=x.device)
     for start, stop in strips(rows, rows, x.device):
         strip = (x[start:stop] @ x[start:].mT).mul_(scale)
         own, right = strip[:, : stop - start], strip[:, stop - start :]
         if not keep_diagonal:
             own.diagonal().zero_()
-        energy += symmetric_sq_norm(strip, own)
+        sq_norm += symmetric_sq_norm(strip, own)
         if whole is not None:
             whole[start:stop, start:] = strip
             whole[stop:, start:stop] = right.mT
-    return whole, energy
+    return whole, sq_norm

@@ -30,9 +30,9 @@ from eigenview.records import Processes
 
 
 def _gathered(z: Tensor, eps: float, processes: Processes) -> tuple[Tensor, ...]:
-    """(own s, rate, diagonals, off-diagonal energy, slope in own rows, mean of s times slope), from everyone's rows.
+    """(own s, rate, diagonals, off-diagonal squared norm, slope in own rows, mean of s times slope), from everyone's rows.
 
-    The slope is that of the energy with the diagonal's.
+    The slope is that of the squared norm with the diagonal.
     """
     everyone, rows = gather_samples(z, processes), own_rows(z.shape[1], processes)
     count = everyone.shape[1]
@@ -45,14 +45,14 @@ def _gathered(z: Tensor, eps: float, processes: Processes) -> tuple[Tensor, ...]
     diagonals = torch.stack([(s[a] * s[b]).mean(dim=0) for a, b in combinations(range(len(z)), 2)])
     grams = torch.stack([part @ view.mT for part, view in zip(own, s, strict=True)]).mul_(1 / count)
     others = grams.sum(dim=0) - grams
-    energy = processes.sum((grams * others).sum().double()) / 2  # each pair is met twice
+    sq_norm = processes.sum((grams * others).sum().double()) / 2  # each pair is met twice
     slope = (others @ s).mul_(2 / count)
     along = processes.sum((own * slope).sum(dim=1)) / count
-    return own, rate, diagonals, energy - diagonals.double().square().sum(), slope, along
+    return own, rate, diagonals, sq_norm - diagonals.double().square().sum(), slope, along
 
 
 def _summed(z: Tensor, eps: float, processes: Processes) -> tuple[Tensor, ...]:
-    """The same from own rows and sums over processes, the energy and its slope without the diagonals."""
+    """The same from own rows and sums over processes, the squared norm and its slope without the diagonals."""
     count = z.shape[1] * processes.size
     _, _, y = global_deviations(z, processes)
     rate = (in_range(processes.sum(y.square().sum(dim=1, keepdim=True)) / count) + eps).rsqrt()
@@ -70,7 +70,7 @@ def _summed(z: Tensor, eps: float, processes: Processes) -> tuple[Tensor, ...]:
 
 
 class _ShardedCorrelations(torch.autograd.Function):
-    """z (V n D) -> (diagonals of C_ab (P D), mean over pairs of the off-diagonal energy)."""
+    """z (V n D) -> (diagonals of C_ab (P D), mean over pairs of the off-diagonal squared norm)."""
 
     @staticmethod
     def forward(ctx: Any, z: Tensor, eps: float, processes: Processes) -> tuple[Tensor, Tensor]:  # type: ignore[override]
@@ -80,25 +80,25 @@ class _ShardedCorrelations(torch.autograd.Function):
         # the variances are one more sum
         by_sum = sum_is_cheaper(views, own, width, processes.size, pairs * width**2 + views * width)
         form = _summed if by_sum else _gathered
-        s, rate, diagonals, energy, slope, along = form(z, eps, processes)
+        s, rate, diagonals, sq_norm, slope, along = form(z, eps, processes)
         ctx.save_for_backward(z, s, rate, diagonals, slope, along)
         ctx.by_sum, ctx.processes, ctx.count = by_sum, processes, count
         ctx.set_materialize_grads(False)
-        return diagonals, (energy / pairs).to(z.dtype)
+        return diagonals, (sq_norm / pairs).to(z.dtype)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         z, s, rate, diagonals, slope, along = cast(tuple[Tensor, ...], ctx.saved_tensors)
-        for_diagonals, for_energy = grads
+        for_diagonals, for_sq_norm = grads
         pairs = list(combinations(range(len(z)), 2))
         with torch.no_grad():
             pull = torch.zeros_like(diagonals) if for_diagonals is None else for_diagonals
-            if for_energy is not None and not ctx.by_sum:
-                pull = pull - diagonals * (2 * for_energy / len(pairs))
+            if for_sq_norm is not None and not ctx.by_sum:
+                pull = pull - diagonals * (2 * for_sq_norm / len(pairs))
             column = columns(pull, diagonals, pairs, len(z), ctx.count)
             out = torch.zeros_like(s)
-            if for_energy is not None:
-                weight = for_energy / len(pairs)
+            if for_sq_norm is not None:
+                weight = for_sq_norm / len(pairs)
                 out.addcmul_(slope, rate * weight)
                 column.diagonal().sub_((along * weight).mT)
             for a in range(len(z)):

@@ -30,7 +30,7 @@ TERM = "a sharded covariance term"
 
 
 class _ShardedStatistics(torch.autograd.Function):
-    """z (V n D) -> (scatter, variances (V D), off-diagonal energies (V)) of all processes' rows."""
+    """z (V n D) -> (scatter, variances (V D), off-diagonal sq_norms (V)) of all processes' rows."""
 
     @staticmethod
     def forward(  # type: ignore[override]
@@ -45,7 +45,7 @@ class _ShardedStatistics(torch.autograd.Function):
             matrices.diagonal(dim1=1, dim2=2).zero_()
             everyone = z
             scatter = processes.sum(scatter_of(z))
-            energies = matrices.square().sum(dim=(1, 2))
+            sq_norms = matrices.square().sum(dim=(1, 2))
         else:
             everyone, rows = gather_samples(z, processes), own_rows(own, processes)
             y = torch.empty(count, width, dtype=z.dtype, device=z.device)
@@ -60,30 +60,30 @@ class _ShardedStatistics(torch.autograd.Function):
             partial[views] = scatter_of(z)
             partial = processes.sum(partial)
             scatter = partial[views]
-            energies = (partial[:views] - variances.double().square().sum(dim=1)).to(z.dtype)
+            sq_norms = (partial[:views] - variances.double().square().sum(dim=1)).to(z.dtype)
         ctx.save_for_backward(z, everyone, first, left, variances, matrices)
         ctx.processes, ctx.by_sum, ctx.count = processes, by_sum, count
         ctx.set_materialize_grads(False)
-        return scatter.to(z.dtype), variances, energies
+        return scatter.to(z.dtype), variances, sq_norms
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
         z, everyone, first, left, variances, matrices = cast(tuple[Tensor, ...], ctx.saved_tensors)
-        for_scatter, for_variances, for_energies = grads
+        for_scatter, for_variances, for_sq_norms = grads
         size, scale = ctx.processes.size, 1 / (ctx.count - 1)
         rows = slice(None) if ctx.by_sum else own_rows(z.shape[1], ctx.processes)
         with torch.no_grad():
             # all terms that are a factor per column times y
             column = torch.zeros_like(variances) if for_variances is None else for_variances * (2 * scale)
-            if for_energies is not None and not ctx.by_sum:
-                column = column - for_energies[:, None] * variances * (4 * scale)
+            if for_sq_norms is not None and not ctx.by_sum:
+                column = column - for_sq_norms[:, None] * variances * (4 * scale)
             out = torch.empty_like(z)
             y = torch.empty(everyone.shape[1:], dtype=z.dtype, device=z.device)
             for a, matrix in enumerate(matrices):
                 deviations(everyone[a], first[a], left[a], out=y)
                 torch.mul(y[rows], column[a], out=out[a])
-                if for_energies is not None:
-                    out[a].addcmul_(y @ matrix if ctx.by_sum else matrix @ y, for_energies[a] * (4 * scale))
+                if for_sq_norms is not None:
+                    out[a].addcmul_(y @ matrix if ctx.by_sum else matrix @ y, for_sq_norms[a] * (4 * scale))
             if for_scatter is not None:
                 out.addcmul_(about_mean_view(z), 2 * for_scatter)
             out.mul_(size)  # DDP divides by it
