@@ -30,7 +30,7 @@ from eigenview.records import Processes
 
 
 def _gathered(z: Tensor, eps: float, processes: Processes) -> tuple[Tensor, ...]:
-    """(own s, rate, diagonals, off-diagonal squared norm, slope in own rows, mean of s times slope), from everyone's rows.
+    """(own s, rate, diagonals, off-diagonal squared norm, own slope, mean of s times slope), from the gathered rows.
 
     The slope is that of the squared norm with the diagonal.
     """
