@@ -116,6 +116,7 @@ def test_declared_and_imported_configs_are_alike(name: str) -> None:
     assert set(field_texts(ours)) == {f.name for f in dataclasses.fields(real)}
     # what `pretrain --method NAME --help` prints
     assert help_text(ours) == help_text(real)
+    assert all(f"--{f.name.replace('_', '-')}" in help_text(real) for f in dataclasses.fields(real))
     assert ours.card == real.card
     assert real.card.name == name
     assert dataclasses.asdict(ours()) == dataclasses.asdict(real())  # its checks run too

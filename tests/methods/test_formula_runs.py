@@ -33,13 +33,6 @@ def statement_lines(function: Callable[..., Any]) -> set[int]:
     return {line + first - 1 for line in found}
 
 
-def branches(function: Callable[..., Any]) -> list[str]:
-    """Conditional expressions and comprehension filters: alternatives that share a line with what runs."""
-    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(function))).body
-    conditional = [n for n in ast.walk(tree) if isinstance(n, ast.IfExp | ast.BoolOp)]
-    return [ast.unparse(node) for node in conditional]
-
-
 def codes(code: CodeType) -> set[CodeType]:
     """A function's code and that of what it defines: comprehensions, lambdas."""
     inner = (c for c in code.co_consts if isinstance(c, CodeType))
