@@ -101,7 +101,7 @@ class _Statistics(torch.autograd.Function):
                         piece[a].addmm_(matrix, y)
                     elif weights is not None:
                         piece[a].addmm_(y.mul_(weights[a]), matrix)
-                if scatter_weight is not None:
+                if scatter_weight is not None and len(z) > 1:  # one view is its own mean
                     _add_scatter(z[:, rows, columns], scatter_weight, piece, y, product)
         return first_order(out, "a fused covariance term", z, *grads), None, None
 
