@@ -1,7 +1,7 @@
 """How things are compared: settings, turns, clocks, memory, agreement, and the rows that come out of it.
 
 The contestants of a case take turns in one process, in an order that is reversed every other round; a round gives one
-ratio, and the median of the rounds is reported: what disturbs the machine for a while disturbs all of them.
+ratio, and the median of the rounds is reported: other programs on the machine then disturb all contestants alike.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ orders."""
 
 
 class Disagreement(Exception):
-    """A contestant computes something else than ours: its section times nothing."""
+    """A contestant's result differs from ours; its section times nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Settings:
-    """What the command line says, or a test."""
+    """How to measure: from the command line, or from a test."""
 
     scale: Literal["tiny", "quick", "full"]
     """full: the shapes that the goals are about; quick: smaller ones, a few rounds; tiny: for tests, nothing timed."""
@@ -41,9 +41,9 @@ class Settings:
     threads: tuple[int, ...]
     """Numbers of threads to time with; sections that time whole programs take the largest."""
     say: Callable[[str], None] = print
-    """Where the lines about absent peers go."""
+    """Prints a line, such as one about a missing library."""
     reported: set[str] = field(default_factory=set)
-    """Libraries such a line was written about: one line each."""
+    """Missing libraries that have been reported: one line each."""
 
     def pick(self, tiny: Any, quick: Any, full: Any) -> Any:
         """The value for this scale."""
@@ -57,7 +57,7 @@ class Settings:
 
 @dataclass(frozen=True)
 class Goal:
-    """What is asked of a figure: acceptable, and aimed at; at least that, or with `at_most` no more."""
+    """Limits for a figure: the acceptable one, and the one aimed at. Lower limits, or upper ones with `at_most`."""
 
     accept: float
     aim: float | None = None
@@ -68,7 +68,7 @@ class Goal:
         return figure <= self.accept if self.at_most else figure >= self.accept
 
     def is_exceeded(self, figure: float) -> bool:
-        """Whether the figure is where it was aimed."""
+        """Whether the figure reaches the aim."""
         return self.aim is not None and (figure <= self.aim if self.at_most else figure >= self.aim)
 
 
@@ -93,19 +93,19 @@ class Row:
 
     @property
     def verdict(self) -> str:
-        """no, yes, or yes and where it was aimed; empty where nothing is asked."""
+        """ "no", "yes" or "yes, aim too"; empty if there is no goal."""
         if self.goal is None:
             return ""
         return ("yes, aim too" if self.is_aimed else "yes") if self.is_accepted else "no"
 
     @property
     def is_accepted(self) -> bool:
-        """Whether the goal is met; true where there is none."""
+        """Whether the goal is met; true if there is none."""
         return self.goal is None or self.goal.is_met(self.figure)
 
     @property
     def is_aimed(self) -> bool:
-        """Whether the figure is where it was aimed; false where no aim is given."""
+        """Whether the figure reaches the aim; false if there is no aim."""
         return self.goal is not None and self.goal.is_exceeded(self.figure)
 
     def line(self) -> dict[str, Any]:
@@ -121,8 +121,8 @@ class Section:
     """One part of the command.
 
     `check` raises Disagreement unless all contestants compute the same, and returns what it compared, a line each.
-    `measure` checks at the shapes it is about to time, times, and gives the rows. `inside` offers what --profile looks
-    into: titles and works, warm, each of them to be used before the next is asked for.
+    `measure` checks at the shapes it is about to time, times, and returns the rows. `inside` yields what --profile
+    profiles: titles and functions, warmed up; use each before taking the next.
     """
 
     check: Callable[[Settings], list[str]]
@@ -151,12 +151,12 @@ def full_float32() -> Iterator[None]:
 def require_agreement(
     what: str, found: Mapping[str, Tensor], expected: Mapping[str, Tensor], allowed: float = AGREEMENT
 ) -> str:
-    """Say how far apart two results of the same names are ("value", "gradient"); Disagreement where it is too far."""
+    """A line with the distances of two results of the same names ("value", "gradient"); Disagreement if too large."""
     apart = {name: distance(found[name], expected[name]) for name in expected}
-    said = f"{what}: apart by {', '.join(f'{value:.1e} in {name}' for name, value in apart.items())}"
+    message = f"{what}: apart by {', '.join(f'{value:.1e} in {name}' for name, value in apart.items())}"
     if not max(apart.values()) <= allowed:
-        raise Disagreement(f"{said}; allowed {allowed:.0e}. Nothing of this section was timed.")
-    return said
+        raise Disagreement(f"{message}; allowed {allowed:.0e}. Nothing of this section was timed.")
+    return message
 
 
 def seconds(work: Work, device: torch.device) -> float:
@@ -171,7 +171,7 @@ def seconds(work: Work, device: torch.device) -> float:
 
 
 def processor_seconds(work: Work) -> float:
-    """Processor time of this process during `work`: what other programs on the machine disturb least."""
+    """Processor time of this process during `work`, which other programs disturb less than wall time."""
     mark = time.process_time()
     work()
     return time.process_time() - mark

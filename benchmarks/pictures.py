@@ -1,4 +1,4 @@
-"""Images to measure with where none are at hand: as pixels, as a file of noise, as a folder of JPEGs."""
+"""Synthetic images to measure with: as pixels, as a file of noise, as a folder of JPEGs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def make_pictures(count: int, side: int) -> Tensor:
 
 
 def noise_file(folder: Path, count: int, side: int) -> Path:
-    """An array file of noise, for what takes the same time whatever the images show."""
+    """An array file of noise, for work whose time does not depend on what the images show."""
     path = folder / f"noise-{count}-{side}.npy"
     np.save(path, np.random.default_rng(0).integers(0, 256, (count, side, side, 3), dtype=np.uint8))
     return path

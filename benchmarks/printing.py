@@ -15,7 +15,7 @@ Line = Mapping[str, Any]
 
 
 def measured(row: Row) -> str:
-    """The figure (2.50x, 24x, 8.3 %), with as many more digits as it takes to tell it from a goal that it misses."""
+    """The figure (2.50x, 24x, 8.3 %), with enough digits that rounding does not bring it to a goal that it misses."""
     scale, unit = (100, " %") if row.form == "%" else (1, "x")
     value, goal = scale * row.figure, row.goal
     fewest = 1 if row.form == "%" else 2 if value < 10 else 0
@@ -27,7 +27,7 @@ def measured(row: Row) -> str:
 
 
 def asked(limit: float | None, goal: Goal, form: str) -> str:
-    """A limit with its direction; empty where there is none."""
+    """A limit with its direction; empty if there is none."""
     if limit is None:
         return ""
     return f"{'at most' if goal.at_most else 'at least'} " + (f"{100 * limit:g} %" if form == "%" else f"{limit:g}x")
@@ -79,8 +79,8 @@ def table_of(section: str, rows: Sequence[Row]) -> Table:
 
 def markdown_of(sections: Mapping[str, Sequence[Row]], ceilings: Sequence[Line], machine: Line) -> str:
     """The whole table for RESULTS.md."""
-    said = ", ".join(f"{name} {value}" for name, value in machine.items() if value is not None)
-    lines = [f"Measured with: {said}.", "", "Ceilings of the machine:", ""]
+    facts = ", ".join(f"{name} {value}" for name, value in machine.items() if value is not None)
+    lines = [f"Measured with: {facts}.", "", "Ceilings of the machine:", ""]
     lines += ["| " + " | ".join(each) + " |" for each in _ceiling_lines(ceilings)]
     for section, rows in sections.items():
         lines += ["", f"### {section}", "", "| " + " | ".join(HEADINGS) + " |", "|" + "---|" * len(HEADINGS)]

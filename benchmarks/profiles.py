@@ -1,4 +1,4 @@
-"""Where the time goes inside what a section has timed, by torch's profiler: the table to keep beside a result."""
+"""Which operators take the time of what a section has timed, by torch's profiler."""
 
 from __future__ import annotations
 
@@ -52,8 +52,8 @@ class Profile:
 def operators_of(work: Work, settings: Settings, repeats: int) -> tuple[Operator, ...]:
     """Own time by operator, longest first: of a GPU's kernels on a GPU, of the processor's threads that call elsewhere.
 
-    A processor's matrix library has threads of its own, which the profiler does not see: the time is that of the thread
-    which waits for them.
+    The profiler does not see the threads of a processor's matrix library: the time is that of the thread which waits
+    for them.
     """
     activities = [ProfilerActivity.CPU, *([ProfilerActivity.CUDA] if settings.is_cuda else [])]
     with profile(activities=activities) as record:

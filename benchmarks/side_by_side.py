@@ -3,19 +3,19 @@
     uv run --group bench python -m benchmarks.side_by_side [--quick] [--sections objective step ...] [--device cpu]
         [--threads 1 2] [--profile] [--json FILE] [--markdown FILE]
 
-One process, and no contestant at work in another one's turn. The machine's own ceilings come first. Before a section
-is timed, every contestant must compute what ours computes, value and gradient where it has one; a section where one
-does not is left out, and the command then exits with 1. Contestants take turns, each round gives a ratio, and medians
-of ratios are compared with what is asked for: the column `holds` says yes, no, or yes and that the aim is reached too.
-What each section compares, and how it treats its contestants, is the first paragraph of its file in
-`benchmarks/sections`. A library that cannot be imported is skipped with a line.
+One process; no contestant runs during another one's turn. The machine's ceilings are measured first. Before a section
+is timed, every contestant must compute what ours computes: the value, and the gradient if it has one. A section where
+one does not is left out, and the command then exits with 1. Contestants take turns, each round gives a ratio, and
+medians of ratios are compared with the goals: the column `holds` is yes, no, or yes and that the aim is reached too.
+What each section compares, and how, is the first paragraph of its file in `benchmarks/sections`. A library that cannot
+be imported is skipped with a line.
 
-Threads wait as torch has them wait, which is how programs are run. OMP_WAIT_POLICY=PASSIVE steadies the sections
-augmentation and loader; it slows the others on a virtual machine, where a thread can take 0.1 ms to wake, as long as
-the operation it is for.
-`--quick` (under a minute) takes smaller shapes and two or three rounds: it shows that all of it works, not how fast,
-and judges nothing. `--device cuda` takes the shapes of a GPU. CIFAR10= names the unpacked CIFAR-10 (JPEG) folder, for
-the section step. `--profile` prints after the sections objective and step which operators their time goes into.
+Threads wait as torch sets them to by default. OMP_WAIT_POLICY=PASSIVE steadies the sections augmentation and loader;
+it slows the others on a virtual machine, where waking a thread can take 0.1 ms, as long as the operation it is for.
+`--quick` (under a minute) takes smaller shapes and two or three rounds: it shows that everything runs, not how fast,
+and compares with no goal. `--device cuda` takes the shapes of a GPU. CIFAR10= names the unpacked CIFAR-10 (JPEG)
+folder, for the section step. `--profile` prints after the sections objective and step which operators their time goes
+into.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def machine_of(settings: Settings) -> dict[str, Any]:
 
 
 def settings_of(given: argparse.Namespace, say: Any) -> Settings:
-    """The command line as the sections take it."""
+    """The settings that the command line asks for."""
     import torch
 
     from benchmarks.contest import Settings
@@ -78,7 +78,7 @@ def write(
     ceilings: Any,
     machine: Any,
 ) -> None:
-    """The files asked for, after every section: a run that is stopped leaves what it had measured."""
+    """Write the requested files; called after every section, so that a stopped run leaves what it had measured."""
     from benchmarks import profiles as by_operator
     from benchmarks.printing import document, markdown_of
 
@@ -129,7 +129,7 @@ def main() -> int:
     """Check, measure, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sections", nargs="+", choices=NAMES, default=NAMES, metavar="NAME", help=", ".join(NAMES))
-    parser.add_argument("--quick", action="store_true", help="small shapes, few rounds, nothing judged")
+    parser.add_argument("--quick", action="store_true", help="small shapes, few rounds, no goals")
     parser.add_argument("--device", default="cpu", help="cpu or cuda")
     parser.add_argument("--threads", nargs="+", type=int, help="default: 1 and torch's own number")
     parser.add_argument("--profile", action="store_true", help="where the time of objective and step goes")

@@ -168,7 +168,7 @@ def levels_apart(ours: Tensor, theirs: Tensor, spec: ViewSpec) -> float:
 
 
 def reduced(spec: ViewSpec, *, jitter: float = 0.0, grayscale: float = 0.0, blur: float = 0.0) -> ViewSpec:
-    """`spec` with nothing left to chance: the whole image, mirrored, and each other operation always or never."""
+    """`spec` without randomness: the whole image, mirrored, and each other operation always or never."""
     chances = {"flip": 1.0, "jitter": jitter, "grayscale": grayscale, "blur": blur}
     return replace(spec, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), **chances)
 
@@ -186,11 +186,11 @@ def reduced_views(images: Tensor, spec: ViewSpec, size: int) -> Tensor:
 
 
 def require_levels(what: str, apart: float, allowed: float) -> str:
-    """Say how far apart the pixels are; Disagreement where it is too far."""
-    said = f"{what}: {apart:.2f} grey levels apart"
+    """A line with the distance of the pixels; Disagreement if it is too large."""
+    message = f"{what}: {apart:.2f} grey levels apart"
     if not apart <= allowed:
-        raise Disagreement(f"{said}; allowed {allowed:g}. Nothing of this section was timed.")
-    return said
+        raise Disagreement(f"{message}; allowed {allowed:g}. Nothing of this section was timed.")
+    return message
 
 
 def check_case(case: Case, settings: Settings) -> list[str]:
@@ -203,10 +203,10 @@ def check_case(case: Case, settings: Settings) -> list[str]:
     pictures = [F.to_pil_image(x) for x in images]
     theirs = torch.stack([pil_view(p, params, i, spec, size) for i, p in enumerate(pictures)])
     apart = levels_apart(apply(images, params, spec, size), theirs, spec)
-    said = [require_levels(f"{case.name}, torchvision + PIL", apart, PIL_LEVELS)]
+    lines = [require_levels(f"{case.name}, torchvision + PIL", apart, PIL_LEVELS)]
     moved = Params(**{f.name: getattr(params, f.name).to(settings.device) for f in fields(params)})
     by_masks = apply(images.to(settings.device), moved, spec, size, dense=True)  # as on a GPU
-    said.append(require_levels(f"{case.name}, ours by masks", levels_apart(by_masks, theirs, spec), PIL_LEVELS))
+    lines.append(require_levels(f"{case.name}, ours by masks", levels_apart(by_masks, theirs, spec), PIL_LEVELS))
 
     images = make_pictures(count, size)  # no resize: the others have no bicubic antialias
     gray = reduced(spec, grayscale=1.0)
@@ -214,12 +214,12 @@ def check_case(case: Case, settings: Settings) -> list[str]:
     if (view := lightly_pipeline(gray, size, settings, **constant)) is not None:
         theirs = torch.stack([view(F.to_pil_image(x)) for x in images])
         apart = levels_apart(reduced_views(images, gray, size), theirs, spec)
-        said.append(require_levels(f"{case.name}, lightly", apart, PIL_LEVELS))
+        lines.append(require_levels(f"{case.name}, lightly", apart, PIL_LEVELS))
     for some in (gray, reduced(spec, jitter=1.0, blur=float(spec.blur > 0))):
         if (views := kornia_pipeline(some, size, "slice", on_cpu, fixed=True)) is not None:
             apart = levels_apart(reduced_views(images, some, size), views(images), spec)
-            said.append(require_levels(f"{case.name}, kornia", apart, FLOAT_LEVELS))
-    return said
+            lines.append(require_levels(f"{case.name}, kornia", apart, FLOAT_LEVELS))
+    return lines
 
 
 def ways_of(case: Case, settings: Settings) -> dict[str, Work]:

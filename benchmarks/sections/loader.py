@@ -2,10 +2,10 @@
 
 ImageFolder decodes every image at every epoch, in as many DataLoader workers as there are cores, kept alive from one
 epoch to the next, without any augmentation (PILToTensor). Ours decodes a folder once, keeps uint8 pixels (the run's
-own cache, here in a folder of its own), and takes rows of them; the first decoding is a row of its own, and so is a
+own cache, here in a temporary folder), and takes rows of them; the first decoding has a separate row, and so has a
 set too large to be kept, which is decoded as it is read.
 
-A turn is a whole epoch (ours: many, divided by their number): no worker is at work in another one's turn.
+A turn is a whole epoch (ours: many, divided by their number), so that no worker runs during another turn.
 Before timing: every image must have the same pixels both ways.
 """
 
@@ -67,7 +67,7 @@ def check_folder(folder: Path) -> list[str]:
     """The same pixels for each file."""
     theirs = ImageFolder(str(folder), PILToTensor())
     expected = {path: theirs[number][0].numpy() for number, (path, _) in enumerate(theirs.samples)}
-    said = []
+    lines = []
     for name, images in (("kept", kept(folder)), ("read each time", read_each_time(folder))):
         if {str(Path(path)) for path in images.paths} != set(expected):
             raise Disagreement(f"loader, {name}: not the files that ImageFolder finds. Nothing was timed.")
@@ -75,8 +75,8 @@ def check_folder(folder: Path) -> list[str]:
         differ = sum(not np.array_equal(expected[str(Path(p))], x) for p, x in zip(images.paths, pixels, strict=True))
         if differ:
             raise Disagreement(f"loader, {name}: {differ} of {len(images)} images differ from ImageFolder's.")
-        said.append(f"loader, {name}: all {len(images)} images equal ImageFolder's to the bit")
-    return said
+        lines.append(f"loader, {name}: all {len(images)} images equal ImageFolder's to the bit")
+    return lines
 
 
 def check(settings: Settings) -> list[str]:

@@ -1,7 +1,7 @@
 """Whole training loops beside ours, for the section step: each takes a turn of some steps and gives its seconds.
 
-A turn ends with nothing in flight: its sampler holds the turn's images and no more, so that no worker of one loop is at
-work in another one's turn. The clock starts when the first batch is there.
+A turn's sampler holds the images of that turn only, so that no worker of one loop runs during another loop's turn. The
+clock starts when the first batch has arrived.
 """
 
 from __future__ import annotations

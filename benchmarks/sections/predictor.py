@@ -60,7 +60,7 @@ CONTESTANTS = (
 
 
 class UpdateTimer:
-    """Seconds that a closed-form predictor's moments and updates have taken, counted inside the steps."""
+    """Seconds that a closed-form predictor spends in moments and updates, measured inside the steps that call them."""
 
     def __init__(self, predictor: ClosedFormPredictor, device: torch.device) -> None:
         self.device, self.seconds = device, 0.0

@@ -117,7 +117,7 @@ def gathered(way: str, own: Tensor) -> Tensor:
 
 
 def bytes_and_gradient(way: str, method: str, shape: Shape) -> tuple[float, np.ndarray]:
-    """On a rank: bytes it sends in one step, and the gradient of its own embeddings."""
+    """On a rank: bytes it sends in one step, and the gradient of the own embeddings."""
     objective = METHODS[method]()
     mine = shape[1] // dist.get_world_size()
     start = dist.get_rank() * mine

@@ -105,7 +105,7 @@ class TakeTurns(L.Callback):
 
 @contextmanager
 def training_images(settings: Settings, shape: Shape, scratch: Path) -> Iterator[tuple[str, Path]]:
-    """Name and folder of JPEGs in class folders: CIFAR-10's at full scale where it is at hand."""
+    """Name and folder of JPEGs in class folders: CIFAR-10's at full scale if $CIFAR10 is set."""
     if settings.scale == "full" and "CIFAR10" in os.environ:
         yield "CIFAR-10 (JPEG)", Path(os.environ["CIFAR10"]) / "train"
         return
@@ -185,7 +185,7 @@ def encoder_rows(case: str, times: dict[str, list[float]], work: float, settings
 
 def check(settings: Settings) -> list[str]:
     """Loss and gradients of the plain loops against ours, at a small batch in float32."""
-    said: list[str] = []
+    lines: list[str] = []
     batch = settings.pick(8, 16, 32)
     with tempfile.TemporaryDirectory() as folder, full_float32():
         images = noise_file(Path(folder), 4 * batch + 80, SIDE)
@@ -202,8 +202,8 @@ def check(settings: Settings) -> list[str]:
             value.backward()
             gradient = torch.cat([p.grad.flatten() for p in network.parameters() if p.grad is not None])
             found = {"value": value.detach(), "gradient": gradient}
-            said.append(require_agreement(f"step, {name}", found, ours, STEP_AGREEMENT))
-    return said
+            lines.append(require_agreement(f"step, {name}", found, ours, STEP_AGREEMENT))
+    return lines
 
 
 def measure(settings: Settings) -> list[Row]:
