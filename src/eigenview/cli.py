@@ -22,7 +22,7 @@ VERBS = {
     "simulate": "what the theory predicts: numbers, curves and a figure",
     "experiment": "reproduce a published table or figure, or a study of ours",
     "export": "the encoder for timm, torchvision, ONNX or a hub folder",
-    "list": "objectives, recipes, encoders, augmentations, datasets, experiments or theories",
+    "list": "methods, recipes, encoders, augmentations, datasets, experiments or theories",
 }
 
 HELP = """usage: eigenview VERB [options]
