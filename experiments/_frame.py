@@ -146,8 +146,7 @@ def _run_cell(
     config = with_fields(config, {"seed": seed})
     run = Run(_directory(root, cell, seed))
     exists = (run.directory / runfiles.CONFIG).exists()
-    # compared as configurations: a file that is older than an option has that option's default
-    if exists and run.config != config:
+    if exists and not _has_settings(run, config):
         raise UserError(
             f"{run.directory} holds a run with other settings than {cell} has now. Move it away to run the cell again."
         )
@@ -169,6 +168,15 @@ def _run_cell(
                 runfiles.write_json(path, module.measure(run))
         summary["measured"] = runfiles.read_json(path)
     return summary
+
+
+def _has_settings(run: Run, config: RunConfig[Any]) -> bool:
+    """Whether a run has these settings, compared as configurations: today's form of an older file, with the defaults of
+    options that are newer than it. A file with a value that is no option any more has other settings."""
+    try:
+        return run.config == config
+    except UserError:
+        return False
 
 
 def _train(run: Run, config: RunConfig[Any], console: Console, train: Train | None) -> None:

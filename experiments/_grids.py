@@ -1,8 +1,8 @@
 """What the grids share: settings by scale, comparisons that know the spread over seeds, and two kinds of picture.
 
 A run's number is its linear accuracy unless another column is named. The spread of a comparison is the two cells' half
-ranges over seeds, added; a smaller difference is called no difference. One seed has no spread: there a difference
-counts from two standard errors of accuracy on 10,000 test images, and is said to be of one seed.
+ranges over seeds, added; a smaller difference is called no difference. One seed has no spread: then a difference counts
+from two standard errors of accuracy on 10,000 test images, and is labelled "one seed".
 """
 
 from __future__ import annotations
@@ -98,16 +98,16 @@ def is_same(gap: float, spread: float | None) -> bool:
 def check_claim(results: Results, claim: Claim, column: str = "linear") -> tuple[bool, str]:
     """Whether a published comparison was seen, and what was seen in words."""
     a, sign, b = claim
-    said = f"{a} {sign} {b}"
+    claim = f"{a} {sign} {b}"
     missing = [name for name in (a, b) if not numbers(results[name], column)]
     if missing:
-        return sign != "~" and missing == [b], f"{said}: {' and '.join(missing)} diverged"
+        return sign != "~" and missing == [b], f"{claim}: {' and '.join(missing)} diverged"
     gap, spread = difference(results[a], results[b], column)
     size = within(gap, spread)
     if is_same(gap, spread):
-        return sign in ("~", ">="), f"{said}: no difference {size}"
+        return sign in ("~", ">="), f"{claim}: no difference {size}"
     seen = sign in (">", ">=") and gap > 0
-    return seen, f"{said}: {'yes' if seen else 'NO'} {size}"
+    return seen, f"{claim}: {'yes' if seen else 'NO'} {size}"
 
 
 def check_claims(results: Results, claims: Iterable[Claim], column: str = "linear") -> str:
@@ -117,7 +117,7 @@ def check_claims(results: Results, claims: Iterable[Claim], column: str = "linea
         return "No published comparison is within this grid."
     name = {"knn": "k-NN", "linear_few": "10 labels per class"}.get(column, column)
     total = f"Published comparisons seen: {sum(seen for seen, _ in checked)} of {len(checked)} ({name} accuracy)."
-    return f"{total} {'; '.join(said for _, said in checked)}."
+    return f"{total} {'; '.join(sentence for _, sentence in checked)}."
 
 
 def order(results: Results, column: str = "linear") -> str:
@@ -185,7 +185,7 @@ def lines(series: Mapping[str, Results], title: str, xlabel: str, column: str = 
 
     figure = Figure(figsize=(7.5, 3.6))
     axis = figure.subplots()
-    assert len(series) <= len(COLOURS), "a line without a colour of its own would be left out"
+    assert len(series) <= len(COLOURS), "more lines than colours: some would be left out"
     for (name, results), colour in zip(series.items(), COLOURS, strict=False):
         present = {x: runs for x, runs in results.items() if numbers(runs, column)}
         if not present:

@@ -61,7 +61,7 @@ def cells(scale: str, data: str) -> dict[str, RunConfig[Any]]:
 
 def conclude(results: Results) -> str:
     """What parts change, by their number, form and norm, in k-NN and linear accuracy."""
-    said: list[str] = []
+    sentences: list[str] = []
     for batch in BATCHES:
         found = [
             f"{form}, {norm}: {words}"
@@ -69,8 +69,8 @@ def conclude(results: Results) -> str:
             for form in FORMS
             if batch != WHOLE and (words := changes(results, f"{form} {norm}", batch))
         ]
-        said += [f"{batch} against {WHOLE}: {'; '.join(found)}."] if found else []
-    return " ".join((*(said or ["No pair of cells finished."]), failures(results)))
+        sentences += [f"{batch} against {WHOLE}: {'; '.join(found)}."] if found else []
+    return " ".join((*(sentences or ["No pair of cells finished."]), failures(results)))
 
 
 def changes(results: Results, form: str, batch: str) -> str:

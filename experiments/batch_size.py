@@ -136,7 +136,7 @@ def tuned(results: Results, method: str, size: str) -> list[dict[str, Any]]:
 
 def one_setting(results: Results) -> str:
     """Which weights each form wants at both sizes, and what the best single setting loses."""
-    said: list[str] = []
+    sentences: list[str] = []
     for method in WEIGHTED:
         found = [candidates(results, method, size, ("", *WEIGHTS)) for size in WEIGHED_SIZES]
         if any(len(each) <= len(WEIGHTS) for each in found):
@@ -150,8 +150,8 @@ def one_setting(results: Results) -> str:
             )
             for chosen, say in ((best, True), ([shared] * len(found), False))
         )
-        said.append(f"{method} tuned at each size {own}, with one setting ({name(shared)}) {common}")
-    return f" Variance and covariance weights chosen on validation images: {'; '.join(said)}." if said else ""
+        sentences.append(f"{method} tuned at each size {own}, with one setting ({name(shared)}) {common}")
+    return f" Variance and covariance weights chosen on validation images: {'; '.join(sentences)}." if sentences else ""
 
 
 def name(suffix: str) -> str:
@@ -168,7 +168,7 @@ def scaled(results: Results, method: str) -> Results:
 
 def conclude(results: Results) -> str:
     """The range over batch sizes of each method's k-NN, at the scaled rate and with the rate tuned at the ends."""
-    said: list[str] = []
+    sentences: list[str] = []
     for method in METHODS:
         means = {size: mean(numbers(runs, "knn")) for size, runs in scaled(results, method).items() if numbers(runs)}
         if len(means) < 2:
@@ -179,8 +179,9 @@ def conclude(results: Results) -> str:
         best = " ".join(f"{size}: {mean(numbers(runs, 'knn')):.1f}" for size, runs in ends.items() if runs)
         gaps = [max(some) - min(some) for some in (list(means.values()), list(means.values())[:-1])]
         but_last = f", {gaps[1]:.1f} without the largest size" if len(means) > 2 else ""
-        said.append(f"{method} {values} (range {gaps[0]:.1f}{but_last}{f'; tuned at the ends {best}' if best else ''})")
-    return f"k-NN by batch size. {'; '.join(said)}.{one_setting(results)} {failures(results)}"
+        at_ends = f"; tuned at the ends {best}" if best else ""
+        sentences.append(f"{method} {values} (range {gaps[0]:.1f}{but_last}{at_ends})")
+    return f"k-NN by batch size. {'; '.join(sentences)}.{one_setting(results)} {failures(results)}"
 
 
 def figure(results: Results) -> Any:

@@ -1,7 +1,7 @@
 """Estimators of VICReg's regularisers on a real network's embeddings: bias and noise at n = 8 to 1024
 
 Question: how wrong are the value and the gradient of each estimator at a batch of n, and how noisy?
-Source: none; a pilot on nets of its own had found the same signs.
+Source: none; a pilot on other nets had found the same signs.
 Theory: the plug-in covariance is too large by (PR + 1)/(n - 1), PR the participation ratio; the U-statistic is exact.
 Prediction, written before any run: the plug-in's gradient bias follows PR/(n - 1) within a factor of 1.5; the
 U-statistic's is below what the repeats can resolve, with less noise than the plug-in; half batches are noisier;
@@ -86,7 +86,7 @@ def resolved(results: Results, name: str, family: str, estimator: str, n: int) -
 
 def conclude(results: Results) -> str:
     """Gradient bias and noise of the covariance term at n = 16 and 256, and of the whole regulariser."""
-    said: list[str] = []
+    sentences: list[str] = []
     for name, runs in results.items():
         if not runs or "measured" not in runs[0]:
             continue
@@ -97,7 +97,7 @@ def conclude(results: Results) -> str:
             for e in ("plug-in", "U-statistic", "minus (tr C)^2/(n-1)", "half batches")
         }
         cosine = {e: column(results, name, "total", e, "cosine")[16] for e in ("plug-in", "U-statistic, dual")}
-        said.append(
+        sentences.append(
             f"{name} (PR {ratio:.0f}, PR/(n-1) = {ratio / 15:.2f} and {ratio / 255:.2f} at n = 16 and 256): relative "
             f"bias of the covariance's gradient there: {'; '.join(f'{e} {b}' for e, b in bias.items())}. Noise of the "
             f"U-statistic over the plug-in's {noise['U-statistic'][16] / noise['plug-in'][16]:.2f} and "
@@ -105,7 +105,7 @@ def conclude(results: Results) -> str:
             f"the truth at n = 16: plug-in {cosine['plug-in']:.2f}, U-statistic with dual "
             f"{cosine['U-statistic, dual']:.2f}."
         )
-    return " ".join([*said, failures(results)])
+    return " ".join([*sentences, failures(results)])
 
 
 def figure(results: Results) -> Any:

@@ -61,8 +61,8 @@ def cells(scale: str, data: str) -> dict[str, RunConfig[Any]]:
 
 def conclude(results: Results) -> str:
     """What the weight and the views bought, and the order."""
-    said = check_claims(results, CLAIMS).replace("Published comparisons", "Predicted comparisons")
-    return f"{said} Best first: {order(results)}. {failures(results)}"
+    sentences = check_claims(results, CLAIMS).replace("Published comparisons", "Predicted comparisons")
+    return f"{sentences} Best first: {order(results)}. {failures(results)}"
 
 
 def figure(results: Results) -> Any:

@@ -1,10 +1,10 @@
 """Predictor: symmetric or free, with and without EMA, bias, one or two layers
 
 Question: does a learned predictor of BYOL need to be free to be asymmetric, and does the answer depend on the EMA?
-Source: Tian, Chen, Ganguli 2021 (arXiv 2102.06810), STL-10, ResNet-18, 100 epochs of SGD. The rows at hand do not say
-whether their linear predictor had a bias; they stand beside ours without one.
+Source: Tian, Chen, Ganguli 2021 (arXiv 2102.06810), STL-10, ResNet-18, 100 epochs of SGD. The published rows do not
+state whether their linear predictor had a bias; they are compared with ours without one.
 Theory: its equations take W_p to be symmetric, so that W_p and F come to share their eigenvectors (an EMA that lags
-helps: small tau). That a network needs it is not said, and a symmetric W_p is the special case of a free one.
+helps: small tau). They do not claim that a network needs it; a symmetric W_p is a special case of a free one.
 Prediction, written before any run: without EMA the symmetric predictor is far behind the free one, with EMA the linear
 ones are equal; two layers gain with EMA when free and lose when symmetric; a bias changes nothing.
 Settings: tiny and cpu are recipe small-byol with these fields; gpu is as published.

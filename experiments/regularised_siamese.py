@@ -8,8 +8,8 @@ Prediction, written before any run: BYOL and SimSiam gain a point at most. Witho
 loses much and the variance term brings it back. Without predictor too it collapses, the variance term lifts it part of
 the way, and covariance the rest.
 Settings: recipes small-byol and small-simsiam; -BN: no batch norm anywhere in the heads; -PR: no predictor, the
-stop-gradient stays. Site and weights of the published ablation are not in the material at hand: ours are 1 and 0.04 (as
-VICReg's 25 to 1), four times that for BYOL, whose loss is four times SimSiam's; projector output, not tuned. gpu is
+stop-gradient stays. We do not have the site and weights of the published ablation: ours are 1 and 0.04 (as VICReg's 25
+to 1), four times that for BYOL, whose loss is four times SimSiam's; projector output, not tuned. gpu is
 ResNet-18 with the recipes' optimiser: the published settings are ImageNet's. SimSiam's own projector ends in a norm,
 which satisfies the hinge already: there the variance term is zero and its cell is a control.
 """

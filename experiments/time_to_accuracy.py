@@ -7,7 +7,7 @@ schedule, batch, images, epochs and threads on both sides. Lightly reads and tra
 many worker processes as there are cores, with the same operations, probabilities and ranges (its crops are bilinear
 from 32 px, ours bicubic from the stored square); its loss is its own NTXentLoss. The example's precision is float32;
 both sides are also run in bfloat16.
-A point is a whole run with its own schedule, at 20, 40, 60 and 100 % of the epochs: what one has who stops there.
+A point is a whole run with its own schedule, at 20, 40, 60 and 100 % of the epochs.
 Between points the line is followed. One more row has the example's own batch, optimiser and temperature.
 Wall time: all steps with loading and augmentation; ours with its checkpoints, and with decoding the whole folder into
 an empty cache, though a machine pays that once. Not in it, on either side: imports, listing files for lightly,
@@ -118,9 +118,9 @@ def decoding_seconds(data: str, size: int | None) -> float:
     from eigenview.data.sources.source import Request
 
     with tempfile.TemporaryDirectory() as folder:
-        shelf = CacheDir(Path(folder), f"scratch folder {folder}", "Free space there.")
+        cache = CacheDir(Path(folder), f"scratch folder {folder}", "Free space there.")
         start = time.perf_counter()
-        find_source(data).load("train", Request(size=size, shelf=shelf))
+        find_source(data).load("train", Request(size=size, shelf=cache))
         return time.perf_counter() - start
 
 
@@ -163,24 +163,24 @@ def race(ours: Curve, theirs: Curve) -> tuple[float, float, float]:
 def conclude(results: Results) -> str:
     """For each pair of contenders the times to the best accuracy both reach; whether equal epochs are equally good."""
     found = curves(results)
-    said: list[str] = []
+    sentences: list[str] = []
     for a, b in ((f"ours {p}", f"lightly {q}") for p in PRECISIONS for q in PRECISIONS):
         if a in found and b in found:
             accuracy, x, y = race(found[a], found[b])
-            said.append(f"{accuracy:.1f} % k-NN: {a} {x:.0f} s, {b} {y:.0f} s ({y / x:.2f}x)")
+            sentences.append(f"{accuracy:.1f} % k-NN: {a} {x:.0f} s, {b} {y:.0f} s ({y / x:.2f}x)")
     for p in PRECISIONS:
         a, b = (results.get(f"{who} {p} 100 %", []) for who in ("ours", "lightly"))
         if numbers(a, "knn") and numbers(b, "knn"):
             gap, spread = difference(a, b, "knn")
             verdict = "no different" if is_same(gap, spread) else "different"
-            said.append(f"equal epochs in {p}: {verdict} {within(gap, spread)}")
+            sentences.append(f"equal epochs in {p}: {verdict} {within(gap, spread)}")
     if numbers(results.get(EXAMPLE, []), "knn"):
         ((seconds, accuracy),) = found[EXAMPLE.rsplit(" ", 2)[0]]
-        said.append(f"its example's settings: {accuracy:.1f} % after {seconds:.0f} s")
+        sentences.append(f"its example's settings: {accuracy:.1f} % after {seconds:.0f} s")
     if not any(name.startswith("lightly") for name in results):
         best = "; ".join(f"{who} {max(y for _, y in c):.1f} % k-NN in {c[-1][0]:.0f} s" for who, c in found.items())
-        said = [f"Only ours was run ({_lightly_loop.MISSING}): {best or 'nothing finished'}"]
-    return f"{'; '.join(said) or 'No two contenders to compare'}. {failures(results)}"
+        sentences = [f"Only ours was run ({_lightly_loop.MISSING}): {best or 'nothing finished'}"]
+    return f"{'; '.join(sentences) or 'No two contenders to compare'}. {failures(results)}"
 
 
 def figure(results: Results) -> Any:

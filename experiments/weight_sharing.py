@@ -71,14 +71,14 @@ def cells(scale: str, data: str) -> dict[str, RunConfig[Any]]:
 
 def losses(results: Results) -> str:
     """How many points each method loses with separate weights, beside the published loss."""
-    said: list[str] = []
+    sentences: list[str] = []
     for method in METHODS:
         shared, separate = (f"{method} {form}" for form in ("shared", "separate"))
         if all(numbers(results.get(name, [])) for name in (shared, separate)):
             gap, spread = difference(results[separate], results[shared])
             theirs = published[separate][COLUMN] - published[shared][COLUMN]
-            said.append(f"{method} {within(gap, spread)[:-1]}; published {theirs:+.1f})")
-    return f"Separate weights change: {', '.join(said)}."
+            sentences.append(f"{method} {within(gap, spread)[:-1]}; published {theirs:+.1f})")
+    return f"Separate weights change: {', '.join(sentences)}."
 
 
 def conclude(results: Results) -> str:

@@ -52,8 +52,9 @@ def of_form(results: Results, form: str) -> Results:
 
 def conclude(results: Results) -> str:
     """The order of the widths for each form."""
-    said = [f"{form}, by width: {order(of_form(results, form), 'knn')}" for form in FORMS if of_form(results, form)]
-    return f"k-NN. {'; '.join(said)}. {failures(results)}"
+    found = {form: of_form(results, form) for form in FORMS}
+    sentences = [f"{form}, by width: {order(runs, 'knn')}" for form, runs in found.items() if runs]
+    return f"k-NN. {'; '.join(sentences)}. {failures(results)}"
 
 
 def figure(results: Results) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +13,8 @@ from rich.console import Console
 from eigenview import runfiles
 from eigenview.config import RunConfig, to_dict
 from eigenview.errors import UserError
-from eigenview.recipes import load_recipe
+from eigenview.recipes import default, load_recipe
+from tests.test_config_names import old
 from tests.test_experiment_files import summary
 
 
@@ -76,3 +77,30 @@ def test_rows_are_run_once_and_what_has_ended_can_be_collected(tmp_path: Path, m
         _frame.run_experiment("made_up", "tiny", 1, "c", "another", None, Console(quiet=True), finished=True)
     with pytest.raises(UserError, match=r"made_up cpu.*--finished"):
         _frame.run_experiment("made_up", "cpu", 1, "c", None, None, Console(quiet=True), finished=True)
+
+
+def test_a_run_of_an_earlier_version_is_a_cells_if_its_settings_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A cell is found in config.json as an earlier version wrote it; a value that no option has any more is another
+    setting, and the error names the directory and the cell."""
+    monkeypatch.chdir(tmp_path)
+    directory = Path("runs/experiments/made_up/tiny/copied-seed0")
+    directory.mkdir(parents=True)
+    kept = ("eigenview", "torch", "device", "threads", "commit", "started")
+    runfiles.write_json(directory / runfiles.ENVIRONMENT, dict.fromkeys(kept, "made up"))
+    runfiles.write_json(directory / runfiles.SUMMARY, {**summary(50.0), "data": "a/b/c"})
+    cells = {"copied": _grids.with_fields(default("directcopy", "digits"), {"network": {"shared_weights": False}})}
+    module = SimpleNamespace(cells=lambda scale, data: cells)
+    monkeypatch.setattr(_frame, "load_experiment", lambda name: module)
+    arguments = ("made_up", "tiny", 1, "digits", "copied", None, Console(quiet=True))
+
+    written = old("directcopy", network={"branches": "separate"})
+    runfiles.write_json(directory / runfiles.CONFIG, written)
+    (found,) = _frame.run_experiment(*arguments)["copied"]
+    assert found["linear"] == 50.0
+    for changed in ({"objective": {"floor": 0.0}}, {"network": {"branches": "shared"}}):
+        values = {**written, **{name: written[name] | fields for name, fields in changed.items()}}
+        runfiles.write_json(directory / runfiles.CONFIG, values)
+        with pytest.raises(UserError, match=r"copied-seed0.*copied"):
+            _frame.run_experiment(*arguments)
