@@ -7,7 +7,8 @@ import io
 import pytest
 from rich.console import Console
 
-from eigenview.progress import loading
+from eigenview import progress
+from eigenview.progress import counting, loading
 
 
 def shown(*, terminal: bool) -> str:
@@ -27,3 +28,18 @@ def test_loading_is_silent_in_a_file_and_on_other_ranks(monkeypatch: pytest.Monk
     assert shown(terminal=False) == ""
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert shown(terminal=True) == ""
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+@pytest.mark.parametrize("silent_seconds", [0.0, 60.0])
+def test_counted_work_is_shown_only_in_a_terminal_and_only_if_it_takes_long(
+    monkeypatch: pytest.MonkeyPatch, *, terminal: bool, silent_seconds: float
+) -> None:
+    monkeypatch.setattr(progress, "SILENT_SECONDS", silent_seconds)
+    out = io.StringIO()
+    with counting(Console(file=out, force_terminal=terminal, width=80), "decoding images") as update:
+        update(1, 3)
+        update(3, 3)
+    is_shown = terminal and silent_seconds == 0
+    assert ("decoding images" in out.getvalue()) == is_shown
+    assert (out.getvalue() == "") == (not is_shown)

@@ -40,4 +40,5 @@ def counting(console: Console, label: str) -> Iterator[Callable[[int, int], None
     try:
         yield update
     finally:
-        bar.stop()
+        if bar.live.is_started:  # stopping a bar that never appeared would print an empty line into a redirected output
+            bar.stop()
