@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -122,33 +122,6 @@ def decode_all(paths: Sequence[str], side: int) -> Rows:
     """uint8 (n, 3, side, side), black where an image is unreadable, and the reasons there; on all cores."""
     parts = list(map_chunks(lambda some: decode_rows(some, side), paths, chunk=16))
     return joined(parts) if parts else (np.empty((0, 3, side, side), np.uint8), {})
-
-
-def refuse_unreadable(
-    broken: Mapping[int, str],
-    count: int,
-    *,
-    strict: bool,
-    source: str,
-    name: Callable[[int], str],
-    is_complete: bool = True,
-) -> None:
-    """Raises UserError at the first unreadable image if `strict`, and once all are seen if more than half are.
-
-    `name(i)` is how a message names image i of the `count` images of `source`.
-    """
-    if not broken:
-        return
-    first = [f"{name(i)}: {reason}" for i, reason in sorted(broken.items())[:3]]
-    if strict:
-        raise UserError(
-            f"{first[0]}. Repair or remove the file, or leave out --loader.strict (pack: --strict) to skip it."
-        )
-    if is_complete and 2 * len(broken) > count:
-        raise UserError(
-            f"{source}: {len(broken)} of {count} image files are unreadable ({'; '.join(first)}). "
-            "At most half may be; repair or remove them."
-        )
 
 
 def stand_ins(rows: int, broken: set[int]) -> np.ndarray:

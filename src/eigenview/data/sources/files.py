@@ -6,13 +6,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
-from eigenview.data.images import ImageSet, Skipped, Split, printable, refuse_unreadable
+from eigenview.data.images import ImageSet, Skipped, Split, printable
 from eigenview.data.pixels.cache import Entry
 from eigenview.data.pixels.decode import Unreadable, decode, decode_rows, short_side, short_sides
-from eigenview.data.pixels.image_size import choose_sizes
 from eigenview.data.pixels.parallel import Rows, joined, map_chunks
+from eigenview.data.sources.encoded import encoded_set, refuse_unreadable
 from eigenview.data.sources.folder import (
     SPLITS,
     File,
@@ -70,27 +68,17 @@ class Folder:
 
 
 def read_part(part: Part, shown: Path, name: str, closed: tuple[Skipped, ...], request: Request) -> ImageSet:
+    """The images of `part`; messages call it `shown`. `closed` are the folders and shards that could not be read."""
     reader = _Reader(part, shown, request)
-    sides, broken = reader.sides()
-    sizes = choose_sizes(int(np.median(sides[sides > 0])), request.size, request.source_size)
-    pixels = None
-    if np.count_nonzero(sides) * 3 * sizes.source_size**2 <= request.loader.cache_gb * 1e9:
-        pixels, broken = reader.pixels(sizes.source_size, int(np.count_nonzero(sides)))
-    kept = [i for i in range(len(reader.paths)) if i not in broken]
-    labels, class_names, note = part.classes(kept)
-    unread = tuple(Skipped(printable(reader.paths[i]), reason) for i, reason in sorted(broken.items()))
-    return ImageSet(
-        name=printable(name),
-        pixels=pixels,
-        paths=tuple(reader.paths[i] for i in kept),
-        labels=labels,
-        class_names=class_names,
-        source_size=sizes.source_size,
-        size=sizes.size,
-        size_reason=sizes.reason,
-        side_range=(int(sides[kept].min()), int(sides[kept].max())),
-        skipped=closed + unread,
-        notes=part.notes + ((note,) if note else ()),
+    return encoded_set(
+        reader.sides(),
+        reader.paths,
+        reader.pixels,
+        part.classes,
+        request,
+        name=name,
+        not_listed=closed,
+        notes=part.notes,
     )
 
 

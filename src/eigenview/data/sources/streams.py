@@ -27,12 +27,12 @@ from typing import NamedTuple, overload
 import numpy as np
 from rich.console import Console
 
-from eigenview.data.images import ImageSet, Skipped, decode_all, printable, refuse_unreadable
+from eigenview.data.images import ImageSet, decode_all, printable
 from eigenview.data.pixels.byte_ranges import Piece, as_piece
 from eigenview.data.pixels.cache import Entry, user_cache, write_cached
 from eigenview.data.pixels.decode import decode_rows, short_sides
-from eigenview.data.pixels.image_size import choose_sizes
 from eigenview.data.pixels.parallel import Rows, joined, map_chunks
+from eigenview.data.sources.encoded import encoded_set, refuse_unreadable
 from eigenview.data.sources.folder import File, Label, numbered_labels
 from eigenview.data.sources.source import Request
 from eigenview.errors import UserError
@@ -212,33 +212,27 @@ def load_stream(stream: Stream, buffer: int, request: Request) -> ImageSet:
     """
     origin, console = stream.origin, request.console or Console(stderr=True)
     entry = Entry.of(origin.place, origin.files, origin.what, shelf=request.shelf)
+
+    def decode(side: int, count: int) -> Rows:
+        decoded = entry.pixels(side)
+        if decoded is None:
+            decoded = entry.keep_pixels(side, _pass(stream, lambda paths: decode_rows(paths, side)), count)
+        _refuse(decoded[1], len(labels), origin, request)
+        return decoded
+
     with console.status(f"reading {printable(origin.name)}"):
-        (sides, broken), labels = _surveyed(stream, entry, request)
-        sizes = choose_sizes(int(np.median(sides[sides > 0])), request.size, request.source_size)
-        side, count, pixels = sizes.source_size, int(np.count_nonzero(sides)), None
-        if count * 3 * side**2 <= request.loader.cache_gb * 1e9:
-            found = entry.pixels(side)
-            if found is None:
-                found = entry.keep_pixels(side, _pass(stream, lambda paths: decode_rows(paths, side)), count)
-            pixels, broken = found
-    _refuse(broken, len(sides), origin, request)
-    names = [_named(origin, row) for row in range(len(sides))]
-    kept = [row for row in range(len(sides)) if row not in broken]
-    numbers, class_names, note = numbered_labels([labels[row] for row in kept])
-    images = ImageSet(
-        name=printable(origin.name),
-        pixels=pixels,
-        paths=tuple(names[row] for row in kept),
-        labels=numbers,
-        class_names=class_names,
-        source_size=side,
-        size=sizes.size,
-        size_reason=sizes.reason,
-        side_range=(int(sides[kept].min()), int(sides[kept].max())),
-        skipped=tuple(Skipped(printable(names[row]), reason) for row, reason in sorted(broken.items())),
-        notes=origin.notes + ((note,) if note else ()),
-    )
-    return images if pixels is not None else _streamed(images, stream, buffer)
+        headers, labels = _surveyed(stream, entry, request)
+        _refuse(headers[1], len(labels), origin, request)  # they may come from the cache of a run that was not strict
+        images = encoded_set(
+            headers,
+            [_named(origin, row) for row in range(len(labels))],
+            decode,
+            lambda kept: numbered_labels([labels[row] for row in kept]),
+            request,
+            name=origin.name,
+            notes=origin.notes,
+        )
+    return images if images.pixels is not None else _streamed(images, stream, buffer)
 
 
 def _streamed(images: ImageSet, stream: Stream, buffer: int) -> StreamedSet:
