@@ -15,8 +15,8 @@ import torch
 from eigenview.cli import run
 from eigenview.data.batches import Batches
 from eigenview.data.load import load_images
+from eigenview.data.packing import PackOptions, write_pack
 from eigenview.data.sources.hugging_face_rows import Columns
-from eigenview.data.sources.packing import PackOptions, write_pack
 from eigenview.data.sources.streams import StreamedSet
 from eigenview.errors import UserError
 from tests.data.conftest import MakeImages

@@ -19,13 +19,13 @@ from PIL import Image
 from eigenview import runfiles
 from eigenview.cli import run
 from eigenview.config import LoaderConfig
+from eigenview.data import packing
 from eigenview.data.batches import Batches
 from eigenview.data.images import ImageSet
 from eigenview.data.load import load_images, load_probe_sets
+from eigenview.data.packing import PackOptions, write_pack
 from eigenview.data.pixels.byte_ranges import Piece, as_piece
 from eigenview.data.sources import files as files_module
-from eigenview.data.sources import packing
-from eigenview.data.sources.packing import PackOptions, write_pack
 from eigenview.data.sources.packs import MANIFEST
 from eigenview.errors import UserError
 from eigenview.run import pretrain

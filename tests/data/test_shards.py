@@ -20,7 +20,7 @@ from eigenview.config import LoaderConfig
 from eigenview.data.batches import Batches
 from eigenview.data.images import printable
 from eigenview.data.load import load_images, load_probe_sets
-from eigenview.data.sources.packing import PackOptions, write_pack
+from eigenview.data.packing import PackOptions, write_pack
 from eigenview.data.sources.packs import MANIFEST
 from eigenview.errors import UserError
 from eigenview.run import pretrain

@@ -5,7 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 
 from eigenview.commands.options import parse
-from eigenview.data.sources.packing import PackOptions, write_pack
+from eigenview.data.packing import PackOptions, write_pack
 
 
 def main(args: list[str]) -> int:

@@ -1,4 +1,4 @@
-"""A pack as a source: images decoded once, for runs that come again. `packing.py` writes what is read here.
+"""A pack as a source: images decoded once, for runs that come again. data/packing.py writes what is read here.
 
 A folder with a manifest and, for each part, PART.npy, uint8 (N, 3, S, S) as the cache keeps it, and PART-labels.npy,
 int64 (N,), where there are labels. Parts: "train" is what may be trained on; "test" the source's own labelled test
