@@ -120,7 +120,7 @@ def decoding_seconds(data: str, size: int | None) -> float:
     with tempfile.TemporaryDirectory() as folder:
         cache = CacheDir(Path(folder), f"scratch folder {folder}", "Free space there.")
         start = time.perf_counter()
-        find_source(data).load("train", Request(size=size, shelf=cache))
+        find_source(data).load("train", Request(size=size, cache_dir=cache))
         return time.perf_counter() - start
 
 

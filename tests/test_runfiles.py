@@ -23,8 +23,8 @@ def writer(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def test_a_second_process_is_refused_and_told_the_first(writer: subprocess.Popen[str], tmp_path: Path) -> None:
-    said = rf"another process, number {writer.pid}\..*--resume"
-    with pytest.raises(UserError, match=said), runfiles.run_lock(tmp_path):
+    expected = rf"another process, number {writer.pid}\..*--resume"
+    with pytest.raises(UserError, match=expected), runfiles.run_lock(tmp_path):
         pytest.fail("two processes write one run")
     assert (tmp_path / runfiles.WRITER).read_text() == str(writer.pid)
 
@@ -69,7 +69,7 @@ def test_a_directory_that_only_a_killed_writer_left_can_be_taken(tmp_path: Path)
     (tmp_path / runfiles.WRITER).touch()
     runfiles.create_run_dir(tmp_path)
     (tmp_path / "else").touch()
-    with pytest.raises(UserError, match="already holds other files"):
+    with pytest.raises(UserError, match=r"--out .*other files"):
         runfiles.create_run_dir(tmp_path)
 
 

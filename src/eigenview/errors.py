@@ -35,4 +35,4 @@ class Interrupted(Exception):
 
 
 class Collapsed(Exception):
-    """The run ended itself because of --monitor.stop-on-collapse."""
+    """The run stopped because its features collapsed and --monitor.stop-on-collapse is on."""

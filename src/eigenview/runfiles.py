@@ -26,7 +26,7 @@ summary.json        {"verdict", "since_epoch", "reason", "remedies": [...], "not
                      "seconds", "images_per_second", "finished": bool}; missing numbers are null
 skipped.csv         path,reason of each unreadable image
 checkpoints/last.ckpt, encoder.safetensors, encoder.json, report.html
-.writer             the number of the process that is writing here, for as long as it does (`run_lock`)
+.writer             the number of the process that is writing here, while it writes (`run_lock`)
 """
 
 from __future__ import annotations
@@ -186,8 +186,8 @@ def set_name(data: str) -> str:
 
 @contextmanager
 def run_dir(given: Path | None, data: str, method: str, root: Path = Path("runs")) -> Iterator[Path]:
-    """The directory for a run: the one given, or `root`/<data>-<method>-<n> with the first free n, made at once so that
-    of runs started together each has its own. It is gone again where the run writes nothing into it."""
+    """The directory for a run: the one given, or `root`/<data>-<method>-<n> with the first free n, created
+    at once so that runs started together get different ones. It is removed if the run writes nothing into it."""
     if given is not None:
         yield given
         return
@@ -202,14 +202,14 @@ def run_dir(given: Path | None, data: str, method: str, root: Path = Path("runs"
         try:
             path.mkdir(parents=True)
             directory = path
-        except FileExistsError:  # somebody else's since
+        except FileExistsError:  # another process has made it in the meantime
             continue
         except OSError as error:
             raise UserError(f"{path} cannot be created: {error.strerror}. Choose another place with --out.") from error
     try:
         yield directory
     finally:
-        with suppress(OSError):  # refused where there is anything in it
+        with suppress(OSError):  # raises if there is anything in it
             directory.rmdir()
             if not had_root:
                 root.rmdir()
@@ -233,7 +233,7 @@ def create_run_dir(directory: Path) -> None:
 def run_lock(directory: Path) -> Iterator[None]:
     """Keep every other process from writing this run: two that resume it would write over each other.
 
-    The system lets go of the lock when the process ends, however it ends, so that a killed run can be resumed at once.
+    The system releases the lock when the process ends, also if it is killed, so that the run can be resumed at once.
     """
     try:
         handle = os.open(directory / WRITER, os.O_RDWR | os.O_CREAT, 0o644)
@@ -251,11 +251,11 @@ def run_lock(directory: Path) -> Iterator[None]:
 
 
 def _sign(handle: int, directory: Path) -> None:
-    """Write this process's number, for whoever is refused meanwhile."""
+    """Write this process's number, which the error of a second process shows."""
     try:
         os.truncate(handle, 0)
         os.write(handle, str(os.getpid()).encode())
-    except OSError as error:  # the first bytes of a run that a full disk has no room for
+    except OSError as error:  # a full disk shows here first
         raise UserError(
             f"{directory} cannot be written: {error.strerror}. Free space or choose another --out."
         ) from error

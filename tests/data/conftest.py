@@ -1,4 +1,4 @@
-"""A cache of its own for every test, and folders of generated images."""
+"""A separate cache for every test, and folders of generated images."""
 
 from __future__ import annotations
 

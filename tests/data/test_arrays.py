@@ -1,4 +1,4 @@
-"""Arrays: every accepted layout gives the same images; everything else is refused, saying what came and what may."""
+"""Arrays: every accepted layout gives the same images; errors name what was received and what is allowed."""
 
 from __future__ import annotations
 
@@ -108,11 +108,11 @@ def test_npz_with_splits(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (CHANNELS_FIRST.astype(np.float32), r"float32 of shape \(12, 3, 32, 32\); images are uint8"),
+        (CHANNELS_FIRST.astype(np.float32), r"float32.*\(12, 3, 32, 32\).*uint8"),
         (CHANNELS_FIRST[:, 0, 0], "uint8 of shape"),
-        (CHANNELS_FIRST[0].transpose(1, 2, 0), "looks like a single image"),
-        (CHANNELS_FIRST[:, [0, 1]], "no axis is colour"),
-        (CHANNELS_FIRST[:, :, :, :3], "unclear which axis is colour"),
+        (CHANNELS_FIRST[0].transpose(1, 2, 0), "single image"),
+        (CHANNELS_FIRST[:, [0, 1]], "no axis.*colour.*1 or 3"),
+        (CHANNELS_FIRST[:, :, :, :3], "which axis is colour"),
         (CHANNELS_FIRST[:0], "uint8 of shape"),
         (np.array([{}, {}]), "never unpickled"),
     ],
@@ -151,13 +151,13 @@ def test_damaged_files(tmp_path: Path) -> None:
 @pytest.mark.parametrize("labels", [np.zeros(11, int), np.zeros(12), np.zeros((12, 2), int)])
 def test_refused_labels(tmp_path: Path, labels: np.ndarray) -> None:
     np.savez(tmp_path / "a.npz", images=CHANNELS_FIRST, labels=labels)
-    with pytest.raises(UserError, match="one for each of 12 images"):
+    with pytest.raises(UserError, match=r"labels is .*12 images"):
         load_images(str(tmp_path / "a.npz"))
 
 
 def test_nothing_known_in_the_archive(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", weights=np.zeros(3))
-    with pytest.raises(UserError, match="holds weights; it needs images"):
+    with pytest.raises(UserError, match=r"weights.*needs images"):
         load_images(str(tmp_path / "a.npz"))
     np.savez(tmp_path / "a.npz", x=CHANNELS_FIRST)
     with pytest.raises(UserError, match="no test images"):

@@ -121,13 +121,13 @@ def test_slices_of_all_ranks_are_the_global_batch(world: int) -> None:
 
 
 def test_refusals() -> None:
-    with pytest.raises(UserError, match="holds 23 readable images; a batch of 24"):
+    with pytest.raises(UserError, match=r"23 readable images.*24.*--batch-size"):
         Batches(image_set(), batch_size=24, seed=0)
-    with pytest.raises(UserError, match="does not divide"):
+    with pytest.raises(UserError, match=r"divide.*processes"):
         Batches(image_set(), batch_size=5, seed=0, world=2)
     with pytest.raises(ValueError, match="rank is 2"):
         Batches(image_set(), batch_size=4, seed=0, rank=2, world=2)
-    with pytest.raises(ValueError, match="an epoch has 5 batches"):
+    with pytest.raises(ValueError, match="epoch has 5"):
         Batches(image_set(), batch_size=4, seed=0).start(0, 6)
 
 

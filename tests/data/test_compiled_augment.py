@@ -1,4 +1,4 @@
-"""The augmentation by torch.compile: one graph, the same view, and a clear word where it cannot be compiled."""
+"""The augmentation by torch.compile: one graph, the same view, and a clear error if it cannot be compiled."""
 
 from functools import partial
 

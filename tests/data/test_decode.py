@@ -177,7 +177,7 @@ def test_unreadable_files_say_why(tmp_path: Path) -> None:
     assert "not an image" in reason(tmp_path / "text.jpg")
     assert "truncated" in reason(tmp_path / "cut.jpg")
     assert "No such file" in reason(tmp_path / "absent.jpg")
-    assert short_side(str(tmp_path / "cut.jpg")) == 64  # its header is whole: only decoding can tell
+    assert short_side(str(tmp_path / "cut.jpg")) == 64  # its header is intact: only decoding shows the damage
 
 
 def test_other_formats_stay_closed(tmp_path: Path) -> None:

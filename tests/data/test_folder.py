@@ -1,19 +1,15 @@
-"""Folders: which files, which classes, which split, what is skipped, what is refused; and the cache."""
+"""Folders: which files, which classes, which split, what is skipped, what is refused."""
 
 from __future__ import annotations
 
 import os
-import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from eigenview.config import LoaderConfig
 from eigenview.data.load import load_images, load_probe_sets
-from eigenview.data.pixels import cache as cache_module
-from eigenview.data.sources import files as files_module
 from eigenview.data.sources.folder import class_labels, scan
 from eigenview.errors import UserError
 from tests.data.conftest import MakeImages
@@ -36,10 +32,10 @@ def test_nested_mixed_hidden_and_linked(tmp_path: Path, make_images: MakeImages)
     (root / ".dot.png").write_bytes(paths[0].read_bytes())
     (root / "notes.txt").write_text("not an image, and not called one")
     (root / "link.png").symlink_to(paths[0])
-    (root / "deep" / "round").symlink_to(root)  # a circle
+    (root / "deep" / "round").symlink_to(root)  # a circular link
     make_images(tmp_path / "elsewhere", 1)
     (root / "other").symlink_to(tmp_path / "elsewhere")
-    os.mkfifo(root / "pipe.png")  # opening it would wait for ever
+    os.mkfifo(root / "pipe.png")  # opening it would block
     names = [file.name for file in scan(root).files]
     assert names == ["000.png", "001.PnG", "deep/deeper/000.png", "link.png", "other/000.png"]
     images = load_images(str(root), size=20)
@@ -210,7 +206,7 @@ def test_strict_names_the_first_unreadable_file(tmp_path: Path, make_images: Mak
 @pytest.mark.parametrize(("cut", "text"), [(0, 3), (3, 0)])
 def test_more_than_half_unreadable(tmp_path: Path, make_images: MakeImages, cache: Path, cut: int, text: int) -> None:
     root = broken_folder(tmp_path, make_images, 2, cut, text)
-    with pytest.raises(UserError, match="3 of 5 image files are unreadable"):
+    with pytest.raises(UserError, match=r"3 of 5 .*unreadable"):
         load_images(str(root))
     assert not list(cache.glob("*.npy"))
     assert not list(cache.glob(".*"))
@@ -218,14 +214,14 @@ def test_more_than_half_unreadable(tmp_path: Path, make_images: MakeImages, cach
 
 def test_nothing_to_read(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="it is empty"):
+    with pytest.raises(UserError, match=r"holds no images.*empty"):
         load_images(str(tmp_path / "empty"))
     (tmp_path / "empty" / "a.txt").touch()
     (tmp_path / "empty" / "b.heic").touch()
-    with pytest.raises(UserError, match=r"holds 2 other files \(1 \.txt, 1 \.heic\)|1 \.heic, 1 \.txt"):
+    with pytest.raises(UserError, match=r"2 other .*1 \.(txt|heic), 1 \.(heic|txt)"):
         load_images(str(tmp_path / "empty"))
     (tmp_path / "empty" / "c.jpg").touch()
-    with pytest.raises(UserError, match=r"1 of 1 image files.*empty file"):
+    with pytest.raises(UserError, match=r"1 of 1 .*empty file"):
         load_images(str(tmp_path / "empty"))
 
 
@@ -261,105 +257,3 @@ def test_an_entry_that_cannot_be_looked_at_is_lost_alone(tmp_path: Path, make_im
         "round",
         "round.png",
     ]
-
-
-def test_a_single_image_leaves_the_cache_of_its_folder(tmp_path: Path, make_images: MakeImages, cache: Path) -> None:
-    paths = make_images(tmp_path / "set", 3)
-    load_images(str(tmp_path / "set"), size=20)
-    (kept,) = cache.glob("*.npy")
-    load_images(str(paths[0]), size=20)
-    assert kept.exists()
-
-
-def test_cache_is_reused_and_rebuilt(
-    tmp_path: Path, make_images: MakeImages, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    root = tmp_path / "set"
-    paths = make_images(root, 3)
-    decoded: list[str] = []
-    decode_rows = files_module.decode_rows
-
-    def counting(wanted: list[str], side: int) -> tuple[np.ndarray, dict[int, str]]:
-        decoded.extend(wanted)
-        return decode_rows(wanted, side)
-
-    monkeypatch.setattr(files_module, "decode_rows", counting)
-
-    def load() -> tuple[list[int], int]:
-        decoded.clear()
-        return ids(load_images(str(root), size=20).pixels), len(decoded)
-
-    assert load() == ([0, 1, 2], 3)
-    assert load() == ([0, 1, 2], 0)
-    (entry,) = cache.glob("*.npy")
-    content = entry.read_bytes()
-    assert np.load(entry).shape == (3, 3, 20, 20)  # a plain NumPy file
-    for damage in (content[:-5], b"", b"nonsense", content[:128] + bytes(len(content) - 128)):
-        entry.write_bytes(damage)
-        assert load() == ([0, 1, 2], 3)
-    entry.with_suffix(".json").write_text("{")
-    assert load() == ([0, 1, 2], 3)
-    next(iter(cache.glob("*.sides.json"))).write_text('{"sides": "x"}')
-    assert load() == ([0, 1, 2], 0)
-    make_images(tmp_path / "more", 8)[7].rename(root / "new.png")
-    assert load() == ([0, 1, 2, 7], 4)
-    assert len(list(cache.glob("*.npy"))) == 1  # the entry of the earlier list is gone
-    changed = Image.open(paths[0]).copy()
-    changed.putpixel((0, 0), (99, 0, 0))
-    changed.save(paths[0])
-    assert load() == ([99, 1, 2, 7], 4)
-
-
-def test_a_repaired_file_is_noticed(tmp_path: Path, make_images: MakeImages) -> None:
-    """Mended without a change of name, size or time (a permission, a mount): the skipped are tried again."""
-    paths = make_images(tmp_path / "set", 3)
-    whole, status = paths[1].read_bytes(), paths[1].stat()
-    for broken in (bytes(len(whole)), whole[:600] + bytes(len(whole) - 600)):  # no header; a header only
-        paths[1].write_bytes(broken)
-        os.utime(paths[1], ns=(status.st_atime_ns, status.st_mtime_ns))
-        assert len(load_images(str(tmp_path / "set")).skipped) == 1
-        paths[1].write_bytes(whole)
-        os.utime(paths[1], ns=(status.st_atime_ns, status.st_mtime_ns))
-        assert ids(load_images(str(tmp_path / "set"), size=20).pixels) == [0, 1, 2]
-
-
-def test_full_disk_leaves_nothing(
-    tmp_path: Path, make_images: MakeImages, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    make_images(tmp_path / "set", 3)
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (2000, hard))  # writing beyond 2000 bytes fails, as on a full disk
-    try:
-        with pytest.raises(UserError, match=r"cannot be written.*EIGENVIEW_CACHE"):
-            load_images(str(tmp_path / "set"))
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert not list(cache.glob("*.npy"))
-    assert not list(cache.glob(".*"))
-
-    def nearly_full(_: Path) -> os.statvfs_result:
-        return type("Usage", (), {"free": 100})()  # type: ignore[return-value]
-
-    monkeypatch.setattr(cache_module.shutil, "disk_usage", nearly_full)
-    with pytest.raises(UserError, match=r"where 0\.00 GB are free"):
-        load_images(str(tmp_path / "set"))
-    assert len(load_images(str(tmp_path / "set"), loader=LAZY)) == 3
-
-
-def test_without_cache_images_are_decoded_when_read(tmp_path: Path, make_images: MakeImages, cache: Path) -> None:
-    paths = make_images(tmp_path / "set", 5)
-    images = load_images(str(tmp_path / "set"), size=20, loader=LAZY)
-    assert images.pixels is None
-    assert not cache.exists()
-    index = np.array([4, 0, 2])
-    kept = load_images(str(tmp_path / "set"), size=20)
-    np.testing.assert_array_equal(images.read(index), kept.read(index))
-    np.testing.assert_array_equal(images.take(index).read(np.arange(3)), images.read(index))
-    paths[0].write_bytes(b"")
-    pixels, broken = images.read_marked(index)
-    assert broken == {1: "empty file"}
-    assert not pixels[1].any()
-    with pytest.warns(UserWarning, match=r"000\.png: empty file"):
-        assert ids(images.read(index)) == [4, 2, 2]
-    with pytest.raises(UserError, match="none of 1 images"):
-        images.read(np.array([0]))

@@ -158,7 +158,7 @@ def test_splits(tmp_path: Path, kind: str) -> None:
 
 def test_splits_of_other_names_are_asked_for(tmp_path: Path) -> None:
     datasets.DatasetDict({"fold1": table(range(3)), "fold2": table(range(3))}).save_to_disk(str(tmp_path / "set"))
-    with pytest.raises(UserError, match="has the splits fold1, fold2; name one to train on: split=fold1"):
+    with pytest.raises(UserError, match=r"splits fold1, fold2.*split=fold1"):
         load_images(f"hf:{tmp_path / 'set'}")
     assert len(load_images(f"hf:{tmp_path / 'set'}?split=fold2")) == 3
 
@@ -184,7 +184,7 @@ def test_columns(tmp_path: Path, streaming: int) -> None:
     def load(options: str) -> ImageSet:
         return load_images(f"hf:{folder}?streaming={streaming}{options}", size=20)
 
-    with pytest.raises(UserError, match="has the image columns left, right; name one: image=left"):
+    with pytest.raises(UserError, match=r"image columns left, right.*image=left"):
         load("")
     images = load("&image=right")
     assert ids(images) == [10, 11, 12, 13]
@@ -210,7 +210,7 @@ def test_columns(tmp_path: Path, streaming: int) -> None:
 def test_a_set_without_images(tmp_path: Path) -> None:
     data = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [0, 1]})
     for spec in (written(data, tmp_path / "a", "saved"), written(data, tmp_path / "b", "parquet, streamed")):
-        with pytest.raises(UserError, match=r"has no column of images; it has text \(string\), label \(int64\)"):
+        with pytest.raises(UserError, match=r"no column of images.*text \(string\), label \(int64\)"):
             load_images(spec)
 
 
@@ -223,7 +223,7 @@ def test_empty_splits(tmp_path: Path, kind: str) -> None:
         for name, part in parts.items():
             write_parquet(part, tmp_path / "set" / f"{name}-00000-of-00001.parquet")
     streaming = "streaming=1" if "streamed" in kind else "streaming=0"
-    with pytest.raises(UserError, match=r"the split is empty, it has no rows\. Name another with split="):
+    with pytest.raises(UserError, match=r"split is empty.*split="):
         load_images(f"hf:{tmp_path / 'set'}?{streaming}&split=test")
     assert len(load_images(f"hf:{tmp_path / 'set'}?{streaming}&split=train")) == 3
 

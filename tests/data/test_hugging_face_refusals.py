@@ -22,7 +22,7 @@ from tests.data.test_shards import png
 
 def test_the_path_of_a_row_is_followed_only_to_a_regular_local_file(tmp_path: Path) -> None:
     (tmp_path / "there.png").write_bytes(png(7))
-    os.mkfifo(tmp_path / "pipe.png")  # would be waited for for ever
+    os.mkfifo(tmp_path / "pipe.png")  # opening it would block
     others = ["pipe.png", "gone.png"]
     paths = [str(tmp_path / "there.png"), *(str(tmp_path / name) for name in others)]
     paths += ["there.png", "https://example.org/a.png", f"{tmp_path / 'there.png'}\0x\0" + "0\0" * 2 + "9"]
@@ -56,7 +56,7 @@ def test_slices_large_binaries_and_compressed_batches(tmp_path: Path) -> None:
             for part in (batch.slice(1, 4), batch.slice(5)):
                 writer.write_batch(part)
         if options:
-            with pytest.raises(UserError, match="images are compressed within the file"):
+            with pytest.raises(UserError, match=r"images are compressed.*save_to_disk"):
                 list(indexed(str(file), Columns("image", None)))
             continue
         pieces = [as_piece(row.path) for row in indexed(str(file), Columns("image", None))]
@@ -87,7 +87,7 @@ def test_loading_scripts_and_other_readers_are_refused(tmp_path: Path) -> None:
     assert len(load_images(f"hf:{tmp_path / 'foreign'}")) == 3
     (tmp_path / "texts").mkdir()
     (tmp_path / "texts" / "a.csv").write_text("image,label\na.png,0\n")
-    with pytest.raises(UserError, match="would be read by the reader Csv; only those of Parquet, Arrow and image"):
+    with pytest.raises(UserError, match=r"Csv.*Parquet, Arrow and image"):
         load_images(f"hf:{tmp_path / 'texts'}")
     (tmp_path / "pickles").mkdir()
     (tmp_path / "pickles" / "a.pkl").write_bytes(b"cos\nsystem\n(S'touch " + os.fsencode(proof) + b"'\ntR.")
@@ -117,9 +117,7 @@ def test_trust_is_never_asked_for_and_old_versions_are_refused(tmp_path: Path, m
 def test_a_missing_extra_is_a_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     written(table(range(3)), tmp_path / "set", "saved")
     monkeypatch.setitem(sys.modules, "datasets", None)
-    with pytest.raises(
-        UserError, match=r"needs the package datasets \(.*\): uv sync --extra hf, or pip install 'eigenview\[hf"
-    ):
+    with pytest.raises(UserError, match=r"package datasets.*uv sync --extra hf.*pip install 'eigenview\[hf"):
         load_images(f"hf:{tmp_path / 'set'}")
 
 
@@ -143,9 +141,9 @@ def test_specs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("hf:a/b?split=a&split=b", "split is 'b'; allowed: one value"),
         ("hf:a/b?streaming=yes", "streaming is 'yes'; allowed: 0 or 1"),
         ("hf:a/b?streaming=1&buffer=0", "buffer is '0'; allowed: rows, 1 or more"),
-        ("hf:parquet", "'parquet' is neither a folder that exists nor OWNER/NAME"),
-        ("hf:../nothing/there", "neither a folder that exists"),
-        ("hf:", "neither a folder that exists"),
+        ("hf:parquet", "'parquet'.*folder.*OWNER/NAME"),
+        ("hf:../nothing/there", "'../nothing/there'.*folder.*OWNER/NAME"),
+        ("hf:", "''.*folder.*OWNER/NAME"),
     ):
         with pytest.raises(UserError, match=message.replace("?", r"\?")):
             find_source(spec)

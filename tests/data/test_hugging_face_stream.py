@@ -157,7 +157,7 @@ def test_a_stream_that_shrank_while_training(tmp_path: Path) -> None:
         file.unlink()
     write_parquet(table(range(3)), tmp_path / "set" / "train-00000-of-00002.parquet")
     write_parquet(table(range(3)), tmp_path / "set" / "train-00001-of-00002.parquet")
-    with pytest.raises(UserError, match=r"ends before row \d+: it has changed since it was opened"):
+    with pytest.raises(UserError, match=r"ends before row \d+"):
         list(Batches(images, batch_size=4, seed=0))
 
 

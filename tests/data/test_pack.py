@@ -1,4 +1,4 @@
-"""Packs: the same images, labels, order and loss as the source they were made of; there whole or not at all."""
+"""Packs: the same images, labels, order and loss as the source they were made of; written atomically."""
 
 from __future__ import annotations
 
@@ -181,7 +181,7 @@ def test_strict_and_the_half_rule_are_the_folder_s(tmp_path: Path, make_images: 
         made(root, tmp_path / "pack", strict=True)
     for k in range(9):
         (root / "train" / "cat" / f"x{k}.jpg").write_text("no image")
-    with pytest.raises(UserError, match="10 of 16 image files are unreadable"):
+    with pytest.raises(UserError, match=r"10 of 16 .*unreadable"):
         made(root, tmp_path / "pack")
     assert {path.name for path in tmp_path.iterdir()} == {"pets"}
 
@@ -190,11 +190,11 @@ def test_an_occupied_folder_is_refused_before_any_work(tmp_path: Path, make_imag
     make_images(tmp_path / "set", 3)
     pack = made(tmp_path / "set", tmp_path / "pack")
     before = {path: path.stat().st_mtime_ns for path in pack.iterdir()}
-    with pytest.raises(UserError, match="holds a pack already"):
+    with pytest.raises(UserError, match=r"--out .*pack"):
         made(tmp_path / "set", pack)
-    with pytest.raises(UserError, match="holds other files"):
+    with pytest.raises(UserError, match=r"--out .*other files"):
         made(tmp_path / "set", tmp_path / "set")
-    with pytest.raises(UserError, match="is a file"):
+    with pytest.raises(UserError, match=r"--out .*is a file"):
         made(tmp_path / "set", pack / MANIFEST)
     assert {path: path.stat().st_mtime_ns for path in pack.iterdir()} == before
     (tmp_path / "empty").mkdir()

@@ -1,4 +1,4 @@
-"""Damaged and foreign packs: refused with the file's name and a way out, never believed, never run."""
+"""Damaged and foreign packs: refused with the file's name and what to do, checked before use, never run."""
 
 from __future__ import annotations
 
@@ -45,16 +45,16 @@ DAMAGE: dict[str, tuple[Any, str]] = {
     ),
     "label archive": (lambda p: (p / "train-labels.npy").write_bytes(b"PK\3\4" * 40), r"train-labels\.npy is damaged"),
     "no labels": (lambda p: (p / "train-labels.npy").unlink(), r"train-labels\.npy cannot be read"),
-    "no json": (lambda p: (p / MANIFEST).write_text("{"), "damaged or no manifest"),
-    "list": (lambda p: (p / MANIFEST).write_text("[]"), "damaged or no manifest"),
-    "foreign": (lambda p: (p / MANIFEST).write_text("{}"), "not the manifest of an eigenview pack"),
-    "newer": (lambda p: changed(p, "version", to=2), "format version 2; this eigenview reads 1"),
-    "text": (lambda p: changed(p, "size", to="16"), "damaged or no manifest"),
-    "negative": (lambda p: changed(p, "source_size", to=-16), "damaged or no manifest"),
-    "no part": (lambda p: changed(p, "parts", to={}), "damaged or no manifest"),
-    "part": (lambda p: changed(p, "parts", "../../x", to={}), "damaged or no manifest"),
+    "no json": (lambda p: (p / MANIFEST).write_text("{"), "eigenview-pack.json is damaged"),
+    "list": (lambda p: (p / MANIFEST).write_text("[]"), "eigenview-pack.json is damaged"),
+    "foreign": (lambda p: (p / MANIFEST).write_text("{}"), "eigenview-pack.json.*not the manifest"),
+    "newer": (lambda p: changed(p, "version", to=2), "version 2.*reads 1"),
+    "text": (lambda p: changed(p, "size", to="16"), "eigenview-pack.json is damaged"),
+    "negative": (lambda p: changed(p, "source_size", to=-16), "eigenview-pack.json is damaged"),
+    "no part": (lambda p: changed(p, "parts", to={}), "eigenview-pack.json is damaged"),
+    "part": (lambda p: changed(p, "parts", "../../x", to={}), "eigenview-pack.json is damaged"),
     "count": (lambda p: changed(p, "parts", "train", "images", to=10**12), "is damaged"),
-    "classes": (lambda p: changed(p, "parts", "train", "class_names", to=["cat"]), "labels beyond the 1 classes"),
+    "classes": (lambda p: changed(p, "parts", "train", "class_names", to=["cat"]), r"train-labels\.npy.*1 classes"),
 }
 
 

@@ -44,8 +44,8 @@ def test_digits() -> None:
     ("spec", "message"),
     [
         ("digit", "Did you mean digits"),
-        ("photos/holiday", "'photos/holiday' is neither a path that exists nor a built-in set"),
-        ("x.npy", "Check the path"),
+        ("photos/holiday", "'photos/holiday'.*built-in set.*digits"),
+        ("x.npy", "'x.npy'.*path"),
     ],
 )
 def test_unknown_names(spec: str, message: str) -> None:
@@ -55,7 +55,7 @@ def test_unknown_names(spec: str, message: str) -> None:
 
 def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "set.zip").touch()
-    with pytest.raises(UserError, match="unpack an archive first"):
+    with pytest.raises(UserError, match=r"set.zip.*archive"):
         load_images(str(tmp_path / "set.zip"))
 
 
@@ -132,10 +132,10 @@ def test_cifar_with_missing_or_foreign_parts(tmp_path: Path) -> None:
     folder = tmp_path / "cifar-10-batches-py"
     write_cifar10_python(folder, 2)
     write_cifar100_python(tmp_path / "cifar-100-python", 2)
-    with pytest.raises(UserError, match="holds several data sets"):
+    with pytest.raises(UserError, match="several data sets"):
         load_images(str(tmp_path))
     write_pickle(folder / "data_batch_2", {"data": np.zeros((2, 5)), "labels": [0, 1]}, 2)
-    with pytest.raises(UserError, match=r"data_batch_2: data is float64 of shape \(2, 5\)"):
+    with pytest.raises(UserError, match=r"data_batch_2.*float64.*\(2, 5\)"):
         load_images(str(folder))
     write_pickle(folder / "data_batch_2", {"data": np.zeros((1, 3072), np.uint8), "labels": [10]}, 2)
     with pytest.raises(UserError, match="do not fit"):
@@ -177,7 +177,7 @@ def test_the_whole_way_refuses_it_too(tmp_path: Path) -> None:
     folder = tmp_path / "cifar-10-batches-py"
     write_cifar10_python(folder, 2)
     write_pickle(folder / "batches.meta", Malicious(os.system, f"touch {tmp_path}/executed"), 2)
-    with pytest.raises(UserError, match=r"batches\.meta is damaged or not what it seems"):
+    with pytest.raises(UserError, match=r"batches\.meta is damaged"):
         load_images(str(folder))
     assert not (tmp_path / "executed").exists()
 

@@ -130,7 +130,9 @@ class Batches:
             self._step += 1  # before the yield: a checkpoint written during this step resumes after it
             pixels = batch["images"]
             if pixels is not None and torch.cuda.is_available():
-                batch["images"] = pixels.pin_memory()  # else the host waits for the copy; what is pinned stays as it is
+                batch["images"] = (
+                    pixels.pin_memory()
+                )  # otherwise the host waits for the copy; already pinned pixels are returned as they are
             yield batch
 
     def _decoded(self) -> Iterator[dict[str, torch.Tensor | None]]:
@@ -186,8 +188,9 @@ class _Slices:
 
 
 def _leave_signals_to_the_trainer(worker: int) -> None:
-    """Forked workers have the trainer's handlers: Ctrl-C, which a terminal sends to all of them, is not theirs to
-    answer, and one that gets SIGTERM while it reads must not go on.
+    """Resets the signal handlers that forked workers inherit from the trainer.
+
+    A terminal sends Ctrl-C to all processes, but only the trainer may react to it; SIGTERM must end a worker.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
@@ -223,7 +226,7 @@ class _Files(Dataset[Any]):
 class _Paths:
     """Paths one after another in an array, which forked workers share without copying, unlike text.
 
-    Not an array of text: that takes four bytes for every letter of the longest path, for each of them.
+    Not a NumPy array of text: it takes four bytes per character of the longest path for every path.
     """
 
     def __init__(self, paths: tuple[str, ...]) -> None:

@@ -40,7 +40,7 @@ def load_images(
     trained on, never the test images of data that have a split; "all" is every image. console: where a progress bar
     appears once two seconds have passed (default: standard error).
 
-    Raises UserError for whatever the user can mend: nothing there, nothing readable, more than half unreadable, an
+    Raises UserError for whatever the user can repair: nothing there, nothing readable, more than half unreadable, an
     array of another type or shape, a damaged file, a full disk.
     """
     request = Request(size=size, source_size=source_size, loader=loader, console=console)
@@ -71,7 +71,7 @@ def load_probe_sets(
 
 def find_source(spec: str) -> Source:
     """What `spec` names. A path that exists comes before a built-in name. Raises UserError for neither."""
-    if not spec.strip():  # to Path the current folder, to a person a shell variable that is not set
+    if not spec.strip():  # Path("") is the current folder, but the user most likely has an unset shell variable
         raise UserError("the images are named by an empty text. Give a folder, or . for the current one.")
     path = Path(spec).expanduser()
     if path.is_dir():

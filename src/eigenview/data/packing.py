@@ -33,7 +33,7 @@ from eigenview.data.sources.source import Request
 from eigenview.errors import UserError, require
 from eigenview.runfiles import set_name
 
-WAYS_OUT = "Free space, or choose another --out."
+ADVICE = "Free space, or choose another --out."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +59,7 @@ class Packed:
     seconds: float
 
     def summary(self) -> str:
-        """What a person wants to know of it."""
+        """The lines printed after packing: contents, size, time and how to use it."""
         parts, sizes = self.card.parts.values(), self.card.sizes
         images, skipped = sum(part.images for part in parts), sum(len(part.skipped) for part in parts)
         megabytes = images * 3 * sizes.source_size**2 / 1e6
@@ -85,10 +85,10 @@ def write_pack(options: PackOptions, console: Console | None = None) -> Packed:
     out = options.out or Path(f"{set_name(spec) or 'images'}-pack")
     _refuse_occupied(out)
     with _appearing(out) as folder:
-        # Decoded images go where the cache would keep them, with the cache's own writer, but here: no second copy.
-        shelf = CacheDir(folder, f"pack {out}", WAYS_OUT)
+        # The pack's folder takes the place of the cache, so that decoded images are written only once.
+        cache_dir = CacheDir(folder, f"pack {out}", ADVICE)
         loader = LoaderConfig(cache_gb=math.inf, strict=options.strict)
-        request = Request(size=size, loader=loader, console=console, shelf=shelf)
+        request = Request(size=size, loader=loader, console=console, cache_dir=cache_dir)
         train = source.load("train", request)
         parts = {"train": train}
         pair = source.labelled_pair(dataclasses.replace(request, size=train.size, source_size=train.source_size))
@@ -99,14 +99,14 @@ def write_pack(options: PackOptions, console: Console | None = None) -> Packed:
         cards = {name: _keep(images, name, folder, root, request) for name, images in parts.items()}
         sizes = Sizes(size=train.size, source_size=train.source_size, reason=train.size_reason)
         card = Card(sizes=sizes, parts=cards)
-        with write_cached(folder / MANIFEST, shelf) as file:
+        with write_cached(folder / MANIFEST, cache_dir) as file:
             file.write((json.dumps(card.as_json(), indent=2) + "\n").encode())
         _leave_only_the_pack(folder, card)
     return Packed(out, card, time.monotonic() - start)
 
 
 def _is_same(a: ImageSet, b: ImageSet) -> bool:
-    """Whether both hold the same images with the same labels; files are told by their paths, arrays by their pixels."""
+    """Whether both hold the same images with the same labels; files are compared by path, arrays by pixels."""
     if len(a) != len(b) or a.class_names != b.class_names or not _equal(a.labels, b.labels):
         return False
     return a.paths == b.paths if a.paths or b.paths else _equal(a.pixels, b.pixels)
@@ -118,20 +118,20 @@ def _equal(a: np.ndarray | None, b: np.ndarray | None) -> bool:
 
 def _keep(images: ImageSet, part: str, folder: Path, root: Path, request: Request) -> PartCard:
     """Write the pixels and labels of a part, and describe them."""
-    assert request.shelf is not None
-    assert images.pixels is not None  # no set is too large where loader.cache_gb has no end
+    assert request.cache_dir is not None
+    assert images.pixels is not None  # loader.cache_gb is infinite, so every set fits
     pixels, target = images.pixels, pixels_file(folder, part)
     written = _file_of(pixels)
     if written is not None and written.parent == folder:
         os.replace(written, target)
     else:
-        pixels, _ = write_rows(target, images.source_size, _copied(pixels, request), len(pixels), request.shelf)
+        pixels, _ = write_rows(target, images.source_size, _copied(pixels, request), len(pixels), request.cache_dir)
     labels_crc = None
     if images.labels is not None:
         buffer = io.BytesIO()
         np.save(buffer, images.labels.astype(np.int64))
         labels_crc = zlib.crc32(buffer.getvalue())
-        with write_cached(labels_file(folder, part), request.shelf) as file:
+        with write_cached(labels_file(folder, part), request.cache_dir) as file:
             file.write(buffer.getvalue())
     return PartCard(
         name=images.name,
@@ -162,7 +162,7 @@ def _copied(pixels: np.ndarray, request: Request) -> Iterator[Rows]:
 
 
 def _below(path: str, root: Path) -> str:
-    """A file's path below the source: a pack says nothing of the machine it was made on."""
+    """A file's path below the source, so that a pack holds no paths of the machine it was made on."""
     return path.removeprefix(printable(str(root)) + "/")
 
 
@@ -176,13 +176,13 @@ def _refuse_occupied(out: Path) -> None:
 
 @contextlib.contextmanager
 def _appearing(out: Path) -> Iterator[Path]:
-    """A new folder that gets its name `out` when the block ends well, and is gone otherwise."""
+    """A new folder, renamed to `out` if the block succeeds and deleted otherwise."""
     out = out.absolute()
     prefix = f".{out.name}.unfinished-"
     temporary = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        _forget_abandoned(out.parent, prefix)
+        _delete_abandoned(out.parent, prefix)
         temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=prefix)).resolve()
         yield temporary
         for file in temporary.iterdir():
@@ -190,13 +190,13 @@ def _appearing(out: Path) -> Iterator[Path]:
         temporary.chmod(0o755)
         os.replace(temporary, out)
     except OSError as error:
-        raise UserError(f"the pack {out} cannot be written: {error.strerror}. {WAYS_OUT}") from error
+        raise UserError(f"the pack {out} cannot be written: {error.strerror}. {ADVICE}") from error
     finally:
         if temporary is not None:
             shutil.rmtree(temporary, ignore_errors=True)  # gone already when the rename worked
 
 
-def _forget_abandoned(parent: Path, prefix: str) -> None:
+def _delete_abandoned(parent: Path, prefix: str) -> None:
     """Delete what a killed `pack` of the same name left; one that still runs has written in the last hour."""
     for old in parent.glob(glob.escape(prefix) + "*"):
         with contextlib.suppress(OSError):

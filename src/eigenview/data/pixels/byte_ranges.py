@@ -1,6 +1,6 @@
-"""One image inside a larger file, named by a string, so that whatever takes the path of an image takes it too.
+"""An image inside a larger file, written as a string that can be passed wherever a path of an image is expected.
 
-The string joins its fields with NUL, which no path on disk can hold: a file's own name is never mistaken for a piece.
+The string joins its fields with NUL, which no path on disk can contain, so no file name is mistaken for a piece.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ class Piece(NamedTuple):
     side: int = 0
 
     def path(self) -> str:
-        """The string that stands for it."""
+        """The piece as a string, in place of a path."""
         return _BETWEEN.join(map(str, self))
 
 
@@ -34,7 +34,7 @@ def as_piece(path: str) -> Piece | None:
 
 
 def read_piece(piece: Piece) -> bytes:
-    """Its bytes. Raises OSError where the file is gone or ends before them."""
+    """The bytes of `piece`. Raises OSError if the file is missing or too short."""
     with open(piece.file, "rb") as file:
         file.seek(piece.offset)
         content = file.read(piece.bytes)

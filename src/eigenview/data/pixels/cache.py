@@ -1,9 +1,9 @@
 """Decoded sets as memory-mapped uint8 arrays: in the user's cache folder, or wherever a pack is being made.
 
 An entry is named after the place of the images and a fingerprint of their list (names, bytes, times) and of the
-decoder, so it is never stale; the entry of an earlier list of the same place is deleted. Pixels are written front to
-back and renamed at the end, then described by a small JSON file; an entry whose files disagree is built anew. Nothing
-here is precious: the folder can be deleted at any time.
+decoder, so it is never stale; the entry of an earlier list of the same place is deleted. Pixels are written
+atomically, then described by a small JSON file; an entry whose files disagree is rebuilt. The folder can be deleted at
+any time: everything in it can be computed again.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from eigenview.data.pixels.decode import DECODE_VERSION
 from eigenview.data.pixels.parallel import Rows
 from eigenview.errors import UserError
 
-WAYS_OUT = (
+ADVICE = (
     "Free space, set EIGENVIEW_CACHE to another folder, or use pretrain's --loader.cache-gb 0 (decodes at each step)."
 )
 ABANDONED_SECONDS = 3600.0
@@ -48,40 +48,40 @@ class CacheDir:
     """A folder where decoded images are kept, how messages call it, and what to do when it cannot be written to."""
 
     folder: Path
-    called: str
-    ways_out: str
+    title: str
+    advice: str
 
 
 def user_cache() -> CacheDir:
     """Where decoded images are kept from one run to the next."""
     folder = cache_folder()
-    return CacheDir(folder, f"cache {folder}", WAYS_OUT)
+    return CacheDir(folder, f"cache {folder}", ADVICE)
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What a shelf holds, or will hold, of one list of images."""
+    """The cache files of one list of images, whether they exist yet or not."""
 
     place: str
     version: str
-    shelf: CacheDir
+    cache_dir: CacheDir
 
     @staticmethod
     def of(
-        place: Path, listing: Iterable[tuple[str, int, int]], what: str = "", *, shelf: CacheDir | None = None
+        place: Path, listing: Iterable[tuple[str, int, int]], what: str = "", *, cache_dir: CacheDir | None = None
     ) -> Entry:
         """The entry of the files `listing` (name, bytes, time in ns) below `place`; `what`: a part of these files.
 
-        shelf: default the user's cache.
+        cache_dir: default the user's cache.
         """
         digest = hashlib.sha256(f"{DECODE_VERSION}\0".encode())
         for name, size, modified in listing:
             digest.update(os.fsencode(name) + f"\0{size}\0{modified}\0".encode())
         where = hashlib.sha256(os.fsencode(place.resolve()) + b"\0" + os.fsencode(what))
-        return Entry(where.hexdigest()[:12], digest.hexdigest()[:20], shelf or user_cache())
+        return Entry(where.hexdigest()[:12], digest.hexdigest()[:20], cache_dir or user_cache())
 
     def _file(self, kind: str) -> Path:
-        return self.shelf.folder / f"{self.place}-{self.version}.{kind}"
+        return self.cache_dir.folder / f"{self.place}-{self.version}.{kind}"
 
     def sides(self) -> Rows | None:
         """The short sides kept by `keep_sides`, or None."""
@@ -92,10 +92,10 @@ class Entry:
             return None
 
     def keep_sides(self, sides: np.ndarray, broken: dict[int, str]) -> None:
-        """Remember the headers' answer: int64 (n,) short sides, and why at positions that have none."""
-        self._forget_earlier()
+        """Keep the short sides read from the headers, int64 (n,), and the reasons where a header is unreadable."""
+        self._delete_earlier()
         content = json.dumps({"sides": sides.tolist(), "broken": broken}).encode()
-        with write_cached(self._file("sides.json"), self.shelf) as file:
+        with write_cached(self._file("sides.json"), self.cache_dir) as file:
             file.write(content)
 
     def pixels(self, side: int) -> Rows | None:
@@ -105,41 +105,41 @@ class Entry:
             rows = None if card is None else map_rows(self._file(f"{side}.npy"), side, card["rows"], card["crc"])
             return None if card is None or rows is None else (rows, _positions(card["broken"]))
         except (KeyError, TypeError, ValueError):
-            return None  # missing or damaged: the same to the caller, who builds it
+            return None  # missing or damaged: in both cases the caller rebuilds it
 
     def keep_pixels(self, side: int, parts: Iterable[Rows], expected: int) -> Rows:
         """Write the images of `parts` in order, without broken ones, and return them as `pixels` does.
 
         Raises UserError, leaving nothing behind, when the disk is full or the folder cannot be written.
         """
-        self._forget_earlier()
-        rows, broken = write_rows(self._file(f"{side}.npy"), side, parts, expected, self.shelf)
+        self._delete_earlier()
+        rows, broken = write_rows(self._file(f"{side}.npy"), side, parts, expected, self.cache_dir)
         card = {"rows": len(rows), "crc": sample_crc(rows), "broken": broken}
-        with write_cached(self._file(f"{side}.json"), self.shelf) as file:
+        with write_cached(self._file(f"{side}.json"), self.cache_dir) as file:
             file.write(json.dumps(card).encode())
         return rows, broken
 
-    def _forget_earlier(self) -> None:
+    def _delete_earlier(self) -> None:
         """Delete what an earlier list of the same place left, and files of builds that were killed."""
-        for old in self.shelf.folder.glob(f"{self.place}-*"):
+        for old in self.cache_dir.folder.glob(f"{self.place}-*"):
             if not old.name.startswith(f"{self.place}-{self.version}."):
                 with contextlib.suppress(OSError):
                     old.unlink()
-        for unfinished in self.shelf.folder.glob(f".{self.place}-*"):
+        for unfinished in self.cache_dir.folder.glob(f".{self.place}-*"):
             with contextlib.suppress(OSError):
                 if time.time() - unfinished.stat().st_mtime > ABANDONED_SECONDS:
                     unfinished.unlink()
 
 
-def write_rows(target: Path, side: int, parts: Iterable[Rows], expected: int, shelf: CacheDir) -> Rows:
+def write_rows(target: Path, side: int, parts: Iterable[Rows], expected: int, cache_dir: CacheDir) -> Rows:
     """Write the images of `parts`, without broken ones, as the .npy `target`; returns them mapped, and the reasons.
 
-    Written atomically. Raises UserError when the disk is full or `shelf` cannot be written.
+    Written atomically. Raises UserError when the disk is full or `cache_dir` cannot be written.
     """
-    _check_space(expected * 3 * side * side, shelf)
+    _check_space(expected * 3 * side * side, cache_dir)
     broken: dict[int, str] = {}
     seen = 0
-    with write_cached(target, shelf) as file:
+    with write_cached(target, cache_dir) as file:
         # Plain writes, not a writable memory map: on a full disk a map kills the process instead of raising.
         file.write(_header(expected, side))
         for rows, reasons in parts:
@@ -170,7 +170,7 @@ def _mapped(path: Path, side: int, rows: int) -> np.ndarray:
 
 
 def _header(rows: int, side: int) -> bytes:
-    """The 128 bytes before the data of a .npy file, of one length whatever the number of rows."""
+    """The 128 bytes before the data of a .npy file; their length does not depend on the number of rows."""
     text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({rows}, 3, {side}, {side}), }}"
     return b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + text.ljust(117).encode() + b"\n"
 
@@ -193,22 +193,22 @@ def _read(path: Path) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def _check_space(needed: int, shelf: CacheDir) -> None:
-    folder = shelf.folder
+def _check_space(needed: int, cache_dir: CacheDir) -> None:
+    folder = cache_dir.folder
     try:
         folder.mkdir(parents=True, exist_ok=True)
         free = shutil.disk_usage(folder).free
     except OSError as error:
-        raise UserError(f"the {shelf.called} cannot be used: {error.strerror}. {shelf.ways_out}") from error
+        raise UserError(f"the {cache_dir.title} cannot be used: {error.strerror}. {cache_dir.advice}") from error
     if free < needed:
         raise UserError(
-            f"the decoded images need {needed / 1e9:.2f} GB in the {shelf.called}, where {free / 1e9:.2f} GB are free. "
-            f"{shelf.ways_out}"
+            f"the decoded images need {needed / 1e9:.2f} GB in the {cache_dir.title}, "
+            f"where {free / 1e9:.2f} GB are free. {cache_dir.advice}"
         )
 
 
 @contextlib.contextmanager
-def write_cached(target: Path, shelf: CacheDir) -> Iterator[IO[bytes]]:
+def write_cached(target: Path, cache_dir: CacheDir) -> Iterator[IO[bytes]]:
     """`runfiles.atomic_write` into a cache folder, readable by its owner only.
 
     Raises: UserError if it cannot be written.
@@ -217,4 +217,4 @@ def write_cached(target: Path, shelf: CacheDir) -> Iterator[IO[bytes]]:
         with runfiles.atomic_write(target, mode=0o600) as file:
             yield file
     except OSError as error:
-        raise UserError(f"the {shelf.called} cannot be written: {error.strerror}. {shelf.ways_out}") from error
+        raise UserError(f"the {cache_dir.title} cannot be written: {error.strerror}. {cache_dir.advice}") from error

@@ -1,4 +1,4 @@
-"""Which side the views get, and why: from the data unless the user says it."""
+"""The side of the views and the reason for it: chosen from the data unless the user gives one."""
 
 from __future__ import annotations
 

@@ -64,7 +64,7 @@ def as_image_set(stored: ImageArray, request: Request, sizes: Sizes | None = Non
         elif needed <= request.loader.cache_gb * 1e9:
             listing = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in stored.files]
             what = f"{stored.files[0].name} {stored.part}"
-            entry = Entry.of(stored.files[0].parent, listing, what, shelf=request.shelf)
+            entry = Entry.of(stored.files[0].parent, listing, what, cache_dir=request.cache_dir)
             pixels, _ = entry.pixels(side) or entry.keep_pixels(side, _resized(stored, side, request), len(pixels))
         elif short < sizes.size:
             raise UserError(
@@ -196,7 +196,7 @@ def _open(path: Path) -> np.ndarray:
 
 
 def _open_all(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a .npz that mean something here; those of other names are left unread, as empty arrays."""
+    """The arrays of a .npz whose names have a meaning here; the others are not read and returned as empty arrays."""
     known = {key for keys in (*HALVES, IMAGES, LABELS) for key in keys}
     try:
         # opened here, since NumPy leaves the file open when the archive in it is damaged

@@ -29,7 +29,7 @@ class Digits:
     """
 
     def load(self, split: Split, request: Request) -> ImageSet:
-        from sklearn.datasets import load_digits  # half a second, and only wanted here
+        from sklearn.datasets import load_digits  # takes half a second, so only when it is needed
 
         digits: Any = load_digits(return_X_y=True)  # with pandas installed its type says frames; these are arrays
         values, labels = digits

@@ -55,7 +55,7 @@ class Folder:
         if "train" not in folders or len(folders) < 2:
             return None
         test = self.load("test", request)
-        if test.labels is None:  # as in competitions: what can be learnt about the probes lies in train/
+        if test.labels is None:  # often so in competitions: the probes then split train/
             return None
         train = self.load("train", request)
         return None if train.labels is None else same_classes(train, test)
@@ -89,12 +89,12 @@ def _folder_name(root: Path) -> str:
 
 
 class _Reader:
-    """The two passes over the files, each taken from the cache where it is known. cache_gb 0: nothing is kept."""
+    """The two passes over the files, headers and pixels, each read from the cache if possible. cache_gb 0: no cache."""
 
     def __init__(self, part: Part, shown: Path, request: Request) -> None:
         self.paths = part.paths()
         self.shown, self.is_strict, self.console = shown, request.loader.strict, request.console
-        self.entry = Entry.of(part.root, part.files, part.what, shelf=request.shelf)
+        self.entry = Entry.of(part.root, part.files, part.what, cache_dir=request.cache_dir)
         self.keeps = request.loader.cache_gb > 0
 
     def sides(self) -> Rows:
@@ -132,7 +132,7 @@ class _Reader:
         return False
 
     def _checked(self, parts: Iterator[Rows]) -> Iterator[Rows]:
-        """The same parts; raises UserError at the first unreadable file if strict, at the end if they are the most."""
+        """`parts` unchanged. Raises UserError at the first unreadable file if strict, at the end if over half are."""
         broken: dict[int, str] = {}
         seen = 0
         for rows, reasons in parts:

@@ -56,7 +56,7 @@ class Listing:
 def scan(root: Path) -> Listing:
     """All image files below `root`, sorted by path."""
     found = Listing(root)
-    # each folder with the identities of the folders above it: a link back to one of them would never end
+    # each folder with the identities of the folders above it: following a link back to one of them would never end
     open_folders: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
     while open_folders:
         below, above = open_folders.pop()
@@ -74,7 +74,7 @@ def scan(root: Path) -> Listing:
                             open_folders.append((f"{below}{entry.name}/", above | {identity}))
                         else:
                             _note(entry, below, found)
-                    except OSError as error:  # a link in a circle or behind a closed door: this entry alone is lost
+                    except OSError as error:  # a circular link or a missing permission: only this entry is lost
                         _note_lost(entry, below, found, error)
         except OSError as error:
             found.closed.append(Skipped(printable(str(root / below)), f"cannot be listed: {error.strerror}"))
@@ -89,7 +89,7 @@ def _note(entry: os.DirEntry[str], below: str, found: Listing) -> None:
     elif entry.is_file():
         status = entry.stat()
         found.files.append(File(below + entry.name, status.st_size, status.st_mtime_ns))
-    elif entry.is_symlink():  # leads nowhere: listed, so that it is reported as unreadable
+    elif entry.is_symlink():  # dangling: listed, so that it is reported as unreadable
         found.files.append(File(below + entry.name, 0, 0))
     else:
         found.others[suffix] += 1  # a pipe or a device
@@ -100,15 +100,15 @@ def _note_lost(entry: os.DirEntry[str], below: str, found: Listing, error: OSErr
         found.files.append(File(below + entry.name, 0, 0))  # reported as unreadable
     else:
         path = printable(os.path.join(found.root, below, entry.name))
-        found.closed.append(Skipped(path, f"cannot be looked at: {error.strerror}"))
+        found.closed.append(Skipped(path, f"cannot be accessed: {error.strerror}"))
 
 
 @dataclass(frozen=True)
 class Part:
     """The files of one split, relative to `root`; `label_names` are the same without the split's folder.
 
-    Images inside shards: `pieces` are the images and `labels` their labels, while `files` tells them apart for the
-    cache, as `what` does for choices of shards from one folder.
+    Images inside shards: `pieces` are the images and `labels` their labels; `files` identifies them in the cache, and
+    `what` identifies which shards of the folder were chosen.
     """
 
     root: Path
@@ -152,7 +152,7 @@ def choose_part(found: Listing, split: Split) -> Part:
     if split == "train":
         kind = "train" if "train" in folders else "val" if "val" in folders else "test"
     elif kinds := [kind for kind in ("test", "val") if kind in folders]:
-        # as in competitions: of an unlabelled test/ nothing can be learnt about the probes, of val/ beside it much
+        # in competitions test/ is often unlabelled: the probes are then measured on val/
         inside = {kind: folders[kind] + "/" for kind in kinds}
         labelled = [
             k for k in kinds if class_labels([n.removeprefix(inside[k]) for n in names if n.startswith(inside[k])])[1]

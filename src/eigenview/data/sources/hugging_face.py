@@ -65,7 +65,7 @@ class HuggingFace:
         without images, an empty split, and as a folder does for images that cannot be decoded.
         """
         console = request.console or Console(stderr=True)
-        with _told(self.spec), _quiet(), console.status(f"opening {printable(self.spec)}"):
+        with _one_line_errors(self.spec), _silenced(), console.status(f"opening {printable(self.spec)}"):
             opened = _opened(self)
             names = self._chosen(tuple(opened), split)
             tables = [opened[name]() for name in names]
@@ -76,7 +76,7 @@ class HuggingFace:
     def labelled_pair(self, request: Request) -> tuple[ImageSet, ImageSet] | None:
         if self.split is not None:
             return None
-        with _told(self.spec), _quiet():
+        with _one_line_errors(self.spec), _silenced():
             kinds = _kinds(tuple(_opened(self)))
         if "train" not in kinds or len(kinds) < 2:
             return None
@@ -89,8 +89,8 @@ class HuggingFace:
     def _chosen(self, names: tuple[str, ...], split: Split) -> tuple[str, ...]:
         """The names of the splits that make up `split`."""
         if self.split is not None:
-            way_out = nearest(self.split, names)
-            require(self.split in names, f"{self.spec}: split", self.split, ", ".join(names), way_out)
+            suggestion = nearest(self.split, names)
+            require(self.split in names, f"{self.spec}: split", self.split, ", ".join(names), suggestion)
             names = (self.split,)
         kinds = _kinds(names)
         if split == "test" and self.split is None:
@@ -106,7 +106,7 @@ class HuggingFace:
         raise UserError(f"{self.spec} has the splits {', '.join(names)}; name one to train on: split={names[0]}.")
 
     def _mapped(self, tables: list[_Table], columns: Columns, suffix: str, request: Request) -> ImageSet:
-        with _told(self.spec):
+        with _one_line_errors(self.spec):
             rows = [row for table in tables for file in table.files for row in indexed(file, columns)]
         if len(rows) != sum(len(table.data) for table in tables):
             raise UserError(f"{self.spec} is a selection from its files; save it again with save_to_disk.")
@@ -133,14 +133,14 @@ class HuggingFace:
             what=f"{PREFIX}stream {columns.image} {columns.label}{suffix}",
             notes=columns.notes,
         )
-        with _told(self.spec):
+        with _one_line_errors(self.spec):
             rows = datasets.concatenate_datasets([table.data.select_columns(columns.names()) for table in tables])
             rows = rows.with_format("arrow")  # images as they are stored: they are decoded by decode.py
 
         def samples_from(row: int) -> Iterator[Sample]:
             # IterableDataset.skip would be shorter, but in datasets 4.8.5 it goes on at a wrong row
             seen = 0
-            with _told(self.spec):
+            with _one_line_errors(self.spec):
                 for batch in rows.iter(batch_size=256):
                     if seen + len(batch) > row:
                         yield from map(columns.sample, batch.slice(max(row - seen, 0)).to_pylist())
@@ -176,7 +176,7 @@ def find_hugging_face(spec: str) -> HuggingFace | None:
 def _library() -> Any:
     """The module `datasets`. Raises UserError where it is missing, or so old that it runs loading scripts."""
     try:
-        import datasets  # some seconds, and only wanted here
+        import datasets  # takes seconds, so only when it is needed
     except ImportError as error:
         raise UserError(f"hf: needs the package datasets ({error}): {_INSTALL}.") from error
     version = datasets.__version__
@@ -185,8 +185,8 @@ def _library() -> Any:
 
 
 @contextlib.contextmanager
-def _told(spec: str) -> Iterator[None]:
-    """What `datasets` and pyarrow raise about the data, as a UserError in one line."""
+def _one_line_errors(spec: str) -> Iterator[None]:
+    """Turns what `datasets` and pyarrow raise about the data into a UserError of one line."""
     datasets = _library()
     import pyarrow as pa
 
@@ -205,8 +205,8 @@ def _told(spec: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the library's log lines and progress bars: errors are told once, by us."""
+def _silenced() -> Iterator[None]:
+    """Silences the log lines and progress bars of `datasets`: its errors are reported once, as a UserError."""
     datasets = _library()
     verbosity, had_bars = datasets.logging.get_verbosity(), not datasets.are_progress_bars_disabled()
     with warnings.catch_warnings():
@@ -231,7 +231,7 @@ class _Table(NamedTuple):
 
 
 def _opened(source: HuggingFace) -> dict[str, Callable[[], _Table]]:
-    """By name, each split of the data set, read when called."""
+    """{split name: function that reads the split}."""
     place = Path(source.place)
     if (place / "dataset_dict.json").is_file():
         names = json.loads((place / "dataset_dict.json").read_bytes())["splits"]

@@ -1,4 +1,4 @@
-"""A pack as a source: images decoded once, for runs that come again. data/packing.py writes what is read here.
+"""A pack as a source: images decoded once, for many runs. data/packing.py writes what is read here.
 
 A folder with a manifest and, for each part, PART.npy, uint8 (N, 3, S, S) as the cache keeps it, and PART-labels.npy,
 int64 (N,), where there are labels. Parts: "train" is what may be trained on; "test" the source's own labelled test
@@ -9,8 +9,8 @@ images; "probes" its labelled training images where those are others (STL-10). R
                       "class_names": [...], "side_range": [smallest, largest] short side of the originals,
                       "notes": [...], "skipped": [[path below the source, reason], ...]}}}
 
-Nothing in a pack is executed, and nothing is believed before it fits: the manifest's fields, the lengths of the files,
-their checksums, the range of the labels.
+Nothing in a pack is executed, and everything in it is checked before use: the manifest's fields, the lengths of the
+files, their checksums, the range of the labels.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def _pack_again(root: Path) -> str:
 
 
 def _parsed(content: Any, path: Path) -> Card:
-    """The manifest's JSON as a Card. Raises UserError, or any of the errors of values that are not what they seem."""
+    """The manifest's JSON as a Card. Raises UserError, or any error of `_card`'s list if it is damaged."""
     if content.get("format") != FORMAT:
         raise UserError(f"{path} is not the manifest of an eigenview pack.")
     if content["version"] != VERSION:

@@ -1,4 +1,4 @@
-"""Reading CIFAR's pickled batches without running anything a stranger put into them.
+"""Reading CIFAR's pickled batches without running code from these untrusted files.
 
 A pickle is a program that may import and call whatever it names. This reader knows the few names that build NumPy
 arrays and byte strings; any other name ends the reading. Plain containers, numbers and strings need no name.

@@ -32,7 +32,7 @@ from eigenview.errors import UserError
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 _MOST_SHARDS = 1_000_000
 _NO_SHARDS = re.compile(r"(?i)^pipe:|^\w+://|::|[*?[{].*\.tar$|\.(tgz|tar\.(gz|bz2|xz|zst))$")
-"""What is taken for shards elsewhere, but not here: commands, addresses, compressed tars, lists and other patterns."""
+"""What other programs accept as shards and this one does not: commands, URLs, compressed tars, lists, globs."""
 _ALLOWED = (
     "Shards are uncompressed .tar files on this machine: give their folder, one .tar, or a pattern of numbers such as "
     "'x-{000..012}.tar'."
@@ -53,17 +53,17 @@ _EXTENDED = (
 def find_shards(spec: str) -> Shards | None:
     """The shards that `spec` names: a .tar, a folder of them without images, or a pattern such as x-{000..012}.tar.
 
-    Raises UserError for shards that are missing, and for what other programs take for shards (`_NO_SHARDS`): a command
-    is not run, an address not opened.
+    Raises UserError for shards that are missing, and for what only other programs accept as shards (`_NO_SHARDS`): a
+    command is not run, a URL is not opened.
     """
     path = Path(spec).expanduser()
     if path.is_dir():
         try:
             named = sorted(each for each in path.iterdir() if each.suffix.lower() == ".tar")
         except OSError:
-            return None  # told better by the folder, which is what it then is
+            return None  # not listable: loading it as a folder of images reports that
         tars = tuple(each for each in named if each.is_file() or (each.is_symlink() and not each.exists()))
-        return Shards(spec, path, _all_there(spec, tars)) if tars and not scan(path).files else None
+        return Shards(spec, path, _require_present(spec, tars)) if tars and not scan(path).files else None
     is_tar = path.suffix.lower() == ".tar"
     if is_tar and path.is_file():
         return Shards(spec, path.parent, (path,))
@@ -72,11 +72,11 @@ def find_shards(spec: str) -> Shards | None:
     if not is_tar or not _RANGE.search(str(path)):
         return None
     tars = tuple(Path(name) for name in _expanded(str(path)))
-    return Shards(spec, Path(os.path.commonpath([tar.parent for tar in tars])), _all_there(spec, tars))
+    return Shards(spec, Path(os.path.commonpath([tar.parent for tar in tars])), _require_present(spec, tars))
 
 
-def _all_there(spec: str, tars: tuple[Path, ...]) -> tuple[Path, ...]:
-    """The same. Raises UserError where some are missing, or are links that lead nowhere."""
+def _require_present(spec: str, tars: tuple[Path, ...]) -> tuple[Path, ...]:
+    """`tars` unchanged. Raises UserError if some are missing or are dangling links."""
     missing = [printable(str(tar)) for tar in tars if not tar.is_file()]
     if missing:
         raise UserError(
@@ -161,7 +161,7 @@ class Shards:
 
 
 def _listed(piece: Piece, root: Path) -> str:
-    """What tells an image in a list from every other one, for the cache."""
+    """The name that identifies an image in the cache."""
     return f"{os.path.relpath(piece.file, root)}/{piece.name} {piece.offset}"
 
 
@@ -184,12 +184,12 @@ class _Indexed:
     samples: list[_Sample] = field(default_factory=list)
     further: int = 0
     links: int = 0
-    """Images that are links, as tar writes a file it has stored already under another name, or have holes."""
+    """Images that are sparse files or links (tar writes a link for a file already stored under another name)."""
     problem: str = ""
 
 
 class _Bounded(tarfile.TarInfo):
-    """A member whose extended header (a long name, PAX records) is not longer than any honest one.
+    """A member that raises ReadError if its extended header (a long name, PAX records) is longer than 16 KiB.
 
     Python reads such a header whole, and searches PAX records in time that grows with the square of their length.
     """
@@ -228,7 +228,7 @@ def _index(path: str, size: int, modified: int) -> _Indexed:
                 raise tarfile.ReadError("damaged" if len(block) == 512 else "unexpected end of data")
             if file.read(_MOST_PADDING).strip(b"\0"):
                 raise tarfile.ReadError("goes on")
-            if size - file.tell() > 0:  # room was made for more than was copied
+            if size - file.tell() > 0:  # the file was allocated in full, but only copied in part
                 raise tarfile.ReadError("unexpected end of data")
     except (tarfile.TarError, OSError, ValueError, OverflowError, MemoryError, RecursionError) as error:
         found.problem = f"{_reason(error)}, {len(samples)} images before that are used"
@@ -282,7 +282,7 @@ def _label(piece: Piece, suffix: str) -> Label:
         value = json.loads(content)
         label = value.get("label") if isinstance(value, dict) else None
         if isinstance(label, str):
-            label.encode()  # JSON can spell half a character, which is no text
+            label.encode()  # raises for lone surrogates, which JSON can contain but UTF-8 cannot
     except (ValueError, RecursionError):
         return None
     return label if isinstance(label, int | str) and not isinstance(label, bool) else None

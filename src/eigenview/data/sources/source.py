@@ -1,4 +1,4 @@
-"""What is asked of a source of images, and what every source can do."""
+"""The interface of a source of images, and the request that is passed to it."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from eigenview.data.pixels.cache import CacheDir
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """How the images are wanted: sides in pixels (None: chosen from the data), reading and caching, where to report."""
+    """How to load images: sides in pixels (None: chosen from the data), reading and caching, progress console."""
 
     size: int | None = None
     source_size: int | None = None
     loader: LoaderConfig = LoaderConfig()
     console: Console | None = None
-    shelf: CacheDir | None = None
+    cache_dir: CacheDir | None = None
     """Where decoded images are kept; default: the user's cache."""
 
 
 class Source(Protocol):
-    """A place where images lie."""
+    """Where images come from."""
 
     def load(self, split: Split, request: Request) -> ImageSet:
         """The images of a split. A source without splits gives all its images as "train"; "test" is an error there."""

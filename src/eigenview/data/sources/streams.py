@@ -50,7 +50,7 @@ class Sample(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Where a stream comes from: `files` (name, bytes, time of change) tell one state of the data from another."""
+    """Where a stream comes from: `files` (name, bytes, time of change) identify the state of the data."""
 
     spec: str
     name: str
@@ -88,7 +88,7 @@ class Stream:
 
 
 class Spool:
-    """A temporary file of encoded images side by side, to be decoded as pieces of it. Gone when it is closed."""
+    """A temporary file of encoded images side by side, to be decoded as byte ranges of it. Deleted on close."""
 
     def __init__(self) -> None:
         try:
@@ -211,7 +211,7 @@ def load_stream(stream: Stream, buffer: int, request: Request) -> ImageSet:
     are unreadable, and when the cache cannot be written.
     """
     origin, console = stream.origin, request.console or Console(stderr=True)
-    entry = Entry.of(origin.place, origin.files, origin.what, shelf=request.shelf)
+    entry = Entry.of(origin.place, origin.files, origin.what, cache_dir=request.cache_dir)
 
     def decode(side: int, count: int) -> Rows:
         decoded = entry.pixels(side)
@@ -256,8 +256,8 @@ def _row_of(path: str) -> int:
 
 def _surveyed(stream: Stream, entry: Entry, request: Request) -> tuple[Rows, list[Label]]:
     """Short sides with the reasons of unreadable headers, and labels, of all rows; kept in the cache beside pixels."""
-    shelf, keeps = request.shelf or user_cache(), request.loader.cache_gb > 0
-    file = shelf.folder / f"{entry.place}-{entry.version}.labels.json"
+    cache_dir, keeps = request.cache_dir or user_cache(), request.loader.cache_gb > 0
+    file = cache_dir.folder / f"{entry.place}-{entry.version}.labels.json"
     known = entry.sides() if keeps else None
     if known is not None:
         with contextlib.suppress(OSError, ValueError, TypeError):
@@ -272,7 +272,7 @@ def _surveyed(stream: Stream, entry: Entry, request: Request) -> tuple[Rows, lis
     _refuse(headers[1], len(labels), stream.origin, request)
     if keeps:
         entry.keep_sides(*headers)
-        with write_cached(file, shelf) as written:
+        with write_cached(file, cache_dir) as written:
             written.write(json.dumps(labels).encode())
     return headers, labels
 
