@@ -36,6 +36,8 @@ def directset(g: Golden) -> None:
         alpha=power if spectral else 1.0,  # the authors' raw matrix is F + eps I, whatever the power
         refresh_every=int(g.number("freq")),
         normalise=bool(g.number("l2")),
+        # without normalisation the authors take the matrix as it is, and no floor is applied to its eigenvalues
+        floor=1e-4 if spectral else 0.0,
     )
     f = torch.stack([g["f1"], g["f2"]], dim=1)
     decomposed = g["F"] - g["mean_f"].unsqueeze(2) * g["mean_f"].unsqueeze(1) if centre else g["F"]
@@ -47,8 +49,6 @@ def directset(g: Golden) -> None:
         eps_inside=eps_inside,
         centre=centre,
         normalise_by="spectral" if spectral else "none",
-        # without normalisation the authors take the matrix as it is, and no floor is applied to its eigenvalues
-        floor=1e-4 if spectral else 0.0,
     )
     objective = DirectSet(config, predictor=predictor).double()
     with torch.no_grad():
@@ -84,9 +84,7 @@ class ViewByView(ClosedFormPredictor):
     """The program of IsoLoss: F and W_p move with one view after another, before the loss; a matrix for each view."""
 
     def __init__(self, config: IsoLossConfig | DirectSetConfig, width: int, normalise_by: Norm) -> None:
-        super().__init__(
-            config, width, start="identity", eps_inside=True, floor=0.0, normalise_by=normalise_by, initial="zero"
-        )
+        super().__init__(config, width, start="identity", eps_inside=True, normalise_by=normalise_by, initial="zero")
         self.double()
         self.matrices: list[Tensor] = []
         self.F_after: list[Tensor] = []

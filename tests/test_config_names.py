@@ -110,9 +110,6 @@ def test_todays_values_are_left_as_they_are() -> None:
 
 REMOVED_VALUES = [
     ("directpred", "eps_inside", True),
-    ("directset", "floor", 0.0),
-    ("isoloss", "eps_inside", False),
-    ("isoloss", "floor", 0.0001),
     ("directcopy", "normalise_by", "frobenius"),
     ("directpred", "centre", True),
     ("directset", "initial", "zero"),
@@ -129,6 +126,18 @@ def test_a_removed_option_at_another_value_is_refused_by_name(method: str, optio
     """It would be another loss than the one that the run was trained with."""
     with pytest.raises(UserError, match=rf"\b{option} is {value!r}.*\b{OBJECTIVES[method][option]}\b"):
         from_dict(old(method, {option: value}), config_class(method))
+
+
+def test_where_eps_is_added_does_not_matter_if_it_is_zero_and_there_is_no_floor() -> None:
+    """(q + 0)^alpha is q^alpha + 0; with a floor, max(q, floor)^alpha is not max(q^alpha, floor)."""
+    values = {"alpha": 0.5, "eps": 0.0, "floor": 0.0, "eps_inside": True}
+    config = from_dict(old("directset", values), config_class("directset"))
+    assert (config.method.alpha, config.method.eps, config.method.floor) == (0.5, 0.0, 0.0)
+    with pytest.raises(UserError, match=r"\beps_inside is True"):
+        from_dict(old("directset", values | {"floor": 1e-4}), config_class("directset"))
+    assert from_dict(old("isoloss", {"eps_inside": False}), config_class("isoloss")).method.floor == 0
+    with pytest.raises(UserError, match=r"\beps_inside is False"):
+        from_dict(old("isoloss", {"eps_inside": False, "eps": 0.1}), config_class("isoloss"))
 
 
 def test_every_removed_option_is_tested() -> None:

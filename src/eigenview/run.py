@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -78,9 +79,9 @@ def read_config(directory: Path, *, trusted_method: str | None = None) -> RunCon
 
 
 def pretrain(
-    data: str | Path = "digits",
+    data: str | Path | None = None,
     *,
-    method: str | MethodConfig = "vicreg",
+    method: str | MethodConfig | None = None,
     config: RunConfig[Any] | None = None,
     out: str | Path | None = None,
     resume: bool = False,
@@ -90,11 +91,12 @@ def pretrain(
     """Pretrain an encoder; the same as `eigenview pretrain DATA --method METHOD --out OUT --FIELD VALUE ...`.
 
     Args:
-        data: "digits", a folder of images, an array file, or a torchvision data set on disk.
-        method: name of the method, or its config: `ev.SimCLRConfig(temperature=0.2)`.
-        config: a complete RunConfig; `data` and `method` are then not used.
+        data: "digits" (the default), a folder of images, an array file, or a torchvision data set on disk.
+        method: name of the method, or its config: `ev.SimCLRConfig(temperature=0.2)`; default "vicreg".
+        config: a complete RunConfig; instead of `data` and `method`.
         out: run directory; default runs/<data>-<method>-<n>.
-        resume: continue the run in `out` from its last checkpoint, with its own configuration.
+        resume: continue the run in `out` from its last checkpoint; start it if there is none yet. What else is given
+            must agree with the run's own configuration.
         console: where to print; default the terminal.
         fields: fields of RunConfig, nested ones as dicts: `epochs=10, network={"projector_width": 128}`.
 
@@ -106,20 +108,40 @@ def pretrain(
     """
     from rich.console import Console
 
-    if resume:
-        if out is None:
-            raise UserError("resume needs the run directory: give out=.")
-        if fields or config is not None:
-            raise UserError("a resumed run keeps its own configuration; leave the other options out.")
-        run = read_config(Path(out))
-    else:
-        run = config if config is not None else _default(method, str(data))
-        run = with_fields(run, fields)
+    if method is not None and not isinstance(method, str | MethodConfig):
+        raise UserError(f'method is {method!r}; allowed: a name such as "simclr", or ev.SimCLRConfig(temperature=0.2).')
+    if config is not None and (data is not None or method is not None):
+        raise UserError("config is a complete RunConfig, with data and method: leave those two out.")
     given = None if out is None else Path(out)
+    if resume and given is None:
+        raise UserError("resume needs the run directory: give out=.")
+    resume = resume and given is not None and (given / runfiles.CONFIG).exists()
+    if resume and given is not None:
+        run = read_config(given)
+        if _asked(config or run, data, method, fields) != run:
+            raise UserError(
+                f"a resumed run keeps its own configuration ({given / runfiles.CONFIG}), and these options differ from "
+                "it; leave them out."
+            )
+    else:
+        run = with_fields(config or _default(method or "vicreg", "digits" if data is None else str(data)), fields)
     with runfiles.run_dir(given, run.data, method_name(run.method)) as directory:
         # a call in Python is no command that repeats the run; config.json does
         start(run, directory, resume=resume, console=console or Console(), command=[])
     return Run(directory)
+
+
+def _asked(
+    run: RunConfig[Any], data: str | Path | None, method: str | MethodConfig | None, fields: Mapping[str, Any]
+) -> RunConfig[Any]:
+    """`run` with what a call of `pretrain` asks for; the name of another method stands for its default recipe."""
+    if data is not None:
+        run = dataclasses.replace(run, data=str(data))
+    if isinstance(method, str) and method != method_name(run.method):
+        run = _default(method, run.data)
+    elif isinstance(method, MethodConfig):
+        run = dataclasses.replace(run, method=method)
+    return with_fields(run, fields)
 
 
 def _default(method: str | MethodConfig, data: str) -> RunConfig[Any]:

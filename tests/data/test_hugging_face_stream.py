@@ -163,7 +163,7 @@ def test_a_stream_that_shrank_while_training(tmp_path: Path) -> None:
 
 def test_it_can_be_packed(tmp_path: Path) -> None:
     spec = both(tmp_path, "parquet, streamed")
-    packed = write_pack(PackOptions(data=spec, out=tmp_path / "pack", size=20)).folder
+    packed = write_pack(PackOptions(data=spec, out=tmp_path / "pack", image_size=20)).folder
     assert ids(load_images(str(packed))) == list(range(12))
     assert ids(load_images(str(packed), split="test")) == list(range(20, 26))
 

@@ -99,7 +99,7 @@ def test_the_manifest_says_what_was_packed_and_nothing_of_the_machine(tmp_path: 
 
 def test_another_size_than_the_pack_s(tmp_path: Path, make_images: MakeImages) -> None:
     make_images(tmp_path / "set", 3, 64)
-    pack = made(tmp_path / "set", tmp_path / "pack", size=48)
+    pack = made(tmp_path / "set", tmp_path / "pack", image_size=48)
     images = load_images(str(pack))
     assert (images.size, images.source_size, images.size_reason) == (48, 55, "as asked for")  # 55 = 48 * 8 / 7
     same = load_images(str(pack), size=48)
@@ -133,7 +133,7 @@ def test_large_arrays_are_resized_into_the_pack_itself(
 ) -> None:
     monkeypatch.setattr("eigenview.data.sources.arrays._IN_MEMORY_BYTES", 0)
     np.save(tmp_path / "set.npy", np.random.default_rng(0).integers(0, 256, (5, 3, 40, 40), dtype=np.uint8))
-    pack = made(tmp_path / "set.npy", tmp_path / "pack", size=16)
+    pack = made(tmp_path / "set.npy", tmp_path / "pack", image_size=16)
     assert not cache.exists()
     assert {path.name for path in pack.iterdir()} == {MANIFEST, "train.npy"}
     np.testing.assert_array_equal(

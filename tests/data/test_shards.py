@@ -269,7 +269,7 @@ def test_shards_can_be_packed(tmp_path: Path) -> None:
     write_tar(tmp_path / "sh" / "2.tar", {"8.png": b"no image"})
     (tmp_path / "sh").rename(tmp_path / "sh0")
     pack = write_pack(
-        PackOptions(data=str(tmp_path / "sh{0..0}" / "{0..2}.tar"), out=tmp_path / "pack", size=20)
+        PackOptions(data=str(tmp_path / "sh{0..0}" / "{0..2}.tar"), out=tmp_path / "pack", image_size=20)
     ).folder
     assert ids(pack) == list(range(8))
     assert str(tmp_path) not in (pack / MANIFEST).read_text()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from itertools import combinations
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor
 
 from eigenview import runfiles
+from eigenview.commands.grouped import field_docs
 from eigenview.config import RunConfig, with_fields
 from eigenview.engine.config_checks import check_combinations
 from eigenview.engine.module import PretrainModule
@@ -30,6 +32,15 @@ UNCOUPLED = {"encoder_norm": "group", "head_norm": "layer", "projector_hidden": 
 SAMPLES = 8
 EXACT = ("byol", "simsiam", "directcopy", "directpred", "directset", "isoloss")
 """Methods whose loss is a mean over images. State that they keep is a mean over images too."""
+
+
+def test_the_help_names_the_methods_whose_parts_have_the_gradient_of_the_batch() -> None:
+    help_text = field_docs(RunConfig)["grad_accum_steps"]
+    assert {m for m in METHODS if config_class(m)().needs.parts == "exact"} == set(EXACT)
+    named = {m for m in METHODS if re.search(rf"[ (]{m}[,) ]", help_text)}
+    assert named == {*EXACT, "unbiased-vicreg"}
+    for hinge in ("dual", "square"):
+        assert config_class("unbiased-vicreg")(hinge=hinge).needs.parts == "expected"  # type: ignore[call-arg]
 
 
 def module_of(method: str, options: dict[str, Any], **fields: Any) -> PretrainModule:

@@ -39,7 +39,7 @@ def directcopy_as_its_authors(width: int, views: int) -> Objective:
 
 def isoloss_from_zero(width: int, views: int) -> Objective:
     config = IsoLossConfig()
-    return IsoLoss(config, predictor=ClosedFormPredictor(config, width, eps_inside=True, floor=0.0, initial="zero"))
+    return IsoLoss(config, predictor=ClosedFormPredictor(config, width, eps_inside=True, initial="zero"))
 
 
 def made(method: str, **options: Any) -> Callable[[int, int], Objective]:

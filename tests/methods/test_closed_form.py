@@ -29,10 +29,9 @@ def test_moments_are_those_of_all_rows_of_all_views() -> None:
 
 def test_the_mean_can_be_taken_out_of_the_moment() -> None:
     z = random(2, 500, 4) + 3
-    raw = {"floor": 0.0, "normalise_by": "none"}  # W_p is then the moment itself
+    raw = ClosedFormConfig(eps=0.0, floor=0.0)  # with normalise_by "none" W_p is the moment itself
     plain, centred = (
-        ClosedFormPredictor(ClosedFormConfig(eps=0.0), 4, centre=centre, **raw).double()  # type: ignore[arg-type]
-        for centre in (False, True)
+        ClosedFormPredictor(raw, 4, centre=centre, normalise_by="none").double() for centre in (False, True)
     )
     for predictor in (plain, centred):
         move(predictor, z)
@@ -65,11 +64,12 @@ def test_starting_from_zero_keeps_the_weights_of_the_later_batches() -> None:
 @pytest.mark.parametrize("eps_inside", [False, True])
 @pytest.mark.parametrize("floor", [0.0, 0.4])
 def test_the_matrix_has_the_options_asked_for(normalise_by: str, eps_inside: bool, floor: float) -> None:
-    options = {"normalise_by": normalise_by, "eps_inside": eps_inside, "floor": floor}
-    predictor = ClosedFormPredictor(ClosedFormConfig(alpha=0.5, eps=0.1), 4, **options).double()  # type: ignore[arg-type]
+    options = {"normalise_by": normalise_by, "eps_inside": eps_inside}
+    config = ClosedFormConfig(alpha=0.5, eps=0.1, floor=floor)
+    predictor = ClosedFormPredictor(config, 4, **options).double()  # type: ignore[arg-type]
     z = random(2, 9, 4)
     move(predictor, z)
-    expected = predictor_matrix(second_moment(z), 0.5, 0.1, **options)  # type: ignore[arg-type]
+    expected = predictor_matrix(second_moment(z), 0.5, 0.1, floor=floor, **options)  # type: ignore[arg-type]
     torch.testing.assert_close(predictor.W.detach(), expected)
     torch.testing.assert_close(predictor.predict(z).detach(), z @ expected.T)
 
@@ -94,8 +94,8 @@ def test_the_first_matrix_is_random_or_the_identity() -> None:
 
 @pytest.mark.parametrize("floor", [-1.0, float("nan"), float("inf")])
 def test_a_bad_floor_is_refused(floor: float) -> None:
-    with pytest.raises(UserError, match=f"floor is {floor}.*0 or more"):
-        ClosedFormPredictor(ClosedFormConfig(), 4, floor=floor)
+    with pytest.raises(UserError, match=f"method.floor is {floor}.*0 or more"):
+        ClosedFormConfig(floor=floor)
 
 
 def test_a_width_of_zero_is_refused() -> None:

@@ -97,8 +97,8 @@ def test_other_widths_are_refused() -> None:
 
 def test_a_ready_predictor_takes_the_place_of_the_one_by_the_config() -> None:
     """How the options of other programs are used: they are arguments of the predictor, not of a run."""
-    config, z = DirectSetConfig(alpha=0.5, eps=0.1), normal(2, 6, 4)
-    predictor = ClosedFormPredictor(config, 4, eps_inside=True, normalise_by="frobenius", floor=0.0)
+    config, z = DirectSetConfig(alpha=0.5, eps=0.1, floor=0.0), normal(2, 6, 4)
+    predictor = ClosedFormPredictor(config, 4, eps_inside=True, normalise_by="frobenius")
     objective = DirectSet(config, predictor=predictor).double()
     assert objective.predictor is predictor
     views = Views(z=z, z_target=z.flip(0))

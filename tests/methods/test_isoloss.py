@@ -84,7 +84,7 @@ def test_in_the_authors_order_both_forms_have_one_gradient_too(views: int, metri
 
 def authors_matrices(z: Tensor, config: IsoLossConfig, **options: Any) -> Tensor:
     """W_p (V D D) after each view of one batch, as IsoLoss's program computes them."""
-    predictor = ClosedFormPredictor(config, 5, start="identity", eps_inside=True, floor=0.0, **options).double()
+    predictor = ClosedFormPredictor(config, 5, start="identity", eps_inside=True, **options).double()
     found = []
     for view in z:
         predictor.update(second_moment(view[None]), view.mean(dim=0))
@@ -95,8 +95,8 @@ def authors_matrices(z: Tensor, config: IsoLossConfig, **options: Any) -> Tensor
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_straight_through_has_the_value_of_the_loss_it_replaces(metric: str) -> None:
     objective, z, t = made(metric=metric)
-    same = DirectSetConfig(alpha=0.5, rho=0.998, eps=0.0, normalise=metric == "cosine")
-    plain = DirectSet(same, predictor=ClosedFormPredictor(same, 5, floor=0.0)).double()
+    same = DirectSetConfig(alpha=0.5, rho=0.998, eps=0.0, floor=0.0, normalise=metric == "cosine")
+    plain = DirectSet(same, width=5).double()
     views = Views(z=z, z_target=t)
     update(plain, views)
     torch.testing.assert_close(objective(views).total, plain(views).total, rtol=1e-12, atol=1e-12)
@@ -120,7 +120,7 @@ def test_the_authors_order_moves_view_by_view_before_the_prediction() -> None:
 
 def test_a_ready_predictor_takes_the_place_of_the_one_by_the_config() -> None:
     config, (z, t) = IsoLossConfig(eps=0.2), batch()
-    predictor = ClosedFormPredictor(config, 5, floor=0.0, normalise_by="none").double()
+    predictor = ClosedFormPredictor(config, 5, normalise_by="none").double()
     objective = IsoLoss(config, predictor=predictor)
     update(objective, Views(z=z, z_target=t))
     matrix = predictor_matrix(second_moment(z), 0.5, 0.2, normalise_by="none")

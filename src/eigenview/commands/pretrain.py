@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shlex
 import sys
 from pathlib import Path
@@ -54,9 +55,21 @@ def _parsed(args: list[str]) -> tuple[RunConfig[Any], Any]:
 
 
 def _parse(args: list[str], base: RunConfig[Any]) -> tuple[RunConfig[Any], Any]:
+    _refuse_unknown_method_options(args, base)
     kind, default = command_type(base, method_name(base.method))
     options = parse(kind, args, "pretrain", default)
     return run_config(options), options
+
+
+def _refuse_unknown_method_options(args: list[str], base: RunConfig[Any]) -> None:
+    """Raises UserError for an option that the method does not have, such as another method's."""
+    known = [field.name.replace("_", "-") for field in dataclasses.fields(base.method)]
+    for arg in args:
+        flag = arg.partition("=")[0]
+        name = flag.removeprefix("--method.").replace("_", "-")
+        if flag.startswith("--method.") and name not in known and name.removeprefix("no-") not in known:
+            listed = ", ".join(f"--method.{each}" for each in known)
+            raise UserError(f"{flag}: {base.method.card.title} has no such option. It has {listed}.")
 
 
 def _help(args: list[str]) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 from eigenview.config.names import renamed, upgrade
 from eigenview.config.run import RunConfig
 from eigenview.config.sections import LoaderConfig, MonitorConfig, NetworkConfig, OptimConfig, ProbeConfig
-from eigenview.errors import require
+from eigenview.errors import UserError, nearest
 from eigenview.records import MethodConfig
 
 
@@ -30,11 +30,18 @@ def with_fields(config: Any, fields: Mapping[str, Any], where: str = "") -> Any:
     known = {f.name for f in dataclasses.fields(config)}
     changes: dict[str, Any] = {}
     for name, value in fields.items():
-        require(name in known, f"{where}{name}", value, f"the fields {', '.join(sorted(known))}", renamed(where, name))
+        _require_field(name, value, known, where)
         nested = getattr(config, name)
         into = isinstance(value, Mapping) and dataclasses.is_dataclass(nested)
         changes[name] = with_fields(nested, value, f"{where}{name}.") if into else value
     return dataclasses.replace(config, **changes)
+
+
+def _require_field(name: str, value: Any, known: set[str], where: str) -> None:
+    """Raises UserError for a field that does not exist: its name today, or the nearest one, or all of them."""
+    if name not in known:
+        way = renamed(where, name) or nearest(name, sorted(known)) or f"Its fields are {', '.join(sorted(known))}."
+        raise UserError(f"{where}{name} is {value!r}, but there is no such option. {way}")
 
 
 def changed_fields(config: Any, default: Any, prefix: str = "") -> dict[str, Any]:
@@ -57,8 +64,8 @@ def from_dict(values: dict[str, Any], method_type: type[MethodConfig]) -> RunCon
 
     def build(cls: type, given: dict[str, Any], where: str) -> Any:
         known = {f.name for f in dataclasses.fields(cls)}
-        for name in given:
-            require(name in known, f"{where}{name}", given[name], f"fields {', '.join(sorted(known))}")
+        for name, value in given.items():
+            _require_field(name, value, known, where)
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
 
     parts = {"network": NetworkConfig, "optim": OptimConfig, "loader": LoaderConfig, "monitor": MonitorConfig}

@@ -16,7 +16,6 @@ RENAMED = {
 """Fields of RunConfig until November 2026 -> today's."""
 REMOVED: dict[str, Any] = {
     "eps_inside": False,
-    "floor": 1e-4,
     "normalise_by": "spectral",
     "centre": False,
     "initial": "batch",
@@ -27,8 +26,8 @@ REMOVED: dict[str, Any] = {
     "positives": "outside",
 }
 """Options of methods that are arguments of functions now -> their former defaults, which need no option."""
-REMOVED_FROM_ISOLOSS = {"eps_inside": True, "floor": 0.0}
-"""Its former defaults where they differed."""
+REMOVED_FROM_ISOLOSS = {"eps_inside": True}
+"""Its former default where it differed."""
 FLAGS = {
     "--size": "--image-size",
     "--micro-batch": "--grad-cache-chunk",
@@ -42,7 +41,7 @@ FLAGS = {
 def renamed(where: str, name: str) -> str:
     """A sentence naming today's option for a field of an earlier version; empty if there is none."""
     if where == "" and name == "objective":
-        return "It is named method now: method={...}, or the method's config."
+        return "It is named method now: the method's config, such as method=ev.VICRegConfig(covariance=4)."
     if where == "" and name in RENAMED:
         return f"It is named {RENAMED[name]} now."
     if where == "network." and name == "branches":
@@ -71,6 +70,8 @@ def upgrade(values: Mapping[str, Any]) -> dict[str, Any]:
     found = dict(values)
     if isinstance(found.get("method"), str):
         options = dict(found.pop("objective", {}))
+        if options.get("eps") == 0 == options.get("floor"):  # W_p is the same power of F either way
+            options.pop("eps_inside", None)
         defaults = REMOVED | (REMOVED_FROM_ISOLOSS if found["method"] == "isoloss" else {})
         for name, default in defaults.items():
             if name in options and _is_removed(found["method"], name):

@@ -33,7 +33,7 @@ class RunConfig(Generic[Options]):
     """One pretraining run. Everyday options are at the top level, everything else below a dotted name."""
 
     data: Positional[str] = "digits"
-    """digits (built in), a folder of images, a .npy/.npz uint8 array, tar shards, a pack, hf:FOLDER, or a
+    """digits (built in), a folder of images, a .npy or .npz file of uint8 images, tar shards, a pack, hf:FOLDER, or a
     torchvision data set as it lies on disk (eigenview list datasets)."""
     probe_data: str | None = None
     """Labelled images for the probes: a folder with train/ and test/, or one set that is split. Default: --data."""
@@ -52,7 +52,8 @@ class RunConfig(Generic[Options]):
     more time and a fraction of the memory; the encoder's batch norm then sees one chunk at a time."""
     grad_accum_steps: int = 1
     """Equal parts of a batch, on which the loss is computed one after another before one optimiser step: for losses
-    whose mean over parts estimates the same gradient (unbiased-vicreg, byol, simsiam)."""
+    whose mean over parts has the gradient of the whole batch, exactly (byol, simsiam, directpred, directset,
+    directcopy, isoloss) or on average (unbiased-vicreg with --method.hinge dual or square)."""
     grad_accum_coupled: bool = False
     """Allow --grad-accum-steps with any method: the mean of the parts' losses, which changes the loss for other
     methods."""

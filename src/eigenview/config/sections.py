@@ -25,8 +25,8 @@ class NetworkConfig:
     projector_layers: int = 2
     """Linear layers of the projector; 0 for no projector."""
     projector_last_norm: bool = False
-    """A norm without scale and offset after the projector's last layer too (as SimCLR and SimSiam): layer norm where
-    head_norm is layer, else batch norm."""
+    """A norm without scale and offset after the projector's last layer too (as SimCLR and SimSiam): layer norm with
+    --network.head-norm layer, otherwise batch norm."""
     head_norm: Literal["batch", "layer", "none"] = "batch"
     """Norm in the hidden layers of projector and predictor. Batch norm makes each image's embedding depend on the rest
     of the batch; layer norm does not."""
@@ -37,20 +37,20 @@ class NetworkConfig:
     predictor_hidden: int = 512
     """Width of the predictor's hidden layer, for methods with a learned predictor."""
     predictor_bias: bool = True
-    """A bias in the predictor's last layer. Off: none."""
+    """Whether the predictor's last layer has a bias."""
     predictor_symmetric: bool = False
     """Keep a linear predictor's matrix symmetric; with two layers the second is the first transposed."""
     target: Literal["auto", "ema", "online"] = "auto"
     """What is predicted: a moving average of the network (ema) or the network itself (online). auto: ema for methods
     published with one."""
     target_momentum: float = 0.99
-    """Fraction of the target network kept at each step, at the start (tau)."""
+    """Fraction of the target network that each step keeps, at the start of training (tau)."""
     target_momentum_end: float = 1.0
-    """The same at the end of training."""
+    """Fraction of the target network that each step keeps, at the end of training."""
     target_schedule: Literal["cosine", "linear"] = "cosine"
-    """How it goes from the one to the other."""
+    """How the fraction that the target network keeps changes from its first value to its last."""
     shared_weights: bool = True
-    """One network for all views. Off: two of the same kind, each trained on every other view."""
+    """Whether one network takes all views; otherwise two of the same kind are trained, each on every other view."""
 
     def __post_init__(self) -> None:
         for name, allowed in (("head_norm", ("batch", "layer", "none")), ("encoder_norm", ("batch", "group", "layer"))):
@@ -70,9 +70,9 @@ class OptimConfig:
 
     name: Literal["adamw", "sgd", "lars", "lars-clip"] = "adamw"
     """lars: as VICReg and Barlow Twins publish it; lars-clip: as solo-learn (trust ratio clipped by the rate;
-    its settings for CIFAR have trust_coefficient 0.02)."""
+    its settings for CIFAR have --optim.trust-coefficient 0.02)."""
     lr_per_256: float = 2e-3
-    """Peak learning rate at a global batch of 256; scaled with the batch as `batch_scaling` says."""
+    """Peak learning rate at a global batch of 256; --optim.batch-scaling scales it with the batch."""
     batch_scaling: Literal["linear", "sqrt", "none"] = "linear"
     """How the learning rate follows the global batch: linear is usual for SGD and LARS, sqrt for Adam."""
     predictor_lr_factor: float = 1.0
@@ -85,7 +85,7 @@ class OptimConfig:
     momentum: float = 0.9
     """Momentum of sgd and lars."""
     trust_coefficient: float = 0.001
-    """eta of LARS."""
+    """eta of LARS: the length of a step as a fraction of the length of the weights it changes."""
     warmup_epochs: float = 1.0
     """Epochs of linear warm-up from 0, at most half of the run."""
     final_fraction: float = 0.0

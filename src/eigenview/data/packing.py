@@ -44,7 +44,7 @@ class PackOptions:
     """Images, as for pretrain."""
     out: Path | None = None
     """The folder to write; default DATA-pack, here."""
-    size: int | None = None
+    image_size: int | None = None
     """Side of the views to come, in pixels; default: chosen from the data, as for pretrain."""
     strict: bool = False
     """Make the first unreadable image an error instead of skipping and listing it."""
@@ -79,8 +79,8 @@ def write_pack(options: PackOptions, console: Console | None = None) -> Packed:
     Raises UserError for an occupied folder, a full disk, and as `load_images`.
     """
     start = time.monotonic()
-    spec, size = options.data, options.size
-    require(size is None or size >= 8, "--size", size, "8 or more")
+    spec, size = options.data, options.image_size
+    require(size is None or size >= 8, "--image-size", size, "8 or more")
     source = find_source(spec)
     out = options.out or Path(f"{set_name(spec) or 'images'}-pack")
     _refuse_occupied(out)

@@ -26,9 +26,10 @@ def show_plan(console: Console, plan: Plan, module: PretrainModule, directory: P
     """Four lines: what runs, on which images, in how many steps, and where the files go."""
     config, images = plan.config, plan.train
     encoder = sum(p.numel() for p in next(iter(module.method.encoders().values())).parameters())
-    where = (
-        torch.cuda.get_device_name(0) if plan.device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"
-    ) + (f" x {config.devices}" if config.devices > 1 else "")
+    threads = torch.get_num_threads()
+    cpu = f"CPU, {threads} thread{'' if threads == 1 else 's'}"
+    where = torch.cuda.get_device_name(0) if plan.device.type == "cuda" else cpu
+    where += f" x {config.devices}" if config.devices > 1 else ""
     title = config.method.card.title
     low, high = images.side_range
     sides = f"{low} px" if low == high else f"{low} to {high:,} px"

@@ -43,10 +43,10 @@ class BYOLConfig(RegulariserConfig):
     )
 
     normalise: bool = True
-    """Compare directions, 2 - 2 cosine; off: squared Euclidean distance of the raw vectors."""
+    """Whether directions are compared, 2 - 2 cosine; otherwise the squared Euclidean distance of the raw vectors."""
     stop_gradient: bool = True
-    """Hold the target constant. Off makes a difference only if the target is the network itself
-    (--network.target online); every image then soon maps to one point."""
+    """Whether the target is held constant. Otherwise, if the target is the network itself (--network.target online),
+    every image soon maps to one point; with an EMA target it makes no difference."""
 
     @property
     def needs(self) -> Needs:

@@ -41,6 +41,8 @@ class IsoLossConfig(ClosedFormConfig):
     """Weight of the past in the running second moment. Without a target network: 0.5."""
     eps: float = 0.0
     """Added to the eigenvalues of the normalised F, before the power is taken."""
+    floor: float = 0.0
+    """Smallest value whose power is taken: eigenvalues of the normalised F plus eps."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -106,7 +108,7 @@ class IsoLoss(ClosedFormObjective):
             if width is None:
                 raise ValueError("the predictor is a D x D matrix: IsoLoss(config, width=D).")
             # the identity is symmetric, as W_p always is
-            predictor = ClosedFormPredictor(config, width, start="identity", eps_inside=True, floor=0.0)
+            predictor = ClosedFormPredictor(config, width, start="identity", eps_inside=True)
         super().__init__(predictor)
         self.config = config
 

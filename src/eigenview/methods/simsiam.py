@@ -49,7 +49,7 @@ class SimSiamConfig(RegulariserConfig):
     )
 
     stop_gradient: bool = True
-    """Hold the embedding constant when it is the target. Off, every image soon maps to one point."""
+    """Whether an embedding is held constant when it is the target; otherwise every image soon maps to one point."""
 
     @property
     def needs(self) -> Needs:

@@ -129,7 +129,7 @@ class Pack:
             if stored < sizes.source_size and about.side_range[1] > stored:
                 notes += (
                     f"{self.root} holds {stored} px, enlarged to {sizes.source_size}; its originals were larger. "
-                    f"Pack them again with --size {sizes.size} for sharper images",
+                    f"Pack them again with --image-size {sizes.size} for sharper images",
                 )
             common = {"name": about.name, "labels": labels, "class_names": about.class_names, "notes": notes}
             if is_large:

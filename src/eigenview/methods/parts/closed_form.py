@@ -27,10 +27,10 @@ class ClosedFormPredictor(nn.Module):
     two computations W_p is a parameter that is trained by gradient.
 
     Options that only reproduce other programs: `eps_inside` adds eps before the power instead of after it (IsoLoss's
-    authors; the same for alpha = 1); `floor` is the smallest eigenvalue of W_p (with `eps_inside` of what is raised to
-    the power); `normalise_by` the norm that the power of F is divided by before eps is added; `centre` subtracts the
-    mean of the embeddings, with its own running mean, from F; `initial` is where F starts, at the first batch's moment
-    or at zero.
+    authors; the same for alpha = 1), and then the option `floor` is the smallest value that is raised to the power;
+    `normalise_by` is the norm that the power of F is divided by before eps is added; `centre` subtracts the mean of
+    the embeddings, with its own running mean, from F; `initial` is where F starts, at the first batch's moment or at
+    zero.
     """
 
     F: Tensor
@@ -43,17 +43,14 @@ class ClosedFormPredictor(nn.Module):
         *,
         start: Literal["random", "identity"] = "random",
         eps_inside: bool = False,
-        floor: float = 1e-4,
         normalise_by: Norm = "spectral",
         centre: bool = False,
         initial: Literal["batch", "zero"] = "batch",
     ) -> None:
         super().__init__()
         require(width >= 1, "width", width, "1 or more")
-        require(floor >= 0 and math.isfinite(floor), "floor", floor, "0 or more")
         self.config = config
-        self.eps_inside, self.floor, self.normalise_by, self.centre = eps_inside, floor, normalise_by, centre
-        self.initial = initial
+        self.eps_inside, self.normalise_by, self.centre, self.initial = eps_inside, normalise_by, centre, initial
         drawn = torch.empty(width, width)
         if start == "identity":
             nn.init.eye_(drawn)
@@ -105,7 +102,7 @@ class ClosedFormPredictor(nn.Module):
         F = self.F - self.mean.outer(self.mean) if self.centre else self.F
         c, options = self.config, {"normalise_by": self.normalise_by, "eps_inside": self.eps_inside}
         try:
-            return predictor_matrix(F, c.alpha, c.eps, floor=self.floor, **options)  # type: ignore[arg-type]
+            return predictor_matrix(F, c.alpha, c.eps, floor=c.floor, **options)  # type: ignore[arg-type]
         except RuntimeError:  # torch raises one for a matrix that holds nan or infinity
             if bool(self.F.isfinite().all()):
                 raise

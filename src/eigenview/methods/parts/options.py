@@ -53,6 +53,8 @@ class ClosedFormConfig(MethodConfig):
     """Weight of the past in the running second moment: F <- rho F + (1 - rho) F of the batch."""
     eps: float = 0.3
     """Added to every eigenvalue of the normalised power, so that no direction is lost."""
+    floor: float = 1e-4
+    """Smallest eigenvalue of W_p."""
     refresh_every: int = 1
     """Steps between two computations of W_p; in between it is trained by gradient."""
 
@@ -60,6 +62,7 @@ class ClosedFormConfig(MethodConfig):
         require(self.alpha > 0 and math.isfinite(self.alpha), "method.alpha", self.alpha, "above 0")
         require(0 <= self.rho < 1, "method.rho", self.rho, "0 up to below 1")
         require(self.eps >= 0 and math.isfinite(self.eps), "method.eps", self.eps, "0 or more")
+        require(self.floor >= 0 and math.isfinite(self.floor), "method.floor", self.floor, "0 or more")
         require(self.refresh_every >= 1, "method.refresh_every", self.refresh_every, "1 or more")
 
 
@@ -68,7 +71,7 @@ class DirectConfig(ClosedFormConfig):
     """What DirectSet, DirectPred and DirectCopy have in common."""
 
     normalise: bool = True
-    """Compare directions, 2 - 2 cosine; off: squared Euclidean distance of the raw vectors."""
+    """Whether directions are compared, 2 - 2 cosine; otherwise the squared Euclidean distance of the raw vectors."""
     rho: float = 0.5
     """Weight of the past in the running second moment: F <- rho F + (1 - rho) F of the batch."""
 

@@ -1,0 +1,80 @@
+"""`ev.pretrain`: what it refuses, and that resume=True starts a run or continues it, as the command does."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+import eigenview as ev
+from eigenview import run as python_face
+from eigenview import runfiles
+from eigenview.config import to_dict
+from eigenview.errors import UserError
+
+
+@pytest.fixture
+def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[ev.RunConfig[Any], bool]]:
+    """The configurations that would be trained, and whether each run would be continued."""
+    seen: list[tuple[ev.RunConfig[Any], bool]] = []
+
+    def start(
+        config: ev.RunConfig[Any], directory: Path, *, resume: bool, console: Console, command: list[str]
+    ) -> None:
+        seen.append((config, resume))
+        directory.mkdir(exist_ok=True)
+        runfiles.write_json(directory / runfiles.CONFIG, to_dict(config))
+
+    monkeypatch.setattr(python_face, "start", start)
+    return seen
+
+
+def test_one_call_starts_the_run_and_continues_it(
+    tmp_path: Path, started: list[tuple[ev.RunConfig[Any], bool]]
+) -> None:
+    for _ in range(2):
+        ev.pretrain("digits", method="simclr", out=tmp_path / "run", resume=True, epochs=3)
+    ev.pretrain(out=tmp_path / "run", resume=True)
+    assert [resume for _, resume in started] == [False, True, True]
+    assert len({str(config) for config, _ in started}) == 1
+    assert started[0][0].epochs == 3
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"epochs": 4}, {"data": "elsewhere"}, {"method": "byol"}, {"method": ev.SimCLRConfig(temperature=0.5)}],
+)
+def test_a_continued_run_keeps_its_configuration(
+    other: dict[str, Any], tmp_path: Path, started: list[tuple[ev.RunConfig[Any], bool]]
+) -> None:
+    ev.pretrain(method="simclr", out=tmp_path / "run", epochs=3)
+    with pytest.raises(UserError, match="keeps its own configuration"):
+        ev.pretrain(out=tmp_path / "run", resume=True, **other)
+    assert len(started) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"method": {"name": "simclr"}}, r"method is \{'name'.*SimCLRConfig"),
+        ({"config": ev.RunConfig(), "method": "simclr"}, "config.*leave"),
+        ({"config": ev.RunConfig(), "data": "digits"}, "config.*leave"),
+        ({"resume": True}, "out="),
+        ({"epoch": 3}, "epoch is 3.*epochs"),
+        ({"network": {"projector_widht": 3}}, r"network\.projector_widht is 3.*projector_width"),
+    ],
+)
+def test_refused_before_anything_is_done(
+    given: dict[str, Any],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    started: list[tuple[ev.RunConfig[Any], bool]],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        ev.pretrain(**given)
+    assert not started
+    assert not list(tmp_path.iterdir())
