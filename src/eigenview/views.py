@@ -12,14 +12,18 @@ Legend
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from eigenview.errors import require
+
 FIELDS = ("h", "z", "p", "z_target")
+PerView = Tensor | Sequence[Tensor]
+"""One tensor (n, width) for each view, or all of them stacked (V, n, width)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +66,18 @@ class Views:
         if len({shape[1] for shape in shapes.values()}) > 1 or not agree:
             raise ValueError(f"Views fields disagree on (views, samples): {shapes}.")
 
+    @classmethod
+    def of(
+        cls, *z: Tensor, h: PerView | None = None, p: PerView | None = None, z_target: PerView | None = None
+    ) -> Views:
+        """Views of tensors: one (n, width) for each view, or all views stacked as (V, n, width).
+
+        Raises: UserError for what is no tensor, and for views of different shapes.
+        """
+        fields = {"h": h, "z": z or None, "p": p, "z_target": z_target}
+        made = {name: None if value is None else _stacked(name, value) for name, value in fields.items()}
+        return cls(h=made["h"], z=made["z"], p=made["p"], z_target=made["z_target"])
+
     def read(self, name: str) -> Tensor:
         """The field `name`; an error that says what is missing if it is None."""
         value = getattr(self, name)
@@ -88,6 +104,19 @@ class Views:
         online = self.online or tuple(range(count))
         targets = self.targets or tuple(range(self.whole or count))
         return [(a, b) for a, v in enumerate(online) for b, w in enumerate(targets) if v != w]
+
+
+def _stacked(name: str, given: PerView) -> Tensor:
+    """(V n width) of one tensor for each view, or of views that are stacked already."""
+    views = [given] if isinstance(given, Tensor) else list(given)
+    for view in views:
+        require(isinstance(view, Tensor), name, type(view).__name__, "torch tensors, one (n, width) for each view")
+    shapes = [tuple(view.shape) for view in views]
+    if len(views) == 1 and len(shapes[0]) == 3:
+        return views[0]
+    allowed = "at least two tensors (n, width) of one shape, one for each view, or one stacked (views, n, width)"
+    require(len(views) >= 2 and len(set(shapes)) == 1 and len(shapes[0]) == 2, f"the shape of {name}", shapes, allowed)
+    return torch.stack(views)
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from eigenview.errors import UserError
 from eigenview.methods import METHODS, card, config_class
 from eigenview.methods.parts.method import Objective
 from eigenview.records import Clock, Needs
@@ -255,11 +254,6 @@ def test_embeddings_beyond_float32_are_seen(make: Make) -> None:
     shape = (2, 8, 4)
     views = Views(**{name: 1e20 * value.float() for name, value in batch(shape).items()})
     assert not torch.isfinite(make(shape).float()(views).total)
-
-
-def test_a_tensor_in_place_of_views_is_a_plain_error(make: Make) -> None:
-    with pytest.raises(UserError, match=r"was called with Tensor; allowed: Views. .*torch.stack"):
-        make((2, 4, 3))(torch.zeros(2, 4, 3))
 
 
 def test_missing_field_is_named(method: str, make: Make) -> None:

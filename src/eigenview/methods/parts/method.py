@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, overload
 
 import torch
 from torch import Tensor, nn
 
 from eigenview.errors import UserError
 from eigenview.records import Batch, Clock, Needs
-from eigenview.views import Group, Loss, Views
+from eigenview.views import Group, Loss, PerView, Views
 
 BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
@@ -73,6 +73,10 @@ class Method(nn.Module):
 class Objective(nn.Module):
     """The loss of a joint-embedding method: the paper's lines.
 
+    In a loop of one's own: `loss = objective(z1, z2)`, one tensor (n, D) for each of two or more views, or one stacked
+    (V, n, D); what the method reads besides z by name: `h=`, `p=`, `z_target=`. The result is the loss, a scalar. With
+    `Views` the result is a `Loss`: the weighted terms, and what `update` needs after the optimiser's step.
+
     `forward(views, clock)` gets this process's rows and is pure. Statistics of the global batch come from the providers
     in `functional/`, called with `clock.processes`. Calling an objective computes in float32 or better, whatever the
     dtype of the views and whatever autocast says. State moves in `update`, once per step.
@@ -81,13 +85,31 @@ class Objective(nn.Module):
     promotes: bool = True
     """Half-precision views are converted to float32 first."""
 
-    def __call__(self, views: Any, clock: Clock = Clock()) -> Loss:
-        """`forward` in float32 or better; UserError for a plain tensor in place of Views."""
-        if not isinstance(views, Views):
+    @overload
+    def __call__(self, views: Views, clock: Clock = ..., /) -> Loss: ...
+
+    @overload
+    def __call__(
+        self, *z: Tensor, h: PerView | None = ..., p: PerView | None = ..., z_target: PerView | None = ...
+    ) -> Tensor: ...
+
+    def __call__(self, *given: Any, **named: Any) -> Loss | Tensor:
+        """`forward` in float32 or better.
+
+        Raises: UserError for tensors that are no views, and for tensors if the method keeps a state from step to step.
+        """
+        if given and isinstance(given[0], Views):
+            return self._evaluate(*given, **named)
+        loss = self._evaluate(Views.of(*given, **named))
+        if loss.carry:
             raise UserError(
-                f"{type(self).__name__} was called with {type(views).__name__}; allowed: Views. For two batches of "
-                "embeddings (samples, width): objective(Views(z=torch.stack([z1, z2])))."
+                f"{type(self).__name__} keeps a state that moves after each step, so it needs Views: "
+                "out = objective(ev.Views.of(z1, z2, ...)); out.total.backward(); optimizer.step(); "
+                "objective.update(out.carry, ev.Clock())."
             )
+        return loss.total
+
+    def _evaluate(self, views: Views, clock: Clock = Clock()) -> Loss:
         with torch.autocast(views.device_type, enabled=False):
             out: Loss = super().__call__(views.promoted() if self.promotes else views, clock)
         return replace(out, carry={name: value.detach() for name, value in out.carry.items()})
