@@ -1,4 +1,4 @@
-"""A run's own method and optimiser, stepped by the engine's training step in a plain loop without Lightning."""
+"""A run's own method and optimiser, stepped by the engine's training step in a plain loop."""
 
 from __future__ import annotations
 

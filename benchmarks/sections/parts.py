@@ -1,4 +1,4 @@
-"""What a training step consists of, without Lightning: its augmentation, its objective, the encoder, the whole."""
+"""What a training step consists of: its augmentation, its objective, the encoder, the whole."""
 
 from __future__ import annotations
 

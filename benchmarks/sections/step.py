@@ -1,4 +1,4 @@
-"""Whole training steps: ours with Lightning and all, against plain loops in float32 and the encoder alone; and what
+"""Whole training steps: ours with all that a run does, against plain loops in float32 and the encoder alone; and what
 augmentation and objective add to the encoder.
 
 On a CPU: the small net on 32 px JPEGs. $CIFAR10 names the unpacked CIFAR-10 (JPEG) folder with train/ and test/;
@@ -15,13 +15,12 @@ import os
 import statistics
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
 from typing import Any
 
-import lightning.pytorch as L
 import torch
 
 from benchmarks import plain
@@ -44,8 +43,10 @@ from benchmarks.pictures import jpeg_folder, noise_file
 from benchmarks.sections.loops import EncoderAlone, lightly_loop, operations, same_network, torch_loop
 from benchmarks.sections.parts import measure_parts
 from eigenview.engine.callbacks import Checkpoints, MetricsWriter, Monitor
+from eigenview.engine.loop import Callback, fit
+from eigenview.engine.module import PretrainModule
 from eigenview.engine.plan import Plan
-from eigenview.engine.train import build_module, make_loader, make_trainer
+from eigenview.engine.train import build_module, make_batches
 
 SECTION = "step"
 SIDE = 32
@@ -75,7 +76,11 @@ def shape_of(settings: Settings) -> Shape:
     return settings.pick(tiny, quick, Shape(encoder="conv-small", batch=128, steps=15, rounds=7, images=4096))
 
 
-class TakeTurns(L.Callback):
+class Enough(Exception):
+    """All turns have been taken."""
+
+
+class TakeTurns(Callback):
     """Between our own turns of `steps`, let the others run theirs; keep seconds per step of each."""
 
     def __init__(self, others: dict[str, Callable[[int], float]], shape: Shape) -> None:
@@ -83,13 +88,11 @@ class TakeTurns(L.Callback):
         self.seconds: dict[str, list[float]] = {name: [] for name in (OURS, *others)}
         self.mark = 0.0
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        step = trainer.global_step
+    def after_step(self, module: PretrainModule) -> None:
+        step = module.step
         if step % self.steps:
             return
-        if pl_module.device.type == "cuda":
+        if module.device.type == "cuda":
             torch.cuda.synchronize()
         is_warm = step > self.steps  # the first turn warms up
         if is_warm:
@@ -99,7 +102,7 @@ class TakeTurns(L.Callback):
             if is_warm:
                 self.seconds[name].append(took)
         if len(self.seconds[OURS]) == self.rounds:
-            trainer.should_stop = True
+            raise Enough
         self.mark = perf_counter()
 
 
@@ -122,14 +125,16 @@ def plan_of(data: Path, settings: Settings, shape: Shape) -> Plan:
     )
 
 
-def fit(plan: Plan, scratch: Path, turns: TakeTurns) -> None:
+def run_with(plan: Plan, scratch: Path, turns: TakeTurns) -> None:
     """Our run, with all the callbacks that a run has."""
     log = MetricsWriter(scratch, plan.config.monitor.log_every_steps, plan.config.batch_size)
     held_out = torch.from_numpy(plan.held_out.read(list(range(len(plan.held_out)))))  # type: ignore[arg-type]
     every = round(plan.config.monitor.every_epochs * plan.steps_per_epoch)
     monitor = Monitor(scratch, held_out, every, log, stop=False)
-    trainer = make_trainer(plan, scratch, [log, monitor, Checkpoints(scratch, 2.0, 10), turns])
-    trainer.fit(build_module(plan), make_loader(plan, trainer))
+    batches = make_batches(plan)
+    saver = Checkpoints(scratch, 2.0, 10, log, batches)
+    with suppress(Enough):
+        fit(build_module(plan), batches, [log, monitor, saver, turns], device=plan.device)
 
 
 def whole_steps(settings: Settings, shape: Shape) -> list[Row]:
@@ -143,7 +148,7 @@ def whole_steps(settings: Settings, shape: Shape) -> list[Row]:
             others[LIGHTLY_LOOP] = of_lightly.turn
         others[ENCODER_ALONE] = alone.turn
         turns = TakeTurns(others, shape)
-        fit(plan, Path(folder), turns)
+        run_with(plan, Path(folder), turns)
         work = operations(alone.encoder, SIDE, 2 * shape.batch, settings.device)
     case = f"{shape.encoder}, {name}, {shape.batch} x 2 at {SIDE} px, {plan.precision_note}"
     loops = {name: values for name, values in turns.seconds.items() if name != ENCODER_ALONE}
@@ -218,7 +223,7 @@ def measure(settings: Settings) -> list[Row]:
 
 
 def inside(settings: Settings) -> Iterator[tuple[str, Work]]:
-    """A step without Lightning, at the shape of the whole steps."""
+    """A step without a run around it, at the shape of the whole steps."""
     shape = shape_of(settings)
     with tempfile.TemporaryDirectory() as folder:
         images = noise_file(Path(folder), shape.batch * 10 // 9 + 80, SIDE)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-from eigenview.errors import UserError, nearest
+from eigenview.errors import ProcessLost, UserError, nearest
 
 # verb -> what it is for; commands/VERB.py has its options and its main(arguments) -> exit code
 VERBS = {
@@ -57,6 +57,9 @@ def run(args: list[str]) -> int:
     except UserError as error:
         print(f"eigenview: {error}", file=sys.stderr)
         return 2
+    except ProcessLost as error:
+        print(f"eigenview: {error}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("eigenview: stopped.", file=sys.stderr)
         return 130

@@ -8,12 +8,13 @@ sent: the providers in `functional/` use that (`functional/whole_batch.py`).
 
 from __future__ import annotations
 
+import atexit
 import inspect
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from eigenview.records import ALONE, Processes
@@ -118,6 +119,21 @@ def ddp_options() -> dict[str, Any]:
     return {"forward_sync_buffers" if "forward_sync_buffers" in known else "broadcast_buffers": False}
 
 
+def wrapped(method: nn.Module, device: torch.device) -> DistributedDataParallel:
+    """The method in torch's DDP, which averages gradients over the processes of the group."""
+    return DistributedDataParallel(method, device_ids=[device] if device.type == "cuda" else None, **ddp_options())
+
+
+def join_group(address: str, port: int, number: int, size: int, device: torch.device) -> None:
+    """Enter the process group of a run, as process `number` of `size`; waits for the others."""
+    if is_initialized():  # of an earlier run of this program
+        return
+    backend = "nccl" if device.type == "cuda" else "gloo"
+    dist.init_process_group(backend, init_method=f"tcp://{address}:{port}", rank=number, world_size=size)
+    # not before: children of a run reach this point while their parent may still need the group
+    atexit.register(dist.destroy_process_group)
+
+
 def gather_lists(own: list[Any]) -> list[Any]:
     """The lists of all ranks one after another; every rank has to call it."""
     if world_size() == 1:
@@ -134,6 +150,12 @@ def broadcast_text(text: str) -> str:
     box = [text]
     dist.broadcast_object_list(box, src=0)
     return box[0]
+
+
+def is_connection_lost(error: BaseException) -> bool:
+    """Whether a collective raised this because another process is gone. gloo raises a plain RuntimeError."""
+    signs = ("Connection closed by peer", "Connection reset by peer", "Broken pipe", "remote process exited")
+    return isinstance(error, RuntimeError) and any(sign in str(error) for sign in signs)
 
 
 def barrier() -> None:

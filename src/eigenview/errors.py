@@ -26,6 +26,10 @@ def nearest(name: str, known: Iterable[str]) -> str:
     return f"Did you mean {close[0]}?" if close else ""
 
 
+class ProcessLost(RuntimeError):
+    """A run on several processes ended because one of them did. The command line prints the line and exits with 1."""
+
+
 class Interrupted(Exception):
     """The run was asked to stop (Ctrl-C or SIGTERM) and has saved a checkpoint at `step`."""
 

@@ -156,12 +156,12 @@ def _default(method: str | MethodConfig, data: str) -> RunConfig[Any]:
 def start(
     config: RunConfig[Any], directory: Path | None, *, resume: bool, console: Console, command: list[str]
 ) -> dict[str, Any]:
-    """Train in `directory`; without one print the plan and the estimate. Torch and Lightning are imported only now."""
+    """Train in `directory`; without one print the plan and the estimate. Torch is imported only now."""
     if directory is not None and not resume:
         _refuse_occupied(directory)
     from eigenview.progress import loading
 
-    with loading(console, "PyTorch and Lightning"):
+    with loading(console, "PyTorch"):
         from eigenview.engine.train import show_dry_run, train
 
     if directory is None:

@@ -1,4 +1,4 @@
-"""A run's own module and optimiser, stepped by the engine's training step, without Lightning's loop around it."""
+"""A run's own module and optimiser, stepped by the engine's training step, without the loop around it."""
 
 from __future__ import annotations
 

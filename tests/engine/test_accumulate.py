@@ -183,7 +183,7 @@ def test_parts_too_small_for_the_statistics_are_refused() -> None:
 @pytest.mark.ddp
 @pytest.mark.slow
 def test_two_processes_train_alike_in_parts_and_whole(tmp_path: Path) -> None:
-    """Under Lightning and DDP too: the gradient of no part is lost or counted twice."""
+    """Under DDP too: the gradient of no part is lost or counted twice."""
     options = {"method": "simsiam", "devices": 2, "epochs": 1, "precision": "fp32", "encoder": "conv-tiny"}
     options |= {"network.encoder-norm": "group", "network.head-norm": "layer", "monitor.log-every-steps": 1}
     given = [word for name, value in options.items() for word in (f"--{name}", str(value))]

@@ -16,7 +16,6 @@ from eigenview import runfiles
 from eigenview.cli import run
 from eigenview.data.images import Skipped
 from eigenview.distributed import gather_lists, rank
-from eigenview.engine import callbacks
 from eigenview.engine.callbacks import MetricsWriter
 from eigenview.engine.train import note_environment, note_skipped
 from eigenview.records import Clock
@@ -31,6 +30,7 @@ class Module:
     method = SimpleNamespace(log_values=lambda clock: {"target_momentum": 0.5})
 
     def __init__(self) -> None:
+        self.step = 0
         self.notes = {"entropy": torch.tensor(2.0)}
 
     def raise_non_finite(self) -> None: ...
@@ -51,14 +51,13 @@ def test_the_rate_counts_the_steps_and_seconds_since_the_last_row(
     """A step takes a second and a diagnosis after each 11 takes 100, which are not training."""
     now = [0.0]
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
-    monkeypatch.setattr(callbacks, "_ours", lambda module: module)
-    log, module, trainer = MetricsWriter(tmp_path, 10, 32), Module(), SimpleNamespace(global_step=0)
-    given: Any = (trainer, module)
-    log.on_train_start(*given)
+    log, module = MetricsWriter(tmp_path, 10, 32), Module()
+    given: Any = module
+    log.start(given)
     for step in range(1, 45):
         now[0] += 1.0
-        trainer.global_step = step
-        log.on_train_batch_end(*given, None, None, 0)
+        module.step = step
+        log.after_step(given)
         if step % 11 == 0:
             log.pause()
             now[0] += 100.0

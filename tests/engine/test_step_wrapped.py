@@ -1,21 +1,20 @@
-"""DDP and Lightning around the training step: the same gradient, state and bits as a plain loop."""
+"""DDP and the training loop around the training step: the same gradient, state and bits as a plain loop."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as L
 import numpy as np
 import pytest
 import torch
-from torch import Tensor
 from torch.nn.parallel import DistributedDataParallel
 
 from eigenview import distributed
+from eigenview.engine.loop import Callback, fit
+from eigenview.engine.module import PretrainModule
 from eigenview.engine.plan import make_plan
 from eigenview.engine.step import train_step
-from eigenview.engine.train import build_module, make_loader, make_trainer
+from eigenview.engine.train import build_module, make_batches
 from eigenview.records import Clock
 from tests.contract.building import method_of
 from tests.engine.stepping import config_of
@@ -68,26 +67,35 @@ def test_a_wrapped_method_steps_like_a_plain_loop(processes: ProcessPool, name: 
     ],
     ids=str,
 )
-@pytest.mark.filterwarnings("ignore:.*does not have many workers.*")
-def test_lightning_and_a_plain_loop_end_in_the_same_bits(method: str, fields: dict[str, Any], tmp_path: Path) -> None:
-    """Three steps on the digits: what the shell adds is counting and placing, no arithmetic."""
+def test_the_loop_and_a_plain_one_end_in_the_same_bits(method: str, fields: dict[str, Any]) -> None:
+    """Three steps on the digits: what the loop adds is counting and placing, no arithmetic."""
     steps, size = 3, 400
     plan = make_plan(config_of(method, precision="fp32", epochs=1, batch_size=size, **fields))
     assert plan.steps_per_epoch == steps
     shell, plain = build_module(plan), build_module(plan)
-    seen: list[Tensor] = []
 
-    class Look(L.Callback):
-        def on_train_batch_end(self, trainer: Any, pl_module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
-            seen.append(batch["index"].clone())
+    calls: list[str] = []
 
-    trainer = make_trainer(plan, tmp_path, [Look()])
-    trainer.fit(shell, make_loader(plan, trainer))
-    assert trainer.global_step == steps == len(seen)
+    class Look(Callback):
+        def start(self, module: PretrainModule) -> None:
+            calls.append(f"start at {module.step}")
+
+        def after_step(self, module: PretrainModule) -> None:
+            calls.append(f"after step {module.step}")
+
+        def end(self) -> None:
+            calls.append("end")
+
+    batches = list(make_batches(plan))
+    fit(shell, batches, [Look()])
+    assert shell.step == steps == len(batches)
+    assert calls == ["start at 0", *(f"after step {k}" for k in (1, 2, 3)), "end"]
 
     optimizer: Any = plain.configure_optimizers()
-    for step, index in enumerate(seen):
+    for step, rows in enumerate(batches):
+        index = rows["index"]
         assert plain._pixels is not None
+        assert index is not None
         batch = plain.make_batch(plain._pixels.index_select(0, index), step, index)
         loss = train_step(plain.method, batch, plain.clock(step), optimizer, plain.options)
     ours, theirs, start = (each.method.state_dict() for each in (shell, plain, build_module(plan)))

@@ -173,12 +173,10 @@ def test_an_overflow_in_the_moment_names_its_step(monkeypatch: pytest.MonkeyPatc
     computed, stepper, clock = closed_form(joint_embedding(module)), Stepper(module), module.clock(17)
     moments = computed.moments
     monkeypatch.setattr(computed, "moments", lambda z: moments(1e25 * z))
-    # what Lightning's trainer would provide
     monkeypatch.setattr(module, "clock", lambda step=17: clock)
-    monkeypatch.setattr(module, "optimizers", lambda: stepper.optimizer)
-    monkeypatch.setattr(module, "manual_backward", torch.Tensor.backward)
+    module.optimizer = stepper.optimizer
     with pytest.raises(NonFiniteError, match=r"second moment F .* at step 17\b.*likely cause: the learning rate"):
-        module.training_step({"index": torch.arange(32)}, 0)
+        module.training_step({"index": torch.arange(32)})
 
 
 def test_the_predictor_has_a_rate_and_a_decay_of_its_own() -> None:
@@ -245,14 +243,22 @@ def test_a_share_smaller_than_a_batch_names_the_share() -> None:
         make_plan(config("vicreg", data_fraction=0.1, batch_size=256))
 
 
-@pytest.mark.parametrize("variable", ["LOCAL_RANK", "SLURM_LOCALID"])
-def test_each_of_several_processes_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+@pytest.mark.parametrize(
+    "place",
+    [
+        {"RANK": "3", "LOCAL_RANK": "1", "WORLD_SIZE": "4"},
+        {"SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_STEP_NUM_TASKS": "4"},
+    ],
+    ids=["torchrun", "SLURM"],
+)
+def test_each_of_several_processes_has_its_own_gpu(monkeypatch: pytest.MonkeyPatch, place: dict[str, str]) -> None:
     assert own_device("auto", 2) == torch.device("cpu") or torch.cuda.is_available()
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    for name in ("LOCAL_RANK", "SLURM_LOCALID"):
+    for name in ("RANK", "SLURM_STEP_NUM_TASKS"):
         monkeypatch.delenv(name, raising=False)
     assert own_device("auto", 2) == torch.device("cuda", 0)  # the process that starts the others
-    monkeypatch.setenv(variable, "1")
+    for name, value in place.items():
+        monkeypatch.setenv(name, value)
     assert own_device("auto", 2) == torch.device("cuda", 1)
     assert own_device("auto", 1) == torch.device("cuda", 0)
 

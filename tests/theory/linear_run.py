@@ -9,23 +9,20 @@ d_p = 4 eta / alpha_p. The target keeps tau of itself, 1 - tau = beta dt.
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as L
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from eigenview import runfiles
 from eigenview.config import RunConfig, to_dict, with_fields
 from eigenview.engine.callbacks import MetricsWriter, Monitor
+from eigenview.engine.loop import fit
 from eigenview.engine.module import PretrainModule
 from eigenview.methods.parts.building import Parts, Widths, momentum_at
 from eigenview.methods.parts.closed_form import ClosedFormPredictor
@@ -149,7 +146,7 @@ def method_around(network: Network, config: RunConfig[Any]) -> Method:
 
 
 def train(setting: Setting, directory: Path, *, dt: float, end: float, epochs: int = 20) -> dict[str, np.ndarray]:
-    """Lightning's fit with the engine's own callbacks; spectra.npz of the run, diagnosed `epochs` times on the way.
+    """The engine's loop with its own callbacks; spectra.npz of the run, diagnosed `epochs` times on the way.
 
     The directory then holds what a run of the command line leaves for a report.
     """
@@ -164,23 +161,5 @@ def train(setting: Setting, directory: Path, *, dt: float, end: float, epochs: i
     runfiles.write_json(directory / runfiles.CONFIG, to_dict(config))
     log = MetricsWriter(directory, config.monitor.log_every_steps, SAMPLES)
     monitor = Monitor(directory, torch.zeros(SAMPLES), steps_per_epoch, log, stop=False)
-    fit(module, [{"index": torch.arange(SAMPLES)}] * (steps_per_epoch * epochs), [log, monitor], directory)
+    fit(module, [{"index": torch.arange(SAMPLES)}] * (steps_per_epoch * epochs), [log, monitor])
     return runfiles.read_arrays(directory / runfiles.SPECTRA)
-
-
-def fit(module: PretrainModule, batches: list[dict[str, Tensor]], callbacks: list[L.Callback], directory: Path) -> None:
-    """One epoch of these batches by Lightning, without files or output."""
-    logging.getLogger("lightning.pytorch").setLevel(logging.ERROR)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Lightning's advice on loaders of many workers
-        trainer = L.Trainer(
-            accelerator="cpu",
-            max_epochs=1,
-            callbacks=callbacks,
-            logger=False,
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            default_root_dir=directory,
-        )
-        trainer.fit(module, DataLoader(batches, batch_size=None))  # type: ignore[arg-type]

@@ -120,7 +120,7 @@ def train(
     batch: int,
     optim: dict[str, Any] | None = None,
 ) -> np.ndarray:
-    """Lightning's fit with the engine's own callbacks; the features (n k) at the task's points, as they come.
+    """The engine's loop with its own callbacks; the features (n k) at the task's points, as they come.
 
     Warm-up over a tenth of the steps, then the engine's cosine to 0, which averages the noise of the batches away; no
     weight decay, which no theory here has. `directory` then holds diagnostics.jsonl with the monitor's verdicts.
@@ -149,7 +149,7 @@ def train(
     batches = [{"index": torch.from_numpy(each)} for each in chosen]
     log = MetricsWriter(directory, STEPS_PER_EPOCH, batch)
     monitor = Monitor(directory, task.images[chosen.ravel()[:HELD_OUT]], STEPS_PER_EPOCH, log, stop=False)
-    fit(module, batches, [log, monitor], directory)
+    fit(module, batches, [log, monitor])
     with torch.no_grad():
         return task.encoder(task.points).double().numpy()
 

@@ -1,1 +1,1 @@
-"""Training on Lightning: one module for every method, optimisers, schedules, callbacks. Read train.py first."""
+"""Training: the loop and the one step, optimisers, schedules, callbacks, processes. Read train.py first."""

@@ -10,21 +10,25 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import lightning.pytorch as L
 import numpy as np
+import torch
 from torch import Tensor
 
 from eigenview import runfiles
+from eigenview.data.batches import Batches
 from eigenview.diagnostics.diagnose import diagnose
 from eigenview.diagnostics.predictor import diagnose_predictor
 from eigenview.diagnostics.verdict import Verdict, judge
-from eigenview.distributed import any_rank, rank, world_size
+from eigenview.distributed import any_rank, barrier, rank, world_size
+from eigenview.engine.loop import Callback
 from eigenview.engine.module import PretrainModule
 from eigenview.errors import Collapsed, Interrupted, UserError
 from eigenview.records import Batch
 
+STOP_SIGNALS = tuple(s for n in ("SIGINT", "SIGTERM", "SIGUSR1") if (s := getattr(signal, n, None)) is not None)
 
-class MetricsWriter(L.Callback):
+
+class MetricsWriter(Callback):
     """metrics.jsonl: one row each `every` steps, from rank 0; also the clock of the run across resumes."""
 
     def __init__(self, directory: Path, every: int, images_per_step: int) -> None:
@@ -37,8 +41,8 @@ class MetricsWriter(L.Callback):
         self._mark_step = 0
         self._logged = 0.0  # `seconds` at that step: a diagnosis in between brings them up to date as well
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        self._mark, self._mark_step, self._logged = time.monotonic(), trainer.global_step, self.seconds
+    def start(self, module: PretrainModule) -> None:
+        self._mark, self._mark_step, self._logged = time.monotonic(), module.step, self.seconds
 
     def pause(self) -> float:
         """Bring the clock up to date and return it; what follows until `proceed` is not counted as training."""
@@ -51,13 +55,10 @@ class MetricsWriter(L.Callback):
         """Start counting again."""
         self._mark = time.monotonic()
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        step = trainer.global_step
+    def after_step(self, module: PretrainModule) -> None:
+        step = module.step
         if step % self.every and step != 1:
             return
-        module = _ours(pl_module)
         elapsed = self.pause() - self._logged
         if step > self._mark_step and elapsed > 0:
             self.rate = (step - self._mark_step) * self.images_per_step / elapsed
@@ -86,14 +87,14 @@ class MetricsWriter(L.Callback):
         self.seconds = float(state_dict["seconds"])
 
 
-class Monitor(L.Callback):
+class Monitor(Callback):
     """Diagnoses on a fixed held-out batch, in evaluation mode, on rank 0; spectra; the verdict so far."""
 
     def __init__(self, directory: Path, images: Tensor, every_steps: int, log: MetricsWriter, stop: bool) -> None:
         self.directory = directory
         self.images = images
         self.every_steps = every_steps
-        self.clock = log  # not `log`: Lightning gives callbacks an attribute of that name
+        self.clock = log
         self.stop = stop
         self.history: list[dict[str, Any]] = []
         self.spectra: dict[str, list[Any]] = {"step": [], "h": [], "z": []}
@@ -109,18 +110,15 @@ class Monitor(L.Callback):
             keep = saved["step"] <= step
             self.spectra = {name: list(values[keep]) for name, values in saved.items()}
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        module = _ours(pl_module)
+    def start(self, module: PretrainModule) -> None:
         # a seed of their own, never a training step's: the diagnostic views are the same in every diagnosis
         seed = module.config.seed + 2**31
         self.views = module.make_views(self.images.to(module.device), seed)[: module.config.views]
-        if trainer.global_step == 0:
+        if module.step == 0:
             self.diagnose(module, 0)
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        step, module = trainer.global_step, _ours(pl_module)
+    def after_step(self, module: PretrainModule) -> None:
+        step = module.step
         if step % self.every_steps == 0 or step == module.steps:
             module.raise_non_finite()
             self.diagnose(module, step)
@@ -157,14 +155,16 @@ class Monitor(L.Callback):
         self.clock.proceed()
 
 
-class Checkpoints(L.Callback):
+class Checkpoints(Callback):
     """checkpoints/last.ckpt, written atomically: after epochs, every few minutes, and when asked to stop.
 
-    Ctrl-C and SIGTERM set a flag; the step in progress ends, a checkpoint is written and `Interrupted` is raised. On
-    several processes they agree on it every `agree_every` steps, so that no rank waits for another without end.
+    Ctrl-C, SIGTERM and SIGUSR1 (which SLURM can send before a job's time is over) set a flag; the step in progress
+    ends, a checkpoint is written and `Interrupted` is raised. On several processes they agree on it every `agree_every`
+    steps, so that no rank waits for another without end.
     """
 
-    def __init__(self, directory: Path, minutes: float, agree_every: int) -> None:
+    def __init__(self, directory: Path, minutes: float, agree_every: int, log: MetricsWriter, batches: Batches) -> None:
+        self.log, self.batches = log, batches
         self.path = directory / runfiles.CHECKPOINT
         self.minutes = minutes
         self.agree_every = agree_every
@@ -173,12 +173,10 @@ class Checkpoints(L.Callback):
         self._epoch_pending = False
         self._handlers: dict[int, Any] = {}
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
+    def start(self, module: PretrainModule) -> None:
         self._saved_at = time.monotonic()
-        # Lightning has put its own SIGTERM handler in place by now; ours leaves a checkpoint. SLURM's requeue signal
-        # stays with Lightning. Python allows signal handlers in the main thread only.
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
+        if threading.current_thread() is threading.main_thread():  # Python allows signal handlers in this one only
+            for number in STOP_SIGNALS:
                 self._handlers[number] = signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -188,10 +186,8 @@ class Checkpoints(L.Callback):
         if rank() == 0:
             os.write(2, b"\nstopping after this step and saving; press Ctrl-C again to leave at once\n")
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        step, module = trainer.global_step, _ours(pl_module)
+    def after_step(self, module: PretrainModule) -> None:
+        step = module.step
         last = step == module.steps
         self._epoch_pending |= step % module.steps_per_epoch == 0
         if world_size() > 1 and step % self.agree_every and not last:
@@ -202,34 +198,34 @@ class Checkpoints(L.Callback):
         stop, save = any_rank([self.asked, due], module.device)
         if stop or save:
             module.raise_non_finite()
-            save_checkpoint(trainer, self.path)
+            if rank() == 0:
+                save_checkpoint(self.path, module, self.log, self.batches)
+            barrier()  # nobody leaves before the file is there
             self._saved_at, self._epoch_pending = time.monotonic(), False
         if stop and not last:
             raise Interrupted(step)
 
-    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+    def end(self) -> None:
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
 
 
-def save_checkpoint(trainer: L.Trainer, path: Path) -> None:
-    """Lightning's checkpoint, written beside its name and renamed over it once it is on the disk."""
-    temporary = path.with_suffix(".tmp")
+def save_checkpoint(path: Path, module: PretrainModule, log: MetricsWriter, batches: Batches) -> None:
+    """Write a checkpoint beside its name, and rename it once it is on the disk."""
+    assert module.optimizer is not None
+    content = {
+        "global_step": module.step,
+        "state_dict": module.state_dict(),
+        "optimizer_states": [module.optimizer.state_dict()],
+        "callbacks": {"MetricsWriter": log.state_dict()},
+        "batches": batches.state_dict(),
+        "eigenview": {"steps": module.steps},
+    }
     try:
-        trainer.save_checkpoint(temporary)
-        if trainer.is_global_zero:
-            with temporary.open("rb") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
+        with runfiles.atomic_write(path) as file:
+            torch.save(content, file)
     except (OSError, RuntimeError) as error:
-        temporary.unlink(missing_ok=True)
         raise UserError(
             f"{path} cannot be written: {error}. The last good checkpoint is kept; free space and use --resume."
         ) from error
-
-
-def _ours(module: L.LightningModule) -> PretrainModule:
-    if not isinstance(module, PretrainModule):
-        raise TypeError(f"eigenview's callbacks need a PretrainModule; got {type(module).__name__}.")
-    return module

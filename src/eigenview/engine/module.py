@@ -1,13 +1,14 @@
-"""A thin Lightning shell around a method: it makes the views and calls the one training step (step.py)."""
+"""A method with what a run adds to it: it makes the views and calls the one training step (step.py)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, cast
+from contextlib import nullcontext
+from typing import Any
 
-import lightning.pytorch as L
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
 from eigenview.config import RunConfig
 from eigenview.data.views.augment import augment
@@ -21,8 +22,8 @@ from eigenview.methods.parts.method import Method
 from eigenview.records import Batch, Clock
 
 
-class PretrainModule(L.LightningModule):
-    """uint8 images -> views -> the training step. Lightning counts, places and stops; the step is ours."""
+class PretrainModule(nn.Module):
+    """uint8 images -> views -> the training step. loop.py takes it through the batches."""
 
     def __init__(
         self,
@@ -36,13 +37,16 @@ class PretrainModule(L.LightningModule):
         pixels: Tensor | None,
     ) -> None:
         super().__init__()
-        self.automatic_optimization = False
         self.config = config
         self.method = method
         self.specs = specs
         self.size = size
         self.steps_per_epoch = steps_per_epoch
         self.steps = config.epochs * steps_per_epoch
+        self.step = 0
+        """Steps that are done."""
+        self.optimizer: torch.optim.Optimizer | None = None  # while it is trained
+        self.wrapped: DistributedDataParallel | None = None  # around the method, on several processes
         self.terms: dict[str, Tensor] = {}
         self.notes: dict[str, Tensor] = {}
         self.options = StepOptions(
@@ -50,6 +54,11 @@ class PretrainModule(L.LightningModule):
         )
         self._pixels = pixels  # the resident training set (N 3 S S) uint8, or None when workers decode
         self._watch = NonFiniteWatch()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
 
     def make_views(self, images: Tensor, augmentation_seed: int, *, is_compiled: bool = False) -> tuple[Tensor, ...]:
         """The augmented views of a uint8 batch, on its device: V of the run's size, then the local crops."""
@@ -74,33 +83,36 @@ class PretrainModule(L.LightningModule):
     def clock(self, step: int | None = None) -> Clock:
         """The clock at a step; by default at the one to come."""
         return Clock(
-            step=self.global_step if step is None else step,
+            step=self.step if step is None else step,
             steps=self.steps,
             steps_per_epoch=self.steps_per_epoch,
             seed=self.config.seed,
             processes=processes(),
         )
 
-    def training_step(self, batch: dict[str, Tensor], batch_idx: int) -> None:
-        clock = self.clock()
-        images = batch["images"] if self._pixels is None else self._pixels.index_select(0, batch["index"])
-        made = self.make_batch(images, clock.step, batch["index"])
-        # Lightning's wrapper of the optimiser counts the steps; inside training_step DDP does not average gradients
-        # before manual_backward, so parts before the last need no no_sync
-        optimizer = cast(Any, self.optimizers())
+    def training_step(self, batch: Mapping[str, Tensor | None]) -> None:
+        """One step on this process's rows {"index": (n,), "images": (n 3 S S) uint8, or None if they are resident}."""
+        clock, index, images = self.clock(), batch["index"], batch.get("images")
+        assert index is not None
+        if self._pixels is not None:
+            images = self._pixels.index_select(0, index)
+        assert images is not None
+        made = self.make_batch(images, clock.step, index)
         try:
             loss = train_step(
                 self.method,
                 made,
                 clock,
-                optimizer,
+                self.optimizer,
                 self.options,
-                backward=self.manual_backward,
+                wrapped=self.wrapped,
+                no_sync=nullcontext if self.wrapped is None else self.wrapped.no_sync,
                 inspect=lambda terms: self._inspect_terms(terms, clock),
             )
         except NonFiniteError as error:
             raise self._stopped(str(error), clock.step) from None
         self.terms, self.notes = dict(loss.terms), dict(loss.notes)
+        self.step += 1
 
     def _inspect_terms(self, terms: Mapping[str, Tensor], clock: Clock) -> None:
         """Remember non-finite terms; on a CPU, where looking costs nothing, stop at once."""
@@ -133,7 +145,5 @@ class PretrainModule(L.LightningModule):
         return dict(zip(self.terms, means, strict=True))
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
+        """The optimiser of the method's parameters, where they are now."""
         return build_optimizer(self.config.optim, self.method, batch_size=self.config.batch_size)
-
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["eigenview"] = {"steps": self.steps}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from eigenview.data.load import load_images, load_probe_sets
 from eigenview.data.splitting import subsample
 from eigenview.data.views.specs import ViewSpec, local_specs, preset_for_size, view_specs
 from eigenview.engine.config_checks import check_combinations
+from eigenview.engine.launch import launched
 from eigenview.engine.precision import runs_in_bf16
 from eigenview.errors import UserError, require
 from eigenview.methods.parts.building import Parts, parts_of
@@ -94,9 +94,7 @@ def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
 
 
 def own_device(asked: str, devices: int) -> torch.device:
-    """The device of this process. With several processes on a machine each uses the GPU with its own local number, as
-    Lightning counts them. (Lightning makes that GPU the current one only once training starts, when the images are in
-    place.)
+    """The device of this process. With several processes on a machine each uses the GPU with its own local number.
 
     Raises: UserError if the device that was asked for is not available.
     """
@@ -108,8 +106,8 @@ def own_device(asked: str, devices: int) -> torch.device:
         return torch.device("mps")
     if asked == "cpu" or not torch.cuda.is_available():
         return torch.device("cpu")
-    number = os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_LOCALID") or "0"
-    return torch.device("cuda", int(number) if devices > 1 else 0)
+    place = launched()
+    return torch.device("cuda", place.local if place is not None and devices > 1 else 0)
 
 
 def _hold_out(

@@ -7,7 +7,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as L
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -18,6 +17,7 @@ from eigenview.config import RunConfig
 from eigenview.data.images import printable
 from eigenview.distributed import rank
 from eigenview.engine.callbacks import MetricsWriter, Monitor
+from eigenview.engine.loop import Callback
 from eigenview.engine.module import PretrainModule
 from eigenview.engine.plan import Plan
 
@@ -66,7 +66,7 @@ def show_plan(console: Console, plan: Plan, module: PretrainModule, directory: P
         console.print(f"{'note':9} {note}", highlight=False, markup=False, soft_wrap=True)
 
 
-class Progress(L.Callback):
+class Progress(Callback):
     """Epoch, images/s, time left; loss terms; spread, effective rank and the verdict so far. Rank 0 only."""
 
     def __init__(self, console: Console, log: MetricsWriter, monitor: Monitor) -> None:
@@ -77,8 +77,8 @@ class Progress(L.Callback):
         self._task: Any = None
         self._printed_at = 0.0
 
-    def on_train_start(self, trainer: L.Trainer, pl_module: L.LightningModule) -> None:
-        if rank() != 0 or not self.console.is_terminal or not isinstance(pl_module, PretrainModule):
+    def start(self, module: PretrainModule) -> None:
+        if rank() != 0 or not self.console.is_terminal:
             return
         self._bar = Bar(
             TextColumn("{task.description}"),
@@ -90,17 +90,13 @@ class Progress(L.Callback):
             console=self.console,
             refresh_per_second=4,
         )
-        self._task = self._bar.add_task(
-            "epoch", total=pl_module.steps, completed=trainer.global_step, rate="", terms="starting"
-        )
+        self._task = self._bar.add_task("epoch", total=module.steps, completed=module.step, rate="", terms="starting")
         self._bar.start()
 
-    def on_train_batch_end(
-        self, trainer: L.Trainer, pl_module: L.LightningModule, outputs: Any, batch: Any, batch_idx: int
-    ) -> None:
-        if rank() != 0 or not isinstance(pl_module, PretrainModule):
+    def after_step(self, module: PretrainModule) -> None:
+        if rank() != 0:
             return
-        step, module = trainer.global_step, pl_module
+        step = module.step
         now = time.monotonic()
         last = step == module.steps
         # on a terminal four times a second; in a log file at most every ten seconds
@@ -131,7 +127,7 @@ class Progress(L.Callback):
             parts.append(f"so far: {self.monitor.verdict.label}")
         return "   ".join(parts)
 
-    def teardown(self, trainer: L.Trainer, pl_module: L.LightningModule, stage: str) -> None:
+    def end(self) -> None:
         if self._bar is not None:
             self._bar.stop()
             self._bar = None

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 
 from eigenview import runfiles
+from eigenview.data.batches import Batches
+from eigenview.engine.callbacks import MetricsWriter
 from eigenview.engine.module import PretrainModule
 from eigenview.engine.plan import Plan
 from eigenview.errors import UserError
@@ -17,12 +19,24 @@ from eigenview.errors import UserError
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A checked checkpoint: path, step, and the two states that are needed if training is already over."""
+    """A checked checkpoint."""
 
-    path: Path
     step: int
     state_dict: dict[str, Any]
+    optimizer_state: dict[str, Any]
     log_state: dict[str, Any]
+    batches_state: dict[str, int] | None
+    """Of the batches' order; None in checkpoints of versions before December 2026."""
+
+    def restore(self, module: PretrainModule, log: MetricsWriter, batches: Batches | None = None) -> None:
+        """Put weights, position and clock back. `batches`: not needed once training is over."""
+        module.load_state_dict(self.state_dict)
+        module.step = self.step
+        log.load_state_dict(self.log_state)
+        if batches is not None and self.batches_state is not None:
+            batches.load_state_dict(self.batches_state)
+        elif batches is not None:
+            batches.start(*divmod(self.step, module.steps_per_epoch))
 
 
 def _reason(error: Exception) -> str:
@@ -50,9 +64,10 @@ def read_checkpoint(directory: Path, module: PretrainModule, plan: Plan) -> Chec
         raise UserError(f"{path} is damaged: {_reason(error)} {advice}") from None
     try:
         step, state = int(content["global_step"]), content["state_dict"]
+        optimizer_state, batches_state = content["optimizer_states"][0], content.get("batches")
         log_state = content["callbacks"]["MetricsWriter"]
         steps = content["eigenview"]["steps"]
-    except (KeyError, TypeError):
+    except (KeyError, TypeError, IndexError):
         raise UserError(f"{path} is not a checkpoint that eigenview wrote. {advice}") from None
     if steps != module.steps:
         raise UserError(
@@ -64,4 +79,4 @@ def read_checkpoint(directory: Path, module: PretrainModule, plan: Plan) -> Chec
     if ours != theirs:
         name = next(iter(sorted(set(ours.items()) ^ set(theirs.items()))))[0]
         raise UserError(f"{path} does not fit this run's network: {name} differs. {advice}")
-    return Checkpoint(path, step, state, log_state)
+    return Checkpoint(step, state, optimizer_state, log_state, batches_state)

@@ -53,7 +53,6 @@ def train_step(
     options: StepOptions,
     *,
     wrapped: nn.Module | None = None,
-    backward: Callable[[Tensor], Any] = Tensor.backward,
     no_sync: Callable[[], AbstractContextManager[Any]] = nullcontext,
     inspect: Callable[[Mapping[str, Tensor]], None] = lambda terms: None,
 ) -> Loss:
@@ -66,15 +65,12 @@ def train_step(
         optimizer: as `build_optimizer` makes it.
         options: optimiser settings, parts of the batch, precision.
         wrapped: what wraps the method (DDP), if anything does.
-        backward: how the gradient of the last part is computed (Lightning: `manual_backward`).
         no_sync: context in which DDP does not average gradients, for all parts but the last.
         inspect: called with the terms before the optimiser moves; may raise.
     """
     set_learning_rates(optimizer, clock, options)
     optimizer.zero_grad(set_to_none=True)
-    loss = accumulate_gradients(
-        method if wrapped is None else wrapped, batch, clock, options, backward=backward, no_sync=no_sync
-    )
+    loss = accumulate_gradients(method if wrapped is None else wrapped, batch, clock, options, no_sync=no_sync)
     inspect(loss.terms)
     drop_frozen_gradients(optimizer, clock)
     if options.optim.clip_norm is not None:
@@ -92,7 +88,6 @@ def accumulate_gradients(
     clock: Clock,
     options: StepOptions,
     *,
-    backward: Callable[[Tensor], Any] = Tensor.backward,
     no_sync: Callable[[], AbstractContextManager[Any]] = nullcontext,
     parts: int | None = None,
 ) -> Loss:
@@ -113,7 +108,7 @@ def accumulate_gradients(
                 {name: note.detach() / options.parts for name, note in loss.notes.items()},
             )
             with torch.autocast(kind, enabled=False):
-                (backward if is_last else Tensor.backward)(loss.total)
+                loss.total.backward()
         found.append(Loss({name: term.detach() for name, term in loss.terms.items()}, loss.carry, loss.notes))
     return join(found)
 

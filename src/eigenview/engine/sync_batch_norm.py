@@ -2,43 +2,45 @@
 
 from __future__ import annotations
 
-from lightning.pytorch.plugins import LayerSync
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from torch import nn
 
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 
-class SyncBatchNorms(LayerSync):
-    """Replaces batch norms by synchronised ones while Lightning trains on several GPUs, and restores them afterwards.
+@contextmanager
+def synchronised(model: nn.Module, *, is_on: bool) -> Iterator[None]:
+    """In this block, if `is_on`, the batch norms inside `model` take the images of all processes.
 
-    Lightning's own plugin turns every batch norm into torch's SyncBatchNorm, also timm's that contain an activation
-    (EfficientNet, RegNet, DenseNet): those activations would be lost during training and afterwards.
+    Afterwards the model has its original batch norms again, with the trained parameters and buffers. timm converts its
+    norms that contain an activation (EfficientNet, RegNet, DenseNet); torch's own conversion would lose those.
     """
+    originals = convert(model) if is_on else {}
+    try:
+        yield
+    finally:
+        revert(model, originals)
 
-    def __init__(self) -> None:
-        self.originals: dict[str, nn.Module] = {}
 
-    def apply(self, model: nn.Module) -> nn.Module:
-        """The model with synchronised batch norms, which hold the same parameters and buffers."""
-        from timm.layers.norm_act import (
-            convert_sync_batchnorm,
-        )  # imported here: it takes seconds, and only runs on several GPUs need it
+def convert(model: nn.Module) -> dict[str, nn.Module]:
+    """Replace the batch norms inside `model`; returns the originals by name."""
+    from timm.layers.norm_act import convert_sync_batchnorm  # takes seconds, and only runs on several GPUs need it
 
-        modules = model.named_modules(remove_duplicate=False)
-        self.originals = {
-            name: each
-            for name, each in modules
-            if isinstance(each, BATCH_NORM) and not isinstance(each, nn.SyncBatchNorm)
-        }
-        return convert_sync_batchnorm(model)  # type: ignore[no-any-return]
+    modules = model.named_modules(remove_duplicate=False)
+    originals: dict[str, nn.Module] = {
+        name: each for name, each in modules if isinstance(each, BATCH_NORM) and not isinstance(each, nn.SyncBatchNorm)
+    }
+    convert_sync_batchnorm(model)
+    return originals
 
-    def revert(self, model: nn.Module) -> nn.Module:
-        """The model with its original batch norms, which get the trained parameters and buffers."""
-        for name, original in self.originals.items():
-            above, _, last = name.rpartition(".")
-            current = model.get_submodule(name)
-            for key, value in (*current.named_parameters(recurse=False), *current.named_buffers(recurse=False)):
-                setattr(original, key, value)
-            setattr(model.get_submodule(above), last, original.train(current.training))
-        self.originals = {}
-        return model
+
+def revert(model: nn.Module, originals: dict[str, nn.Module]) -> None:
+    """Put the originals back; they get the trained parameters and buffers."""
+    for name, original in originals.items():
+        above, _, last = name.rpartition(".")
+        current = model.get_submodule(name)
+        for key, value in (*current.named_parameters(recurse=False), *current.named_buffers(recurse=False)):
+            setattr(original, key, value)
+        setattr(model.get_submodule(above), last, original.train(current.training))

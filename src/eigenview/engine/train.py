@@ -2,34 +2,30 @@
 
 from __future__ import annotations
 
-import logging
-import warnings
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as L
 import numpy as np
 import torch
-from lightning.fabric.utilities.rank_zero import rank_zero_only
-from lightning.pytorch.strategies import DDPStrategy
 
 from eigenview import runfiles
 from eigenview.config import RunConfig, to_dict
 from eigenview.data.batches import Batches, killed_worker, resident
 from eigenview.data.images import Skipped
-from eigenview.distributed import ddp_options, gather_lists
+from eigenview.distributed import gather_lists, rank, world_size
 from eigenview.engine.callbacks import Checkpoints, MetricsWriter, Monitor
 from eigenview.engine.cost_estimate import estimated, make_estimate, show_estimate
 from eigenview.engine.environment import describe_environment
 from eigenview.engine.finalize import finish
+from eigenview.engine.launch import check_devices, launched_rank, processes_of_run
+from eigenview.engine.loop import fit
 from eigenview.engine.memory import explain_shortage
 from eigenview.engine.module import PretrainModule
 from eigenview.engine.plan import Plan, make_plan
 from eigenview.engine.progress import Progress, show_plan
-from eigenview.engine.resume import read_checkpoint
-from eigenview.engine.sync_batch_norm import SyncBatchNorms
+from eigenview.engine.resume import Checkpoint, read_checkpoint
 from eigenview.errors import Collapsed, NonFiniteError
 from eigenview.methods.parts.building import build_method
 from eigenview.models.network import refuse_single_values
@@ -38,6 +34,7 @@ from eigenview.models.network import refuse_single_values
 @explain_shortage()
 def train(config: RunConfig[Any], directory: Path, *, resume: bool, command: list[str], console: Any) -> dict[str, Any]:
     """Run (or continue) one pretraining in `directory`; returns the summary. Only rank 0 writes and prints."""
+    check_devices(config.devices)
     is_first = launched_rank() == 0
     plan = make_plan(config, console=console if is_first else None)
     module = build_module(plan)
@@ -77,18 +74,16 @@ def _train(
         monitor.resume(step if checkpoint is not None else -1)  # -1: restart at step 0 and drop all rows
     if step < module.steps:
         try:
-            path = None if checkpoint is None else checkpoint.path
             left = module.steps - step
             with estimated(plan, module, directory, steps=left, console=console) if is_first else nullcontext():
-                _fit(plan, module, directory, log, monitor, path, console)
+                _fit(plan, module, directory, log, monitor, checkpoint, console)
         except NonFiniteError as error:
             failure = str(error)
         except Collapsed:
             ended_early = True
     else:
         assert checkpoint is not None  # step > 0 only with a checkpoint
-        module.load_state_dict(checkpoint.state_dict)
-        log.load_state_dict(checkpoint.log_state)
+        checkpoint.restore(module, log)
     if not is_first:
         return {}
     history = monitor.history
@@ -118,14 +113,8 @@ def note_skipped(directory: Path, skipped: Sequence[Skipped]) -> None:
         runfiles.write_table(path, ("path", "reason"), rows.items())
 
 
-def launched_rank() -> int:
-    """This process's number before there is a process group: from torchrun, SLURM or Lightning's own launcher."""
-    rank = rank_zero_only.rank  # pyright: ignore[reportFunctionMemberAccess]  (Lightning sets it on the function)
-    return rank or 0
-
-
 def build_module(plan: Plan) -> PretrainModule:
-    """The method of a plan, initialised from its seed, in its Lightning shell."""
+    """The method of a plan, initialised from its seed, with what a run adds to it."""
     config = plan.config
     method = build_method(config, plan.parts)
     if config.grad_cache_chunk == 1:
@@ -155,26 +144,26 @@ def _fit(
     directory: Path,
     log: MetricsWriter,
     monitor: Monitor,
-    checkpoint: Path | None,
+    checkpoint: Checkpoint | None,
     console: Any,
 ) -> None:
-    """The training loop itself, by Lightning: one Lightning epoch with all steps of all epochs.
+    """The training loop on all processes of the run.
 
     Files that turned out to be unreadable during training are replaced by another image of their batch, and listed at
     the end: those of all processes, or of this one if the training was cut short.
     """
     config = plan.config.monitor
-    saver = Checkpoints(directory, config.checkpoint_minutes, config.log_every_steps)
-    trainer = make_trainer(plan, directory, [log, monitor, saver, Progress(console, log, monitor)])
-    with warnings.catch_warnings():
-        # about torch's DataLoader, which only sets too large to be cached use, inside our own loader
-        warnings.filterwarnings("ignore", message=".*does not have many workers.*")
-        # Lightning 2.6 calls a part of torch 2.15 that was renamed; nothing we or the user can do about it
-        warnings.filterwarnings("ignore", message=".*LeafSpec.*is deprecated.*")
-        loader = make_loader(plan, trainer)
-        broke = loader.replaced
+    with processes_of_run(plan.config.devices, plan.device):
+        batches = make_batches(plan)
+        state = None
+        if checkpoint is not None:
+            checkpoint.restore(module, log, batches)
+            state = checkpoint.optimizer_state
+        saver = Checkpoints(directory, config.checkpoint_minutes, config.log_every_steps, log, batches)
+        callbacks = [log, monitor, saver, Progress(console, log, monitor)]
+        broke = batches.replaced
         try:
-            trainer.fit(module, loader, ckpt_path=checkpoint, weights_only=True)
+            fit(module, batches, callbacks, device=plan.device, optimizer_state=state)
             broke = gather_lists(broke)
         except RuntimeError as error:
             killed = killed_worker(error)
@@ -186,36 +175,14 @@ def _fit(
                 note_skipped(directory, broke)
 
 
-def make_trainer(plan: Plan, directory: Path, callbacks: list[L.Callback]) -> L.Trainer:
-    """Lightning's trainer without what our callbacks do: no logger, no progress bar, no checkpoints."""
-    config, kind = plan.config, plan.device.type
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # its banner says nothing our plan does not
-    return L.Trainer(
-        accelerator="gpu" if kind == "cuda" else kind,
-        devices=config.devices,
-        strategy=DDPStrategy(**ddp_options()) if config.devices > 1 else "auto",
-        plugins=[SyncBatchNorms()] if kind == "cuda" and config.devices > 1 else None,
-        precision="32-true",  # the step has its own autocast
-        max_epochs=1,
-        callbacks=callbacks,
-        logger=False,
-        enable_checkpointing=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
-        num_sanity_val_steps=0,
-        default_root_dir=directory,
-    )
-
-
-def make_loader(plan: Plan, trainer: L.Trainer) -> Batches:
+def make_batches(plan: Plan) -> Batches:
     """The batches of all epochs, this process's share of each."""
     return Batches(
         plan.train,
         batch_size=plan.config.batch_size,
         epochs=plan.config.epochs,
         seed=plan.config.seed,
-        rank=trainer.global_rank,
-        world=trainer.world_size,
+        rank=rank(),
+        world=world_size(),
         workers=plan.config.loader.workers,
     )

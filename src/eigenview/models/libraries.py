@@ -12,7 +12,6 @@ import functools
 from collections.abc import Callable
 from typing import Any, Literal
 
-import torchvision
 from torch import nn
 
 from eigenview.models.norms import Norm, row_norms
@@ -48,6 +47,8 @@ TORCHVISION_RESNETS = ("resnet", "resnext", "wide_resnet")
 
 def torchvision_names() -> list[str]:
     """Image classifiers of torchvision."""
+    import torchvision  # takes a second and a half, which runs with other networks should not spend
+
     return torchvision.models.list_models(module=torchvision.models)
 
 
@@ -112,6 +113,8 @@ def create(library: Library, model: str, size: int) -> nn.Module:
     """The plain network of the library for this size, randomly initialised; nothing is ever downloaded."""
     given = arguments(library, model, size)
     if library == "torchvision":
+        import torchvision
+
         return torchvision.models.get_model(model, weights=None, **given)
     import timm
 

@@ -14,13 +14,11 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy
-import sklearn
-import torch
 
 from eigenview import runfiles
 from eigenview.config import ProbeConfig
@@ -34,8 +32,8 @@ def program() -> str:
     digest = hashlib.blake2b(digest_size=16)
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
-    for library in (np, scipy, sklearn, torch):
-        digest.update(f"{library.__name__} {library.__version__} ".encode())
+    for library in ("numpy", "scipy", "scikit-learn", "torch"):
+        digest.update(f"{library} {version(library)} ".encode())
     return digest.hexdigest()
 
 

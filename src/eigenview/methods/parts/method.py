@@ -17,7 +17,7 @@ BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
 class Method(nn.Module):
-    """What is trained: networks, loss and state of one method. It knows nothing of Lightning.
+    """What is trained: networks, loss and state of one method. It knows nothing of the engine.
 
     `loss` is pure: it changes no state except running averages of batch norm. State (target network, queue, centre,
     running statistics) moves in `after_step`, once per step, on all processes alike. Call the method itself, not

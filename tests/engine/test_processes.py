@@ -1,0 +1,96 @@
+"""How the processes of a run are found, started and ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from eigenview import runfiles
+from eigenview.cli import run
+from eigenview.engine.launch import Launched, check_devices, launched
+from eigenview.errors import UserError
+from tests.engine.test_train import SMALL
+
+TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "10.0.0.7", "MASTER_PORT": "1234"}
+SLURM = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_JOB_ID": "7012345"}
+
+
+@pytest.mark.parametrize(
+    ("env", "place"),
+    [
+        ({}, None),
+        ({"SLURM_STEP_NUM_TASKS": "1", "SLURM_PROCID": "0"}, None),
+        (TORCHRUN, Launched(3, 4, 1, "10.0.0.7", 1234)),
+        (SLURM | {"SLURM_STEP_NODELIST": "gpu[07-08,11]"}, Launched(3, 4, 1, "gpu07", 17345)),
+        (SLURM | {"SLURM_STEP_NODELIST": "gpu-a,gpu-b"}, Launched(3, 4, 1, "gpu-a", 17345)),
+        (SLURM | TORCHRUN, Launched(3, 4, 1, "10.0.0.7", 1234)),  # torchrun started by srun
+    ],
+)
+def test_a_process_finds_its_place_in_the_launchers_environment(env: dict[str, str], place: Launched | None) -> None:
+    assert launched(env) == place
+
+
+def test_devices_must_be_the_number_of_launched_processes(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Otherwise each process would train a run of its own into the same directory."""
+    check_devices(3)  # no launcher: as many as asked for are started
+    for name, value in TORCHRUN.items():
+        monkeypatch.setenv(name, value)
+    check_devices(4)
+    with pytest.raises(UserError, match=r"--devices is 1; allowed: 4\b"):
+        check_devices(1)
+    out = tmp_path / "run"
+    assert run(["pretrain", "--out", str(out)]) == 2
+    assert "--devices is 1" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def children_of(pid: int) -> list[int]:
+    """Numbers of the running processes that `pid` has started."""
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def is_running(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status")
+    return status.exists() and "State:\tZ" not in status.read_text()
+
+
+@pytest.mark.ddp
+@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the second process by /proc")
+@pytest.mark.parametrize("victim", ["the second", "the first"])
+def test_a_killed_process_ends_the_run_and_it_can_be_resumed(victim: str, tmp_path: Path) -> None:
+    """The others would wait for it: they end within seconds, with a line that names it."""
+    out = tmp_path / "run"
+    args = ["pretrain", "--devices", "2", "--epochs", "400", "--monitor.log-every-steps", "1", *SMALL]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "eigenview", *args, "--out", str(out)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    )
+    try:
+        deadline = time.monotonic() + 200
+        while len(runfiles.read_rows(out / runfiles.METRICS)) < 3:
+            assert time.monotonic() < deadline
+            assert process.poll() is None
+            time.sleep(0.1)
+        (second,) = children_of(process.pid)
+        os.kill(second if victim == "the second" else process.pid, signal.SIGKILL)
+        errors = process.communicate(timeout=60)[1]
+        deadline = time.monotonic() + 30
+        while is_running(second):
+            assert time.monotonic() < deadline, "the second process waits for the first"
+            time.sleep(0.1)
+    finally:
+        process.kill()
+    assert process.returncode != 0
+    if victim == "the second":
+        assert "process 1 of 2 was killed by signal 9" in errors
