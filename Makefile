@@ -1,19 +1,19 @@
 .PHONY: check test test-all nightly bench format
 
 check:      ## format, lint, types
-	uv run ruff format --check .
-	uv run ruff check .
-	uv run pyright
+	uv run --group dev ruff format --check .
+	uv run --group dev ruff check .
+	uv run --group dev pyright
 
 format:
-	uv run ruff format .
-	uv run ruff check --fix .
+	uv run --group dev ruff format .
+	uv run --group dev ruff check --fix .
 
 test:       ## the fast tests, under four minutes on two cores
-	uv run pytest
+	uv run --group dev pytest
 
 test-all:   ## the fast and the slow tests
-	uv run pytest -m "not gpu"
+	uv run --group dev pytest -m "not gpu"
 
 nightly: check test-all   ## all that .ci/run does, the slow tests, and the commands of every page
 	.ci/pages all
