@@ -1,4 +1,4 @@
-.PHONY: check test test-all nightly bench format
+.PHONY: check format test test-all nightly bench wheel-check versions
 
 check:      ## format, lint, types
 	uv run --group dev ruff format --check .
@@ -20,3 +20,6 @@ nightly: check test-all   ## all that .ci/run does, the slow tests, and the comm
 
 bench:      ## ratios in one run; CIFAR10= names the unpacked CIFAR-10 (JPEG) folder
 	OMP_WAIT_POLICY=PASSIVE uv run --group bench python -m benchmarks.side_by_side
+
+wheel-check: ## the wheel, installed in an empty environment outside the repository and used there
+	.ci/wheel-check

@@ -83,7 +83,8 @@ def run_experiment(
             table.
 
     Raises:
-        UserError: unknown experiment or cell, no matplotlib, no images, a run directory with other settings, nothing finished.
+        UserError: unknown experiment or cell, no matplotlib, no images, a run directory with other settings, nothing
+            finished.
     """
     if finished and only is not None:
         raise UserError("--finished collects the whole grid; leave --cells out.")
