@@ -1,6 +1,6 @@
 """Print the installed versions of the dependencies that a pyproject.toml declares, on one line.
 
-    python .ci/declared_versions.py pyproject.toml
+python .ci/declared_versions.py pyproject.toml
 """
 
 from __future__ import annotations
