@@ -1,22 +1,30 @@
-.PHONY: check test test-all nightly bench format
+.PHONY: check format test test-all nightly bench wheel-check versions
 
 check:      ## format, lint, types
-	uv run ruff format --check .
-	uv run ruff check .
-	uv run pyright
+	uv run --group dev ruff format --check .
+	uv run --group dev ruff check .
+	uv run --group dev pyright
 
 format:
-	uv run ruff format .
-	uv run ruff check --fix .
+	uv run --group dev ruff format .
+	uv run --group dev ruff check --fix .
 
 test:       ## the fast tests, under four minutes on two cores
-	uv run pytest
+	uv run --group dev pytest
 
 test-all:   ## the fast and the slow tests
-	uv run pytest -m "not gpu"
+	uv run --group dev pytest -m "not gpu"
 
-nightly: check test-all   ## all that .ci/run does, the slow tests, and the commands of every page
+nightly: check test-all   ## all that .ci/run does, slow tests, every page's commands, the wheel, other versions
 	.ci/pages all
+	.ci/wheel-check
+	.ci/versions
 
 bench:      ## ratios in one run; CIFAR10= names the unpacked CIFAR-10 (JPEG) folder
 	OMP_WAIT_POLICY=PASSIVE uv run --group bench python -m benchmarks.side_by_side
+
+wheel-check:  ## the wheel, installed in an empty environment outside the repository and used there
+	.ci/wheel-check
+
+versions:   ## lowest declared versions, newest ones, other Pythons: first command and fast tests, in one table
+	.ci/versions

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import glob
 import importlib
+import importlib.util
 import os
 import shutil
 from collections.abc import Callable
@@ -82,11 +83,14 @@ def run_experiment(
             table.
 
     Raises:
-        UserError: unknown experiment or cell, no images, a run directory with other settings, nothing finished.
+        UserError: unknown experiment or cell, no matplotlib, no images, a run directory with other settings, nothing
+            finished.
     """
     if finished and only is not None:
         raise UserError("--finished collects the whole grid; leave --cells out.")
     module = load_experiment(name)
+    if importlib.util.find_spec("matplotlib") is None:  # now, not after hours of training
+        raise UserError("experiments draw a figure with matplotlib, which is not installed: uv sync --extra figures")
     source = data or os.environ.get("CIFAR10")
     if source is None:
         raise UserError("an experiment needs CIFAR-10 images: give --data FOLDER (with train/ and test/), or CIFAR10=.")

@@ -36,7 +36,7 @@ from eigenview.engine.train import build_module
 from eigenview.errors import require
 from eigenview.methods.parts.joint_embedding import JointEmbedding
 
-MISSING = "lightly is not installed: uv sync --group bench"
+MISSING = "lightly is not installed: uv sync --inexact --group bench"
 LIBRARY = "library"  # in environment.json of a run that another library trained
 
 

@@ -104,3 +104,9 @@ def test_a_run_of_an_earlier_version_is_a_cells_if_its_settings_are(
         runfiles.write_json(directory / runfiles.CONFIG, values)
         with pytest.raises(UserError, match=r"copied-seed0.*copied"):
             _frame.run_experiment(*arguments)
+
+
+def test_a_missing_matplotlib_is_reported_before_any_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r"matplotlib.*uv sync --extra figures"):
+        _frame.run_experiment("headline", "tiny", 1, "cifar", None, None, Console(quiet=True))

@@ -262,7 +262,7 @@ def test_without_lightly_only_ours_is_run_and_both_places_say_so(monkeypatch: py
     monkeypatch.setattr(_lightly_loop, "version", lambda: None)
     console = Console(record=True, width=120)
     assert time_to_accuracy.peers("tiny", "cifar", console) == {}
-    assert "lightly is not installed: uv sync --group bench" in console.export_text()
+    assert "lightly is not installed: uv sync --inexact --group bench" in console.export_text()
     made = results(time_to_accuracy.cells("tiny", "cifar"), 1)
     said = time_to_accuracy.conclude(made)
     assert f"Only ours was run ({_lightly_loop.MISSING}): ours fp32 58.0 % k-NN in 62 s; ours bf16 50.0 %" in said
@@ -317,7 +317,7 @@ def test_decoding_is_timed_with_an_empty_cache(tmp_path: Path, monkeypatch: pyte
 
 
 def test_a_run_by_lightly_is_left_like_one_of_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("lightly", reason="lightly is not installed: uv sync --group bench")
+    pytest.importorskip("lightly", reason="lightly is not installed: uv sync --inexact --group bench")
     monkeypatch.setenv("EIGENVIEW_CACHE", str(tmp_path / "cache"))
     write_images(tmp_path / "images", 40)
     config = _grids.cell(

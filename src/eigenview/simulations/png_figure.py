@@ -27,7 +27,8 @@ def check_available() -> None:
         import matplotlib  # noqa: F401
     except ImportError:
         raise UserError(
-            "--png needs matplotlib, which is not installed: pip install 'eigenview[figures]', or open figure.html."
+            "--png needs matplotlib, which is not installed: uv sync --extra figures, or pip install "
+            "'eigenview[figures]'; figure.html shows the same plots without it."
         ) from None
 
 
