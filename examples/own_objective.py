@@ -86,7 +86,9 @@ def main() -> dict[float, ev.Run]:
     runs = {}
     for weight in (1.0, 0.0):
         method = AlignUniformConfig(uniformity=weight)
-        runs[weight] = ev.pretrain("digits", method=method, epochs=6, out=folder / f"uniformity-{weight:g}")
+        runs[weight] = ev.pretrain(
+            "digits", method=method, epochs=6, probe={"images": 500}, out=folder / f"uniformity-{weight:g}"
+        )
     print("\nweight of uniformity   verdict                k-NN accuracy")
     for weight, run in runs.items():
         print(f"{weight:20g}   {run.verdict:20} {run.summary['knn']:15.1f}")

@@ -58,11 +58,11 @@ def test_many_views(tmp_path: Path) -> None:
     text = printed("many_views", tmp_path)
     for count in (2, 4, 8):
         epochs, _, knn, linear = row(text, str(count))
-        assert count * epochs == 32
+        assert count * epochs == 24
         assert min(knn, linear) > 94  # 97.5 at least was seen
 
 
 def test_own_dataset(tmp_path: Path) -> None:
     text = printed("own_dataset", tmp_path)
     assert "verdict: healthy" in text
-    assert row(text, "this encoder")[0] > row(text, "raw pixels")[0]
+    assert row(text, "this encoder")[0] > row(text, "raw pixels")[0] + 10
