@@ -1,4 +1,4 @@
-.PHONY: check test test-all nightly bench format
+.PHONY: check test test-all nightly bench format docs
 
 check:      ## format, lint, types
 	uv run ruff format --check .
@@ -17,6 +17,9 @@ test-all:   ## the fast and the slow tests
 
 nightly: check test-all   ## all that .ci/run does, the slow tests, and the commands of every page
 	.ci/pages all
+
+docs:       ## the documentation site in site/, every link checked; no network
+	uv run --group docs mkdocs build --strict --quiet
 
 bench:      ## ratios in one run; CIFAR10= names the unpacked CIFAR-10 (JPEG) folder
 	OMP_WAIT_POLICY=PASSIVE uv run --group bench python -m benchmarks.side_by_side
