@@ -19,7 +19,7 @@ nightly: check test-all   ## all that .ci/run does, the slow tests, and the comm
 	.ci/pages all
 
 docs:       ## the documentation site in site/, every link checked; no network
-	uv run --group docs mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 uv run --group docs mkdocs build --strict --quiet
 
 bench:      ## ratios in one run; CIFAR10= names the unpacked CIFAR-10 (JPEG) folder
 	OMP_WAIT_POLICY=PASSIVE uv run --group bench python -m benchmarks.side_by_side
