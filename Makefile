@@ -15,11 +15,11 @@ test:       ## the fast tests, under four minutes on two cores
 test-all:   ## the fast and the slow tests
 	uv run pytest -m "not gpu"
 
-nightly: check test-all   ## all that .ci/run does, the slow tests, and the commands of every page
+nightly: check docs test-all   ## all that .ci/run does, the site, the slow tests, and the commands of every page
 	.ci/pages all
 
 docs:       ## the documentation site in site/, every link checked; no network
-	NO_MKDOCS_2_WARNING=1 uv run --group docs mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 uv run --group docs mkdocs build --strict
 
 bench:      ## ratios in one run; CIFAR10= names the unpacked CIFAR-10 (JPEG) folder
 	OMP_WAIT_POLICY=PASSIVE uv run --group bench python -m benchmarks.side_by_side

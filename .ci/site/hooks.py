@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import posixpath
 import re
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
 
     def resolved(link: re.Match[str]) -> str:
         target, anchor = link["target"], link["anchor"] or ""
-        inside = files.get_file_from_path((Path(place).parent / target).as_posix()) if place not in OUTSIDE else None
+        beside = posixpath.normpath(posixpath.join(posixpath.dirname(place), target))
+        inside = None if place in OUTSIDE else files.get_file_from_path(beside)
         path = _target(target, folder, config)
         if inside is not None or path is None:
             return link[0]
