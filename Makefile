@@ -1,4 +1,4 @@
-.PHONY: check format test test-all nightly bench wheel-check versions
+.PHONY: check format test test-all nightly docs bench wheel-check versions
 
 check:      ## format, lint, types
 	uv run --group dev ruff format --check .
@@ -15,10 +15,13 @@ test:       ## the fast tests, under four minutes on two cores
 test-all:   ## the fast and the slow tests
 	uv run --group dev pytest -m "not gpu"
 
-nightly: check test-all   ## all that .ci/run does, slow tests, every page's commands, the wheel, other versions
+nightly: check docs test-all   ## all that .ci/run does, the site, slow tests, every page's commands, the wheel, other versions
 	.ci/pages all
 	.ci/wheel-check
 	.ci/versions
+
+docs:       ## the documentation site in site/, every link checked; no network
+	NO_MKDOCS_2_WARNING=1 uv run --group docs mkdocs build --strict
 
 bench:      ## ratios in one run; CIFAR10= names the unpacked CIFAR-10 (JPEG) folder
 	OMP_WAIT_POLICY=PASSIVE uv run --group bench python -m benchmarks.side_by_side

@@ -10,7 +10,7 @@ DATASETS = {
     "FOLDER": "images at any depth; class subfolders, train/ and test/ are understood",
     "FILE.npy, FILE.npz": "uint8 arrays, N H W C or N C H W, with labels y where the .npz has them",
     "FOLDER, 'x-{000..012}.tar'": "WebDataset shards (.tar): images, labels in .cls or .json",
-    "hf:FOLDER, hf:OWNER/NAME": "Hugging Face data sets, in place or streamed (extra hf; options: docs/commands.md)",
+    "hf:FOLDER, hf:OWNER/NAME": "Hugging Face data sets, in place or streamed (extra hf; options: docs/images.md)",
     "PACK": "what eigenview pack made of any of these: decoded once, mapped into memory",
     "CIFAR-10, CIFAR-100": "the folder that torchvision unpacks (cifar-10-batches-py, cifar-100-python)",
     "STL-10": "the folder stl10_binary",
