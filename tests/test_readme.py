@@ -14,8 +14,6 @@ ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text()
 BASE = "https://example.invalid/eigenview"
 LINKS = re.findall(r"!?\[[^\]]*\]\(([^)\s]+)\)", README)
-TO_COME = {"CITATION.cff"}
-"""Linked files that another part of issue Kit adds; none may stay here once it exists."""
 
 
 def test_it_is_short() -> None:
@@ -37,8 +35,7 @@ def path_of(link: str) -> str:
 
 @pytest.mark.parametrize("link", sorted(set(LINKS)))
 def test_linked_files_exist(link: str) -> None:
-    path = path_of(link)
-    assert (ROOT / path).exists() != (path in TO_COME), path
+    assert (ROOT / path_of(link)).exists()
 
 
 def test_images_are_linked_as_raw_files() -> None:

@@ -29,7 +29,7 @@ from eigenview.methods import METHODS, card, declared_config
 for name in METHODS:
     assert card(name).name == name, name
     assert declared_config(name)().card is card(name), name
-print(sorted(m for m in sys.modules if m.partition(".")[0] in ("torch", "lightning", "jaxtyping")))
+print(sorted(m for m in sys.modules if m.partition(".")[0] in ("torch", "jaxtyping")))
 """
 CONFIG = '''
 @dataclass(frozen=True, kw_only=True)
