@@ -43,7 +43,12 @@ def tiny(notes: list[str] | None = None) -> Settings:
     return Settings(scale="tiny", device=torch.device("cpu"), threads=(1,), say=lines.append)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "bytes"])
+SLOW = {"start"}  # starts programs of its own, with empty caches of bytecode
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.slow] if n in SLOW else []) for n in NAMES if n != "bytes"]
+)
 def test_contestants_agree(name: str) -> None:
     notes: list[str] = []
     checked = sections()[name].check(tiny(notes))

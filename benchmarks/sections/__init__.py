@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from benchmarks.contest import Section
 
-NAMES = ("objective", "unbiased", "augmentation", "loader", "predictor", "step", "bytes", "grad-cache")
+NAMES = ("objective", "unbiased", "augmentation", "loader", "predictor", "step", "bytes", "grad-cache", "start")
 """In the order of the table."""
 
 
@@ -18,8 +18,9 @@ def sections() -> dict[str, Section]:
     from benchmarks.sections.objective import OBJECTIVE
     from benchmarks.sections.predictor import PREDICTOR
     from benchmarks.sections.sent_bytes import BYTES
+    from benchmarks.sections.start import START
     from benchmarks.sections.step import STEP
     from benchmarks.sections.unbiased import UNBIASED
 
-    found = (OBJECTIVE, UNBIASED, AUGMENTATION, LOADER, PREDICTOR, STEP, BYTES, GRAD_CACHE)
+    found = (OBJECTIVE, UNBIASED, AUGMENTATION, LOADER, PREDICTOR, STEP, BYTES, GRAD_CACHE, START)
     return dict(zip(NAMES, found, strict=True))

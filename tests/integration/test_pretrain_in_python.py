@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from eigenview import run as python_face
 from eigenview import runfiles
 from eigenview.config import to_dict
 from eigenview.errors import UserError
+from eigenview.methods import card
+from eigenview.records import MethodConfig
 
 
 @pytest.fixture
@@ -53,6 +56,19 @@ def test_a_continued_run_keeps_its_configuration(
     with pytest.raises(UserError, match="keeps its own configuration"):
         ev.pretrain(out=tmp_path / "run", resume=True, **other)
     assert len(started) == 1
+
+
+def test_a_method_of_the_started_program_is_refused_with_what_to_do(
+    started: list[tuple[ev.RunConfig[Any], bool]],
+) -> None:
+    @dataclass(frozen=True, kw_only=True)
+    class Mine(MethodConfig):
+        card = card("vicreg")
+
+    Mine.__module__ = "__main__"
+    with pytest.raises(UserError, match=r"program that was started.*my_methods/"):
+        ev.pretrain(method=Mine())
+    assert not started
 
 
 @pytest.mark.parametrize(

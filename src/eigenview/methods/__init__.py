@@ -33,6 +33,11 @@ def module_name(method: str) -> str:
     """The module of a method: a file of this folder, or, for a name with a dot, any module that can be imported."""
     if "." in method:
         return method
+    if method == "__main__":
+        raise UserError(
+            "the method's config is defined in the program that was started, which a resumed run could not import: "
+            "move it into a module of a package, such as my_methods/centred.py (docs/add-a-method.md)."
+        )
     if method not in METHODS:
         raise UserError(f"--method {method}: no such method. {nearest(method, METHODS)} (eigenview list methods)")
     return f"{__name__}.{method.replace('-', '_')}"
