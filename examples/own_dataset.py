@@ -65,7 +65,7 @@ def main() -> dict[str, float]:
     images, labels = as_arrays(MyImages())
     is_test = np.arange(len(images)) % 5 == 0
     np.save(folder / "mine.npy", images[~is_test])
-    run = ev.pretrain(folder / "mine.npy", encoder="conv-tiny", epochs=20, out=folder / "run")
+    run = ev.pretrain(folder / "mine.npy", encoder="conv-tiny", epochs=12, out=folder / "run")
 
     rgb = torch.from_numpy(images).expand(-1, 3, -1, -1)  # embed takes uint8 (n, 3, S, S) of any side S
     features = {"this encoder": run.encoder.embed(rgb), "raw pixels": torch.from_numpy(images).flatten(1).float()}

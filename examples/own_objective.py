@@ -87,7 +87,7 @@ def main() -> dict[float, ev.Run]:
     for weight in (1.0, 0.0):
         method = AlignUniformConfig(uniformity=weight)
         runs[weight] = ev.pretrain(
-            "digits", method=method, epochs=6, probe={"images": 500}, out=folder / f"uniformity-{weight:g}"
+            "digits", method=method, epochs=4, probe={"images": 500}, out=folder / f"uniformity-{weight:g}"
         )
     print("\nweight of uniformity   verdict                k-NN accuracy")
     for weight, run in runs.items():

@@ -50,16 +50,16 @@ def test_own_objective(tmp_path: Path) -> None:
     text = printed("own_objective", tmp_path)
     assert re.search(r"^ +1 +healthy ", text, re.MULTILINE), text[-1500:]
     assert re.search(r"^ +0 +complete collapse ", text, re.MULTILINE), text[-1500:]
-    assert row(text, "1")[0] > 95
+    assert row(text, "1")[0] > 93  # 95.5 was seen; raw pixels have 95.0
 
 
 def test_many_views(tmp_path: Path) -> None:
-    """Equal cost: the product of views and epochs is the same in each row; each k-NN accuracy is near raw pixels'."""
+    """Equal cost: the product of views and epochs is the same in each row; each accuracy is near that of raw pixels."""
     text = printed("many_views", tmp_path)
     for count in (2, 4, 8):
         epochs, _, knn, linear = row(text, str(count))
-        assert count * epochs == 24
-        assert min(knn, linear) > 94  # 97.5 at least was seen
+        assert count * epochs == 16
+        assert min(knn, linear) > 92  # 95.8 at least was seen
 
 
 def test_own_dataset(tmp_path: Path) -> None:
