@@ -18,6 +18,8 @@ from eigenview.cli import VERBS
 from eigenview.methods import METHODS, card
 
 log = logging.getLogger("mkdocs.hooks.site")  # below "mkdocs": --strict turns its warnings into errors
+IN_CHECKOUT = re.compile(r"^uv run --project \"\$UV_PROJECT\"(?: --extra \w+)? eigenview ", re.MULTILINE)
+"""Pages are run in a scratch folder with the checkout's code (.ci/pages); the site shows the command alone."""
 PICTURES = {".png", ".svg", ".jpg"}
 LINK = re.compile(r"(?:(?<=\]\()|(?<=src=\"))(?P<target>[^()\s#\"]+)(?P<anchor>#[^()\s\"]*)?(?=[)\"])")
 """The target of a Markdown link, or of an <img>."""
@@ -85,7 +87,7 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
                 return f"{up}{shown}{anchor}"
         return f"{config.repo_url.rstrip('/')}/{'tree' if path.is_dir() else 'blob'}/main/{name}{anchor}"
 
-    markdown = LINK.sub(resolved, markdown)
+    markdown = IN_CHECKOUT.sub("eigenview ", LINK.sub(resolved, markdown))
     verb = re.fullmatch(r"commands/(\w+)\.md", place)
     return markdown + help_section(verb[1]) if verb else markdown
 

@@ -230,12 +230,12 @@ def _link(path: str, text: str = "") -> str:
 
 
 def _values(hint: Any) -> str:
-    """What an option may be: the choices, or the kind of number; nothing for a flag."""
+    """What an option may be: the choices, the kind of number, or nothing if it is a flag."""
     if get_origin(hint) is Literal:
         return ", ".join(f"`{choice}`" for choice in get_args(hint))
     if get_origin(hint) in (Union, UnionType):
         return " or ".join(_values(each) for each in get_args(hint))
-    return {float: "number", int: "whole number", bool: "", type(None): "none"}.get(hint, "")
+    return {float: "number", int: "whole number", bool: "flag", type(None): "none"}.get(hint, "")
 
 
 def _cell(text: str) -> str:

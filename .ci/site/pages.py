@@ -68,7 +68,9 @@ def exports_page() -> str:
         "not load torch. The class of every [method](../methods/index.md) and its options are names of the package "
         "too, such as `ev.VICReg` and `ev.VICRegConfig`."
     ]
-    parts += [f"::: {module}.{name}" for name, module in eigenview._exports().items() if module not in of_methods]
+    exports = [(name, module) for name, module in eigenview._exports().items() if module not in of_methods]
+    exports.sort(key=lambda each: each[0][0].isupper())  # functions, then classes
+    parts += [f"::: {module}.{name}" for name, module in exports]
     return "\n\n".join(parts) + "\n"
 
 
