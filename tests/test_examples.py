@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[1]
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
@@ -53,6 +55,7 @@ def test_own_objective(tmp_path: Path) -> None:
     assert row(text, "1")[0] > 93  # 95.5 was seen; raw pixels have 95.0
 
 
+@pytest.mark.slow  # twice as long as the others together need
 def test_many_views(tmp_path: Path) -> None:
     """Equal cost: the product of views and epochs is the same in each row; each accuracy is near that of raw pixels."""
     text = printed("many_views", tmp_path)
