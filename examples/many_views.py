@@ -2,7 +2,7 @@
 
     uv run python examples/many_views.py
 
-Takes about 20 seconds on one thread. A view costs one pass of an image through the encoder, so 8 views for 2 epochs
+Takes about 25 seconds on one thread. A view costs one pass of an image through the encoder, so 8 views for 2 epochs
 cost what 2 views for 8 epochs do. The projector has width 64, and VICReg's covariance weight follows the rule fitted
 to the sweep of Ghosh et al. 2023 (arXiv 2312.10725), `covariance="auto"`: a narrow projector needs a larger weight.
 It prints a row for each number of views: epochs, passes, seconds, verdict, accuracies. One seed on digits is an
