@@ -48,6 +48,7 @@ def test_vicreg_in_plain_torch(tmp_path: Path) -> None:
     assert losses[-1] < losses[0] - 2
 
 
+@pytest.mark.slow
 def test_own_objective(tmp_path: Path) -> None:
     text = printed("own_objective", tmp_path)
     assert re.search(r"^ +1 +healthy ", text, re.MULTILINE), text[-1500:]
@@ -55,7 +56,7 @@ def test_own_objective(tmp_path: Path) -> None:
     assert row(text, "1")[0] > 93  # 95.5 was seen; raw pixels have 95.0
 
 
-@pytest.mark.slow  # twice as long as the others together need
+@pytest.mark.slow
 def test_many_views(tmp_path: Path) -> None:
     """Equal cost: the product of views and epochs is the same in each row; each accuracy is near that of raw pixels."""
     text = printed("many_views", tmp_path)
@@ -65,6 +66,7 @@ def test_many_views(tmp_path: Path) -> None:
         assert min(knn, linear) > 92  # 95.8 at least was seen
 
 
+@pytest.mark.slow
 def test_own_dataset(tmp_path: Path) -> None:
     text = printed("own_dataset", tmp_path)
     assert "verdict: healthy" in text

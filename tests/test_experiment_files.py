@@ -100,7 +100,7 @@ def test_networks_of_the_tiny_grid_can_be_built(module: ModuleType) -> None:
         assert method.widths["h"] > 0
 
 
-@pytest.mark.parametrize("seeds", [1, 3])
+@pytest.mark.parametrize("seeds", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_conclusion_is_one_line_and_a_picture_can_be_drawn(module: ModuleType, seeds: int) -> None:
     for scale in SCALES:
         made = results(module.cells(scale, "cifar"), seeds)

@@ -64,7 +64,7 @@ def is_running(pid: int) -> bool:
 
 @pytest.mark.ddp
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the second process by /proc")
-@pytest.mark.parametrize("victim", ["the second", "the first"])
+@pytest.mark.parametrize("victim", ["the second", pytest.param("the first", marks=pytest.mark.slow)])
 def test_a_killed_process_ends_the_run_and_it_can_be_resumed(victim: str, tmp_path: Path) -> None:
     """The others would wait for it: they end within seconds, with a line that names it."""
     out = tmp_path / "run"
