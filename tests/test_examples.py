@@ -40,6 +40,7 @@ def test_every_example_has_its_test_and_is_short() -> None:
     assert all(len(path.read_text().splitlines()) <= 110 for path in EXAMPLES)
 
 
+@pytest.mark.slow
 def test_vicreg_in_plain_torch(tmp_path: Path) -> None:
     """Raw pixels had 88.5, the encoder 92.3 to 93.1 with two seeds; a third of the gain is asked for."""
     text = printed("vicreg_in_plain_torch", tmp_path)

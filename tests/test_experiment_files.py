@@ -150,6 +150,7 @@ def test_runs_that_diverged_or_collapsed_are_named(module: ModuleType) -> None:
     module.conclude({cell: [summary(None, verdict="diverged")] for cell in cells})
 
 
+@pytest.mark.slow
 def test_the_estimator_study_finds_what_is_known() -> None:
     """Independent uniform features: the plug-in is too large, the U-statistic is right, in value and gradient."""
     draw = torch.Generator().manual_seed(1)

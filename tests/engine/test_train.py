@@ -92,7 +92,7 @@ def test_the_same_seed_gives_the_same_run_and_another_does_not(tmp_path: Path) -
     assert losses[0] != losses[2]
 
 
-@pytest.mark.parametrize("method", ["simclr", "barlow-twins"])
+@pytest.mark.parametrize("method", ["simclr", pytest.param("barlow-twins", marks=pytest.mark.slow)])
 def test_four_views_of_an_image_folder_train(method: str, tmp_path: Path) -> None:
     args = ["pretrain", "--method", method, "--views", "4", "--epochs", "1", *SMALL, "--out", str(tmp_path / "run")]
     assert run(args) == 0
