@@ -9,7 +9,7 @@ x_test and y_test: the run then prints accuracies too. Training itself never rea
 It prints the share of nearest neighbours that show the same digit, by the trained encoder and by raw pixels, and the
 neighbours of some test images. The digits lie anywhere in the picture, which is what makes it hard for raw pixels.
 
-For images that do not fit into memory see `eigenview pack` and the tar shards of docs/commands.md.
+For images that do not fit into memory see `eigenview pack` and the tar shards of docs/images.md.
 """
 
 from __future__ import annotations

@@ -130,8 +130,13 @@ def join_group(address: str, port: int, number: int, size: int, device: torch.de
         return
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, init_method=f"tcp://{address}:{port}", rank=number, world_size=size)
-    # not before: children of a run reach this point while their parent may still need the group
-    atexit.register(dist.destroy_process_group)
+    atexit.register(leave_group)
+
+
+def leave_group() -> None:
+    """Leave the process group, if there still is one."""
+    if is_initialized():
+        dist.destroy_process_group()
 
 
 def gather_lists(own: list[Any]) -> list[Any]:

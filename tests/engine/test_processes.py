@@ -8,14 +8,22 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
-from eigenview import runfiles
+from eigenview import distributed, runfiles
 from eigenview.cli import run
+from eigenview.engine import launch
 from eigenview.engine.launch import Launched, check_devices, launched
+from eigenview.engine.loop import Callback, fit
+from eigenview.engine.module import PretrainModule
 from eigenview.errors import UserError
+from tests.engine.killed import assert_same_run
+from tests.engine.stepping import module_of
 from tests.engine.test_train import SMALL
+from tests.process_pool import ProcessPool
 
 TORCHRUN = {"RANK": "3", "WORLD_SIZE": "4", "LOCAL_RANK": "1", "MASTER_ADDR": "10.0.0.7", "MASTER_PORT": "1234"}
 SLURM = {"SLURM_STEP_NUM_TASKS": "4", "SLURM_PROCID": "3", "SLURM_LOCALID": "1", "SLURM_JOB_ID": "7012345"}
@@ -50,6 +58,67 @@ def test_devices_must_be_the_number_of_launched_processes(
     assert run(["pretrain", "--out", str(out)]) == 2
     assert "--devices is 1" in capsys.readouterr().err
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [lambda patch: patch.setattr(sys, "ps1", ">>> ", raising=False), lambda patch: patch.setattr(sys, "argv", ["-c"])],
+    ids=["notebook", "python -c"],
+)
+def test_a_session_that_cannot_be_started_again_has_one_process(change: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(launch, "_module_name", lambda: None)
+    check_devices(2)  # pytest is a program with a file
+    change(monkeypatch)
+    check_devices(1)
+    with pytest.raises(UserError, match=r"--devices is 2; allowed: 1 in a notebook.*script"):
+        check_devices(2)
+
+
+def keys_during_training() -> tuple[list[str], list[str], list[str]]:
+    """Names in the module's state before, during and after training on the processes of this group."""
+    torch.manual_seed(0)
+    module = module_of("simsiam", precision="fp32", batch_size=256, epochs=1)
+    found: list[list[str]] = [list(module.state_dict())]
+
+    class Look(Callback):
+        def after_step(self, module: PretrainModule) -> None:
+            found.append(list(module.state_dict()))
+
+    share = torch.arange(128) + 128 * distributed.rank()
+    fit(module, [{"index": share}], [Look()])
+    return found[0], found[1], list(module.state_dict())
+
+
+@pytest.mark.ddp
+def test_what_wraps_the_method_is_no_part_of_a_checkpoint(processes: ProcessPool) -> None:
+    """Otherwise a run of several processes could not read its checkpoint back."""
+    for before, during, after in processes.run(2, keys_during_training):
+        assert before == during == after
+
+
+@pytest.mark.ddp
+@pytest.mark.slow
+def test_two_processes_stopped_and_resumed_are_the_uninterrupted_run_bit_for_bit(tmp_path: Path) -> None:
+    whole, stopped = tmp_path / "whole", tmp_path / "stopped"
+    small = ["--encoder", "conv-tiny", "--network.projector-width", "32", "--probe.few-label-draws", "1"]
+    often = ["--monitor.log-every-steps", "1", "--monitor.images", "64", "--monitor.checkpoint-minutes", "0.001"]
+    args = ["--devices", "2", "--method", "byol", "--epochs", "2", *small, *often]
+
+    def start(out: Path, *options: str) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "eigenview", "pretrain", *options, "--out", str(out)]
+        return subprocess.Popen(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, text=True)
+
+    assert start(whole, *args).wait(200) == 0
+    process = start(stopped, *args)
+    deadline = time.monotonic() + 200
+    while len(runfiles.read_rows(stopped / runfiles.METRICS)) < 5:
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 130
+    assert start(stopped, "--resume").wait(200) == 0
+    assert_same_run(whole, stopped)
 
 
 def children_of(pid: int) -> list[int]:

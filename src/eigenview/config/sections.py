@@ -85,7 +85,7 @@ class OptimConfig:
     momentum: float = 0.9
     """Momentum of sgd and lars."""
     trust_coefficient: float = 0.001
-    """eta of LARS: the length of a step as a fraction of the length of the weights it changes."""
+    """eta of LARS: a step's length as a fraction of its weights' length, at a learning rate of 1."""
     warmup_epochs: float = 1.0
     """Epochs of linear warm-up from 0, at most half of the run."""
     final_fraction: float = 0.0

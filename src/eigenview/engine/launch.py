@@ -64,11 +64,16 @@ def launched_rank() -> int:
 
 
 def check_devices(devices: int) -> None:
-    """Raises UserError if a launcher started another number of processes than --devices."""
+    """Raises UserError if the run cannot have this number of processes."""
     place = launched()
     if place is not None:
         allowed = f"{place.size}, the number of processes that the launcher started"
         require(devices == place.size, "--devices", devices, allowed)
+    elif devices > 1:
+        is_interactive = hasattr(sys, "ps1")
+        is_program = _module_name() is not None or os.path.isfile(sys.argv[0])
+        allowed = "1 in a notebook, an interactive session or python -c; several need a script or the command line"
+        require(is_program and not is_interactive, "--devices", devices, allowed)
 
 
 @contextmanager
@@ -84,6 +89,7 @@ def processes_of_run(devices: int, device: torch.device) -> Iterator[None]:
     if place is not None:
         if (parent := int(os.environ.get(PARENT, "0"))) > 0:
             threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+            _share_threads(devices)
         join_group(place.address, place.port, place.number, place.size, device)
         try:
             yield
@@ -122,13 +128,19 @@ def _free_port() -> int:
 
 def _start_again(number: int, size: int, port: int) -> subprocess.Popen[bytes]:
     """Run this process's own command again, as process `number`."""
-    import __main__
-
-    spec = __main__.__spec__
-    program = [os.path.abspath(sys.argv[0])] if spec is None else ["-m", spec.name.removesuffix(".__main__")]
+    module = _module_name()
+    program = [os.path.abspath(sys.argv[0])] if module is None else ["-m", module]
     place = {"RANK": number, "LOCAL_RANK": number, "WORLD_SIZE": size, "MASTER_PORT": port, PARENT: os.getpid()}
     env = os.environ | {name: str(value) for name, value in place.items()} | {"MASTER_ADDR": "127.0.0.1"}
     return subprocess.Popen([sys.executable, *program, *sys.argv[1:]], env=env)
+
+
+def _module_name() -> str | None:
+    """The module that was started by `python -m`; None for a script."""
+    import __main__
+
+    spec = getattr(__main__, "__spec__", None)
+    return None if spec is None else spec.name.removesuffix(".__main__")
 
 
 def _share_threads(size: int) -> None:

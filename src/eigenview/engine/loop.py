@@ -51,18 +51,18 @@ def fit(
         if optimizer_state is not None:
             optimizer.load_state_dict(optimizer_state)
         module.optimizer = optimizer
-        module.wrapped = wrapped(module.method, device) if is_shared else None
+        averaged = wrapped(module.method, device) if is_shared else None
         try:
             for callback in callbacks:
                 callback.start(module)
             for batch in batches:
-                module.training_step(_on(device, batch))
+                module.training_step(_on(device, batch), averaged)
                 for callback in callbacks:
                     callback.after_step(module)
         finally:
             for callback in callbacks:
                 callback.end()
-            module.optimizer = module.wrapped = None
+            module.optimizer = None
     module.cpu()
 
 

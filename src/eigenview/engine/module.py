@@ -46,7 +46,6 @@ class PretrainModule(nn.Module):
         self.step = 0
         """Steps that are done."""
         self.optimizer: torch.optim.Optimizer | None = None  # while it is trained
-        self.wrapped: DistributedDataParallel | None = None  # around the method, on several processes
         self.terms: dict[str, Tensor] = {}
         self.notes: dict[str, Tensor] = {}
         self.options = StepOptions(
@@ -90,8 +89,11 @@ class PretrainModule(nn.Module):
             processes=processes(),
         )
 
-    def training_step(self, batch: Mapping[str, Tensor | None]) -> None:
-        """One step on this process's rows {"index": (n,), "images": (n 3 S S) uint8, or None if they are resident}."""
+    def training_step(self, batch: Mapping[str, Tensor | None], wrapped: DistributedDataParallel | None = None) -> None:
+        """One step on this process's rows {"index": (n,), "images": (n 3 S S) uint8, or None if they are resident}.
+
+        `wrapped`: the method in DDP. An argument, because an attribute would be a part of this module's state.
+        """
         clock, index, images = self.clock(), batch["index"], batch.get("images")
         assert index is not None
         if self._pixels is not None:
@@ -105,8 +107,8 @@ class PretrainModule(nn.Module):
                 clock,
                 self.optimizer,
                 self.options,
-                wrapped=self.wrapped,
-                no_sync=nullcontext if self.wrapped is None else self.wrapped.no_sync,
+                wrapped=wrapped,
+                no_sync=nullcontext if wrapped is None else wrapped.no_sync,
                 inspect=lambda terms: self._inspect_terms(terms, clock),
             )
         except NonFiniteError as error:
