@@ -130,9 +130,8 @@ class Batches:
             self._step += 1  # before the yield: a checkpoint written during this step resumes after it
             pixels = batch["images"]
             if pixels is not None and torch.cuda.is_available():
-                batch["images"] = (
-                    pixels.pin_memory()
-                )  # otherwise the host waits for the copy; already pinned pixels are returned as they are
+                # otherwise the host waits for the copy; already pinned pixels are returned as they are
+                batch["images"] = pixels.pin_memory()
             yield batch
 
     def _decoded(self) -> Iterator[dict[str, torch.Tensor | None]]:
