@@ -48,6 +48,7 @@ def test_devices_must_be_the_number_of_launched_processes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Otherwise each process would train a run of its own into the same directory."""
+    monkeypatch.setattr(sys, "argv", [__file__])  # workers of pytest are started by python -c
     check_devices(3)  # no launcher: as many as asked for are started
     for name, value in TORCHRUN.items():
         monkeypatch.setenv(name, value)
@@ -67,7 +68,8 @@ def test_devices_must_be_the_number_of_launched_processes(
 )
 def test_a_session_that_cannot_be_started_again_has_one_process(change: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(launch, "_module_name", lambda: None)
-    check_devices(2)  # pytest is a program with a file
+    monkeypatch.setattr(sys, "argv", [__file__])
+    check_devices(2)  # a script
     change(monkeypatch)
     check_devices(1)
     with pytest.raises(UserError, match=r"--devices is 2; allowed: 1 in a notebook.*script"):
