@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,10 @@ FIRST = (
 # Before torch is imported. Small tensors gain nothing from more threads, two workers run tests at the same time, and
 # oneDNN's threads wait for each other by spinning: on a busy machine that is ten times slower than one thread.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+# Without bytecode each process that a test starts compiles torch's sources again, which takes many seconds.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+sys.dont_write_bytecode = False
 
 # Every function of these modules checks the shapes in its annotations while tests run. An int may stand for a float.
 # Left out: the package files (that of methods names a type that it imports for the type checker only), and
