@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class UserError(ValueError):
     """Bad input. The message has the value received, the values allowed, and what to do."""
+
+
+class UnusableLabels(UserError):
+    """Labels that probes cannot use. An error where probes were asked for; otherwise a run trains without probes."""
 
 
 class NonFiniteError(RuntimeError):
@@ -24,6 +28,11 @@ def nearest(name: str, known: Iterable[str]) -> str:
     """`Did you mean X?` for a mistyped name, or an empty string if no name is close."""
     close = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return f"Did you mean {close[0]}?" if close else ""
+
+
+def listed(names: Sequence[str], most: int = 5) -> str:
+    """`a, b, c`, or the first `most` names and how many more there are."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 class ProcessLost(RuntimeError):

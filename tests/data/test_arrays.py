@@ -10,7 +10,7 @@ import pytest
 from eigenview.config import LoaderConfig
 from eigenview.data.load import load_images, load_probe_sets
 from eigenview.data.sources import arrays as arrays_module
-from eigenview.errors import UserError
+from eigenview.errors import UnusableLabels, UserError
 
 CHANNELS_FIRST = np.random.default_rng(0).integers(0, 256, (12, 3, 32, 32), dtype=np.uint8)
 
@@ -148,11 +148,22 @@ def test_damaged_files(tmp_path: Path) -> None:
                 load_images(str(tmp_path / name))
 
 
-@pytest.mark.parametrize("labels", [np.zeros(11, int), np.zeros(12), np.zeros((12, 2), int)])
-def test_refused_labels(tmp_path: Path, labels: np.ndarray) -> None:
-    np.savez(tmp_path / "a.npz", images=CHANNELS_FIRST, labels=labels)
-    with pytest.raises(UserError, match=r"labels is .*12 images"):
-        load_images(str(tmp_path / "a.npz"))
+@pytest.mark.parametrize("labels", [np.zeros(11, int), np.zeros(12), np.zeros((12, 14), int), np.zeros(12, bool)])
+def test_arrays_that_are_no_labels_do_not_keep_the_images_from_being_used(tmp_path: Path, labels: np.ndarray) -> None:
+    path = tmp_path / "a.npz"
+    np.savez(path, images=CHANNELS_FIRST, labels=labels)
+    images = load_images(str(path))
+    assert len(images) == 12
+    assert images.labels is None
+    (note,) = images.label_notes
+    assert note.startswith(f"no labels: labels is {labels.dtype} of shape {labels.shape}; labels are integers or text")
+    with pytest.raises(UnusableLabels, match="no labels: labels is"):
+        load_probe_sets(str(path), size=32)
+    halves = {"x_train": CHANNELS_FIRST[:4], "x_test": CHANNELS_FIRST[4:], "y_train": np.arange(4)}
+    np.savez(path, **halves, y_test=labels[:8].astype(float))
+    assert load_images(str(path)).labels is None
+    with pytest.raises(UnusableLabels, match="no labels: y_test is float64"):
+        load_probe_sets(str(path), size=32)
 
 
 def test_nothing_known_in_the_archive(tmp_path: Path) -> None:

@@ -10,8 +10,8 @@ import pytest
 
 from eigenview.config import LoaderConfig
 from eigenview.data.load import load_images, load_probe_sets
-from eigenview.data.sources.folder import class_labels, scan
-from eigenview.errors import UserError
+from eigenview.data.sources.folder import class_labels, scan, splits_of
+from eigenview.errors import UnusableLabels, UserError
 from tests.data.conftest import MakeImages
 
 LAZY = LoaderConfig(cache_gb=0)
@@ -43,7 +43,7 @@ def test_nested_mixed_hidden_and_linked(tmp_path: Path, make_images: MakeImages)
     assert ids(images.pixels) == [0, 1, 0, 0, 0]
     assert images.labels is None
     assert images.skipped == ()
-    assert "outside" in images.notes[0]
+    assert "outside" in images.label_notes[0]
 
 
 def test_first_subfolder_is_the_class(tmp_path: Path, make_images: MakeImages) -> None:
@@ -95,10 +95,53 @@ def test_probe_classes_must_be_trained(tmp_path: Path, make_images: MakeImages) 
     assert pair is not None
     assert pair[1].labels is not None
     assert pair[1].labels.tolist() == [0, 2]  # the training set's numbers, though the test set has no dog
-    assert "dog" in pair[1].notes[-1]
-    make_images(tmp_path / "test" / "yak", 1)
-    with pytest.raises(UserError, match="yak"):
+    assert "dog" in pair[1].label_notes[-1]
+    make_images(tmp_path / "test" / "yak", 3)
+    pair = load_probe_sets(str(tmp_path), size=16)
+    assert pair is not None
+    assert pair[1].labels is not None
+    assert pair[1].labels.tolist() == [0, 2]  # what both have is probed
+    assert "3 of 5 images" in pair[1].label_notes[-2]
+    assert "1 class of it (yak) has no images in" in pair[1].label_notes[-2]
+    assert load_images(str(tmp_path)).labels is not None
+
+
+def test_sets_without_common_classes_cannot_be_probed(tmp_path: Path, make_images: MakeImages) -> None:
+    for name, classes in (("train", ("cat", "dog")), ("test", ("dog", "eel"))):
+        for each in classes:
+            make_images(tmp_path / name / each, 2)
+    with pytest.raises(UnusableLabels, match=r"train has the classes cat, dog, .*test has dog, eel: one is in both"):
         load_probe_sets(str(tmp_path), size=16)
+
+
+def test_classes_of_one_image_each_are_no_error_of_the_images(tmp_path: Path, make_images: MakeImages) -> None:
+    for i in range(7):
+        make_images(tmp_path / "set" / f"c{i}", 1)
+    assert len(load_images(str(tmp_path / "set"))) == 7
+    with pytest.raises(
+        UnusableLabels, match=r"of the 7 classes of set \(c0, c1, c2, c3, c4 and 2 more\), 0 classes of"
+    ):
+        load_probe_sets(str(tmp_path / "set"), size=16)
+
+
+def test_the_note_names_the_classes_and_the_switch(tmp_path: Path, make_images: MakeImages) -> None:
+    for day in ("2024-05-01", "2024-05-02"):
+        make_images(tmp_path / day, 1)
+    (note,) = load_images(str(tmp_path)).label_notes
+    assert note == "2 subfolders are taken for classes: 2024-05-01, 2024-05-02 (--labels none: they are no classes)"
+
+
+def test_splits_with_a_year(tmp_path: Path, make_images: MakeImages) -> None:
+    make_images(tmp_path / "train2017", 3)
+    make_images(tmp_path / "val2017", 2)
+    images = load_images(str(tmp_path))
+    assert len(images) == 3
+    assert images.labels is None
+    assert images.name == f"{tmp_path.name}/train2017"
+    assert "train2017/ is taken for train, val2017/ for val: 3 images of train2017/ are used, 2 out" in images.notes[0]
+    assert splits_of(["train2014", "train2017", "val2017"]) == {"val": "val2017"}  # two years are no split
+    assert splits_of(["train", "train2017", "test"]) == {"train": "train", "test": "test"}
+    assert splits_of(["train1", "train20170", "2017", "mytrain2017"]) == {}
 
 
 def test_one_set_is_split_by_class_and_seed(tmp_path: Path, make_images: MakeImages) -> None:
@@ -118,7 +161,7 @@ def test_one_set_is_split_by_class_and_seed(tmp_path: Path, make_images: MakeIma
             assert part.labels is not None
             named = [part.class_names[k] for k in part.labels]
             assert named == [Path(path).parent.name for path in part.paths]
-        assert any("one" in note for note in train.notes)
+        assert any("single image left out of the probes: one" in note for note in train.label_notes)
         assert not set(train.paths) & set(test.paths)
         return [list(train.paths), list(test.paths)]
 

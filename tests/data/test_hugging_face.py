@@ -192,7 +192,7 @@ def test_columns(tmp_path: Path, streaming: int) -> None:
     assert images.notes == ("no labels: the columns coarse, fine hold some; name one with label=",)
     assert ids(load("&image=raw")) == [20, 21, 22, 23]
     assert names_of(load("&image=left&label=coarse")) == ["a", "a", "b", "b"]
-    assert load("&image=left&label=fine").notes == ("no labels: 1 of 4 samples have none",)
+    assert load("&image=left&label=fine").label_notes == ("no labels: 1 of 4 samples have none",)
     numbered = load("&image=left&label=number")
     assert numbered.class_names == ("9", "10")
     assert names_of(numbered) == ["10", "9", "10", "9"]

@@ -45,7 +45,7 @@ def all_of(images: ImageSet) -> np.ndarray:
 def assert_same_set(ours: ImageSet, theirs: ImageSet) -> None:
     np.testing.assert_array_equal(all_of(ours), all_of(theirs))
     np.testing.assert_array_equal(ours.labels, theirs.labels)  # type: ignore[arg-type]
-    about = ("name", "class_names", "size", "source_size", "size_reason", "side_range", "notes")
+    about = ("name", "class_names", "size", "source_size", "size_reason", "side_range", "notes", "label_notes")
     assert [getattr(ours, name) for name in about] == [getattr(theirs, name) for name in about]
     assert [s.reason for s in ours.skipped] == [s.reason for s in theirs.skipped]
 
@@ -288,3 +288,15 @@ def test_a_run_on_the_pack_has_the_folder_s_loss_curve_and_resumes_within_an_epo
     assert loss_curve(parted) == loss_curve(whole)
     first, second = (runfiles.read_json(out / runfiles.SUMMARY) for out in (whole, parted))
     assert [first[key] for key in ("verdict", "knn", "linear")] == [second[key] for key in ("verdict", "knn", "linear")]
+
+
+def test_labels_that_cannot_be_probed_are_packed_all_the_same(tmp_path: Path, make_images: MakeImages) -> None:
+    for part, name, count in (("train", "cat", 3), ("train", "dog", 2), ("test", "cat", 1), ("test", "yak", 2)):
+        make_images(tmp_path / "set" / part / name, count)
+    pack = made(tmp_path / "set", tmp_path / "pack")
+    images = load_images(str(pack))
+    assert len(images) == 5
+    assert "no test images are packed: set/train has the classes cat, dog" in images.label_notes[-1]
+    pair = load_probe_sets(str(pack), size=16)
+    assert pair is not None
+    assert [len(part) for part in pair] == [3, 2]  # split: one of each class to test

@@ -103,10 +103,8 @@ def test_samples_are_grouped_by_key_and_have_one_image(tmp_path: Path) -> None:
     images = load_images(str(tmp_path / "x.tar"), size=20)
     assert ids(tmp_path / "x.tar") == [5, 4, 3]
     assert images.labels is None
-    assert images.notes == (
-        "1 further images of samples that have one already are left alone",
-        "no labels: 1 of 3 samples have none",
-    )
+    assert images.notes == ("1 further images of samples that have one already are left alone",)
+    assert images.label_notes == ("no labels: 1 of 3 samples have none",)
 
 
 def test_labels_are_numbers_or_texts(tmp_path: Path) -> None:
@@ -143,7 +141,7 @@ def test_a_label_that_is_half_a_character_is_none(tmp_path: Path) -> None:
     members["000001.json"] = b'{"label": "\\ud83d"}'
     images = load_images(str(write_tar(tmp_path / "0.tar", members)), size=20)
     assert images.labels is None
-    assert images.notes == ("no labels: 1 of 2 samples have none",)
+    assert images.label_notes == ("no labels: 1 of 2 samples have none",)
 
 
 def test_a_folder_whose_name_is_not_utf8(tmp_path: Path) -> None:

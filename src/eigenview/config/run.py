@@ -37,6 +37,9 @@ class RunConfig(Generic[Options]):
     torchvision data set as it lies on disk (eigenview list datasets)."""
     probe_data: str | None = None
     """Labelled images for the probes: a folder with train/ and test/, or one set that is split. Default: --data."""
+    labels: Literal["auto", "none"] = "auto"
+    """Labels of --data, for probes alone. auto: class subfolders, or the labels of the file. none: not used, for
+    subfolders that are no classes, such as dates or batches; --probe-data can still give some."""
     data_fraction: float = 1.0
     """Share of the training images to train on, drawn with the seed."""
     stratified: bool = False

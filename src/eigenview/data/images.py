@@ -58,6 +58,8 @@ class ImageSet:
     """Files that could not be read."""
     notes: tuple[str, ...] = ()
     """What the user should know about how the set was read, a sentence each."""
+    label_notes: tuple[str, ...] = ()
+    """What was taken for labels and what the probes leave out of them; without labels, why there are none."""
 
     def __post_init__(self) -> None:
         if self.pixels is None and not self.paths:
@@ -78,6 +80,10 @@ class ImageSet:
     def nbytes(self) -> int:
         """Bytes of the decoded set, whether it is in memory or not."""
         return len(self) * 3 * self.source_size**2
+
+    def without_labels(self, why: str) -> ImageSet:
+        """The same images without labels, and the reason."""
+        return dataclasses.replace(self, labels=None, class_names=(), label_notes=(why,))
 
     def take(self, index: np.ndarray) -> ImageSet:
         """The images `index` (integer rows, any order), with their paths and labels. Copies the pixels taken."""

@@ -61,7 +61,9 @@ def load_probe_sets(
     A source that has labelled training and test images gives those. Any other labelled source is split 80/20 within
     each class, by `seed`; both sets say so in their notes. Sides as in `load_images`.
 
-    Raises UserError as `load_images`, and for test classes without training images or fewer than two classes of two.
+    Classes that cannot be probed are left out, and both sets' `label_notes` name them.
+
+    Raises UserError as `load_images`; UnusableLabels where no probe is possible, with the reason.
     """
     request = Request(size=size, source_size=source_size, loader=loader, console=console)
     source = find_source(spec)

@@ -30,7 +30,7 @@ from eigenview.data.pixels.image_size import Sizes
 from eigenview.data.pixels.parallel import Rows, map_chunks
 from eigenview.data.sources.packs import MANIFEST, Card, PartCard, labels_file, pixels_file
 from eigenview.data.sources.source import Request
-from eigenview.errors import UserError, require
+from eigenview.errors import UnusableLabels, UserError, require
 from eigenview.runfiles import set_name
 
 ADVICE = "Free space, or choose another --out."
@@ -91,7 +91,11 @@ def write_pack(options: PackOptions, console: Console | None = None) -> Packed:
         request = Request(size=size, loader=loader, console=console, cache_dir=cache_dir)
         train = source.load("train", request)
         parts = {"train": train}
-        pair = source.labelled_pair(dataclasses.replace(request, size=train.size, source_size=train.source_size))
+        try:
+            pair = source.labelled_pair(dataclasses.replace(request, size=train.size, source_size=train.source_size))
+        except UnusableLabels as error:
+            pair = None
+            train = dataclasses.replace(train, label_notes=(*train.label_notes, f"no test images are packed: {error}"))
         if pair is not None:
             parts |= {"test": pair[1]} if _is_same(train, pair[0]) else {"probes": pair[0], "test": pair[1]}
         root = Path(spec).expanduser()
@@ -141,6 +145,7 @@ def _keep(images: ImageSet, part: str, folder: Path, root: Path, request: Reques
         class_names=images.class_names,
         side_range=images.side_range,
         notes=images.notes,
+        label_notes=images.label_notes,
         skipped=tuple(Skipped(_below(each.path, root), each.reason) for each in images.skipped),
     )
 

@@ -7,7 +7,7 @@ import dataclasses
 import numpy as np
 
 from eigenview.data.images import ImageSet
-from eigenview.errors import UserError
+from eigenview.errors import UnusableLabels, listed
 
 TEST_FRACTION = 0.2
 
@@ -39,28 +39,33 @@ def subsample(images: ImageSet, most: int | None, seed: int) -> ImageSet:
 
 
 def split_set(images: ImageSet, seed: int) -> tuple[ImageSet, ImageSet] | None:
-    """One labelled set as (train, test) by `stratified_split`; None without labels.
+    """One labelled set as (train, test) by `stratified_split`; None for images that carry no labels.
 
-    Raises UserError when fewer than two classes have the two images that a split takes.
+    Raises UnusableLabels for labels that are there but cannot be used, and when fewer than two classes have the two
+    images that a split takes.
     """
+    if images.labels is None and images.label_notes:
+        raise UnusableLabels(f"{images.name}: {'; '.join(images.label_notes)}.")
     if images.labels is None:
         return None
     sizes = np.bincount(images.labels, minlength=len(images.class_names))
     splittable = np.count_nonzero(sizes >= 2)
     if splittable < 2:
-        raise UserError(
-            f"{images.name} has {splittable} classes of at least 2 images; probes need 2 such classes. "
-            "Add images, or give other --probe-data."
+        few = "1 class" if splittable == 1 else f"{splittable} classes"
+        raise UnusableLabels(
+            f"of the {len(sizes):,} classes of {images.name} ({listed(images.class_names)}), {few} of at least 2 "
+            "images; probes need 2 such classes. Add images, or give other --probe-data."
         )
     note = f"{images.name} was split 80/20 for the probes; if it is also trained on, the test part was seen unlabelled"
     alone = [name for name, size in zip(images.class_names, sizes, strict=True) if size == 1]
-    notes = (*images.notes, note)
+    notes = (*images.label_notes, note)
     if alone:
-        notes += (f"{len(alone)} classes of a single image are left out of the probes: {', '.join(alone[:5])}",)
+        few = "1 class" if len(alone) == 1 else f"{len(alone):,} classes"
+        notes += (f"{few} of a single image left out of the probes: {listed(alone)}",)
     # only classes that both sets have keep a number, so no probe counts classes it can never be right about
     images = renumbered(images, tuple(n for n, size in zip(images.class_names, sizes, strict=True) if size >= 2))
     rows = stratified_split(images.labels if images.labels is not None else np.empty(0), seed)
-    train, test = (dataclasses.replace(images.take(part), notes=notes) for part in rows)
+    train, test = (dataclasses.replace(images.take(part), label_notes=notes) for part in rows)
     return train, test
 
 
@@ -77,19 +82,27 @@ def renumbered(images: ImageSet, class_names: tuple[str, ...]) -> ImageSet:
 
 
 def same_classes(train: ImageSet, test: ImageSet) -> tuple[ImageSet, ImageSet]:
-    """Both sets with the training set's classes. Classes that are never tested are noted.
+    """Both sets with the training set's classes. Test images of other classes are left out; both cases are noted.
 
-    Raises UserError naming test classes that have no training images.
+    Raises UnusableLabels if fewer than two classes have images in both sets.
     """
-    unknown = [name for name in test.class_names if name not in train.class_names]
-    if unknown:
-        raise UserError(
-            f"{test.name} has classes without training images in {train.name}: {', '.join(unknown[:5])}. "
-            "Both need the same class folders."
+    shared = [name for name in train.class_names if name in test.class_names]
+    if len(shared) < 2:
+        raise UnusableLabels(
+            f"{train.name} has the classes {listed(train.class_names)}, {test.name} has {listed(test.class_names)}: "
+            f"{'one is' if shared else 'none is'} in both, and probes need two. Use the same class names in both, or "
+            "give other --probe-data."
         )
+    unknown = [name for name in test.class_names if name not in train.class_names]
     untested = [name for name in train.class_names if name not in test.class_names]
+    lost, notes = len(test), test.label_notes
     test = renumbered(test, train.class_names)
+    if unknown:
+        few = "1 class" if len(unknown) == 1 else f"{len(unknown):,} classes"
+        notes += (
+            f"{lost - len(test):,} of {lost:,} images of {test.name} are left out of the probes, because {few} of it "
+            f"({listed(unknown)}) {'has' if len(unknown) == 1 else 'have'} no images in {train.name}",
+        )
     if untested:
-        note = f"{len(untested)} of {len(train.class_names)} classes have no test images: {', '.join(untested[:5])}"
-        test = dataclasses.replace(test, notes=(*test.notes, note))
-    return train, test
+        notes += (f"{len(untested):,} of {len(train.class_names):,} classes have no test images: {listed(untested)}",)
+    return train, dataclasses.replace(test, label_notes=tuple(dict.fromkeys(notes)))

@@ -16,7 +16,7 @@ from eigenview.data.views.specs import ViewSpec, local_specs, preset_for_size, v
 from eigenview.engine.config_checks import check_combinations
 from eigenview.engine.launch import launched
 from eigenview.engine.precision import runs_in_bf16
-from eigenview.errors import UserError, require
+from eigenview.errors import UnusableLabels, UserError, listed, require
 from eigenview.methods.parts.building import Parts, parts_of
 
 # A held-out batch much smaller than the width gives no rank; a tenth of a small set is the most we take.
@@ -34,6 +34,8 @@ class Plan:
     held_out_note: str
     probes: tuple[ImageSet, ImageSet] | None
     probe_note: str
+    label_notes: tuple[str, ...]
+    """What was taken for labels, and what the probes leave out."""
     size: int
     specs: tuple[ViewSpec, ...]
     steps_per_epoch: int
@@ -52,14 +54,9 @@ def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
     """Load what the run needs and settle sizes; every error here leaves nothing behind."""
     check_combinations(config)
     images = load_images(config.data, size=config.image_size, loader=config.loader, split="train", console=console)
-    probe_spec = config.probe_data or config.data
-    sides = {"size": images.size, "source_size": images.source_size}
-    probes = load_probe_sets(probe_spec, **sides, loader=config.loader, seed=config.seed, console=console)
-    if probes is None and config.probe_data is not None:
-        raise UserError(
-            f"--probe-data {config.probe_data} has no labels: probes need class subfolders, "
-            "or an array file with labels. Leave --probe-data out to train without probes."
-        )
+    if config.labels == "none":
+        images = images.without_labels("no labels are used (--labels none)")
+    probes, probe_note = _probe_sets(images, config, console)
     if probes is not None and config.probe.images is not None:
         probes = (subsample(probes[0], config.probe.images, config.seed), probes[1])
     train, held_out, note = _hold_out(images, probes, config)
@@ -83,7 +80,8 @@ def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
         held_out=held_out,
         held_out_note=note,
         probes=probes,
-        probe_note=_probe_note(config, probes),
+        probe_note=probe_note if probes is None else _probes_shown(*probes),
+        label_notes=_label_notes(images, probes),
         size=images.size,
         specs=(*view_specs(preset, config.views), *local_specs(preset, config.local_views, small, config.local_scale)),
         steps_per_epoch=len(train) // config.batch_size,
@@ -161,7 +159,38 @@ def augmentation_preset(config: RunConfig[Any], size: int) -> str:
     return preset_for_size(config.method.card.augmentation, size)
 
 
-def _probe_note(config: RunConfig[Any], probes: tuple[ImageSet, ImageSet] | None) -> str:
+def _probe_sets(images: ImageSet, config: RunConfig[Any], console: Any) -> tuple[tuple[ImageSet, ImageSet] | None, str]:
+    """Labelled training and test images, or None and the reason.
+
+    Raises: UserError if --probe-data was given and cannot be probed; labels of --data are never required.
+    """
+    advice = "Point --probe-data at a labelled folder for k-NN and linear accuracy."
+    if config.labels == "none" and config.probe_data is None:
+        return None, f"none, because of --labels none. {advice}"
+    sides = {"size": images.size, "source_size": images.source_size}
+    try:
+        probes = load_probe_sets(
+            config.probe_data or config.data, **sides, loader=config.loader, seed=config.seed, console=console
+        )
+    except UnusableLabels as error:
+        if config.probe_data is not None:
+            raise UserError(f"--probe-data: {error} Leave --probe-data out to train without probes.") from error
+        return None, f"none: {error}"
+    if probes is None and config.probe_data is not None:
+        raise UserError(
+            f"--probe-data {config.probe_data} has no labels: probes need class subfolders, "
+            "or an array file with labels. Leave --probe-data out to train without probes."
+        )
+    return probes, f"no labels found. {advice}"
+
+
+def _probes_shown(train: ImageSet, test: ImageSet) -> str:
+    classes = f"{len(train.class_names):,} classes ({listed(train.class_names)})"
+    return f"{len(train):,} labelled images to fit, {len(test):,} to test, {classes}"
+
+
+def _label_notes(images: ImageSet, probes: tuple[ImageSet, ImageSet] | None) -> tuple[str, ...]:
     if probes is None:
-        return "no labels found. Point --probe-data at a labelled folder for k-NN and linear accuracy."
-    return f"{len(probes[0]):,} labelled images to fit, {len(probes[1]):,} to test"
+        return ()  # the reason is the note on the probes
+    notes = [note for each in (images, *probes) for note in each.label_notes]
+    return tuple(note for note in dict.fromkeys(notes) if note not in images.notes)

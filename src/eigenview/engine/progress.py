@@ -62,7 +62,7 @@ def show_plan(console: Console, plan: Plan, module: PretrainModule, directory: P
         console.print(
             "note      the augmentation is compiled before the first step, which takes minutes", soft_wrap=True
         )
-    for note in (*images.notes, *module.method.warnings(images_per_pass(config))):
+    for note in (*images.notes, *plan.label_notes, *module.method.warnings(images_per_pass(config))):
         console.print(f"{'note':9} {note}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -19,7 +19,7 @@ from eigenview.data.pixels.image_size import Sizes, choose_sizes
 from eigenview.data.pixels.parallel import Rows, map_chunks
 from eigenview.data.sources.source import Request
 from eigenview.data.splitting import same_classes
-from eigenview.errors import UserError
+from eigenview.errors import UnusableLabels, UserError
 
 SHAPES = "uint8 of shape (N, H, W, 3), (N, 3, H, W), or (N, H, W), also with 1 channel for grey"
 IMAGES, LABELS = ("images", "x", "arr_0"), ("labels", "y")
@@ -46,6 +46,7 @@ class ImageArray:
     part: str = ""
     """Which part of these files it is."""
     notes: tuple[str, ...] = ()
+    label_notes: tuple[str, ...] = ()
 
 
 def as_image_set(stored: ImageArray, request: Request, sizes: Sizes | None = None) -> ImageSet:
@@ -87,6 +88,7 @@ def as_image_set(stored: ImageArray, request: Request, sizes: Sizes | None = Non
         size_reason=sizes.reason,
         side_range=(short, short),
         notes=stored.notes,
+        label_notes=stored.label_notes,
     )
 
 
@@ -119,16 +121,28 @@ class ArrayFile:
             labels = None if train.labels is None or test.labels is None else np.concatenate(both)  # type: ignore[arg-type]
             pixels = np.concatenate([train.pixels, test.pixels])
             names = train.class_names if labels is not None else ()
-            return as_image_set(self._stored(pixels, "all", labels, names), request)
+            notes = tuple(dict.fromkeys((*train.label_notes, *test.label_notes)))
+            return as_image_set(self._stored(pixels, "all", labels, names, notes), request)
         return as_image_set(train if split == "train" else test, request)
 
     def labelled_pair(self, request: Request) -> tuple[ImageSet, ImageSet] | None:
         train, test = self._read()
-        if test is None or train.labels is None or test.labels is None:
+        if test is None:
+            return None
+        if unusable := [*train.label_notes, *test.label_notes]:
+            raise UnusableLabels(f"{self.path}: {unusable[0]}.")
+        if train.labels is None or test.labels is None:
             return None
         return same_classes(as_image_set(train, request), as_image_set(test, request))
 
-    def _stored(self, pixels: np.ndarray, part: str, labels: np.ndarray | None, names: tuple[str, ...]) -> ImageArray:
+    def _stored(
+        self,
+        pixels: np.ndarray,
+        part: str,
+        labels: np.ndarray | None = None,
+        names: tuple[str, ...] = (),
+        label_notes: tuple[str, ...] = (),
+    ) -> ImageArray:
         return ImageArray(
             name=printable(self.path.stem),
             pixels=pixels,
@@ -136,12 +150,13 @@ class ArrayFile:
             class_names=names,
             files=(self.path,),
             part=part,
+            label_notes=label_notes,
         )
 
     def _read(self) -> tuple[ImageArray, ImageArray | None]:
         """All images, or training and test images of a file that has both."""
         if self.path.suffix.lower() == ".npy":
-            return self._stored(_channels_first(_open(self.path), str(self.path)), "all", None, ()), None
+            return self._stored(_channels_first(_open(self.path), str(self.path)), "all"), None
         arrays = _open_all(self.path)
         for x_train, y_train, x_test, y_test in HALVES:
             if x_train in arrays and x_test in arrays:
@@ -151,16 +166,13 @@ class ArrayFile:
                     raise UserError(
                         f"{self.path}: {x_train} holds {train.shape[1:]} images, {x_test} {test.shape[1:]}."
                     )
-                labels, names = self._labels(arrays, (y_train, y_test), (len(train), len(test)))
-                return (
-                    self._stored(train, "train", labels[0], names),
-                    self._stored(test, "test", labels[1], names),
-                )
+                labels, *about = self._labels(arrays, (y_train, y_test), (len(train), len(test)))
+                return self._stored(train, "train", labels[0], *about), self._stored(test, "test", labels[1], *about)
         x = next((key for key in IMAGES if key in arrays), None)
         if x is not None:
             pixels = self._images(arrays, x)
-            labels, names = self._labels(arrays, tuple(key for key in LABELS if key in arrays)[:1], (len(pixels),))
-            return self._stored(pixels, "all", labels[0], names), None
+            labels, *about = self._labels(arrays, tuple(key for key in LABELS if key in arrays)[:1], (len(pixels),))
+            return self._stored(pixels, "all", labels[0], *about), None
         found = ", ".join(sorted(arrays)) or "nothing"
         raise UserError(f"{self.path} holds {found}; it needs images (or x), or x_train and x_test, {SHAPES}.")
 
@@ -169,22 +181,37 @@ class ArrayFile:
 
     def _labels(
         self, arrays: dict[str, np.ndarray], keys: tuple[str, ...], lengths: tuple[int, ...]
-    ) -> tuple[list[np.ndarray | None], tuple[str, ...]]:
-        """Labels 0, 1, ... of each part and the class names, which are the values in the file, sorted."""
-        if not keys or not all(key in arrays for key in keys):
-            return [None] * len(lengths), ()
+    ) -> tuple[list[np.ndarray | None], tuple[str, ...], tuple[str, ...]]:
+        """Labels 0, 1, ... of each part and the class names, which are the values in the file, sorted.
+
+        None, () and the reason for arrays that are no labels: the images can be trained on all the same.
+        """
+        none: list[np.ndarray | None] = [None] * len(lengths)
+        present = [key for key in keys if key in arrays]
+        if len(present) < len(keys) or not keys:
+            return (
+                none,
+                (),
+                tuple(f"no labels: {present[0]} is there, {k} is not" for k in keys if present and k not in present),
+            )
         parts = []
         for key, length in zip(keys, lengths, strict=True):
             values = arrays[key].reshape(-1) if arrays[key].shape[1:] == (1,) else arrays[key]
             if values.shape != (length,) or values.dtype.kind not in "iuU":
-                raise UserError(
-                    f"{self.path}: {key} is {values.dtype} of shape {values.shape}; labels are integers or text, "
-                    f"one for each of {length} images."
+                return (
+                    none,
+                    (),
+                    (
+                        f"no labels: {key} is {values.dtype} of shape {values.shape}; labels are integers or text, one for "
+                        f"each of {length:,} images",
+                    ),
                 )
             parts.append(values)
         classes, labels = np.unique(np.concatenate(parts), return_inverse=True)
+        if len(classes) < 2:
+            return none, (), (f"no labels: all images are of one class, {printable(str(classes[0]))}",)
         split = np.split(labels.reshape(-1).astype(np.int64), np.cumsum(lengths)[:-1])
-        return list(split), tuple(str(name) for name in classes)
+        return list(split), tuple(str(name) for name in classes), ()
 
 
 def _open(path: Path) -> np.ndarray:

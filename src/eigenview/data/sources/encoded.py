@@ -50,7 +50,8 @@ def encoded_set(
         size_reason=sizes.reason,
         side_range=(int(sides[kept].min()), int(sides[kept].max())),
         skipped=not_listed + tuple(Skipped(printable(paths[i]), reason) for i, reason in sorted(broken.items())),
-        notes=notes + ((note,) if note else ()),
+        notes=notes,
+        label_notes=(note,) if note else (),
     )
 
 

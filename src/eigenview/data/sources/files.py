@@ -12,7 +12,6 @@ from eigenview.data.pixels.decode import Unreadable, decode, decode_rows, short_
 from eigenview.data.pixels.parallel import Rows, joined, map_chunks
 from eigenview.data.sources.encoded import encoded_set, refuse_unreadable
 from eigenview.data.sources.folder import (
-    SPLITS,
     File,
     Listing,
     Part,
@@ -20,6 +19,7 @@ from eigenview.data.sources.folder import (
     nothing_found,
     scan,
     split_folders,
+    splits_of,
 )
 from eigenview.data.sources.source import Request
 from eigenview.data.splitting import same_classes
@@ -85,7 +85,7 @@ def read_part(part: Part, shown: Path, name: str, closed: tuple[Skipped, ...], r
 def _folder_name(root: Path) -> str:
     """The folder's name; for a split's own folder the data set's name comes first: "cifar10/train"."""
     root = root.resolve()
-    return f"{root.parent.name}/{root.name}" if root.name.lower() in SPLITS else root.name
+    return f"{root.parent.name}/{root.name}" if splits_of([root.name]) else root.name
 
 
 class _Reader:

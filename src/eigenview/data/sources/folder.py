@@ -3,14 +3,15 @@
 Which files: every file with an image suffix, in any letter case, below the folder; symbolic links are followed; hidden
 files and folders, and other files, are ignored. Order: by path. Labels: where every image lies in a subfolder, the
 first level of subfolders names the class. Splits: a first level of train/ with test/ or val/ (or any spelling in
-SPLITS) comes before the classes; test and validation images are never trained on.
+SPLITS, also with a year: train2017/) comes before the classes; test and validation images are never trained on.
 """
 
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -19,10 +20,11 @@ import numpy as np
 
 from eigenview.data.images import Skipped, Split, printable
 from eigenview.data.pixels.decode import READABLE, SUFFIXES
-from eigenview.errors import UserError
+from eigenview.errors import UserError, listed
 
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
 SPLITS |= {"val": "val", "valid": "val", "validation": "val"}
+_YEAR = re.compile(r"[-_]?(19|20)\d\d$")
 
 
 Label = int | str | None
@@ -30,7 +32,7 @@ Label = int | str | None
 
 
 Labelled = tuple[np.ndarray | None, tuple[str, ...], str | None]
-"""Labels int64 (N,), class names, and a note where there are no labels."""
+"""Labels int64 (N,), class names, and a note: what was taken for classes, or why there are no labels."""
 
 
 class File(NamedTuple):
@@ -124,10 +126,24 @@ class Part:
         return list(self.pieces) or [os.path.join(self.root, file.name) for file in self.files]
 
     def classes(self, kept: Sequence[int]) -> Labelled:
-        """Labels of the images `kept`, class names, and a note where there are no labels."""
+        """Labels of the images `kept`, class names, and a note, as in `Labelled`."""
         if self.pieces:
             return numbered_labels([self.labels[i] for i in kept])
         return class_labels([self.label_names[i] for i in kept])
+
+
+def splits_of(names: Iterable[str]) -> dict[str, str]:
+    """{"train": name, "test": ..., "val": ...} of the names that are called so, in any spelling of SPLITS.
+
+    A year after the name is ignored (train2017), unless there are several years: then they are no splits.
+    """
+    exact = {SPLITS[name.lower()]: name for name in sorted(names, reverse=True) if name.lower() in SPLITS}
+    dated: dict[str, list[str]] = {}
+    for name in names:
+        kind = SPLITS.get(_YEAR.sub("", name.lower()))
+        if kind is not None and kind not in exact:
+            dated.setdefault(kind, []).append(name)
+    return exact | {kind: found[0] for kind, found in dated.items() if len(found) == 1}
 
 
 def split_folders(found: Listing) -> dict[str, str]:
@@ -136,7 +152,7 @@ def split_folders(found: Listing) -> dict[str, str]:
     That is: train/ beside test/ or val/; or no image outside folders named like splits (test/ alone, say).
     """
     tops = Counter(file.name.partition("/")[0] if "/" in file.name else "" for file in found.files)
-    named = {SPLITS[top.lower()]: top for top in sorted(tops, reverse=True) if top.lower() in SPLITS}
+    named = splits_of(tops)
     has_both = "train" in named and len(named) > 1
     return named if has_both or len(named) == len(tops) else {}
 
@@ -163,8 +179,12 @@ def choose_part(found: Listing, split: Split) -> Part:
     prefix = folders[kind] + "/"
     files = tuple(f._replace(name=f.name.removeprefix(prefix)) for f in found.files if f.name.startswith(prefix))
     notes: tuple[str, ...] = ()
-    if len(files) < len(names):
-        notes = (f"{len(files):,} images of {prefix} are used, {len(names) - len(files):,} outside it are left alone",)
+    if split == "train" and len(files) < len(names):
+        others = "".join(f", {folder}/ for {name}" for name, folder in folders.items() if name != kind)
+        notes = (
+            f"{prefix} is taken for {kind}{others}: {len(files):,} images of {prefix} are used, "
+            f"{len(names) - len(files):,} outside it are left alone",
+        )
     return Part(found.root / folders[kind], files, tuple(file.name for file in files), notes)
 
 
@@ -185,7 +205,7 @@ def numbered_labels(labels: Sequence[Label]) -> Labelled:
 
 
 def class_labels(names: Sequence[str]) -> Labelled:
-    """Labels int64 (N,) from the first folder of each name, the class names, and a note where there are no labels."""
+    """Labels int64 (N,) from the first folder of each name, the class names, and a note, as in `Labelled`."""
     tops = [name.partition("/")[0] if "/" in name else None for name in names]
     classes = sorted({top for top in tops if top is not None})
     outside = tops.count(None)
@@ -196,7 +216,9 @@ def class_labels(names: Sequence[str]) -> Labelled:
     if len(classes) < 2:
         return None, (), f"no labels: all images lie in one folder, {printable(classes[0])}/"
     number = {name: i for i, name in enumerate(classes)}
-    return np.array([number[str(top)] for top in tops], np.int64), tuple(printable(name) for name in classes), None
+    shown = tuple(printable(name) for name in classes)
+    note = f"{len(shown):,} subfolders are taken for classes: {listed(shown)} (--labels none: they are no classes)"
+    return np.array([number[str(top)] for top in tops], np.int64), shown, note
 
 
 def nothing_found(found: Listing) -> str:

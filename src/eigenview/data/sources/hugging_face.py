@@ -32,7 +32,7 @@ from rich.console import Console
 
 from eigenview.data.images import ImageSet, Split, printable
 from eigenview.data.sources.files import read_part
-from eigenview.data.sources.folder import SPLITS, Part
+from eigenview.data.sources.folder import Part, splits_of
 from eigenview.data.sources.hugging_face_rows import Columns, choose_columns, indexed, stamped
 from eigenview.data.sources.source import Request
 from eigenview.data.sources.streams import Origin, Sample, Stream, empty, load_stream
@@ -77,7 +77,7 @@ class HuggingFace:
         if self.split is not None:
             return None
         with _one_line_errors(self.spec), _silenced():
-            kinds = _kinds(tuple(_opened(self)))
+            kinds = splits_of(tuple(_opened(self)))
         if "train" not in kinds or len(kinds) < 2:
             return None
         test = self.load("test", request)
@@ -92,7 +92,7 @@ class HuggingFace:
             suggestion = nearest(self.split, names)
             require(self.split in names, f"{self.spec}: split", self.split, ", ".join(names), suggestion)
             names = (self.split,)
-        kinds = _kinds(names)
+        kinds = splits_of(names)
         if split == "test" and self.split is None:
             test = kinds.get("test") or kinds.get("val")
             if test is not None:
@@ -282,8 +282,3 @@ def _splits_of(builder: Any, source: HuggingFace) -> dict[str, Callable[[], _Tab
         return _Table(data, tuple(each["filename"] for each in data.cache_files))
 
     return {name: functools.partial(prepared, name) for name in builder.info.splits}
-
-
-def _kinds(names: tuple[str, ...]) -> dict[str, str]:
-    """{"train": name, "test": ..., "val": ...} of the splits that are called so, in any spelling of folder.SPLITS."""
-    return {SPLITS[name.lower()]: name for name in sorted(names, reverse=True) if name.lower() in SPLITS}

@@ -90,6 +90,10 @@ def choose_columns(features: Mapping[str, Any], image: str | None, label: str | 
         label = "label" if is_label(features.get("label")) else classes[0] if len(classes) == 1 else None
         if label is None and classes:
             notes = (f"no labels: the columns {', '.join(classes)} hold some; name one with label=",)
+        elif label is None and "label" in features:
+            notes = (
+                f"no labels: the column label is {_shown(features['label'])}, not class labels, integers or texts",
+            )
     names = features[label].names if label is not None and isinstance(features[label], ClassLabel) else ()
     return Columns(image, label, tuple(names or ()), notes)
 

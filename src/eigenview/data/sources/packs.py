@@ -7,7 +7,8 @@ images; "probes" its labelled training images where those are others (STL-10). R
     {"format": "eigenview pack", "version": 1, "size": side of the views, "source_size": S, "size_reason": text,
      "parts": {part: {"name": the source's, "images": N, "crc": of some rows, "labels_crc": of the labels or null,
                       "class_names": [...], "side_range": [smallest, largest] short side of the originals,
-                      "notes": [...], "skipped": [[path below the source, reason], ...]}}}
+                      "notes": [...], "label_notes": [...] or absent,
+                      "skipped": [[path below the source, reason], ...]}}}
 
 Nothing in a pack is executed, and everything in it is checked before use: the manifest's fields, the lengths of the
 files, their checksums, the range of the labels.
@@ -31,6 +32,7 @@ from eigenview.data.pixels.cache import HEADER_BYTES, map_rows
 from eigenview.data.pixels.image_size import Sizes, choose_sizes
 from eigenview.data.sources.arrays import READ_ERRORS, ImageArray, as_image_set
 from eigenview.data.sources.source import Request
+from eigenview.data.splitting import same_classes
 from eigenview.errors import UserError
 
 MANIFEST = "eigenview-pack.json"
@@ -59,6 +61,7 @@ class PartCard:
     class_names: tuple[str, ...]
     side_range: tuple[int, int]
     notes: tuple[str, ...]
+    label_notes: tuple[str, ...]
     skipped: tuple[Skipped, ...]
 
 
@@ -105,7 +108,7 @@ class Pack:
         if "test" not in card.parts:
             return None
         fitted = "probes" if "probes" in card.parts else "train"
-        return self._images(card, (fitted,), request), self._images(card, ("test",), request)
+        return same_classes(self._images(card, (fitted,), request), self._images(card, ("test",), request))
 
     def _card(self) -> Card:
         path = self.root / MANIFEST
@@ -132,6 +135,7 @@ class Pack:
                     f"Pack them again with --image-size {sizes.size} for sharper images",
                 )
             common = {"name": about.name, "labels": labels, "class_names": about.class_names, "notes": notes}
+            common["label_notes"] = about.label_notes
             if is_large:
                 paths, sides = self._pieces(part, about.images, stored), dataclasses.astuple(sizes)
                 fields = dict(zip(("size", "source_size", "size_reason"), sides, strict=True))
@@ -210,6 +214,7 @@ def _parsed_part(content: dict[str, Any]) -> PartCard:
         class_names=tuple(_text(name) for name in content["class_names"]),
         side_range=(_number(low), _number(high)),
         notes=tuple(_text(note) for note in content["notes"]),
+        label_notes=tuple(_text(note) for note in content.get("label_notes", ())),
         skipped=tuple(Skipped(_text(path), _text(reason)) for path, reason in content["skipped"]),
     )
 
