@@ -19,6 +19,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import torch
 
+from eigenview.diagnostics.remedies import applicable
 from eigenview.methods import METHODS, card, config_class, module_name
 from eigenview.methods.parts.method import Objective
 from eigenview.records import MethodConfig
@@ -205,9 +206,10 @@ def _flat(values: object, before: str = "") -> Iterator[tuple[str, object]]:
 
 
 def _remedies(config: type[MethodConfig]) -> str:
-    lines = [f"* **{label}**: {'; '.join(map(_cell, texts))}." for label, texts in config.card.remedies.items()]
-    if config.card.plug_in_remedy:
-        lines.append(f"* **small batches**: {_cell(config.card.plug_in_remedy)}.")
+    listed = {label: applicable(each, None) for label, each in config.card.remedies.items()}
+    if config.card.plug_in_remedies:
+        listed["small batches"] = applicable(config.card.plug_in_remedies[:1], None)
+    lines = [f"* **{label}**: {'; '.join(map(_cell, texts))}." for label, texts in listed.items()]
     return "What the [verdict](../verdict.md) advises, the likeliest first.\n\n" + "\n".join(lines)
 
 

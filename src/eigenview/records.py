@@ -186,6 +186,15 @@ class PredictorTheory:
     """Time scale of plain SGD with the Euclidean loss: 4 if both directions are summed, 1 if averaged."""
 
 
+@dataclass(frozen=True)
+class Remedy:
+    """Something to try."""
+
+    text: str
+    unless: Callable[[Any], bool] = lambda run: False
+    """(RunConfig) -> whether the run has this already, so that it is not advised."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Card:
     """Texts and facts about a method, for every place that names it. One card a method, beside its config."""
@@ -202,12 +211,14 @@ class Card:
     """Preset used by `--augmentation auto`; "simclr" and "simsiam" have a small and a large version."""
     recipe: Mapping[str, Any] = field(default_factory=dict)
     """Fields of RunConfig, nested as dicts, in which the method's default recipe differs from the common one."""
-    remedies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    """What to try by verdict ("complete collapse", "dimensional collapse"), the likeliest first."""
+    remedies: Mapping[str, tuple[Remedy | str, ...]] = field(default_factory=dict)
+    """What to try by verdict ("complete collapse", "dimensional collapse"), the likeliest first; a text always applies,
+    a `Remedy` unless the run has it already."""
     unit_deviation: bool = False
     """Its loss asks for standard deviation 1, so a nearly constant embedding is a collapse whatever its scale."""
-    plug_in_remedy: str | None = None
-    """Set if the loss squares covariances of the batch, which chance inflates: what to try for a small batch."""
+    plug_in_remedies: tuple[Remedy, ...] = ()
+    """Given if the loss squares covariances of the batch, which chance inflates: what to try for a small batch. The
+    first that the run does not have is named; if it has all, the loss is not inflated."""
     theory: PredictorTheory | None = None
     """The linear theory of its predictor; None if it has no predictor."""
     small: Mapping[str, Any] = field(default_factory=dict)

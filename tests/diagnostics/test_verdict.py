@@ -13,7 +13,7 @@ import torch
 
 from eigenview.config import RunConfig
 from eigenview.diagnostics.diagnose import diagnose
-from eigenview.diagnostics.remedies import remedies
+from eigenview.diagnostics.remedies import applicable, remedies
 from eigenview.diagnostics.thresholds import THRESHOLDS
 from eigenview.diagnostics.verdict import Label, judge
 from eigenview.methods import METHODS, card, config_class
@@ -182,7 +182,7 @@ def test_remedies_name_options_that_exist(method: str) -> None:
     labels = ("complete collapse", "dimensional collapse", "diverged")
     texts = [text for label in labels for text in remedies(label, card(method))]
     assert len(texts) >= 3
-    for text in (*texts, card(method).plug_in_remedy or ""):
+    for text in (*texts, *applicable(card(method).plug_in_remedies, None)):
         for option in re.findall(r"--([a-z0-9.-]+)", text):
             value: Any = config
             for part in option.replace("-", "_").replace("no_", "").split("."):

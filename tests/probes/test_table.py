@@ -92,10 +92,12 @@ def test_raw_pixels_are_averaged_down() -> None:
 
 def test_the_table_has_the_schema_of_probes_json() -> None:
     found = json.loads(json.dumps(table()))
-    assert set(found) == {"protocols", "columns", "rows", "note", "class_names"}
+    assert set(found) == {"protocols", "columns", "rows", "per_class", "note", "class_names"}
     assert found["columns"] == list(TITLES) == list(found["protocols"])
     assert [row["features"] for row in found["rows"]] == ["raw pixels", "noise", "this encoder"]
-    assert all(set(row) == {"features", *TITLES, "linear_few_std"} for row in found["rows"])
+    keys = {"features", *TITLES, *(f"{name}_per_class" for name in TITLES), "linear_few_std"}
+    assert all(set(row) == keys for row in found["rows"])
+    assert found["per_class"] is False
     assert found["note"] is None
     assert found["class_names"] == list(NAMES)
     by_name = {row["features"]: row for row in found["rows"]}
@@ -121,6 +123,42 @@ def test_what_labels_do_not_allow_is_null_with_the_reason() -> None:
     one = table(train_labels=np.zeros(60, np.int64))
     assert all(row[c] is None for row in one["rows"] for c in TITLES)
     assert "class 'red'" in one["note"]
+
+
+def test_a_class_with_few_images_is_left_out_of_the_few_label_probe_alone() -> None:
+    train, test = np.array(TRAIN.labels), np.array(TEST.labels)
+    train[np.flatnonzero(train == 2)[4:]] = 0  # four blue images are left; the others are called red
+    found = table(ProbeConfig(labels_per_class=5), train_labels=train)
+    assert all(row["linear_few"] is not None for row in found["rows"])
+    few = found["protocols"]["linear_few"]
+    assert "56 training and 20 test images" in few  # neither fitted nor tested
+    assert "60 training and 30 test images" in found["protocols"]["linear"]
+    assert "fewer than 5 training images, neither fitted nor tested: 'blue' with 4." in found["note"]
+    without = [np.flatnonzero(labels < 2) for labels in (train, test)]
+    x = {name: (extract(colour_of, TRAIN)[without[0]], extract(colour_of, TEST)[without[1]]) for name in ("this",)}
+    alone = probe_table(x, train[without[0]], test[without[1]], ProbeConfig(labels_per_class=5), NAMES, 0)
+    assert alone["rows"][0]["linear_few"] == found["rows"][-1]["linear_few"]
+
+
+def test_unequal_classes_have_the_most_frequent_class_as_baseline_and_means_of_classes() -> None:
+    labels = np.where(np.arange(30) < 27, 0, 1)  # 90 % are red, whatever their colour
+    found = table(test_labels=labels)
+    assert found["per_class"] is True
+    always, *_, ours = found["rows"]
+    assert always["features"] == "most frequent class"
+    assert (always["knn"], always["knn_per_class"]) == (pytest.approx(90), pytest.approx(50))
+    # colours repeat red, green, blue: 9 of the 27 are red; of the last three, numbers 27 to 29, one is green
+    assert ours["knn"] == pytest.approx(100 * 10 / 30)
+    assert ours["knn_per_class"] == pytest.approx(100 * (9 / 27 + 1 / 3) / 2)
+    assert "'red' is the class of 90.0 % of the test images" in found["note"]
+    console = Console(width=120, record=True, file=io.StringIO())
+    console.print(render_table(found))
+    line = next(line for line in console.export_text().splitlines() if line.startswith("most frequent class"))
+    assert line.split()[3:] == ["90.0", "50.0"] * 3
+
+
+def test_notes_on_the_labels_come_first() -> None:
+    assert table(notes=["3 images left out"])["note"] == "3 images left out."
 
 
 def test_a_class_only_the_test_part_has_is_noted() -> None:

@@ -65,6 +65,7 @@ def diagnose(what: str, data: str | None, column: str | None, console: Console) 
         rows = runfiles.read_rows(path / runfiles.DIAGNOSTICS)
         measures = rows[-1]["z"] if rows else {}
         kept = {k: summary[k] for k in ("verdict", "since_epoch", "reason", "remedies", "notes")}
+        kept["warnings"] = summary.get("warnings", [])  # absent in runs of earlier versions
         return {"what": what, "of": "embedding z, held-out batch", **kept, "measures": measures}
     with loading(console, "PyTorch"):
         import torch
@@ -85,9 +86,10 @@ def diagnose(what: str, data: str | None, column: str | None, console: Console) 
 
 def print_verdict(result: dict[str, Any], console: Console) -> None:
     """The verdict, why, what to try, and the measures, for a person."""
-    colour = "green" if result["verdict"] == "healthy" else "red"
+    colour = ("yellow" if result["warnings"] else "green") if result["verdict"] == "healthy" else "red"
     console.print(f"{'verdict':9} [bold {colour}]{result['verdict']}[/]: {result['reason']}", highlight=False)
-    for label, lines in (("try", result["remedies"]), ("note", result["notes"])):
+    lists = (("warning", result["warnings"]), ("try", result["remedies"]), ("note", result["notes"]))
+    for label, lines in lists:
         for line in lines:
             console.print(f"{label:9} {line}", highlight=False, markup=False)
     console.print(f"{'of':9} {result['of']}", highlight=False, markup=False)

@@ -101,4 +101,5 @@ def probe_encoder(
             columns=protocol_names(protocol),
             shared=("raw pixels",),
             memory=cache_folder() / "probes",
+            notes=tuple(dict.fromkeys((*train.label_notes, *test.label_notes))),
         )

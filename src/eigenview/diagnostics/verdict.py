@@ -11,7 +11,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from eigenview.diagnostics.remedies import remedies
+from eigenview.config import RunConfig
+from eigenview.diagnostics.remedies import applicable, remedies
 from eigenview.diagnostics.thresholds import THRESHOLDS as LIMITS
 from eigenview.records import Card
 
@@ -34,6 +35,8 @@ class Verdict:
     """What to try, the likeliest first."""
     notes: tuple[str, ...]
     """What else is worth knowing."""
+    warnings: tuple[str, ...] = ()
+    """What the label does not show and a reader must know, such as an accuracy below raw pixels'."""
 
 
 def judge(
@@ -43,30 +46,31 @@ def judge(
     width: int,
     failure: str | None = None,
     batch_size: int | None = None,
+    config: RunConfig[Any] | None = None,
 ) -> Verdict:
     """The verdict of a run from its rows of diagnostics.jsonl in order, the untrained network's at step 0 included.
 
     `width` is D, `failure` the message of a run that stopped itself. Batch-size notes use `batch_size`, or the held-out
-    images if it is None. The last row decides; before `first_judged_step` steps only divergence is judged. A run
+    images if it is None. Nothing is advised that `config` has already; without one, all that the card lists is. The last row decides; before `first_judged_step` steps only divergence is judged. A run
     whose numbers exploded on the way and that ends collapsed has diverged: the collapse is reported as its consequence.
     """
     trained = [row for row in history if row["step"] > 0]
     exploded = next(((row["epoch"], why) for row in trained if (why := _explosion(row)) is not None), None)
     if failure is not None:
-        return _verdict("diverged", card, failure.rstrip("."), None if exploded is None else exploded[0])
+        return _verdict("diverged", card, failure.rstrip("."), None if exploded is None else exploded[0], config=config)
     findings = [_finding(row, card, width) for row in trained]
     label, reason = findings[-1] if findings else (EARLY, "no diagnosis after a step of training")
     if exploded is not None and label != "healthy":
-        return _verdict("diverged", card, exploded[1], exploded[0])
+        return _verdict("diverged", card, exploded[1], exploded[0], config=config)
     if label == EARLY:
         return _verdict(label, card, reason)
     if label == "healthy":
-        notes = (*_lost_rank(history[0], trained[-1]), *_notes(trained[-1], card, batch_size))
+        notes = (*_lost_rank(history[0], trained[-1]), *_notes(trained[-1], card, batch_size, config))
         return _verdict(label, card, reason, None, notes)
     first = len(findings) - 1
     while first > 0 and findings[first - 1][0] == label:
         first -= 1
-    return _verdict(label, card, reason, trained[first]["epoch"])
+    return _verdict(label, card, reason, trained[first]["epoch"], config=config)
 
 
 def judge_features(measures: Mapping[str, Any], width: int) -> Verdict:
@@ -75,7 +79,8 @@ def judge_features(measures: Mapping[str, Any], width: int) -> Verdict:
         return _verdict("diverged", None, "the features hold nan or infinity")
     spread, ratio = _read(measures, "spread"), _read(measures, "mean_to_spread")
     notes: tuple[str, ...] = ()
-    if not ratio <= LIMITS.large_mean:
+    # infinite where all rows are equal, nan where all are zero: nothing is left after the mean
+    if math.isfinite(ratio) and ratio > LIMITS.large_mean:
         notes = (f"a common vector {ratio:.3g} times as long as the spread is in every row: subtract the mean first.",)
     if spread < LIMITS.one_point_h:
         return _verdict(
@@ -166,7 +171,9 @@ def _lost_rank(first: Mapping[str, Any], last: Mapping[str, Any]) -> tuple[str, 
     )
 
 
-def _notes(row: Mapping[str, Any], card: Card, batch_size: int | None) -> tuple[str, ...]:
+def _notes(
+    row: Mapping[str, Any], card: Card, batch_size: int | None, config: RunConfig[Any] | None
+) -> tuple[str, ...]:
     z = row["z"]
     same, others = _read(z, "cosine_views"), _read(z, "cosine_others")
     notes = []
@@ -178,17 +185,23 @@ def _notes(row: Mapping[str, Any], card: Card, batch_size: int | None) -> tuple[
     ratio, bias = _read(z, "participation_ratio"), _read(z, "bias_ratio")
     if batch_size is not None:
         bias = ratio / max(1, batch_size - 1)
-    if card.plug_in_remedy is not None and bias > LIMITS.bias:
+    plug_in = applicable(card.plug_in_remedies, config)
+    if plug_in and bias > LIMITS.bias:
         of = "the batch" if batch_size is not None else f"{round(ratio / _read(z, 'bias_ratio')) + 1} images"
-        ways = f"a larger --batch-size, or {card.plug_in_remedy}"
+        ways = f"a larger --batch-size, or {plug_in[0]}"
         notes.append(f"plug-in bias ratio {bias:.2f}: {of} is small for this rank. Try {ways}.")
     return tuple(notes)
 
 
 def _verdict(
-    label: Label, card: Card | None, reason: str, since: float | None = None, notes: tuple[str, ...] = ()
+    label: Label,
+    card: Card | None,
+    reason: str,
+    since: float | None = None,
+    notes: tuple[str, ...] = (),
+    config: RunConfig[Any] | None = None,
 ) -> Verdict:
-    return Verdict(label=label, since_epoch=since, reason=reason, remedies=remedies(label, card), notes=notes)
+    return Verdict(label=label, since_epoch=since, reason=reason, remedies=remedies(label, card, config), notes=notes)
 
 
 def _read(measures: Mapping[str, Any], name: str) -> float:

@@ -142,7 +142,13 @@ class Monitor(Callback):
             row["predictor"], of_predictor = diagnose_predictor(z, seen["p"], seen.get("z_target"))
             spectra |= of_predictor
         config = module.config
-        self.verdict = judge([*self.history, row], config.method.card, width=z.shape[-1], batch_size=config.batch_size)
+        self.verdict = judge(
+            [*self.history, row],
+            config.method.card,
+            width=z.shape[-1],
+            batch_size=config.batch_size,
+            config=config,
+        )
         row["verdict"] = self.verdict.label
         self.history.append(row)
         runfiles.append_row(self.directory / runfiles.DIAGNOSTICS, row)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import shlex
 from collections.abc import Callable
@@ -28,7 +29,7 @@ from eigenview.methods.parts.method import Method
 from eigenview.models.export import save_encoder
 from eigenview.probes.features import extract, raw_pixels
 from eigenview.probes.protocols import PROTOCOLS
-from eigenview.probes.table import probe_table, render_table
+from eigenview.probes.table import OURS, RAW_PIXELS, below_raw_pixels, probe_table, render_table
 from eigenview.progress import counting
 from eigenview.report.page import write_report
 
@@ -51,7 +52,7 @@ def finish(
     config = plan.config
     module.to(plan.device).eval()
     width, batch = module.method.widths["z"], config.batch_size
-    verdict = judge(history, config.method.card, width=width, failure=failure, batch_size=batch)
+    verdict = judge(history, config.method.card, width=width, failure=failure, batch_size=batch, config=config)
     probes: dict[str, Any] | None = None
     if failure is None and history and not _is_number(history[-1]["h"]["rms"]):
         failure = (
@@ -63,7 +64,9 @@ def finish(
         encode = encoder_function(encoder, plan)
         if plan.probes is not None:
             probes = run_probes(plan, encode, console)
-            runfiles.write_json(directory / runfiles.PROBES, probes)
+            if verdict.label == "healthy" and (worse := below_raw_pixels(probes, len(plan.probes[1]))):
+                verdict = dataclasses.replace(verdict, warnings=(worse,))
+        runfiles.write_json(directory / runfiles.PROBES, no_probes(plan) if probes is None else probes)
         runfiles.write_arrays(directory / runfiles.GALLERY, gallery(plan, module, encode))
     # after a failure it is unknown how many steps the seconds belong to
     steps = None if failure is not None else history[-1]["step"] if ended_early else module.steps
@@ -73,6 +76,12 @@ def finish(
     write_report([directory], directory / runfiles.REPORT)
     show_result(console, plan, directory, verdict, probes, summary)
     return summary
+
+
+def no_probes(plan: Plan) -> dict[str, Any]:
+    """probes.json of a run without probes: why there are none."""
+    note = plan.probe_note[:1].upper() + plan.probe_note[1:]
+    return {"protocols": {}, "columns": [], "rows": [], "per_class": False, "note": note, "class_names": []}
 
 
 def _is_number(value: float | None) -> bool:
@@ -121,8 +130,8 @@ def run_probes(plan: Plan, encode: Callable[[Tensor], Tensor], console: Console)
     assert train.labels is not None
     assert test.labels is not None
     start = encoder_function(untrained_encoder(plan), plan)
-    rows = {"raw pixels": (raw_pixels(train), raw_pixels(test))}
-    for name, function in (("untrained encoder", start), ("this encoder", encode)):
+    rows = {RAW_PIXELS: (raw_pixels(train), raw_pixels(test))}
+    for name, function in (("untrained encoder", start), (OURS, encode)):
         with counting(console, f"features, {name}") as progress:
             rows[name] = (
                 extract(function, train, progress=progress),
@@ -138,21 +147,25 @@ def run_probes(plan: Plan, encode: Callable[[Tensor], Tensor], console: Console)
             train.class_names,
             config.seed,
             progress=lambda name: status.update(f"probes: {name}"),
-            shared=("raw pixels", "untrained encoder"),
+            shared=(RAW_PIXELS, "untrained encoder"),
             memory=cache_folder() / "probes",
+            notes=plan.label_notes,
         )
+
+
+def evenly_spaced(count: int, most: int) -> np.ndarray:
+    """Up to `most` rows of `count`, from all parts of them: sets often lie in the order of their classes."""
+    return np.arange(min(count, most)) * count // min(count, most)
 
 
 def gallery(plan: Plan, module: PretrainModule, encode: Callable[[Tensor], Tensor]) -> dict[str, np.ndarray]:
     """Views as the network saw them, and nearest neighbours of held-out images among training images."""
-    # more images than are shown: the first few may have become unreadable
-    some = plan.train.read(np.arange(min(8 * GALLERY_IMAGES, len(plan.train))))
-    originals = torch.from_numpy(some[:GALLERY_IMAGES])
+    bank = plan.train.take(np.sort(np.random.default_rng(plan.config.seed).permutation(len(plan.train))[:BANK]))
+    originals = torch.from_numpy(bank.read(evenly_spaced(len(bank), GALLERY_IMAGES)))
     seed, _ = step_seeds(plan.config.seed, 0, 0)
     views = zip(module.make_views(originals, seed), plan.specs, strict=True)
     seen = [to_uint8(view, spec) for view, spec in views if spec.size is None]
-    bank = plan.train.take(np.sort(np.random.default_rng(plan.config.seed).permutation(len(plan.train))[:BANK]))
-    queries = plan.held_out.take(np.arange(min(QUERIES, len(plan.held_out))))
+    queries = plan.held_out.take(evenly_spaced(len(plan.held_out), QUERIES))
     bank_h, query_h = (nn.functional.normalize(torch.from_numpy(extract(encode, x)), dim=1) for x in (bank, queries))
     cosines, index = (query_h @ bank_h.T).topk(min(NEIGHBOURS, len(bank)), dim=1)
     near = np.stack([bank.read(row) for row in index.numpy()])
@@ -203,13 +216,14 @@ def summarise(
     config: RunConfig[Any] = plan.config
     columns = tuple(p.name for p in PROTOCOLS)
     rows = {row["features"]: {c: row[c] for c in columns} for row in probes["rows"]} if probes else {}
-    ours = rows.pop("this encoder", dict.fromkeys(columns))
+    ours = rows.pop(OURS, dict.fromkeys(columns))
     return {
         "verdict": verdict.label,
         "since_epoch": verdict.since_epoch,
         "reason": verdict.reason,
         "remedies": list(verdict.remedies),
         "notes": list(verdict.notes),
+        "warnings": list(verdict.warnings),
         "method": method_name(config.method),
         "seed": config.seed,
         "epochs": config.epochs,
@@ -236,10 +250,11 @@ def show_result(
 ) -> None:
     """The verdict, the probe table and the files, as experience.md sketches them."""
     colour = {"healthy": "green", "too early to judge": "yellow"}.get(verdict.label, "red")
+    colour = "yellow" if verdict.warnings and colour == "green" else colour
     since = f" since epoch {verdict.since_epoch:g}" if verdict.since_epoch is not None else ""
     line = f"\n{'verdict':9} [bold {colour}]{verdict.label}{since}[/]: {verdict.reason}"
     console.print(line, highlight=False, soft_wrap=True)
-    for label, lines in (("try", verdict.remedies), ("note", verdict.notes)):
+    for label, lines in (("warning", verdict.warnings), ("try", verdict.remedies), ("note", verdict.notes)):
         for line in lines:
             console.print(f"{label:9} {line}", highlight=False, markup=False, soft_wrap=True)
     if probes is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from eigenview.diagnostics.remedies import SMALLER_RATE
+from eigenview.diagnostics.remedies import SMALLER_RATE, WARM_UP
 from eigenview.errors import require
 from eigenview.functional.cross_moments import cross_moments, unbiased_cross_moments
 from eigenview.functional.similarity import unit
@@ -14,7 +14,7 @@ from eigenview.methods.parts.building import Parts
 from eigenview.methods.parts.joint_embedding import JointEmbedding
 from eigenview.methods.parts.method import Objective
 from eigenview.methods.parts.orthogonality import barlow_twins_weight, note
-from eigenview.records import Card, Clock, MethodConfig, Needs
+from eigenview.records import Card, Clock, MethodConfig, Needs, Remedy
 from eigenview.views import Loss, Views
 
 
@@ -29,10 +29,18 @@ class BarlowTwinsConfig(MethodConfig):
         summary="cross-correlation to identity (Zbontar et al. 2021)",
         recipe={"method": {"off_diagonal": 0.01}},  # for a width of 512: Ghosh et al. 2023, about 5/width
         remedies={
-            "complete collapse": (SMALLER_RATE, "--optim.warmup-epochs 5"),
-            "dimensional collapse": ("--method.off-diagonal 0.0051 or more", "a larger --batch-size"),
+            "complete collapse": (SMALLER_RATE, WARM_UP),
+            "dimensional collapse": (
+                Remedy(
+                    "--method.off-diagonal 0.0051 or more",
+                    unless=lambda run: run.method.off_diagonal == "auto" or run.method.off_diagonal >= 0.0051,
+                ),
+                "a larger --batch-size",
+            ),
         },
-        plug_in_remedy="--method.estimator unbiased",
+        plug_in_remedies=(
+            Remedy("--method.estimator unbiased", unless=lambda run: run.method.estimator == "unbiased"),
+        ),
     )
 
     off_diagonal: float | Literal["auto"] = 0.0051

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from eigenview.diagnostics.remedies import SLOWER_TARGET, SMALLER_RATE
+from eigenview.diagnostics.remedies import SLOWER_TARGET, SMALLER_RATE, STOP_GRADIENT
 from eigenview.methods.parts.building import Parts
 from eigenview.methods.parts.joint_embedding import JointEmbedding
 from eigenview.methods.parts.method import Objective
 from eigenview.methods.parts.options import RegulariserConfig
 from eigenview.methods.parts.regression import between_views
 from eigenview.methods.parts.regulariser import regulariser_terms
-from eigenview.records import Card, Clock, Needs, PredictorTheory
+from eigenview.records import Card, Clock, Needs, PredictorTheory, Remedy
 from eigenview.views import Loss, Views
 
 
@@ -32,9 +32,10 @@ class BYOLConfig(RegulariserConfig):
             "optim": {"lr_per_256": 4e-4, "predictor_lr_factor": 10.0},
         },
         remedies={
-            "complete collapse": (SLOWER_TARGET, SMALLER_RATE, "--method vicreg"),
+            "complete collapse": (STOP_GRADIENT, SLOWER_TARGET, SMALLER_RATE, "--method vicreg"),
             "dimensional collapse": (
-                "--network.projector-last-norm",
+                STOP_GRADIENT,
+                Remedy("--network.projector-last-norm", unless=lambda run: run.network.projector_last_norm),
                 "more --epochs",
                 "--method vicreg or --method barlow-twins",
             ),

@@ -18,7 +18,7 @@ from eigenview.functional.whole_batch import whole_batch
 from eigenview.methods.parts.building import Parts
 from eigenview.methods.parts.joint_embedding import JointEmbedding
 from eigenview.methods.parts.method import Objective
-from eigenview.records import Card, Clock, MethodConfig, Needs
+from eigenview.records import Card, Clock, MethodConfig, Needs, Remedy
 from eigenview.views import Loss, Views
 
 
@@ -35,7 +35,11 @@ class DirectCLRConfig(MethodConfig):
         # block, which conv-medium has and conv-small has not
         recipe={"method": {"d0": 64}, "network": {"projector_layers": 0}},
         remedies={
-            "complete collapse": ("--method.temperature 0.2", MORE_NEGATIVES, SMALLER_RATE),
+            "complete collapse": (
+                Remedy("--method.temperature 0.2", unless=lambda run: run.method.temperature >= 0.2),
+                MORE_NEGATIVES,
+                SMALLER_RATE,
+            ),
             "dimensional collapse": ("a smaller --method.d0", "a larger --batch-size"),
         },
         small={"d0": 3},

@@ -18,7 +18,7 @@ from eigenview.functional.whole_batch import whole_batch
 from eigenview.methods.parts.building import Parts
 from eigenview.methods.parts.joint_embedding import JointEmbedding
 from eigenview.methods.parts.method import Objective
-from eigenview.records import Card, Clock, MethodConfig
+from eigenview.records import Card, Clock, MethodConfig, Remedy
 from eigenview.views import Loss, Views
 
 
@@ -34,7 +34,11 @@ class InfoNCEConfig(MethodConfig):
         augmentation="simclr",
         recipe={"network": {"projector_width": 128}},
         remedies={
-            "complete collapse": ("--method.eps 1", MORE_NEGATIVES, SMALLER_RATE),
+            "complete collapse": (
+                Remedy("--method.eps 1", unless=lambda run: run.method.eps >= 1),
+                MORE_NEGATIVES,
+                SMALLER_RATE,
+            ),
             "dimensional collapse": (
                 "a larger --batch-size",
                 "--method simclr, which does not reward large embeddings",

@@ -12,7 +12,7 @@ from eigenview.methods.parts import mean_view
 from eigenview.methods.parts.building import Parts
 from eigenview.methods.parts.joint_embedding import JointEmbedding
 from eigenview.methods.parts.method import Objective
-from eigenview.records import Card, Clock, MethodConfig
+from eigenview.records import Card, Clock, MethodConfig, Remedy
 from eigenview.views import Loss, Views
 
 
@@ -28,9 +28,16 @@ class SimCLRConfig(MethodConfig):
         augmentation="simclr",
         recipe={"method": {"temperature": 0.2}, "network": {"projector_width": 128}},
         remedies={
-            "complete collapse": ("--method.temperature 0.2 to 0.5", MORE_NEGATIVES, SMALLER_RATE),
+            "complete collapse": (
+                Remedy("--method.temperature 0.2 to 0.5", unless=lambda run: 0.2 <= run.method.temperature <= 0.5),
+                MORE_NEGATIVES,
+                SMALLER_RATE,
+            ),
             "dimensional collapse": (
-                "--method.temperature 0.1 to 0.2: nearer neighbours are pushed apart",
+                Remedy(
+                    "--method.temperature 0.1 to 0.2: nearer neighbours are pushed apart",
+                    unless=lambda run: run.method.temperature <= 0.2,
+                ),
                 "a larger --batch-size",
             ),
         },

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eigenview.diagnostics.remedies import SMALLER_RATE
+from eigenview.diagnostics.remedies import SMALLER_RATE, STOP_GRADIENT
 from eigenview.functional.similarity import cosine
 from eigenview.methods.parts.building import Parts
 from eigenview.methods.parts.joint_embedding import JointEmbedding
@@ -36,12 +36,12 @@ class SimSiamConfig(RegulariserConfig):
         },
         remedies={
             "complete collapse": (
-                "keep the stop-gradient (no --method.no-stop-gradient)",
+                STOP_GRADIENT,
                 SMALLER_RATE,
                 "--method vicreg",
             ),
             "dimensional collapse": (
-                "keep the stop-gradient (no --method.no-stop-gradient)",
+                STOP_GRADIENT,
                 "--method vicreg or --method barlow-twins",
             ),
         },

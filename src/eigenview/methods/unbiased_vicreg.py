@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eigenview.diagnostics.remedies import SMALLER_RATE
+from eigenview.diagnostics.remedies import SMALLER_RATE, has_norms_of_one_image
 from eigenview.errors import require
 from eigenview.functional.batch_moments import BatchMoments, unbiased_batch_moments
 from eigenview.functional.moments import unbiased_squared_variances
@@ -18,7 +18,7 @@ from eigenview.functional.whole_batch import whole_batch
 from eigenview.methods.parts.building import Parts
 from eigenview.methods.parts.joint_embedding import JointEmbedding
 from eigenview.methods.parts.method import Objective, mean_over_processes
-from eigenview.records import ALONE, Card, Clock, MethodConfig, Needs
+from eigenview.records import ALONE, Card, Clock, MethodConfig, Needs, Remedy
 from eigenview.views import Loss, Views
 
 COUPLED_BELOW = 64
@@ -36,10 +36,23 @@ class UnbiasedVICRegConfig(MethodConfig):
         paper="VICReg: Bardes et al. 2022, arXiv 2105.04906; U-statistics: Hoeffding 1948",
         summary="VICReg with U-statistics: a covariance penalty without bias",
         remedies={
-            "complete collapse": ("--method.variance 25, which asks every dimension to vary", SMALLER_RATE),
+            "complete collapse": (
+                Remedy(
+                    "--method.variance 25, which asks every dimension to vary",
+                    unless=lambda run: run.method.variance >= 25,
+                ),
+                SMALLER_RATE,
+            ),
             "dimensional collapse": (
-                "--network.encoder-norm group --network.head-norm layer, if it ran with batch norm in small batches",
-                "--method.covariance 4, which decorrelates the dimensions",
+                Remedy(
+                    "--network.encoder-norm group --network.head-norm layer, if it ran with batch norm in small "
+                    "batches",
+                    unless=has_norms_of_one_image,
+                ),
+                Remedy(
+                    "--method.covariance 4, which decorrelates the dimensions",
+                    unless=lambda run: run.method.covariance >= 4,
+                ),
             ),
         },
         unit_deviation=True,

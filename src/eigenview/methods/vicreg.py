@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from eigenview.diagnostics.remedies import SMALLER_RATE
+from eigenview.diagnostics.remedies import SMALLER_RATE, has_norms_of_one_image
 from eigenview.errors import require
 from eigenview.functional.batch_moments import batch_moments
 from eigenview.methods.parts import mean_view
@@ -13,7 +13,7 @@ from eigenview.methods.parts.building import Parts
 from eigenview.methods.parts.joint_embedding import JointEmbedding
 from eigenview.methods.parts.method import Objective
 from eigenview.methods.parts.orthogonality import note, vicreg_weight
-from eigenview.records import Card, Clock, MethodConfig, Needs
+from eigenview.records import Card, Clock, MethodConfig, Needs, Remedy
 from eigenview.views import Loss, Views
 
 
@@ -27,15 +27,30 @@ class VICRegConfig(MethodConfig):
         paper="Bardes et al. 2022, arXiv 2105.04906",
         summary="variance, invariance, covariance (Bardes et al. 2022)",
         remedies={
-            "complete collapse": ("--method.variance 25, which asks every dimension to vary", SMALLER_RATE),
+            "complete collapse": (
+                Remedy(
+                    "--method.variance 25, which asks every dimension to vary",
+                    unless=lambda run: run.method.variance >= 25,
+                ),
+                SMALLER_RATE,
+            ),
             "dimensional collapse": (
-                "--method.covariance 1, which decorrelates the dimensions",
+                Remedy(
+                    "--method.covariance 1, which decorrelates the dimensions",
+                    unless=lambda run: run.method.covariance == "auto" or run.method.covariance >= 1,
+                ),
                 "a larger --batch-size",
             ),
         },
         unit_deviation=True,
-        plug_in_remedy="norms of one image (--network.encoder-norm group --network.head-norm layer), with --method "
-        "unbiased-vicreg if the mean gradient has to be that of a larger batch",
+        plug_in_remedies=(
+            Remedy(
+                "norms of one image (--network.encoder-norm group --network.head-norm layer), with --method "
+                "unbiased-vicreg if the mean gradient has to be that of a larger batch",
+                unless=has_norms_of_one_image,
+            ),
+            Remedy("--method unbiased-vicreg if the mean gradient has to be that of a larger batch"),
+        ),
     )
 
     invariance: float = 25.0

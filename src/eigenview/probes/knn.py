@@ -7,7 +7,7 @@ import torch
 
 from eigenview.errors import UserError, require
 from eigenview.functional.similarity import knn_vote
-from eigenview.probes.labels import checked
+from eigenview.probes.labels import accuracies, checked
 
 CHUNK = 32_000_000
 """Similarities in memory at a time, 128 MB of float32."""
@@ -23,7 +23,22 @@ def knn_accuracy(
     temperature: float,
     num_classes: int,
 ) -> float:
-    """Percent of test rows whose class wins the vote of the k train rows with the largest cosine.
+    """Percent of test rows that `knn_predictions` classifies correctly."""
+    options = {"k": k, "temperature": temperature, "num_classes": num_classes}
+    return accuracies(knn_predictions(train_x, train_y, test_x, test_y, **options), test_y)[0]
+
+
+def knn_predictions(
+    train_x: np.ndarray,
+    train_y: np.ndarray,
+    test_x: np.ndarray,
+    test_y: np.ndarray,
+    *,
+    k: int,
+    temperature: float,
+    num_classes: int,
+) -> np.ndarray:
+    """int64: for each test row the class that wins the vote of the k train rows with the largest cosine.
 
     Each neighbour votes with weight exp(cosine / temperature). With fewer than k train rows all of them vote.
     `num_classes` counts the classes of train and test together (`labels.count_classes`).
@@ -39,9 +54,6 @@ def knn_accuracy(
             f"a label is {largest}; allowed: 0 to {num_classes - 1}. Count classes over train and test together."
         )
     bank, labels = torch.from_numpy(train_x).float(), torch.from_numpy(train_y)
-    queries, truths = torch.from_numpy(test_x).float(), torch.from_numpy(test_y)
-    rows, right = max(1, CHUNK // len(bank)), 0
-    for part, truth in zip(queries.split(rows), truths.split(rows), strict=True):
-        vote = knn_vote(part, bank, labels, num_classes, min(k, len(bank)), temperature)
-        right += int((vote.argmax(dim=1) == truth).sum())
-    return 100 * right / len(test_y)
+    parts = torch.from_numpy(test_x).float().split(max(1, CHUNK // len(bank)))
+    votes = (knn_vote(part, bank, labels, num_classes, min(k, len(bank)), temperature) for part in parts)
+    return torch.cat([vote.argmax(dim=1) for vote in votes]).numpy()

@@ -47,6 +47,26 @@ def class_name(label: int, class_names: Sequence[str]) -> str:
     return f"{class_names[label]!r}" if label < len(class_names) else f"{label}"
 
 
+def rich_classes(train_y: np.ndarray, labels_per_class: int) -> np.ndarray:
+    """The labels that at least `labels_per_class` rows have, ascending."""
+    labels, counts = np.unique(train_y, return_counts=True)
+    return labels[counts >= labels_per_class]
+
+
+def accuracies(predicted: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """Percent of rows that are right, and the mean over the classes of `truth` of the percent of their rows."""
+    right = predicted == truth
+    rows = np.bincount(truth)
+    of_class = np.bincount(truth, weights=right)
+    return 100 * int(right.sum()) / len(truth), 100 * float((of_class[rows > 0] / rows[rows > 0]).mean())
+
+
+def are_unequal(test_y: np.ndarray) -> bool:
+    """Whether the largest class has more than twice as many test rows as the smallest that has any."""
+    rows = np.bincount(test_y)
+    return bool(rows.max() > 2 * rows[rows > 0].min())
+
+
 def label_shortage(train_y: np.ndarray, labels_per_class: int, class_names: Sequence[str] = ()) -> str | None:
     """A sentence with the smallest class and what to do; None if every class has at least `labels_per_class` rows."""
     labels, counts = np.unique(train_y, return_counts=True)

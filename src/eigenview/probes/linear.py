@@ -10,7 +10,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from eigenview.errors import UserError, require
-from eigenview.probes.labels import checked, label_shortage
+from eigenview.probes.labels import accuracies, checked, label_shortage
 
 STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
 """Grid of L2 strengths s: the loss is mean cross-entropy + s/2 |W|^2; the bias is free."""
@@ -24,11 +24,18 @@ MAX_ITERATIONS = 200
 def linear_accuracy(
     train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray, *, seed: int = 0
 ) -> float:
-    """Percent of test rows that a multinomial logistic regression on all train rows classifies correctly.
+    """Percent of test rows that `linear_predictions` classifies correctly."""
+    return accuracies(linear_predictions(train_x, train_y, test_x, test_y, seed=seed), test_y)[0]
+
+
+def linear_predictions(
+    train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray, *, seed: int = 0
+) -> np.ndarray:
+    """The class of each test row by a multinomial logistic regression on all train rows.
 
     Features are standardised by the train rows. The L2 strength is the one of `STRENGTHS` with the best accuracy on a
     held-out third of the train rows (of each class; at most 15,000 rows are used), the stronger one if two are equal;
-    then all train rows are fitted with it. Test rows are used for the final score only. L-BFGS, at most 200 iterations.
+    then all train rows are fitted with it. Test rows are used for the predictions only. L-BFGS, at most 200 iterations.
 
     Raises: UserError if labels are missing, negative or not one per row, or the train rows are of one class only.
     """
@@ -36,7 +43,7 @@ def linear_accuracy(
     _require_two_classes(train_y)
     train, test = _standardised(train_x, test_x)
     strength = _choose_strength(train, train_y, np.random.default_rng(seed))
-    return 100 * float(_fit(train, train_y, strength).score(test, test_y))
+    return _fit(train, train_y, strength).predict(test)
 
 
 def few_label_accuracy(
@@ -50,11 +57,35 @@ def few_label_accuracy(
     seed: int = 0,
     class_names: Sequence[str] = (),
 ) -> tuple[float, float]:
-    """(mean, standard deviation) over `draws` of the percent correct with `labels_per_class` labels of each class.
+    """(mean, standard deviation) over `draws` of the percent correct, from `few_label_predictions`.
+
+    The standard deviation divides by draws - 1; it is 0 for a single draw.
+    """
+    options = {"labels_per_class": labels_per_class, "draws": draws, "seed": seed, "class_names": class_names}
+    found = few_label_predictions(train_x, train_y, test_x, test_y, **options)  # type: ignore[arg-type]
+    return mean_and_deviation([accuracies(predicted, test_y)[0] for predicted in found])
+
+
+def mean_and_deviation(scores: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard deviation, which divides by one less than the number of scores; 0 for a single one."""
+    return float(np.mean(scores)), float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0
+
+
+def few_label_predictions(
+    train_x: np.ndarray,
+    train_y: np.ndarray,
+    test_x: np.ndarray,
+    test_y: np.ndarray,
+    *,
+    labels_per_class: int,
+    draws: int,
+    seed: int = 0,
+    class_names: Sequence[str] = (),
+) -> list[np.ndarray]:
+    """The class of each test row with `labels_per_class` labels of each class, in each of `draws` draws of the labels.
 
     Features are standardised by all train rows, which needs no labels; the L2 strength is `FEW_STRENGTH`. Draw number i
-    of a seed takes the same rows for all features, so that encoders are compared on the same labels. The standard
-    deviation divides by draws - 1; it is 0 for a single draw.
+    of a seed takes the same rows for all features, so that encoders are compared on the same labels.
 
     Raises: UserError as `linear_accuracy`, and if a class has fewer train rows than `labels_per_class`.
     """
@@ -66,12 +97,12 @@ def few_label_accuracy(
     if shortage:
         raise UserError(shortage)
     train, test = _standardised(train_x, test_x)
-    scores = []
+    found = []
     for draw in range(draws):
         rng = np.random.default_rng([seed, draw])
         rows = np.concatenate([rng.permutation(_rows_of(train_y, c))[:labels_per_class] for c in np.unique(train_y)])
-        scores.append(100 * float(_fit(train[rows], train_y[rows], FEW_STRENGTH).score(test, test_y)))
-    return float(np.mean(scores)), float(np.std(scores, ddof=1)) if draws > 1 else 0.0
+        found.append(_fit(train[rows], train_y[rows], FEW_STRENGTH).predict(test))
+    return found
 
 
 def _rows_of(y: np.ndarray, label: int) -> np.ndarray:

@@ -28,13 +28,16 @@ class Protocol:
     """Heading in tables."""
     run: Callable[[Arrays, ProbeConfig, int, int], dict[str, float]]
     """((train x, train y, test x, test y), config, number of classes, seed) -> {name: percent of test rows classified
-    correctly}; with random draws also {name_std: their standard deviation}."""
+    correctly, name_per_class: mean over the classes of the same}; with random draws also {name_std: their standard
+    deviation}."""
     describe: Callable[[int, int, ProbeConfig], str]
     """(number of training images, number of test images, config) -> the sentence printed below the table."""
     reason_to_skip: Callable[[np.ndarray, ProbeConfig, Sequence[str]], str | None]
     """(train labels, config, class names) -> why these labels do not allow this probe; None if it can run."""
-    note: Callable[[int, ProbeConfig], str | None] = lambda num_train, config: None
-    """(number of training images, config) -> a remark on a probe that runs differently than configured, or None."""
+    note: Callable[[np.ndarray, ProbeConfig, Sequence[str]], str | None] = lambda train_y, config, class_names: None
+    """(train labels, config, class names) -> a remark on a probe that runs differently than configured, or None."""
+    tested: Callable[[Arrays, ProbeConfig], Arrays] = lambda arrays, config: arrays
+    """(arrays, config) -> the rows that this probe uses: those of classes it can be fitted on."""
 
     @property
     def option(self) -> str:
@@ -59,11 +62,17 @@ def _one_class(train_y: np.ndarray, config: ProbeConfig, class_names: Sequence[s
     return f"All probe training images are of class {class_name(int(train_y[0]), class_names)}: nothing to classify."
 
 
+def _numbers(name: str, predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+    from eigenview.probes.labels import accuracies
+
+    return dict(zip((name, f"{name}_per_class"), accuracies(predicted, truth), strict=True))
+
+
 def _run_knn(arrays: Arrays, config: ProbeConfig, num_classes: int, seed: int) -> dict[str, float]:
-    from eigenview.probes.knn import knn_accuracy
+    from eigenview.probes.knn import knn_predictions
 
     k, temperature = config.knn_k, config.knn_temperature
-    return {"knn": knn_accuracy(*arrays, k=k, temperature=temperature, num_classes=num_classes)}
+    return _numbers("knn", knn_predictions(*arrays, k=k, temperature=temperature, num_classes=num_classes), arrays[3])
 
 
 def _describe_knn(num_train: int, num_test: int, config: ProbeConfig) -> str:
@@ -72,16 +81,17 @@ def _describe_knn(num_train: int, num_test: int, config: ProbeConfig) -> str:
     return f"k = {k}, cosine, {votes}; {_images(num_train, num_test)}."
 
 
-def _note_knn(num_train: int, config: ProbeConfig) -> str | None:
+def _note_knn(train_y: np.ndarray, config: ProbeConfig, class_names: Sequence[str]) -> str | None:
+    num_train = len(train_y)
     if config.knn_k <= num_train:
         return None
     return f"k-NN used all {num_train} training images, fewer than k = {config.knn_k}."
 
 
 def _run_linear(arrays: Arrays, config: ProbeConfig, num_classes: int, seed: int) -> dict[str, float]:
-    from eigenview.probes.linear import linear_accuracy
+    from eigenview.probes.linear import linear_predictions
 
-    return {"linear": linear_accuracy(*arrays, seed=seed)}
+    return _numbers("linear", linear_predictions(*arrays, seed=seed), arrays[3])
 
 
 def _describe_linear(num_train: int, num_test: int, config: ProbeConfig) -> str:
@@ -95,11 +105,27 @@ def _describe_linear(num_train: int, num_test: int, config: ProbeConfig) -> str:
 
 
 def _run_few_labels(arrays: Arrays, config: ProbeConfig, num_classes: int, seed: int) -> dict[str, float]:
-    from eigenview.probes.linear import few_label_accuracy
+    from eigenview.probes.labels import accuracies
+    from eigenview.probes.linear import few_label_predictions, mean_and_deviation
 
-    labels, draws = config.labels_per_class, config.few_label_draws
-    mean, std = few_label_accuracy(*arrays, labels_per_class=labels, draws=draws, seed=seed)
-    return {"linear_few": mean, "linear_few_std": std}
+    labels, draws, truth = config.labels_per_class, config.few_label_draws, arrays[3]
+    found = few_label_predictions(*arrays, labels_per_class=labels, draws=draws, seed=seed)
+    of_all, of_classes = zip(*(accuracies(predicted, truth) for predicted in found), strict=True)
+    mean, std = mean_and_deviation(of_all)
+    return {"linear_few": mean, "linear_few_std": std, "linear_few_per_class": mean_and_deviation(of_classes)[0]}
+
+
+def _rows_of_rich_classes(arrays: Arrays, config: ProbeConfig) -> Arrays:
+    import numpy as np
+
+    from eigenview.probes.labels import rich_classes
+
+    train_x, train_y, test_x, test_y = arrays
+    rich = rich_classes(train_y, config.labels_per_class)
+    fitted, tested = np.isin(train_y, rich), np.isin(test_y, rich)
+    if fitted.all() and tested.all():
+        return arrays
+    return train_x[fitted], train_y[fitted], test_x[tested], test_y[tested]
 
 
 def _describe_few_labels(num_train: int, num_test: int, config: ProbeConfig) -> str:
@@ -112,12 +138,31 @@ def _describe_few_labels(num_train: int, num_test: int, config: ProbeConfig) -> 
 
 
 def _too_few_labels(train_y: np.ndarray, config: ProbeConfig, class_names: Sequence[str]) -> str | None:
-    from eigenview.probes.labels import label_shortage
+    from eigenview.probes.labels import label_shortage, rich_classes
 
     if one_class := _one_class(train_y, config, class_names):
         return one_class
-    shortage = label_shortage(train_y, config.labels_per_class, class_names)
-    return f"{LINEAR_FEW.title} left out: {shortage}" if shortage else None
+    if len(rich_classes(train_y, config.labels_per_class)) >= 2:
+        return None  # classes with fewer images are left out
+    return f"{LINEAR_FEW.title} left out: {label_shortage(train_y, config.labels_per_class, class_names)}"
+
+
+def _classes_left_out(train_y: np.ndarray, config: ProbeConfig, class_names: Sequence[str]) -> str | None:
+    import numpy as np
+
+    from eigenview.errors import listed
+    from eigenview.probes.labels import class_name, rich_classes
+
+    rich = rich_classes(train_y, config.labels_per_class)
+    labels, counts = np.unique(train_y, return_counts=True)
+    poor = [(label, count) for label, count in zip(labels, counts, strict=True) if label not in rich]
+    if not poor or len(rich) < 2:
+        return None
+    shown = [f"{class_name(int(label), class_names)} with {count}" for label, count in poor]
+    return (
+        f"{LINEAR_FEW.title}: without the classes of fewer than {config.labels_per_class} training images, neither "
+        f"fitted nor tested: {listed(shown)}."
+    )
 
 
 KNN = Protocol(
@@ -141,6 +186,8 @@ LINEAR_FEW = Protocol(
     run=_run_few_labels,
     describe=_describe_few_labels,
     reason_to_skip=_too_few_labels,
+    note=_classes_left_out,
+    tested=_rows_of_rich_classes,
 )
 PROTOCOLS = (KNN, LINEAR, LINEAR_FEW)
 """All probes, in the order of the columns of every table."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -12,12 +13,18 @@ import numpy as np
 from eigenview.config import ProbeConfig
 from eigenview.errors import require
 from eigenview.probes.cache import cached, fingerprint
-from eigenview.probes.labels import checked, class_name, count_classes
-from eigenview.probes.protocols import PROTOCOLS, TITLES
+from eigenview.probes.labels import accuracies, are_unequal, checked, class_name, count_classes
+from eigenview.probes.protocols import PROTOCOLS, TITLES, Protocol
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from eigenview.probes.protocols import Arrays
+
+RAW_PIXELS, OURS = "raw pixels", "this encoder"
+"""Names of rows: the images themselves, and the encoder that was asked about."""
+MOST_FREQUENT = "most frequent class"
+"""Name of the row of a classifier that always answers the most frequent training class."""
 Features = tuple[np.ndarray, np.ndarray]
 """Train (N, H) and test (M, H) features."""
 
@@ -34,13 +41,16 @@ def probe_table(
     progress: Callable[[str], None] | None = None,
     shared: Collection[str] = (),
     memory: Path | None = None,
+    notes: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The content of probes.json (runfiles.py): percent of test images classified correctly, a row for each of `rows`.
 
-    `columns` are names of probes (protocols.py). Each row also has `linear_few_std`, the standard deviation over draws.
-    A probe that these labels do not allow is null and `note` has the reason, so that a long run keeps its other
-    numbers. `progress` is called with the name of each probe before it starts. Rows named in `shared` have the same
-    features in other runs: their numbers are read from the folder `memory` if they are there (cache.py).
+    `columns` are names of probes (protocols.py). Each row also has, for each of them, the mean over classes of the
+    accuracy of a class, NAME_per_class, and `linear_few_std`, the standard deviation over draws. Where the classes
+    differ in size (`labels.are_unequal`) the first row is that of the most frequent class, given as every answer. A
+    probe that these labels do not allow is null and `note` has the reason, so that a long run keeps its other numbers;
+    `notes` come before it. `progress` is called with the name of each probe before it starts. Rows named in `shared`
+    have the same features in other runs: their numbers are read from the folder `memory` if they are there (cache.py).
 
     Raises: UserError for labels that are missing or do not fit the features, and for an unknown column.
     """
@@ -63,18 +73,50 @@ def probe_table(
             if protocol.name in skipped:
                 numbers[protocol.name] = None
                 continue
-            compute = partial(protocol.run, arrays, config, num_classes, seed)
+            compute = partial(protocol.run, protocol.tested(arrays, config), config, num_classes, seed)
             numbers |= cached(compute, folder, data, protocol.name, config, seed)
         table.append(numbers)
-    notes = [reason for name, reason in skipped.items() if name in columns]
-    notes += _notes(train_y, test_y, config, class_names)
+    found = [*notes, *(reason for name, reason in skipped.items() if name in columns)]
+    found += _notes(train_y, test_y, config, class_names, chosen)
+    given, unequal = (first[0], train_y, first[1], test_y), are_unequal(test_y)
+    used = {p.name: given if p.name in skipped else p.tested(given, config) for p in chosen}
+    if unequal:
+        largest, share, row = _most_frequent(given, used, skipped)
+        table.insert(0, row)
+        name = class_name(largest, class_names)
+        found.append(f"{name} is the class of {share:.1f} % of the test images: compare the means of classes as well.")
     return {
-        "protocols": {p.name: p.describe(len(train_y), len(test_y), config) for p in chosen},
+        "protocols": {p.name: p.describe(len(used[p.name][1]), len(used[p.name][3]), config) for p in chosen},
         "columns": list(columns),
         "rows": table,
-        "note": " ".join(dict.fromkeys(notes)) or None,
+        "per_class": unequal,
+        "note": " ".join(_sentence(note) for note in dict.fromkeys(found)) or None,
         "class_names": list(class_names),
     }
+
+
+def below_raw_pixels(probes: dict[str, Any], num_test: int) -> str | None:
+    """A sentence if the encoder's k-NN or linear accuracy is below raw pixels' by more than the standard error.
+
+    That of a difference of two accuracies p and q in n test images is taken as sqrt((p (1 - p) + q (1 - q)) / n). Both
+    are of the same images, so this is rather too large, and less is reported than could be. None without such a loss.
+    """
+    rows = {row["features"]: row for row in probes["rows"]}
+    lower = []
+    for column in ("knn", "linear"):
+        pair = [rows.get(name, {}).get(column) for name in (OURS, RAW_PIXELS)]
+        if pair[0] is None or pair[1] is None:
+            continue
+        error = math.sqrt(sum(percent * (100 - percent) for percent in pair) / num_test)
+        if pair[1] - pair[0] > error:
+            lower.append(f"{TITLES[column]} {pair[0]:.1f} against {pair[1]:.1f} %, standard error {error:.1f}")
+    if not lower:
+        return None
+    return (
+        f"this encoder is worse than raw pixels on {num_test:,} test images ({'; '.join(lower)}). It did not collapse, "
+        "but what it learned does not help here: train longer (--epochs), or compare the views in the report with the "
+        "images and choose another --augmentation."
+    )
 
 
 def render_table(probes: dict[str, Any]) -> Table:
@@ -85,23 +127,48 @@ def render_table(probes: dict[str, Any]) -> Table:
     below = [f"{TITLES[c]}: {probes['protocols'][c]}" for c in columns] + ([probes["note"]] if probes["note"] else [])
     table = Table(box=None, pad_edge=False, caption="\n".join(below), caption_justify="left")
     table.add_column("accuracy in percent")
-    for column in columns:
-        table.add_column(TITLES[column], justify="right")
-    best = {c: max((row[c] for row in probes["rows"] if row[c] is not None), default=None) for c in columns}
+    shown = [(name, TITLES[name]) for name in columns]
+    if probes["per_class"]:
+        shown = [each for name, title in shown for each in ((name, title), (f"{name}_per_class", "mean of classes"))]
+    for _, title in shown:
+        table.add_column(title, justify="right")
+    best = {c: max((row[c] for row in probes["rows"] if row.get(c) is not None), default=None) for c, _ in shown}
     for row in probes["rows"]:
-        table.add_row(row["features"], *(_cell(row, column, best[column]) for column in columns))
+        table.add_row(row["features"], *(_cell(row, column, best[column]) for column, _ in shown))
     return table
 
 
 def _cell(row: dict[str, Any], column: str, best: float | None) -> str:
-    value, spread = row[column], row.get(f"{column}_std")
+    value, spread = row.get(column), row.get(f"{column}_std")
     if value is None:
         return "-"
     text = f"{value:.1f}" + (f" ± {spread:.1f}" if spread is not None else "")
     return f"[bold]{text}[/bold]" if value == best else text
 
 
-def _notes(train_y: np.ndarray, test_y: np.ndarray, config: ProbeConfig, class_names: Sequence[str]) -> list[str]:
+def _most_frequent(
+    given: Arrays, used: Mapping[str, Arrays], skipped: Collection[str]
+) -> tuple[int, float, dict[str, Any]]:
+    """The most frequent training class, its percentage of the test rows, and the row of always answering it."""
+    row: dict[str, Any] = {"features": MOST_FREQUENT}
+    largest = int(np.bincount(given[1]).argmax())
+    for name, (_, _, _, test_y) in used.items():
+        always = (None, None) if name in skipped else accuracies(np.full_like(test_y, largest), test_y)
+        row[name], row[f"{name}_per_class"] = always
+    return largest, 100 * float((given[3] == largest).mean()), row
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:].rstrip(".") + "."
+
+
+def _notes(
+    train_y: np.ndarray,
+    test_y: np.ndarray,
+    config: ProbeConfig,
+    class_names: Sequence[str],
+    chosen: Sequence[Protocol],
+) -> list[str]:
     notes = []
     unseen = [class_name(int(label), class_names) for label in np.setdiff1d(test_y, train_y)]
     if unseen:
@@ -109,4 +176,4 @@ def _notes(train_y: np.ndarray, test_y: np.ndarray, config: ProbeConfig, class_n
         notes.append(
             f"Test images of {', '.join(unseen[:5])}{more} count as wrong: no training image shows that class."
         )
-    return notes + [note for p in PROTOCOLS if (note := p.note(len(train_y), config))]
+    return notes + [note for p in chosen if (note := p.note(train_y, config, class_names))]

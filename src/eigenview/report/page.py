@@ -65,6 +65,7 @@ def render(records: Sequence[RunRecord], default: dict[str, Any] | None = None, 
         # shown once below all tables if every run was probed in the same way
         protocols=protocols[0] if protocols and all(p == protocols[0] for p in protocols) else None,
         comparison=tables.comparison_table(records) if len(records) > 1 else None,
+        not_compared=tables.not_compared(records),
         differences=configuration.difference_table(records) if len(records) > 1 else None,
         loss_figures=figures.loss_figures(records),
         figures=figures.collapse_figures(records) + spectrum.spectrum_figures(records),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from eigenview.probes.protocols import TITLES
@@ -13,18 +13,19 @@ from eigenview.report.numbers import MISSING, count, duration, number, parameter
 from eigenview.report.read import RunRecord
 
 NO_LABELS = "No labels were found. Point --probe-data at a labelled folder for k-NN and linear accuracy."
-MARKS = {"good": "✓", "bad": "✗", "open": "…"}
+MARKS = {"good": "✓", "warn": "!", "bad": "✗", "open": "…"}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict of a run. `kind` selects icon and colour: good, bad, or open (no verdict yet)."""
+    """The verdict of a run. `kind` selects icon and colour: good, warn (healthy, with a warning), bad, or open."""
 
     word: str
     kind: str
     reason: str
     remedies: list[str]
     notes: list[str]
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -63,12 +64,15 @@ def verdict(record: RunRecord) -> Verdict:
         return Verdict("No verdict yet", "open", "There is no diagnosis yet.", [], [])
     word = _sentence(str(label).replace("-", " ").replace("_", " "))
     kind = "good" if word == "Healthy" else "bad" if "collapse" in word.lower() or word == "Diverged" else "open"
+    warnings = [_sentence(text) for text in _texts(s, "warnings")]
+    kind = "warn" if warnings and kind == "good" else kind
     since = number(s.get("since_epoch"))
     if since is not None and kind == "bad":
         word += f" since epoch {short(since)}"
     if not has_ended(record):
         word += ", so far"
-    return Verdict(word, kind, _sentence(str(s.get("reason") or "")), _texts(s, "remedies"), _texts(s, "notes"))
+    reason = _sentence(str(s.get("reason") or ""))
+    return Verdict(word, kind, reason, _texts(s, "remedies"), _texts(s, "notes"), warnings)
 
 
 def has_ended(record: RunRecord) -> bool:
@@ -141,11 +145,18 @@ def probe_table(record: RunRecord) -> Table | None:
         return None
     protocols = p.get("protocols") or {}
     below = [(TITLES.get(name, name), str(protocols[name])) for name in columns if protocols.get(name)]
+    shown = {name: TITLES.get(name, name) for name in columns}
+    if p.get("per_class") is True:
+        shown = {
+            key: t
+            for name, title in shown.items()
+            for key, t in ((name, title), (f"{name}_per_class", "mean of classes"))
+        }
     made = [
-        TableRow(str(row.get("features", "")), [_accuracy(row, name) for name in columns], is_main=i == len(rows) - 1)
+        TableRow(str(row.get("features", "")), [_accuracy(row, name) for name in shown], is_main=i == len(rows) - 1)
         for i, row in enumerate(rows)
     ]
-    return Table(["accuracy in percent", *(TITLES.get(name, name) for name in columns)], made, below)
+    return Table(["accuracy in percent", *shown.values()], made, below)
 
 
 def probe_note(record: RunRecord) -> str:
@@ -173,7 +184,8 @@ def quality_tables(record: RunRecord) -> tuple[Table | None, Table | None]:
 def comparison_table(records: Sequence[RunRecord]) -> Table:
     """A row per run: verdict, accuracies with their baselines, label-free measures, time."""
     probed = [name for name in TITLES if any(number(r.summary.get(name)) is not None for r in records)]
-    best = {name: max(number(r.summary.get(name)) or 0.0 for r in records) for name in probed}
+    alike = [name for name in probed if name not in probed_differently(records)]
+    best = {name: max(number(r.summary.get(name)) or 0.0 for r in records) for name in alike}
     measured = [k for k in COMPARED if any(k in (r.summary.get("quality") or {}) for r in records)]
     rows: list[TableRow] = []
     for r in records:
@@ -184,12 +196,42 @@ def comparison_table(records: Sequence[RunRecord]) -> Table:
         for n in probed:
             ours = number(s.get(n))
             share = None if ours is None else ours / 100
-            cells.append(Cell(percent(ours), _baselines(r, n), share, is_best=ours is not None and ours == best[n]))
+            cells.append(Cell(percent(ours), _baselines(r, n), share, is_best=ours is not None and ours == best.get(n)))
         cells += [Cell(short(quality.get(k))) for k in measured]
         cells += [Cell(duration(s.get("seconds"))), Cell(short(s.get("images_per_second")))]
         rows.append(TableRow(r.name, cells))
     columns = ["run", "verdict", *(f"{TITLES[n]}, %" for n in probed), *(MEASURES[k].name for k in measured)]
     return Table([*columns, "time", "images/s"], rows, [])
+
+
+def probed_differently(records: Sequence[RunRecord]) -> list[str]:
+    """The probes of which the runs' accuracies cannot be compared: other images, classes, labels or settings."""
+    differing = []
+    for name in TITLES:
+        measured = [r for r in records if number(r.summary.get(name)) is not None]
+        if len({_measured(r, name) for r in measured}) > 1:
+            differing.append(name)
+    return differing
+
+
+def _measured(record: RunRecord, column: str) -> tuple[Any, ...]:
+    """What an accuracy depends on besides the encoder. The protocol's sentence has images, labels and settings."""
+    protocols = record.probes.get("protocols")
+    sentence = protocols.get(column) if isinstance(protocols, dict) else None
+    names = record.probes.get("class_names")
+    data = record.config.get("probe_data") or record.config.get("data") or record.summary.get("data")
+    return sentence, tuple(map(str, names)) if isinstance(names, list) else (), str(data)
+
+
+def not_compared(records: Sequence[RunRecord]) -> str:
+    """A sentence on the probes that are not compared; empty if all can be."""
+    names = [TITLES[name] for name in probed_differently(records)]
+    if not names:
+        return ""
+    return (
+        f"No best run is marked for {' and '.join(names)}: the runs were not probed in the same way (images, classes, "
+        "labels or settings; see below each table of probes)."
+    )
 
 
 def _accuracy(row: dict[str, Any], column: str) -> Cell:

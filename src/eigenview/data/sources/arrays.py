@@ -202,8 +202,8 @@ class ArrayFile:
                     none,
                     (),
                     (
-                        f"no labels: {key} is {values.dtype} of shape {values.shape}; labels are integers or text, one for "
-                        f"each of {length:,} images",
+                        f"no labels: {key} is {values.dtype} of shape {values.shape}; labels are integers or text, "
+                        f"one for each of {length:,} images",
                     ),
                 )
             parts.append(values)
