@@ -11,14 +11,16 @@ from typing import Any, get_args
 import pytest
 import torch
 
-from eigenview.config import RunConfig
-from eigenview.diagnostics.diagnose import diagnose
+from eigenview.config import RunConfig, with_fields
+from eigenview.diagnostics.diagnose import diagnose, diagnose_embeddings
 from eigenview.diagnostics.remedies import applicable, remedies
 from eigenview.diagnostics.thresholds import THRESHOLDS
 from eigenview.diagnostics.verdict import Label, judge
 from eigenview.methods import METHODS, card, config_class
+from eigenview.recipes.small import small
 
 IMAGES, H, D = 200, 64, 128
+LABELS = ("complete collapse", "dimensional collapse", "diverged")
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -190,6 +192,80 @@ def test_remedies_name_options_that_exist(method: str) -> None:
                 value = getattr(value, part)
         for name in re.findall(r"--method ([a-z-]+)", text):
             assert name in METHODS
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_nothing_is_advised_that_the_run_has(method: str) -> None:
+    """Of every card: no remedy sets an option to the value that the default recipe has already."""
+    config = small(method)
+    texts = [text for label in LABELS for text in remedies(label, config.method.card, config)]
+    texts += applicable(config.method.card.plug_in_remedies, config)
+    for text in texts:
+        for option, value in re.findall(r"--([a-z-]+\.[a-z0-9.-]+) ([0-9.]+|[a-z]+)(?:[,: ]|$)", text):
+            ours: Any = config
+            for part in option.replace("-", "_").split("."):
+                ours = getattr(ours, part)
+            assert str(ours).removesuffix(".0") != value, text
+    assert all(remedies(label, config.method.card, config) for label in LABELS)
+
+
+@pytest.mark.parametrize(
+    ("method", "fields", "label", "gone"),
+    [
+        ("vicreg", {"method": {"variance": 25.0}}, "complete collapse", "--method.variance"),
+        ("vicreg", {"method": {"covariance": "auto"}}, "dimensional collapse", "--method.covariance"),
+        ("unbiased-vicreg", {"method": {"covariance": 9.0}}, "dimensional collapse", "--method.covariance"),
+        (
+            "unbiased-vicreg",
+            {"network": {"encoder_norm": "group", "head_norm": "layer"}},
+            "dimensional collapse",
+            "--network.encoder-norm",
+        ),
+        ("barlow-twins", {"method": {"off_diagonal": 0.01}}, "dimensional collapse", "--method.off-diagonal"),
+        ("barlow-twins", {"optim": {"warmup_epochs": 5.0}}, "complete collapse", "--optim.warmup-epochs"),
+        ("byol", {"network": {"target_momentum": 0.996}}, "complete collapse", "--network.target-momentum"),
+        ("byol", {"network": {"projector_last_norm": True}}, "dimensional collapse", "--network.projector-last-norm"),
+        ("simsiam", {"method": {"stop_gradient": True}}, "complete collapse", "keep the stop-gradient"),
+        ("simclr", {"method": {"temperature": 0.3}}, "complete collapse", "--method.temperature"),
+        ("simclr", {"method": {"temperature": 0.1}}, "dimensional collapse", "--method.temperature"),
+        ("infonce", {"method": {"eps": 1.0}}, "complete collapse", "--method.eps"),
+        ("directclr", {"method": {"temperature": 0.2}}, "complete collapse", "--method.temperature"),
+        ("directset", {"optim": {"weight_decay": 0.0}}, "complete collapse", "--optim.weight-decay"),
+        ("vicreg", {"precision": "fp32"}, "diverged", "--precision"),
+    ],
+)
+def test_a_remedy_that_was_taken_is_not_advised_again(
+    method: str, fields: dict[str, Any], label: str, gone: str
+) -> None:
+    config = with_fields(small(method), fields)
+    assert any(gone in text for text in remedies(label, card(method)))
+    assert not any(gone in text for text in remedies(label, card(method), config))
+
+
+def test_a_note_on_small_batches_names_what_the_run_does_not_have() -> None:
+    rows, own = [START, row(100, SPREAD)], {"encoder_norm": "group", "head_norm": "layer"}
+
+    def notes(name: str, **fields: Any) -> tuple[str, ...]:
+        config = with_fields(small(name), fields)
+        return judge(rows, config.method.card, width=D, batch_size=64, config=config).notes
+
+    assert "--network.encoder-norm group" in notes("vicreg")[0]
+    assert notes("vicreg", network=own)[0].endswith(
+        "Try a larger --batch-size, or --method unbiased-vicreg if the mean gradient has to be that of a larger batch."
+    )
+    assert notes("barlow-twins", method={"estimator": "unbiased"}) == ()  # nothing is inflated
+
+
+@pytest.mark.parametrize("value", [0.0, 3.0])
+def test_equal_rows_get_no_advice_on_their_mean(value: float) -> None:
+    """Its length over the spread is infinite, or nan: nothing would be left after it."""
+    verdict = diagnose_embeddings(torch.full((20, 8), value))[1]
+    assert verdict.label == "complete collapse"
+    assert verdict.notes == ()
+    assert "inf" not in verdict.reason
+    assert "nan" not in verdict.reason
+    moderate = diagnose_embeddings(noise(50, 8) + 10)[1]
+    assert "subtract the mean first" in moderate.notes[0]
 
 
 def test_labels_are_those_of_the_run_directory() -> None:

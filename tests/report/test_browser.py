@@ -51,18 +51,20 @@ def test_an_error_would_be_noticed(tmp_path: Path) -> None:
     assert any("noSuchThing" in line for line in broken.console)
 
 
-def test_several_runs_fit_a_phone(tmp_path: Path) -> None:
+def test_several_runs_fit_a_phone_and_their_comparison_a_window_of_1280_px(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / f"a-run-with-a-rather-long-name-{i}", seed=i) for i in range(2)]
+    runs.append(write_run(tmp_path / "shapes-byol-1", verdict="dimensional collapse"))
     page = write_report(runs, tmp_path / "report.html")
-    # the page itself says how wide its window is, and how much wider it is
-    script = "const e = document.documentElement; console.log(`${innerWidth} + ${e.scrollWidth - innerWidth}`);"
+    # the page itself says how wide its window is, how much wider it is, and how much of its first table is cut
+    script = "const e = document.documentElement, t = document.querySelector('.scroll');"
+    script += "console.log(`${innerWidth} + ${e.scrollWidth - innerWidth}, ${t.scrollWidth - t.clientWidth} cut`);"
     page.write_text(page.read_text().replace("</body>", f"<script>{script}</script></body>"))
     frame = tmp_path / "frame.html"  # a window is never narrower than 500 px; a frame in it can be
-    frame.write_text(
-        f"<!DOCTYPE html><iframe src='{page.as_uri()}' style='width:375px;height:800px;border:0'></iframe>"
-    )
-    (message,) = dump_dom(frame).console
-    assert message.startswith('"375 + 0"')
+    frames = [f"<iframe src='{page.as_uri()}' style='width:{w}px;height:800px;border:0'></iframe>" for w in (375, 1280)]
+    frame.write_text(f"<!DOCTYPE html>{''.join(frames)}")
+    console = dump_dom(frame, "--window-size=1800,900").console
+    assert any(line.startswith('"375 + 0, ') for line in console), console
+    assert any(line.startswith('"1280 + 0, 0 cut') for line in console), console
 
 
 def test_the_dark_theme_is_dark(tmp_path: Path) -> None:

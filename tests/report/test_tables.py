@@ -7,6 +7,7 @@ import pytest
 from eigenview import runfiles
 from eigenview.report import configuration, tables
 from eigenview.report.numbers import count, duration, parameters, percent, short
+from eigenview.report.page import render
 from eigenview.report.read import read_run, read_runs
 from tests.report.synthetic_run import write_run
 
@@ -105,6 +106,52 @@ def test_comparison_marks_the_best_of_each_probe(tmp_path: Path) -> None:
     assert cells["b", "k-NN, %"].text == "–"
     assert cells["a", "k-NN, %"].detail == "raw pixels 31.2\nuntrained encoder 34.0"
     assert cells["a", "verdict"].text == "✓ Healthy"
+
+
+@pytest.mark.parametrize("change", ["protocol", "classes", "data"])
+def test_accuracies_that_were_measured_differently_are_not_compared(tmp_path: Path, change: str) -> None:
+    runs = [write_run(tmp_path / name, seed=i) for i, name in enumerate("ab")]
+    assert tables.not_compared(read_runs(runs)) == ""
+    probes, config = runfiles.read_json(runs[1] / runfiles.PROBES), runfiles.read_json(runs[1] / runfiles.CONFIG)
+    if change == "protocol":
+        probes["protocols"]["linear_few"] = "4 labels per class, mean of 5 draws"
+    elif change == "classes":
+        probes["class_names"] = ["cat", "dog"]
+    else:
+        config["probe_data"] = "others/"
+    runfiles.write_json(runs[1] / runfiles.PROBES, probes)
+    runfiles.write_json(runs[1] / runfiles.CONFIG, config)
+    records = read_runs(runs)
+    table = tables.comparison_table(records)
+    best = {c for r in table.rows for c, cell in zip(table.columns[1:], r.cells, strict=True) if cell.is_best}
+    assert best == ({"k-NN, %", "linear, %"} if change == "protocol" else set())
+    assert "linear, few labels" in tables.not_compared(records)
+    assert "not probed in the same way" in render(records)
+
+
+def test_a_warning_takes_the_tick_from_a_healthy_run(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    warned = runfiles.read_json(run / runfiles.SUMMARY) | {"warnings": ["this encoder is worse than raw pixels"]}
+    runfiles.write_json(run / runfiles.SUMMARY, warned)
+    record = read_run(run)
+    verdict = tables.verdict(record)
+    assert (verdict.word, verdict.kind) == ("Healthy", "warn")
+    assert verdict.warnings == ["This encoder is worse than raw pixels"]
+    page = render([record])
+    assert "<b>Warning.</b> This encoder is worse than raw pixels" in page
+    assert 'class="verdict warn"' in page
+
+
+def test_means_of_classes_stand_beside_accuracies_where_classes_are_unequal(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    probes = runfiles.read_json(run / runfiles.PROBES) | {"per_class": True}
+    for row in probes["rows"]:
+        row |= {f"{name}_per_class": 41.0 for name in probes["columns"]}
+    runfiles.write_json(run / runfiles.PROBES, probes)
+    table = tables.probe_table(read_run(run))
+    assert table is not None
+    assert table.columns[1:3] == ["k-NN", "mean of classes"]
+    assert [cell.text for cell in table.rows[-1].cells[:2]] == ["61.7", "41.0"]
 
 
 def test_only_options_that_differ(tmp_path: Path) -> None:

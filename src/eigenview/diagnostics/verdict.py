@@ -51,8 +51,9 @@ def judge(
     """The verdict of a run from its rows of diagnostics.jsonl in order, the untrained network's at step 0 included.
 
     `width` is D, `failure` the message of a run that stopped itself. Batch-size notes use `batch_size`, or the held-out
-    images if it is None. Nothing is advised that `config` has already; without one, all that the card lists is. The last row decides; before `first_judged_step` steps only divergence is judged. A run
-    whose numbers exploded on the way and that ends collapsed has diverged: the collapse is reported as its consequence.
+    images if it is None. Nothing is advised that `config` has already; without one, all that the card lists is. The
+    last row decides; before `first_judged_step` steps only divergence is judged. A run whose numbers exploded on the
+    way and that ends collapsed has diverged: the collapse is reported as its consequence.
     """
     trained = [row for row in history if row["step"] > 0]
     exploded = next(((row["epoch"], why) for row in trained if (why := _explosion(row)) is not None), None)
