@@ -19,8 +19,11 @@ gallery.npz         "originals" uint8 (K, 3, S, S), "views" uint8 (V, K, 3, S, S
                      "queries" uint8 (Q, 3, S, S), "neighbours" uint8 (Q, R, 3, S, S), "cosines" float32 (Q, R)
                      nearest neighbours by cosine of h; optional "query_labels" (Q,), "neighbour_labels" (Q, R)
 probes.json         {"protocols": {column: sentence}, "columns": [...], "rows": [{"features": name,
-                     column: percent or null, ...}], "note": text or null, "class_names": [...]}
-summary.json        {"verdict", "since_epoch", "reason", "remedies": [...], "notes": [...], "method", "seed",
+                     column: percent or null, column_per_class: mean over classes of the same, ...}],
+                     "per_class": whether the classes differ in size (then the first row is "most frequent class"),
+                     "note": text or null, "class_names": [...]}; without probes no columns, and a note why
+summary.json        {"verdict", "since_epoch", "reason", "remedies": [...], "notes": [...],
+                     "warnings": [...] (an accuracy below raw pixels'; absent in earlier versions), "method", "seed",
                      "epochs", "data", "images", "encoder", "parameters", "knn", "linear", "linear_few",
                      "baselines": {name: {"knn", "linear", "linear_few"}}, "quality": {measure: value},
                      "seconds", "images_per_second", "finished": bool}; missing numbers are null

@@ -119,7 +119,7 @@ def test_classes_of_one_image_each_are_no_error_of_the_images(tmp_path: Path, ma
         make_images(tmp_path / "set" / f"c{i}", 1)
     assert len(load_images(str(tmp_path / "set"))) == 7
     with pytest.raises(
-        UnusableLabels, match=r"of the 7 classes of set \(c0, c1, c2, c3, c4 and 2 more\), 0 classes of"
+        UnusableLabels, match=r"of the 7 classes of set \(c0, c1, c2, c3, c4 and 2 more\), 0 have the 2 images"
     ):
         load_probe_sets(str(tmp_path / "set"), size=16)
 

@@ -78,6 +78,10 @@ def probe_encoder(
     encoder = load_encoder(run)
     if data is None:
         trained = read_config(run if run.is_dir() else run.parent)
+        if trained.labels == "none" and trained.probe_data is None:
+            raise UserError(
+                f"{run} was trained with --labels none, so that its images have none: give others with --data."
+            )
         data = trained.probe_data or trained.data
     source = encoder.card.get("source_size", encoder.size)
     sides = {"size": encoder.size, "source_size": source}

@@ -51,10 +51,10 @@ def split_set(images: ImageSet, seed: int) -> tuple[ImageSet, ImageSet] | None:
     sizes = np.bincount(images.labels, minlength=len(images.class_names))
     splittable = np.count_nonzero(sizes >= 2)
     if splittable < 2:
-        few = "1 class" if splittable == 1 else f"{splittable} classes"
         raise UnusableLabels(
-            f"of the {len(sizes):,} classes of {images.name} ({listed(images.class_names)}), {few} of at least 2 "
-            "images; probes need 2 such classes. Add images, or give other --probe-data."
+            f"of the {len(sizes):,} classes of {images.name} ({listed(images.class_names)}), {splittable} "
+            f"{'has' if splittable == 1 else 'have'} the 2 images that a split takes; probes need 2 such classes. "
+            "Add images, or give other --probe-data."
         )
     note = f"{images.name} was split 80/20 for the probes; if it is also trained on, the test part was seen unlabelled"
     alone = [name for name, size in zip(images.class_names, sizes, strict=True) if size == 1]
