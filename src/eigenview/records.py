@@ -191,7 +191,7 @@ class Remedy:
     """Something to try."""
 
     text: str
-    unless: Callable[[Any], bool] = lambda run: False
+    unless: Callable[[Any], bool] = field(default=lambda run: False, compare=False)
     """(RunConfig) -> whether the run has this already, so that it is not advised."""
 
 

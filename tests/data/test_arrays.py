@@ -160,7 +160,7 @@ def test_arrays_that_are_no_labels_do_not_keep_the_images_from_being_used(tmp_pa
     with pytest.raises(UnusableLabels, match="no labels: labels is"):
         load_probe_sets(str(path), size=32)
     halves = {"x_train": CHANNELS_FIRST[:4], "x_test": CHANNELS_FIRST[4:], "y_train": np.arange(4)}
-    np.savez(path, **halves, y_test=labels[:8].astype(float))
+    np.savez(path, **halves, y_test=labels[:8].astype(float))  # type: ignore[arg-type]
     assert load_images(str(path)).labels is None
     with pytest.raises(UnusableLabels, match="no labels: y_test is float64"):
         load_probe_sets(str(path), size=32)

@@ -43,7 +43,7 @@ def linear_predictions(
     _require_two_classes(train_y)
     train, test = _standardised(train_x, test_x)
     strength = _choose_strength(train, train_y, np.random.default_rng(seed))
-    return _fit(train, train_y, strength).predict(test)
+    return np.asarray(_fit(train, train_y, strength).predict(test))
 
 
 def few_label_accuracy(
