@@ -90,12 +90,12 @@ def write_pack(options: PackOptions, console: Console | None = None) -> Packed:
         loader = LoaderConfig(cache_gb=math.inf, strict=options.strict)
         request = Request(size=size, loader=loader, console=console, cache_dir=cache_dir)
         train = source.load("train", request)
-        parts = {"train": train}
         try:
             pair = source.labelled_pair(dataclasses.replace(request, size=train.size, source_size=train.source_size))
         except UnusableLabels as error:
             pair = None
             train = dataclasses.replace(train, label_notes=(*train.label_notes, f"no test images are packed: {error}"))
+        parts = {"train": train}
         if pair is not None:
             parts |= {"test": pair[1]} if _is_same(train, pair[0]) else {"probes": pair[0], "test": pair[1]}
         root = Path(spec).expanduser()
