@@ -35,7 +35,7 @@ def probe_table(
     shared: Collection[str] = (),
     memory: Path | None = None,
 ) -> dict[str, Any]:
-    """The content of probes.json (runfiles.py): percent of test images classified correctly, a row for each of `rows`.
+    """The content of probes.json (runfiles): percent of test images classified correctly, a row for each of `rows`.
 
     `columns` are names of probes (protocols.py). Each row also has `linear_few_std`, the standard deviation over draws.
     A probe that these labels do not allow is null and `note` has the reason, so that a long run keeps its other
