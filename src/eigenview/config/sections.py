@@ -137,8 +137,8 @@ class MonitorConfig:
     every_epochs: float = 1.0
     """Epochs between two diagnoses."""
     checkpoint_minutes: float = 2.0
-    """Longest time between two checkpoints; one is also written after each epoch. Large ones are written less often: they
-    may take 2 % of the time."""
+    """Longest time between two checkpoints; one is also written after each epoch. Large ones are written less often, so
+    that they take at most 2 % of the time."""
     log_every_steps: int = 10
     """Steps between two rows of metrics.jsonl."""
     stop_on_collapse: bool = False

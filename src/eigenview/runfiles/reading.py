@@ -23,7 +23,7 @@ MOST_DIGITS = 20  # of a whole number; the largest seed has 19
 ARRAY_ERRORS = (ValueError, EOFError, KeyError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error)
 ARRAY_ERRORS += (tokenize.TokenError, SyntaxError, MemoryError, OverflowError, NotImplementedError, RuntimeError)
 """What NumPy and zipfile raise for damaged archives, besides OSError."""
-_SEALED = re.compile(rb'"%s": "([0-9a-f]{8})"\}$' % CHECKSUM.encode())
+_SEALED = re.compile(rb'"([^"]{8})": "([0-9a-f]{8})"\}$')
 
 
 def damaged(path: Path, reason: object, advice: str = "") -> UserError:
@@ -96,9 +96,14 @@ def read_json(path: Path) -> Any:
         raise
     except ValueError as error:
         raise damaged(path, error) from None
-    if not isinstance(value, dict) or CHECKSUM not in value:
+    if not isinstance(value, dict) or not value:
         return value
-    if value.pop(CHECKSUM) != checksum(value):
+    name = CHECKSUM if CHECKSUM in value else next(reversed(value))
+    rest = {each: inner for each, inner in value.items() if each != name}
+    fits = value[name] == checksum(rest)
+    if name == CHECKSUM and fits:
+        return rest
+    if name == CHECKSUM or fits:  # it fits under another name: that is what is damaged
         advice = f'If it was changed on purpose, delete "{CHECKSUM}" from it.'
         raise damaged(path, "its content does not fit the checksum in it", advice)
     return value
@@ -153,9 +158,11 @@ def _row(line: bytes, kind: Kind | None) -> dict[str, Any]:
         raise ValueError(f"it is a {type(row).__name__}, not an object with named fields")
     sealed = _SEALED.search(line)
     if sealed is not None:
-        if zlib.crc32(line[: sealed.start()]) != int(sealed[1], 16):
+        has_name, fits = sealed[1] == CHECKSUM.encode(), zlib.crc32(line[: sealed.start()]) == int(sealed[2], 16)
+        if has_name != fits:  # one of content, checksum and its name is damaged
             raise ValueError("its content does not fit the checksum in it")
-        del row[CHECKSUM]
+        if has_name:
+            del row[CHECKSUM]
     found = None if kind is None else misfit(row, kind)
     if found is not None:
         raise ValueError(found)
