@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import encodings.cp437  # noqa: F401  names in zip archives; the child may not read the library
+import encodings.cp437
+import encodings.unicode_escape  # noqa: F401
 import io
 import os
 import shutil
