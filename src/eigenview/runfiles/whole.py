@@ -70,7 +70,7 @@ def _state(directory: Path, name: str, read: Callable[[Path], Any], is_needed: b
             return FileState(name, "missing", "" if is_needed else "not every run has it", is_needed)
         read(directory)
     except UserError as error:
-        return FileState(name, "damaged", str(error).removeprefix(f"{path} "))
+        return FileState(name, "damaged", str(error).removeprefix(f"{path} ").removeprefix("is damaged: "))
     except OSError as error:
         return FileState(name, "damaged", f"cannot be read: {error.strerror}")
     return FileState(name, "whole")
