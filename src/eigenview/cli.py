@@ -50,8 +50,8 @@ def run(args: list[str]) -> int:
 
         print(f"eigenview {__version__}")
         return 0
+    verb = args[0]
     try:
-        verb = args[0]
         if verb not in VERBS:
             raise UserError(f"{verb}: no such verb. {nearest(verb, VERBS)} (eigenview --help)")
         # only the file of this verb, so that no verb waits for the imports of another

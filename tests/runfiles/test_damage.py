@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -29,13 +28,19 @@ FILES = (*JSON_FILES, *ROW_FILES, runfiles.SPECTRA, runfiles.GALLERY)
 
 
 @pytest.fixture(scope="module")
-def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_run(tmp_path_factory.mktemp("whole") / "run", width=8)
+def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[Path, bytes]]:
+    """A run, and what is in its files."""
+    run = write_run(tmp_path_factory.mktemp("whole") / "run", width=8)
+    return run, {path: path.read_bytes() for path in run.iterdir()}
 
 
 @pytest.fixture
-def run(whole: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(whole, tmp_path / "run")
+def run(whole: tuple[Path, dict[Path, bytes]]) -> Path:
+    """The run as it was."""
+    path, contents = whole
+    for file, content in contents.items():
+        file.write_bytes(content)
+    return path
 
 
 def bits(content: bytes, num: int) -> Iterator[bytes]:

@@ -47,7 +47,8 @@ def _fits(value: Any, kind: Any) -> bool:
     if kind is int:
         return isinstance(value, Integral) and not isinstance(value, bool)
     if kind is float:
-        return isinstance(value, Real) and not isinstance(value, bool) and abs(value) <= LARGEST
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        return is_number and abs(value) <= LARGEST  # type: ignore[operator]
     if isinstance(kind, TypeVar):
         return dataclasses.is_dataclass(value)
     return isinstance(value, kind)
