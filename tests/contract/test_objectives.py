@@ -264,7 +264,7 @@ def test_missing_field_is_named(method: str, make: Make) -> None:
             objective(Views(**(fields | {name: None})))
 
 
-@pytest.mark.parametrize("section", ["Definition", "Normalisation", "Shapes", "Raises", "Reference"])
+@pytest.mark.parametrize("section", ["Definition", "Normalisation", "Shapes", "Cost", "Raises", "Reference"])
 def test_docstring_has_every_section(method: str, section: str) -> None:
     assert re.search(rf"^\s+{section}\n\s+\S", type(objective_of(method, 5)).__doc__ or "", re.MULTILINE)
 

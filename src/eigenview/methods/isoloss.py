@@ -88,6 +88,10 @@ class IsoLoss(ClosedFormObjective):
     Shapes
         z (V n D) and z_target (T n D) -> one scalar. z_target and W_p receive no gradient through the loss.
 
+    Cost
+        Time V N D^2, for W_p z and F; memory V N D + D^2. The update: D^3 (an eigen-decomposition) at every
+        step, unless alpha = 1.
+
     Raises
         UserError for alpha not above 0, rho outside [0, 1), a negative eps, an unknown metric, or
         `refresh_every` above 1 (no gradient reaches W_p); ValueError if z or z_target is missing or of another
