@@ -81,8 +81,8 @@ class OptimConfig:
     predictor_weight_decay: float | None = None
     """Decay of the predictor's weight matrices; default: as all others."""
     weight_decay: float = 1e-4
-    """Decay of the weights of layers. Never decayed: biases, norms, class tokens, position embeddings, tables of relative
-    positions, layer scales, and what a timm network excludes itself."""
+    """Decay of the weights of layers. Never decayed: biases, norms, class tokens, position embeddings, tables of
+    relative positions, layer scales, and what a timm network excludes itself."""
     momentum: float = 0.9
     """Momentum of sgd and lars."""
     trust_coefficient: float = 0.001

@@ -18,6 +18,7 @@ from eigenview.engine.launch import launched
 from eigenview.engine.precision import runs_in_bf16
 from eigenview.errors import UserError, require
 from eigenview.methods.parts.building import Parts, parts_of
+from eigenview.models.encoders import patches_of
 
 # A held-out batch much smaller than the width gives no rank; a tenth of a small set is the most we take.
 HELD_OUT_FRACTION = 0.1
@@ -51,7 +52,8 @@ class Plan:
 def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
     """Load what the run needs and settle sizes; every error here leaves nothing behind."""
     check_combinations(config)
-    images = load_images(config.data, size=config.image_size, loader=config.loader, split="train", console=console)
+    sides = {"size": config.image_size, "multiple": patches_of(config.encoder, config.second_encoder)}
+    images = load_images(config.data, **sides, loader=config.loader, split="train", console=console)
     probe_spec = config.probe_data or config.data
     sides = {"size": images.size, "source_size": images.source_size}
     probes = load_probe_sets(probe_spec, **sides, loader=config.loader, seed=config.seed, console=console)
