@@ -33,6 +33,8 @@ class IsoLossConfig(ClosedFormConfig):
         theory=PredictorTheory(computed=True, in_gradient=False, eps_inside=True, floor=0.0),
     )
 
+    cheaper: ClassVar[str] = "--method.alpha 1 needs none"
+
     metric: Literal["cosine", "euclidean"] = "cosine"
     """Compare directions, or squared Euclidean distances."""
     alpha: float = 0.5
@@ -60,6 +62,7 @@ class IsoLossConfig(ClosedFormConfig):
             reads=frozenset({"z", "z_target"}),
             parts="exact",
             one_network="its target network is an average of one network's weights",
+            weight_note=self.decomposition_note,
         )
 
     def build(self, parts: Parts) -> JointEmbedding:
