@@ -75,8 +75,8 @@ class ClosedFormConfig(MethodConfig):
         if self.alpha == 1 or self.refresh_every > 1 or width < SLOW_TO_DECOMPOSE:
             return None
         return (
-            f"the predictor decomposes a {width:,} x {width:,} matrix after every step, which takes seconds on a CPU and "
-            f"grows as the cube of the width; {self.cheaper}, or a smaller --network.projector-width"
+            f"the predictor decomposes a {width:,} x {width:,} matrix after every step, which takes seconds on a CPU "
+            f"and grows as the cube of the width; {self.cheaper}, or a smaller --network.projector-width"
         )
 
 
