@@ -52,8 +52,8 @@ class Plan:
 def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
     """Load what the run needs and settle sizes; every error here leaves nothing behind."""
     check_combinations(config)
-    sides = {"size": config.image_size, "multiple": patches_of(config.encoder, config.second_encoder)}
-    images = load_images(config.data, **sides, loader=config.loader, split="train", console=console)
+    views: dict[str, Any] = {"size": config.image_size, "multiple": patches_of(config.encoder, config.second_encoder)}
+    images = load_images(config.data, **views, loader=config.loader, split="train", console=console)
     probe_spec = config.probe_data or config.data
     sides = {"size": images.size, "source_size": images.source_size}
     probes = load_probe_sets(probe_spec, **sides, loader=config.loader, seed=config.seed, console=console)

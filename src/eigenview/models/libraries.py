@@ -136,7 +136,9 @@ def create(library: Library, model: str, size: int, *, resizes: bool = False) ->
 
     `resizes`: it takes images of other sizes too, by interpolated position embeddings (`Traits.resizes`).
     """
-    given = arguments(library, model, size) | ({"dynamic_img_size": True} if resizes else {})
+    given = arguments(library, model, size)
+    if resizes:
+        given["dynamic_img_size"] = True
     if library == "torchvision":
         import torchvision
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -124,7 +124,7 @@ def build_network(
 
     Raises: UserError where the objective compares coordinates of two branches whose widths differ.
     """
-    made = {"size": size, "stem": config.stem, "norm": config.encoder_norm, "local_size": local_size}
+    made: dict[str, Any] = {"size": size, "stem": config.stem, "norm": config.encoder_norm, "local_size": local_size}
     check_patches(encoder, "--image-size", size)
     body, width = build_encoder(encoder, **made)
     check_local_size(encoder, body, local_size)
