@@ -65,7 +65,8 @@ def _target_means(x: Float[Tensor, "T ..."], pairs: Pairs) -> list[tuple[int, Fl
 
     From the targets themselves where they are no more than the others (two views), else from the sum of all.
     """
-    total, found, rows = None, [], x.unbind()
+    total, rows = None, x.unbind()
+    found: list[tuple[int, Tensor]] = []
     for a, own in _targets(pairs).items():
         others = sorted(set(range(len(x))) - set(own))
         if len(own) <= len(others):
