@@ -35,7 +35,7 @@ def mean_sq_distance(p: Float[Tensor, "V n D"], target: Float[Tensor, "T n D"], 
     """
     centre, predictions = target.mean(dim=0), p.unbind()
     spread = (target - centre).square().sum(dim=-1)
-    found = []
+    found: list[Tensor] = []
     for (a, mean), (_, around) in zip(_target_means(target, pairs), _target_means(spread, pairs), strict=True):
         within = around - (mean - centre).square().sum(dim=-1)
         found.append(((predictions[a] - mean).square().sum(dim=-1) + within).mean())
