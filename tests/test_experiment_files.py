@@ -41,7 +41,8 @@ def summary(linear: float | None, *, seed: int = 0, verdict: str = "healthy", se
     raw, untrained = ({"knn": a, "linear": b, "linear_few": c} for a, b, c in ((40, 41, 22), (32, 29, 17)))
     rows = {} if linear is None else {"raw pixels": raw, "untrained encoder": untrained}
     numbers = {"knn": knn, "linear": linear, "linear_few": knn, "seconds": seconds, "images_per_second": 500.0}
-    return {"verdict": verdict, "seed": seed, "epochs": 5, "baselines": rows, "measured": MEASURED, **numbers}
+    words = {"verdict": verdict, "since_epoch": None, "reason": "made up", "remedies": [], "notes": []}
+    return {**words, "seed": seed, "epochs": 5, "baselines": rows, "measured": MEASURED, **numbers}
 
 
 def measured() -> dict[str, Any]:

@@ -19,6 +19,8 @@ VERBS = {
     "pack": "images decoded once -> a folder for repeated runs",
     "diagnose": "collapse verdict for a run, an embeddings file or a timm model",
     "report": "one page for one run, or several side by side",
+    "check": "whether every file of a run is whole",
+    "cache": "decoded images that are kept: list them, or clear them",
     "simulate": "what the theory predicts: numbers, curves and a figure",
     "experiment": "reproduce a published table or figure, or a study of ours",
     "export": "the encoder for timm, torchvision, ONNX or a hub folder",
@@ -48,14 +50,20 @@ def run(args: list[str]) -> int:
 
         print(f"eigenview {__version__}")
         return 0
+    verb = args[0]
     try:
-        verb = args[0]
         if verb not in VERBS:
             raise UserError(f"{verb}: no such verb. {nearest(verb, VERBS)} (eigenview --help)")
         # only the file of this verb, so that no verb waits for the imports of another
         return importlib.import_module(f"eigenview.commands.{verb}").main(args[1:])
     except UserError as error:
         print(f"eigenview: {error}", file=sys.stderr)
+        return 2
+    except PermissionError as error:  # a folder on the way to any of the paths given is closed
+        print(
+            f"eigenview: {error.filename or verb}: {error.strerror}. Choose another place, or ask for access.",
+            file=sys.stderr,
+        )
         return 2
     except ProcessLost as error:
         print(f"eigenview: {error}", file=sys.stderr)

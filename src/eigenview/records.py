@@ -157,7 +157,8 @@ class Needs:
     warn: Callable[[int, bool], str | None] = lambda images, has_batch_norm: None
     """A hazard of training with `images` in one forward pass of a network with or without batch norm, as a sentence."""
     weight_note: Callable[[int], str | None] = lambda width: None
-    """A sentence about a weight that is unusual for an embedding of this width; None if there is nothing to say."""
+    """A sentence about a weight that is unusual for an embedding of this width, or a cost that is; None if there is
+    nothing to say."""
 
     @property
     def predictor(self) -> bool:

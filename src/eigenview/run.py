@@ -34,7 +34,7 @@ class Run:
     @property
     def summary(self) -> dict[str, Any]:
         """summary.json: verdict and headline numbers."""
-        return runfiles.read_json(self.directory / runfiles.SUMMARY)
+        return runfiles.read_summary(self.directory)
 
     @property
     def verdict(self) -> str:
@@ -63,8 +63,8 @@ def read_config(directory: Path, *, trusted_method: str | None = None) -> RunCon
     from eigenview.methods import METHODS, config_class
 
     path = directory / runfiles.CONFIG
-    values = runfiles.read_json(path)
-    if not isinstance(values, dict) or "method" not in values:
+    values = runfiles.read_config(directory)
+    if "method" not in values:
         raise UserError(f"{path} is not the configuration of an eigenview run.")
     values = upgrade(values)
     name = values["method"].get("name") if isinstance(values["method"], dict) else None

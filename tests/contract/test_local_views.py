@@ -94,7 +94,7 @@ def test_a_run_with_them_ends_with_its_report(tmp_path: Path) -> None:
         ({"local_views": 0}, r"--local-size is 8; allowed: 4 or more, with --local-views above 0"),
         ({"local_scale": (0.5, 0.2)}, r"--local-scale is \(0.5, 0.2\); allowed: two shares"),
         ({"local_size": 16}, r"--local-size is 16; allowed: below the views' 16 px"),
-        ({"encoder": "timm:test_vit"}, r"--local-size 8: timm:test_vit cannot take crops of 8 px"),
+        ({"encoder": "timm:test_vit"}, r"--local-size is 8; allowed: 16 with timm:test_vit"),
         ({"encoder": "conv-small"}, r"--local-size 8: conv-small cannot take crops of 8 px"),
     ],
 )

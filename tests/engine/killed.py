@@ -76,7 +76,7 @@ def assert_same_run(whole: Path, resumed: Path) -> None:
     assert [(r["step"], r["terms"], r["lr"]) for r in rows[0]] == [(r["step"], r["terms"], r["lr"]) for r in rows[1]]
     diagnoses = [runfiles.read_rows(run / runfiles.DIAGNOSTICS) for run in (whole, resumed)]
     assert diagnoses[0] == diagnoses[1]
-    spectra = [runfiles.read_arrays(run / runfiles.SPECTRA) for run in (whole, resumed)]
+    spectra = [runfiles.read_spectra(run) for run in (whole, resumed)]
     for name, value in spectra[0].items():
         np.testing.assert_array_equal(spectra[1][name], value)
     first, second = (runfiles.read_json(run / runfiles.SUMMARY) for run in (whole, resumed))

@@ -85,9 +85,7 @@ def test_a_skipped_file_is_listed_once_and_stays_listed(tmp_path: Path) -> None:
 
 
 def test_a_resumed_run_keeps_how_it_began(tmp_path: Path) -> None:
-    began = dict.fromkeys(
-        ("eigenview", "torch", "device", "commit", "started", "command", "estimated_seconds"), "first"
-    )
+    began = dict.fromkeys(("eigenview", "torch", "device", "commit", "started", "platform"), "first")
     note_environment(tmp_path, began, 0)
     for step in (10, 20):
         note_environment(tmp_path, dict.fromkeys(began, f"from {step}"), step)

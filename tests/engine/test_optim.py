@@ -7,9 +7,11 @@ import torch
 from torch import nn
 
 from eigenview.config import OptimConfig
-from eigenview.engine.optim import LARS, build_optimizer, peak_learning_rate
+from eigenview.engine.optim import LARS, build_optimizer, load_optimizer_state, peak_learning_rate
 from eigenview.errors import UserError
 from eigenview.methods.parts.method import Method
+from eigenview.models import libraries
+from eigenview.models.encoders import OWN, resolve
 from eigenview.records import Needs
 
 
@@ -122,3 +124,54 @@ def test_every_optimizer_learns_and_decays_weights_only(name: str) -> None:
 def test_nothing_to_train_is_an_error() -> None:
     with pytest.raises(UserError, match=r"parameter.*trainable"):
         build_optimizer(OptimConfig(), Plain(nn.Linear(2, 2).requires_grad_(False)), batch_size=8)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "plain"),
+    [
+        ("conv-tiny", 16, set()),
+        ("timm:resnet18", 32, set()),
+        ("timm:convnext_atto", 32, set()),
+        ("timm:test_vit", 32, {"cls_token", "pos_embed"}),
+        ("timm:test_vit2", 32, {"reg_token", "pos_embed"}),
+        ("timm:swin_tiny_patch4_window7_224", 224, {"relative_position_bias_table"}),
+        ("timm:xcit_nano_12_p16_224", 32, {"temperature", "cls_token", "weight"}),
+        ("torchvision:vit_b_32", 32, {"class_token", "pos_embedding"}),
+        ("torchvision:swin_t", 32, {"relative_position_bias_table"}),
+        ("torchvision:convnext_tiny", 32, {"layer_scale"}),
+    ],
+)
+def test_what_is_no_weight_of_a_layer_is_not_decayed(name: str, size: int, plain: set[str]) -> None:
+    """Last parts of the names of parameters with two axes or more that have neither decay nor LARS's ratio."""
+    with torch.device("meta"):
+        method = Plain(libraries_network(name, size))
+    decayed, others = build_optimizer(OptimConfig(name="lars", weight_decay=0.1), method, batch_size=256).param_groups
+    assert (decayed["weight_decay"], decayed["scaled"]) == (0.1, True)
+    assert (others["weight_decay"], others["scaled"]) == (0.0, False)
+    names = {id(p): name for name, p in method.named_parameters()}
+    assert {names[id(p)].rpartition(".")[2] for p in others["params"] if p.ndim > 1} == plain
+    assert all(p.ndim > 1 for p in decayed["params"])
+
+
+def libraries_network(name: str, size: int) -> nn.Module:
+    library, model = resolve(name)
+    return OWN[model][0]() if library is None else libraries.create(library, model, size)
+
+
+def test_a_group_that_is_not_scaled_takes_plain_steps() -> None:
+    token = nn.Parameter(torch.tensor([[3.0, 4.0]]))
+    token.grad = torch.tensor([[1.0, 1.0]])
+    LARS([{"params": [token], "scaled": False}], lr=0.1, trust_coefficient=0.01).step()
+    torch.testing.assert_close(token.detach(), torch.tensor([[2.9, 3.9]]))
+
+
+def test_a_checkpoint_with_other_groups_is_refused_and_one_without_scaled_is_read() -> None:
+    module = Plain(nn.Linear(2, 2))
+    optimizer = build_optimizer(OptimConfig(name="lars"), module, batch_size=256)
+    state = optimizer.state_dict()
+    old = {**state, "param_groups": [{k: v for k, v in g.items() if k != "scaled"} for g in state["param_groups"]]}
+    load_optimizer_state(optimizer, old)
+    assert [group["scaled"] for group in optimizer.param_groups] == [True, True]  # biases have one axis anyway
+    together = {**state, "param_groups": [{**state["param_groups"][0], "params": [0, 1]}]}
+    with pytest.raises(UserError, match=r"groups of \[2\] parameters, this version makes \[1, 1\].*another --out"):
+        load_optimizer_state(optimizer, together)

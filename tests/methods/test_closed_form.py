@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 from torch import Tensor
 
 from eigenview.errors import NonFiniteError, UserError
 from eigenview.functional.predictors import predictor_matrix, second_moment
+from eigenview.methods.directcopy import DirectCopyConfig
+from eigenview.methods.directpred import DirectPredConfig
+from eigenview.methods.isoloss import IsoLossConfig
 from eigenview.methods.parts.closed_form import ClosedFormPredictor
 from eigenview.methods.parts.options import ClosedFormConfig
 from tests.draws import random
@@ -111,3 +116,20 @@ def test_a_moment_that_is_not_finite_stops(alpha: float, bad: float) -> None:
     z[0, 0, 0] = bad
     with pytest.raises(NonFiniteError, match="second moment F"):
         move(predictor, z)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (DirectPredConfig(), r"4,096 x 4,096.*--method\.refresh-every 10.*--network\.projector-width"),
+        (IsoLossConfig(), r"4,096 x 4,096.*--method\.alpha 1 needs none"),
+        (DirectPredConfig(refresh_every=10), None),
+        (DirectCopyConfig(), None),
+        (IsoLossConfig(alpha=1.0), None),
+    ],
+    ids=str,
+)
+def test_a_wide_decomposition_is_announced(config: ClosedFormConfig, message: str | None) -> None:
+    assert config.needs.weight_note(256) is None
+    note = config.needs.weight_note(4096)
+    assert note is None if message is None else re.search(message, note or "")

@@ -37,7 +37,7 @@ def run(tmp_path: Path) -> Path:
 
 def edit_card(run: Path, **changes: object) -> None:
     path = run / "encoder.json"
-    card = {**json.loads(path.read_text()), **changes}
+    card = {**json.loads(path.read_text()), "checksum": None, **changes}
     path.write_text(json.dumps({name: value for name, value in card.items() if value is not None}))
 
 
@@ -137,7 +137,7 @@ DAMAGE = {
     "one bit": (flip_a_bit, r"encoder\.safetensors.*SHA-256"),
     "weights gone": (
         lambda run: (run / "encoder.safetensors").unlink(),
-        r"encoder\.safetensors.*No such",
+        r"encoder\.safetensors is missing",
     ),
     "a key missing": (
         lambda run: edit_weights(run, lambda t: {n: v for n, v in t.items() if n != "0.0.weight"}),
@@ -166,10 +166,14 @@ DAMAGE = {
     "a list": (lambda run: (run / "encoder.json").write_text("[]"), r"encoder\.json.*field .encoder."),
     "no card": (lambda run: (run / "encoder.json").unlink(), r"encoder\.json is missing"),
     "future format": (lambda run: edit_card(run, format=2), r"format.*2.*1.*Update eigenview"),
-    "no size": (lambda run: edit_card(run, size=None), "size.*None.*int"),
-    "true as size": (lambda run: edit_card(run, size=True), "size.*True.*int"),
+    "no size": (lambda run: edit_card(run, size=None), "size is missing"),
+    "true as size": (lambda run: edit_card(run, size=True), "size is True; expected a whole number"),
     "huge size": (lambda run: edit_card(run, size=10**9), "size.*1000000000.*1 to 4096"),
-    "text as mean": (lambda run: edit_card(run, mean=["a", 0, 0]), "mean.*a.*three numbers"),
+    "text as mean": (lambda run: edit_card(run, mean=["a", 0, 0]), r"mean\[0\] is 'a'; expected a number"),
+    "two means": (lambda run: edit_card(run, mean=[0, 0]), "mean is a list of 2 values; expected a list of 3"),
+    "text as source size": (lambda run: edit_card(run, source_size="abc"), "source_size is 'abc'.*1 to 65536"),
+    "negative source size": (lambda run: edit_card(run, source_size=-1), "source_size is -1"),
+    "part of a pixel": (lambda run: edit_card(run, source_size=1.5), "source_size is 1.5"),
     "zero std": (lambda run: edit_card(run, std=[0.0, 1, 1]), "std.*0.0.*above 0"),
     "unknown stem": (lambda run: edit_card(run, stem="tiny"), "stem.*tiny.*auto"),
     "unknown encoder": (lambda run: edit_card(run, encoder="conv-tine"), "conv-tine.*conv-tiny"),
@@ -219,7 +223,7 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 
 def test_an_incomplete_card_is_not_written(tmp_path):
     encoder, _ = build_encoder("conv-tiny", size=16)
-    with pytest.raises(UserError, match=r"width.*None.*int"):
+    with pytest.raises(UserError, match="width is missing"):
         save_encoder(tmp_path, encoder, {"encoder": "conv-tiny", "stem": "auto", "size": 16, "mean": MEAN, "std": STD})
     assert list(tmp_path.iterdir()) == []
 

@@ -30,11 +30,11 @@ def write_run(
     rng = np.random.default_rng(seed)
     directory.mkdir(parents=True, exist_ok=True)
     config = RunConfig(data="shapes/", method=config_class(method)(), epochs=EPOCHS, seed=seed, **options)
-    runfiles.write_json(directory / runfiles.CONFIG, to_dict(config))
+    runfiles.write_object(directory / runfiles.CONFIG, to_dict(config))
     command = ["eigenview", "pretrain", "my shapes/", "--method", method, "--seed", str(seed)]
     environment = {"eigenview": "0.1.0", "python": "3.11.9", "torch": "2.15.0", "platform": "Linux-6.1-x86_64"}
     environment |= {"device": "CPU (x86_64)", "threads": 2, "commit": "1e0377b+", "command": command}
-    runfiles.write_json(directory / runfiles.ENVIRONMENT, environment | {"started": "2026-01-31T09:15:00+00:00"})
+    runfiles.write_object(directory / runfiles.ENVIRONMENT, environment | {"started": "2026-01-31T09:15:00+00:00"})
     _write_courses(directory, rng, collapses="collapse" in verdict, width=width)
     write_gallery(directory, rng, labels=labels)
     rows = [
@@ -55,7 +55,7 @@ def write_run(
     summary |= {"parameters": 412_340, **ours, "baselines": baselines, "seconds": 492.318, "finished": True}
     quality = {"spread": 0.8312345678, "rankme": 71.23456789, "rankme_centred": 73.1, "alpha": 1.08, "uniformity": -3.4}
     summary |= {"quality": quality, "images_per_second": 1140.27}
-    runfiles.write_json(directory / runfiles.SUMMARY, summary)
+    runfiles.write_object(directory / runfiles.SUMMARY, summary)
     runfiles.write_table(directory / runfiles.SKIPPED, ("path", "reason"), [("a.jpg", "truncated"), ("b.jpg", "empty")])
     return directory
 
@@ -65,7 +65,7 @@ def write_probes(directory: Path, columns: list[str], rows: list[dict[str, Any]]
     sentences = ["cosine, k = 20, weighted", "L2 logistic regression", "10 labels per class, mean of 5 draws"]
     protocols = dict(zip(columns, sentences, strict=True))
     probes = {"protocols": protocols, "columns": columns, "rows": rows, "note": None, "class_names": class_names}
-    runfiles.write_json(directory / runfiles.PROBES, probes)
+    runfiles.write_object(directory / runfiles.PROBES, probes)
 
 
 def _write_courses(directory: Path, rng: np.random.Generator, *, collapses: bool, width: int) -> None:

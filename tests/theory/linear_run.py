@@ -162,4 +162,4 @@ def train(setting: Setting, directory: Path, *, dt: float, end: float, epochs: i
     log = MetricsWriter(directory, config.monitor.log_every_steps, SAMPLES)
     monitor = Monitor(directory, torch.zeros(SAMPLES), steps_per_epoch, log, stop=False)
     fit(module, [{"index": torch.arange(SAMPLES)}] * (steps_per_epoch * epochs), [log, monitor])
-    return runfiles.read_arrays(directory / runfiles.SPECTRA)
+    return runfiles.read_spectra(directory)

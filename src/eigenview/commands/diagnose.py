@@ -61,9 +61,9 @@ def diagnose(what: str, data: str | None, column: str | None, console: Console) 
     """Verdict and measures: of a finished run from its files, of an embeddings file, or of a model on images."""
     path = Path(what)
     if path.is_dir() and data is None:
-        summary = runfiles.read_json(path / runfiles.SUMMARY)
-        rows = runfiles.read_rows(path / runfiles.DIAGNOSTICS)
-        measures = rows[-1]["z"] if rows else {}
+        summary = runfiles.read_summary(path)
+        rows = runfiles.read_diagnostics(path)
+        measures = rows[-1].get("z", {}) if rows else {}
         kept = {k: summary[k] for k in ("verdict", "since_epoch", "reason", "remedies", "notes")}
         kept["warnings"] = summary.get("warnings", [])  # absent in runs of earlier versions
         return {"what": what, "of": "embedding z, held-out batch", **kept, "measures": measures}

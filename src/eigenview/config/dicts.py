@@ -9,6 +9,7 @@ from typing import Any
 from eigenview.config.names import renamed, upgrade
 from eigenview.config.run import RunConfig
 from eigenview.config.sections import LoaderConfig, MonitorConfig, NetworkConfig, OptimConfig, ProbeConfig
+from eigenview.config.types import check_fields
 from eigenview.errors import UserError, nearest
 from eigenview.records import MethodConfig
 
@@ -34,6 +35,7 @@ def with_fields(config: Any, fields: Mapping[str, Any], where: str = "") -> Any:
         nested = getattr(config, name)
         into = isinstance(value, Mapping) and dataclasses.is_dataclass(nested)
         changes[name] = with_fields(nested, value, f"{where}{name}.") if into else value
+    check_fields(type(config), changes, where)
     return dataclasses.replace(config, **changes)
 
 
@@ -66,11 +68,15 @@ def from_dict(values: dict[str, Any], method_type: type[MethodConfig]) -> RunCon
         known = {f.name for f in dataclasses.fields(cls)}
         for name, value in given.items():
             _require_field(name, value, known, where)
+        check_fields(cls, given, where)
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
 
     parts = {"network": NetworkConfig, "optim": OptimConfig, "loader": LoaderConfig, "monitor": MonitorConfig}
     parts |= {"probe": ProbeConfig, "method": method_type}
     values = upgrade(values)
+    for name in ("method", *parts):
+        if not isinstance(values.get(name, {}), Mapping):
+            raise UserError(f"{name} is {values[name]!r}; expected an object with named fields.")
     values["method"] = {name: value for name, value in values["method"].items() if name != "name"}
     made = {n: build(parts[n], v, f"{n}.") if n in parts else v for n, v in values.items()}
     return build(RunConfig, made, "")

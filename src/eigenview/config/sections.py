@@ -81,7 +81,8 @@ class OptimConfig:
     predictor_weight_decay: float | None = None
     """Decay of the predictor's weight matrices; default: as all others."""
     weight_decay: float = 1e-4
-    """Decay of weight matrices; biases and norms are never decayed."""
+    """Decay of the weights of layers. Never decayed: biases, norms, class tokens, position embeddings, tables of
+    relative positions, layer scales, and what a timm network excludes itself."""
     momentum: float = 0.9
     """Momentum of sgd and lars."""
     trust_coefficient: float = 0.001
@@ -137,7 +138,8 @@ class MonitorConfig:
     every_epochs: float = 1.0
     """Epochs between two diagnoses."""
     checkpoint_minutes: float = 2.0
-    """Longest time between two checkpoints; one is also written after each epoch."""
+    """Longest time between two checkpoints; one is also written after each epoch. Large ones are written less often, so
+    that they take at most 2 % of the time."""
     log_every_steps: int = 10
     """Steps between two rows of metrics.jsonl."""
     stop_on_collapse: bool = False

@@ -7,13 +7,15 @@ A number must be finite: JSON has no other, and a run must be able to read its o
 from __future__ import annotations
 
 import dataclasses
-import math
+import sys
 import types
+from collections.abc import Mapping
 from numbers import Integral, Real
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from eigenview.errors import require
 
+LARGEST = sys.float_info.max  # also of an int, which Python does not limit
 WORDS = {int: "an integer", float: "a finite number", bool: "True or False", str: "text", types.NoneType: "None"}
 
 
@@ -27,6 +29,13 @@ def check_types(config: Any, prefix: str = "") -> None:
             check_types(value, f"{prefix}{name}.")
 
 
+def check_fields(kind: type, fields: Mapping[str, Any], prefix: str = "") -> None:
+    """Raises UserError at the first of these values that the field of this name of a config class does not allow."""
+    kinds = get_type_hints(kind)
+    for name, value in fields.items():
+        require(_fits(value, kinds[name]), f"{prefix}{name}", value, _words(kinds[name]))
+
+
 def _fits(value: Any, kind: Any) -> bool:
     origin, options = get_origin(kind), get_args(kind)
     if origin is Literal:
@@ -38,7 +47,8 @@ def _fits(value: Any, kind: Any) -> bool:
     if kind is int:
         return isinstance(value, Integral) and not isinstance(value, bool)
     if kind is float:
-        return isinstance(value, Real) and not isinstance(value, bool) and math.isfinite(value)
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        return is_number and abs(value) <= LARGEST  # type: ignore[operator]
     if isinstance(kind, TypeVar):
         return dataclasses.is_dataclass(value)
     return isinstance(value, kind)

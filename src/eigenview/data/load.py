@@ -28,6 +28,7 @@ def load_images(
     *,
     size: int | None = None,
     source_size: int | None = None,
+    multiple: int = 1,
     loader: LoaderConfig = LoaderConfig(),
     split: Split = "train",
     console: Console | None = None,
@@ -35,15 +36,15 @@ def load_images(
     """The images that `spec` names: digits, a folder, an image, a .npy/.npz, .tar shards, a pack, a
     torchvision set, or (hf:) a Hugging Face data set.
 
-    size: side of the views in pixels; default: chosen from the data. source_size: side of the stored squares they are
-    cut from; default: `size`, or 8/7 of it where the originals are larger. split: "train" is everything that may be
-    trained on, never the test images of data that have a split; "all" is every image. console: where a progress bar
-    appears once two seconds have passed (default: standard error).
+    size: side of the views in pixels; default: chosen from the data, a multiple of `multiple`. source_size: side of
+    the stored squares they are cut from; default: `size`, or 8/7 of it where the originals are larger. split: "train"
+    is everything that may be trained on, never the test images of data that have a split; "all" is every image.
+    console: where a progress bar appears once two seconds have passed (default: standard error).
 
     Raises UserError for whatever the user can repair: nothing there, nothing readable, more than half unreadable, an
     array of another type or shape, a damaged file, a full disk.
     """
-    request = Request(size=size, source_size=source_size, loader=loader, console=console)
+    request = Request(size=size, source_size=source_size, multiple=multiple, loader=loader, console=console)
     return find_source(spec).load(split, request)
 
 

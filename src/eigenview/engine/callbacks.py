@@ -25,6 +25,8 @@ from eigenview.engine.module import PretrainModule
 from eigenview.errors import Collapsed, Interrupted, UserError
 from eigenview.records import Batch
 
+LARGEST_SHARE = 0.02
+"""Of the clock that writing checkpoints may take, apart from the last one and those that a signal asks for."""
 STOP_SIGNALS = tuple(s for n in ("SIGINT", "SIGTERM", "SIGUSR1") if (s := getattr(signal, n, None)) is not None)
 
 
@@ -40,6 +42,12 @@ class MetricsWriter(Callback):
         self._mark = 0.0
         self._mark_step = 0
         self._logged = 0.0  # `seconds` at that step: a diagnosis in between brings them up to date as well
+
+    def resume(self, step: int) -> None:
+        """Drop the rows of metrics.jsonl after `step`: they will be written again."""
+        if self.path.exists():
+            rows = runfiles.read_metrics(self.path.parent)
+            runfiles.write_rows(self.path, (row for row in rows if row["step"] <= step))
 
     def start(self, module: PretrainModule) -> None:
         self._mark, self._mark_step, self._logged = time.monotonic(), module.step, self.seconds
@@ -97,18 +105,22 @@ class Monitor(Callback):
         self.clock = log
         self.stop = stop
         self.history: list[dict[str, Any]] = []
-        self.spectra: dict[str, list[Any]] = {"step": [], "h": [], "z": []}
         self.verdict: Verdict | None = None
         self.views: tuple[Tensor, ...] = ()
 
     def resume(self, step: int) -> None:
         """Take up the history of the run directory up to `step`."""
-        runfiles.keep_rows(self.directory / runfiles.DIAGNOSTICS, step)
-        self.history = runfiles.read_rows(self.directory / runfiles.DIAGNOSTICS)
-        saved = runfiles.read_arrays(self.directory / runfiles.SPECTRA)
-        if saved:
+        path = self.directory / runfiles.DIAGNOSTICS
+        self.history = [row for row in runfiles.read_diagnostics(self.directory) if row["step"] <= step]
+        if path.exists():
+            runfiles.write_rows(path, self.history)
+        saved = runfiles.read_spectra(self.directory)
+        if step < 0:
+            for name in (runfiles.SPECTRA, runfiles.SPECTRA_ROWS):
+                (self.directory / name).unlink(missing_ok=True)
+        elif saved:
             keep = saved["step"] <= step
-            self.spectra = {name: list(values[keep]) for name, values in saved.items()}
+            self._write_spectra({name: values[keep] for name, values in saved.items()})
 
     def start(self, module: PretrainModule) -> None:
         # a seed of their own, never a training step's: the diagnostic views are the same in every diagnosis
@@ -152,17 +164,25 @@ class Monitor(Callback):
         row["verdict"] = self.verdict.label
         self.history.append(row)
         runfiles.append_row(self.directory / runfiles.DIAGNOSTICS, row)
-        is_first = not self.spectra["step"]
-        for name, value in {"step": step, **spectra}.items():
-            if is_first or name in self.spectra:  # a run begun before there were predictor spectra goes on without
-                self.spectra.setdefault(name, []).append(value)
-        arrays = {name: np.asarray(values) for name, values in self.spectra.items()}
-        runfiles.write_arrays(self.directory / runfiles.SPECTRA, arrays)
+        runfiles.append_row(self.directory / runfiles.SPECTRA_ROWS, runfiles.spectra_row(step, spectra))
         self.clock.proceed()
+
+    def gather_spectra(self) -> None:
+        """Put the rows of spectra.jsonl into spectra.npz, which is written only once a session."""
+        if (self.directory / runfiles.SPECTRA_ROWS).exists():
+            self._write_spectra(runfiles.read_spectra(self.directory))
+
+    def _write_spectra(self, arrays: dict[str, np.ndarray]) -> None:
+        """All spectra in the archive, and no rows beside it."""
+        runfiles.write_arrays(self.directory / runfiles.SPECTRA, arrays)
+        (self.directory / runfiles.SPECTRA_ROWS).unlink(missing_ok=True)
 
 
 class Checkpoints(Callback):
     """checkpoints/last.ckpt, written atomically: after epochs, every few minutes, and when asked to stop.
+
+    A checkpoint waits until the last one was no more than LARGEST_SHARE of the time since then. The one before the last
+    is kept as checkpoints/previous.ckpt.
 
     Ctrl-C, SIGTERM and SIGUSR1 (which SLURM can send before a job's time is over) set a flag; the step in progress
     ends, a checkpoint is written and `Interrupted` is raised. On several processes they agree on it every `agree_every`
@@ -171,11 +191,12 @@ class Checkpoints(Callback):
 
     def __init__(self, directory: Path, minutes: float, agree_every: int, log: MetricsWriter, batches: Batches) -> None:
         self.log, self.batches = log, batches
-        self.path = directory / runfiles.CHECKPOINT
+        self.directory = directory
         self.minutes = minutes
         self.agree_every = agree_every
         self.asked = False
         self._saved_at = 0.0
+        self._seconds = 0.0  # that the last checkpoint took
         self._epoch_pending = False
         self._handlers: dict[int, Any] = {}
 
@@ -200,14 +221,17 @@ class Checkpoints(Callback):
             return
         since = time.monotonic() - self._saved_at
         # epochs of a second or less do not each need a file: five seconds of work is the most an epoch's end can lose
-        due = since > 60 * self.minutes or (self._epoch_pending and since > 5.0) or last
+        due = since > 60 * self.minutes or (self._epoch_pending and since > 5.0)
+        due = (due and since >= self._seconds / LARGEST_SHARE) or last
         stop, save = any_rank([self.asked, due], module.device)
         if stop or save:
             module.raise_non_finite()
+            began = time.monotonic()
             if rank() == 0:
-                save_checkpoint(self.path, module, self.log, self.batches)
+                save_checkpoint(self.directory, module, self.log, self.batches)
             barrier()  # nobody leaves before the file is there
             self._saved_at, self._epoch_pending = time.monotonic(), False
+            self._seconds = self._saved_at - began
         if stop and not last:
             raise Interrupted(step)
 
@@ -217,8 +241,11 @@ class Checkpoints(Callback):
         self._handlers = {}
 
 
-def save_checkpoint(path: Path, module: PretrainModule, log: MetricsWriter, batches: Batches) -> None:
-    """Write a checkpoint beside its name, and rename it once it is on the disk."""
+def save_checkpoint(directory: Path, module: PretrainModule, log: MetricsWriter, batches: Batches) -> None:
+    """Write last.ckpt beside its name with a checksum inside, and rename it once it is on the disk.
+
+    The last.ckpt that was there becomes previous.ckpt. A kill at any point leaves a last.ckpt that is whole.
+    """
     assert module.optimizer is not None
     content = {
         "global_step": module.step,
@@ -226,11 +253,14 @@ def save_checkpoint(path: Path, module: PretrainModule, log: MetricsWriter, batc
         "optimizer_states": [module.optimizer.state_dict()],
         "callbacks": {"MetricsWriter": log.state_dict()},
         "batches": batches.state_dict(),
-        "eigenview": {"steps": module.steps},
+        "eigenview": {"steps": module.steps, "sealed": True},
     }
+    path, previous = directory / runfiles.CHECKPOINT, directory / runfiles.PREVIOUS_CHECKPOINT
     try:
         with runfiles.atomic_write(path) as file:
-            torch.save(content, file)
+            with runfiles.sealed(file) as archive:
+                torch.save(content, archive)
+            runfiles.keep_copy(path, previous)
     except (OSError, RuntimeError) as error:
         raise UserError(
             f"{path} cannot be written: {error}. The last good checkpoint is kept; free space and use --resume."

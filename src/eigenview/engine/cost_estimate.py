@@ -95,14 +95,14 @@ def estimated(plan: Plan, module: PretrainModule, directory: Path, *, steps: int
     estimate = make_estimate(plan, module, steps)
     show_estimate(console, plan, module, estimate)
     path = directory / runfiles.ENVIRONMENT
-    environment = runfiles.read_json(path)
+    environment = runfiles.read_environment(directory)
     # a resumed run keeps the estimate of its start
     known = {key: value for key, value in environment.items() if value is not None}
-    runfiles.write_json(path, environment | estimate.record(None) | known)
+    runfiles.write_object(path, environment | estimate.record(None) | known)
     try:
         yield
     finally:
-        runfiles.write_json(path, environment | estimate.record(growth.read()) | known)
+        runfiles.write_object(path, environment | estimate.record(growth.read()) | known)
 
 
 def make_estimate(plan: Plan, module: PretrainModule, steps: int) -> Estimate:

@@ -18,7 +18,7 @@ from eigenview.recipes import default
 
 
 def describe_environment(command: list[str], plan: Plan) -> dict[str, Any]:
-    """environment.json of runfiles.py."""
+    """environment.json of runfiles."""
     gpu = plan.device.type == "cuda"
     return {
         "eigenview": eigenview.__version__,

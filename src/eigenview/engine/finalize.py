@@ -66,13 +66,13 @@ def finish(
             probes = run_probes(plan, encode, console)
             if verdict.label == "healthy" and (worse := below_raw_pixels(probes, len(plan.probes[1]))):
                 verdict = dataclasses.replace(verdict, warnings=(worse,))
-        runfiles.write_json(directory / runfiles.PROBES, no_probes(plan) if probes is None else probes)
+        runfiles.write_object(directory / runfiles.PROBES, no_probes(plan) if probes is None else probes)
         runfiles.write_arrays(directory / runfiles.GALLERY, gallery(plan, module, encode))
     # after a failure it is unknown how many steps the seconds belong to
     steps = None if failure is not None else history[-1]["step"] if ended_early else module.steps
     finished = failure is None and not ended_early
     summary = summarise(plan, module, verdict, history, probes, log.seconds, steps=steps, finished=finished)
-    runfiles.write_json(directory / runfiles.SUMMARY, summary)
+    runfiles.write_object(directory / runfiles.SUMMARY, summary)
     write_report([directory], directory / runfiles.REPORT)
     show_result(console, plan, directory, verdict, probes, summary)
     return summary
@@ -212,7 +212,7 @@ def summarise(
     steps: int | None,
     finished: bool,
 ) -> dict[str, Any]:
-    """summary.json of runfiles.py, for `steps` that took `seconds`."""
+    """summary.json of runfiles, for `steps` that took `seconds`."""
     config: RunConfig[Any] = plan.config
     columns = tuple(p.name for p in PROTOCOLS)
     rows = {row["features"]: {c: row[c] for c in columns} for row in probes["rows"]} if probes else {}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, Literal
+from fnmatch import fnmatchcase
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor
@@ -22,7 +23,7 @@ class LARS(Optimizer):
         solo      q = eta |w| / (|g| + wd |w| + 1e-8), with `clip` at most 1 once divided by the learning rate;
                   g <- g + wd w  (where either norm is 0, q = 1 and there is no decay)
         both      v <- m v + q g;  w <- w - lr v
-    Parameters of one axis or none (biases, norms) take q = 1 and no decay in both.
+    Parameters of one axis or none (biases, norms) take q = 1 and no decay in both; so do groups with `scaled` False.
 
     The variants differ in where the decay enters the ratio, and in the clipping, which keeps the first steps of a
     warm-up from being larger than plain SGD's.
@@ -46,7 +47,14 @@ class LARS(Optimizer):
         require(variant in ("official", "solo"), "variant", variant, "official, solo")
         require(not clip or variant == "solo", "clip", clip, "only with variant='solo'")
         defaults = {"lr": lr, "momentum": momentum, "weight_decay": weight_decay}
-        super().__init__(params, defaults | {"trust_coefficient": trust_coefficient, "variant": variant, "clip": clip})
+        defaults |= {"trust_coefficient": trust_coefficient, "variant": variant, "clip": clip, "scaled": True}
+        super().__init__(params, defaults)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Groups in checkpoints of versions before December 2026 have no `scaled`."""
+        super().__setstate__(state)
+        for group in self.param_groups:
+            group.setdefault("scaled", True)
 
     @torch.no_grad()
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
@@ -60,7 +68,8 @@ class LARS(Optimizer):
             for parameter in group["params"]:
                 if parameter.grad is None:
                     continue
-                direction = parameter.grad if parameter.ndim <= 1 else scaled(parameter, parameter.grad, group)
+                is_plain = parameter.ndim <= 1 or not group["scaled"]
+                direction = parameter.grad if is_plain else scaled(parameter, parameter.grad, group)
                 state = self.state[parameter]
                 if "momentum_buffer" not in state:
                     state["momentum_buffer"] = torch.zeros_like(parameter)
@@ -91,11 +100,47 @@ def peak_learning_rate(config: OptimConfig, batch_size: int) -> float:
     return config.lr_per_256 * {"linear": ratio, "sqrt": ratio**0.5, "none": 1.0}[config.batch_scaling]
 
 
+def undecayed(method: Method) -> set[int]:
+    """`id` of each parameter without weight decay and LARS's trust ratio.
+
+    Decayed are weights of layers: two axes or more, with a name that ends in "weight", as torch's layers have it (also
+    in_proj_weight of attention), or the matrix "W" of a predictor. That leaves out biases and norms, class tokens and
+    position embeddings, tables of relative positions, layer scales and temperatures, whatever a library calls them; and
+    of the rest what a network of timm names in its own `no_weight_decay`.
+    """
+    plain = {id(p) for name, p in method.named_parameters() if p.ndim <= 1 or not name.endswith(("weight", "W"))}
+    for module in method.modules():
+        listed = getattr(module, "no_weight_decay", None)  # of timm's networks
+        if callable(listed):
+            patterns = list(cast(Iterable[str], listed()))
+            plain |= {
+                id(p) for name, p in module.named_parameters() if any(fnmatchcase(name, each) for each in patterns)
+            }
+    return plain
+
+
+def load_optimizer_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Continue with a checkpoint's optimiser state.
+
+    Raises: UserError if its groups are others, as in checkpoints from before the rule of `undecayed`.
+    """
+    now, then = (
+        [len(group["params"]) for group in groups] for groups in (optimizer.param_groups, state["param_groups"])
+    )
+    if now != then:
+        raise UserError(
+            f"the checkpoint's optimiser has groups of {then} parameters, this version makes {now}: class tokens, "
+            "position embeddings and the like have no weight decay any more. Resume with the version that wrote the "
+            "checkpoint, or start the run again with another --out."
+        )
+    optimizer.load_state_dict(state)
+
+
 def build_optimizer(config: OptimConfig, method: Method, *, batch_size: int) -> Optimizer:
     """The optimiser of all trainable parameters of a method, at the peak learning rate for the global `batch_size`.
 
-    Every group of `method.parameter_groups()` becomes two: weights of two axes or more, with weight decay; biases and
-    norms, without (and without LARS's trust ratio). A group's key "factor" is its learning rate as a multiple of the
+    Every group of `method.parameter_groups()` becomes two: weight matrices, with weight decay, and what `undecayed`
+    lists, without (and without LARS's trust ratio). A group's key "factor" is its learning rate as a multiple of the
     run's, "frozen_epochs" how long it does not move; the step sets each group's `lr`.
 
     Raises: UserError if nothing is trainable; ValueError if the groups do not hold every trainable parameter once.
@@ -105,13 +150,15 @@ def build_optimizer(config: OptimConfig, method: Method, *, batch_size: int) -> 
         raise UserError("no parameter of the network is trainable; unfreeze some before training.")
     lr = peak_learning_rate(config, batch_size)
     groups: list[dict[str, Any]] = []
+    plain = undecayed(method)
     for group in method.parameter_groups():
         decay = config.weight_decay if group.decay is None else group.decay
         for is_matrix in (True, False):
             groups.append(
                 {
-                    "params": [p for p in group.params if p.requires_grad and (p.ndim > 1) is is_matrix],
+                    "params": [p for p in group.params if p.requires_grad and (id(p) not in plain) is is_matrix],
                     "weight_decay": decay if is_matrix else 0.0,
+                    "scaled": is_matrix,
                     "factor": group.lr_factor,
                     "frozen_epochs": group.frozen_epochs,
                     "lr": lr * group.lr_factor,

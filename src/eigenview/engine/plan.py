@@ -18,6 +18,7 @@ from eigenview.engine.launch import launched
 from eigenview.engine.precision import runs_in_bf16
 from eigenview.errors import UnusableLabels, UserError, listed, require
 from eigenview.methods.parts.building import Parts, parts_of
+from eigenview.models.encoders import patches_of
 
 # A held-out batch much smaller than the width gives no rank; a tenth of a small set is the most we take.
 HELD_OUT_FRACTION = 0.1
@@ -53,7 +54,8 @@ class Plan:
 def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
     """Load what the run needs and settle sizes; every error here leaves nothing behind."""
     check_combinations(config)
-    images = load_images(config.data, size=config.image_size, loader=config.loader, split="train", console=console)
+    views: dict[str, Any] = {"size": config.image_size, "multiple": patches_of(config.encoder, config.second_encoder)}
+    images = load_images(config.data, **views, loader=config.loader, split="train", console=console)
     if config.labels == "none":
         images = images.without_labels("no labels are used (--labels none)")
     probes, probe_note = _probe_sets(images, config, console)

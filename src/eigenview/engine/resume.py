@@ -1,4 +1,4 @@
-"""Reads a checkpoint back: without unpickling, and only if it belongs to this run."""
+"""Reads a checkpoint back: without unpickling, only if it is whole, and only if it belongs to this run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from rich.console import Console
+from torch import Tensor
 
 from eigenview import runfiles
 from eigenview.data.batches import Batches
@@ -15,6 +17,35 @@ from eigenview.engine.callbacks import MetricsWriter
 from eigenview.engine.module import PretrainModule
 from eigenview.engine.plan import Plan
 from eigenview.errors import UserError
+from eigenview.runfiles.schema import Fields, Leaf, ListOf, Maybe, TableOf, integer, misfit, number
+
+ADVICE = "Move it away to start this run again, or choose another --out."
+TENSOR = Leaf("a tensor", lambda value: isinstance(value, Tensor))
+
+OPTIMIZER = Fields(
+    required={
+        "state": Leaf("an object with named fields", lambda value: isinstance(value, dict)),
+        "param_groups": ListOf(Fields(required={"params": ListOf(integer(0))})),
+    }
+)
+CHECKPOINT = Fields(
+    required={
+        "global_step": integer(0),
+        "state_dict": TableOf(TENSOR),
+        "optimizer_states": ListOf(OPTIMIZER, 1),
+        "callbacks": Fields(required={"MetricsWriter": Fields(required={"seconds": number(0)})}),
+        "eigenview": Fields(required={"steps": integer(1)}),
+    },
+    optional={
+        "batches": Maybe(
+            Fields(required={"step": integer(0), "seed": integer(), "batch_size": integer(), "images": integer()})
+        )
+    },
+)
+
+
+class Damaged(UserError):
+    """A checkpoint whose bytes are not those that were written."""
 
 
 @dataclass(frozen=True)
@@ -39,44 +70,125 @@ class Checkpoint:
             batches.start(*divmod(self.step, module.steps_per_epoch))
 
 
-def _reason(error: Exception) -> str:
-    lines = str(error).splitlines()
-    return lines[0].rstrip(".") + "." if lines else f"it ends too early ({type(error).__name__})."
-
-
-def read_checkpoint(directory: Path, module: PretrainModule, plan: Plan) -> Checkpoint | None:
+def read_checkpoint(
+    directory: Path, module: PretrainModule, plan: Plan, console: Console | None = None
+) -> Checkpoint | None:
     """The last checkpoint of a run directory, or None if the run was killed before its first.
 
-    Raises UserError for a damaged file, one that holds anything but tensors and plain values (weights_only: foreign
-    code is never run), one of another program, or one whose weights do not fit this run.
+    If last.ckpt is damaged, previous.ckpt is taken and `console` says so; the damaged file is renamed to damaged.ckpt.
+    Raises UserError if both are damaged, and for a file that holds anything but tensors and plain values (weights_only:
+    foreign code is never run), one of another program, or one that does not fit this run.
     """
-    path = directory / runfiles.CHECKPOINT
+    path, previous = directory / runfiles.CHECKPOINT, directory / runfiles.PREVIOUS_CHECKPOINT
     if not path.exists():
-        return None
-    advice = "Move it away to start this run again, or choose another --out."
+        return _checked(load(previous), previous, module, plan) if previous.exists() else None
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        content = load(path)
+    except Damaged as error:
+        if not previous.exists():
+            raise
+        checkpoint = _checked(_load_instead(previous, error), previous, module, plan)
+        if console is not None:
+            aside = path.with_name("damaged.ckpt")
+            path.replace(aside)
+            text = f"{error.args[0].removesuffix(ADVICE)}Continued from {previous}, step {checkpoint.step}, instead; "
+            console.print(f"{text}the damaged file is {aside.name} now.", highlight=False, markup=False, soft_wrap=True)
+        return checkpoint
+    return _checked(content, path, module, plan)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint, of the kinds of CHECKPOINT. Its checksum is compared before torch sees the bytes.
+
+    Raises: Damaged; UserError for a file that was not written by eigenview.
+    """
+    try:
+        with path.open("rb") as file:
+            intact = runfiles.is_intact(file)
+            if intact is False:
+                raise Damaged(f"{path} is damaged: its content does not fit the checksum in it. {ADVICE}")
+            file.seek(0)
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path} is not a checkpoint of plain tensors and was not opened: {_reason(error)} {advice}"
-        ) from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path} is damaged: {_reason(error)} {advice}") from None
+        reason = _reason(error)
+        raise Damaged(f"{path} is not a checkpoint of plain tensors and was not opened: {reason} {ADVICE}") from None
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror or error}. {ADVICE}") from None
+    except (RuntimeError, EOFError, *runfiles.ARRAY_ERRORS) as error:
+        raise Damaged(f"{path} is damaged: {_reason(error)} {ADVICE}") from None
+    found = misfit(content, CHECKPOINT)
+    if found is not None:
+        raise UserError(f"{path} is not a checkpoint that eigenview wrote: {found}. {ADVICE}")
+    if intact is None and content["eigenview"].get("sealed"):
+        raise Damaged(f"{path} is damaged: it has lost the checksum that it was written with. {ADVICE}")
+    return content
+
+
+def _load_instead(previous: Path, error: Damaged) -> dict[str, Any]:
     try:
-        step, state = int(content["global_step"]), content["state_dict"]
-        optimizer_state, batches_state = content["optimizer_states"][0], content.get("batches")
-        log_state = content["callbacks"]["MetricsWriter"]
-        steps = content["eigenview"]["steps"]
-    except (KeyError, TypeError, IndexError):
-        raise UserError(f"{path} is not a checkpoint that eigenview wrote. {advice}") from None
+        return load(previous)
+    except UserError as second:
+        raise UserError(f"{error.args[0].removesuffix(ADVICE)}So is the one before it: {second}") from None
+
+
+def _checked(content: dict[str, Any], path: Path, module: PretrainModule, plan: Plan) -> Checkpoint:
+    """Raises UserError unless steps, weights and the optimiser's state are those of this run."""
+    steps, step, state = content["eigenview"]["steps"], content["global_step"], content["state_dict"]
     if steps != module.steps:
         raise UserError(
             f"{path} belongs to a run of {steps} steps; {plan.config.data} now gives {module.steps}. "
             "The images have changed since: restore them, or start a new run with another --out."
         )
-    ours = {name: tuple(value.shape) for name, value in module.state_dict().items()}
-    theirs = {name: tuple(value.shape) for name, value in state.items()}
+    if step > steps:
+        raise UserError(f"{path} is at step {step} of a run of {steps} steps. {ADVICE}")
+    ours = {name: (tuple(value.shape), value.dtype) for name, value in module.state_dict().items()}
+    theirs = {name: (tuple(value.shape), value.dtype) for name, value in state.items()}
     if ours != theirs:
-        name = next(iter(sorted(set(ours.items()) ^ set(theirs.items()))))[0]
-        raise UserError(f"{path} does not fit this run's network: {name} differs. {advice}")
-    return Checkpoint(step, state, optimizer_state, log_state, batches_state)
+        name = min(name for name, _ in set(ours.items()) ^ set(theirs.items()))
+        raise UserError(f"{path} does not fit this run's network: {name} differs. {ADVICE}")
+    optimizer_state = content["optimizer_states"][0]
+    found = _optimizer_misfit(optimizer_state, module.configure_optimizers(), step)
+    if found is not None:
+        raise UserError(f"{path} does not fit this run's optimiser: {found}. {ADVICE}")
+    # an option that another version of torch did not have keeps this version's default
+    ours, theirs = module.configure_optimizers().state_dict()["param_groups"], optimizer_state["param_groups"]
+    optimizer_state["param_groups"] = [fresh | saved for fresh, saved in zip(ours, theirs, strict=True)]
+    return Checkpoint(step, state, optimizer_state, content["callbacks"]["MetricsWriter"], content.get("batches"))
+
+
+def _optimizer_misfit(state: dict[str, Any], optimizer: torch.optim.Optimizer, step: int) -> str | None:
+    """A sentence about the first difference between a saved state and the optimiser that is to take it up."""
+    ours = optimizer.state_dict()["param_groups"]
+    if [group["params"] for group in state["param_groups"]] != [group["params"] for group in ours]:
+        return "it has other groups of parameters"
+    for theirs, group in zip(state["param_groups"], ours, strict=True):
+        wrong = [name for name, value in group.items() if not _alike(theirs.get(name, value), value)]
+        if wrong:
+            return f"{wrong[0]} of a group of parameters is {theirs[wrong[0]]!r}"
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    if step > 0 and not state["state"]:
+        return "the state of all parameters is missing"
+    for key, values in state["state"].items():
+        if type(key) is not int or not 0 <= key < len(parameters) or not isinstance(values, dict):
+            return f"its state of parameter {key!r} belongs to none"
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape not in (parameters[key].shape, ()):
+                return f"{name} of parameter {key} has shape {tuple(value.shape)}"
+            if not (isinstance(value, Tensor) or value is None or number().accepts(value)):
+                return f"{name} of parameter {key} is {str(value)[:60]!r}"
+    names = {frozenset(values) for values in state["state"].values()}
+    return "its parameters have different kinds of state" if len(names) > 1 else None
+
+
+def _alike(value: Any, ours: Any) -> bool:
+    """Whether a saved option of an optimiser is of the kind of ours."""
+    if isinstance(ours, bool) or isinstance(value, bool):
+        return isinstance(ours, bool) and isinstance(value, bool)
+    if isinstance(ours, int | float):
+        return number().accepts(value)
+    return ours is None or type(value) is type(ours)
+
+
+def _reason(error: Exception) -> str:
+    lines = str(error).splitlines()
+    return lines[0].rstrip(".") + "." if lines else f"it ends too early ({type(error).__name__})."

@@ -43,7 +43,7 @@ def train(config: RunConfig[Any], directory: Path, *, resume: bool, command: lis
     with runfiles.run_lock(directory) if is_first else nullcontext():
         if is_first and not resume:
             runfiles.create_run_dir(directory)  # re-check after taking the lock
-            runfiles.write_json(directory / runfiles.CONFIG, to_dict(config))
+            runfiles.write_object(directory / runfiles.CONFIG, to_dict(config))
         return _train(plan, module, directory, resume=resume, command=command, console=console)
 
 
@@ -59,7 +59,7 @@ def _train(
     plan: Plan, module: PretrainModule, directory: Path, *, resume: bool, command: list[str], console: Any
 ) -> dict[str, Any]:
     is_first = launched_rank() == 0
-    checkpoint = read_checkpoint(directory, module, plan) if resume else None
+    checkpoint = read_checkpoint(directory, module, plan, console if is_first else None) if resume else None
     if is_first:
         note_environment(directory, describe_environment(command, plan), 0 if checkpoint is None else checkpoint.step)
         note_skipped(directory, plan.train.skipped)
@@ -70,7 +70,7 @@ def _train(
     log, monitor = _log_and_monitor(directory, plan)
     step = 0 if checkpoint is None else checkpoint.step
     if resume and is_first:
-        runfiles.keep_rows(directory / runfiles.METRICS, step)
+        log.resume(step)
         monitor.resume(step if checkpoint is not None else -1)  # -1: restart at step 0 and drop all rows
     if step < module.steps:
         try:
@@ -86,6 +86,7 @@ def _train(
         checkpoint.restore(module, log)
     if not is_first:
         return {}
+    monitor.gather_spectra()
     history = monitor.history
     return finish(
         plan, module, directory, log=log, history=history, failure=failure, ended_early=ended_early, console=console
@@ -96,10 +97,10 @@ def note_environment(directory: Path, now: dict[str, Any], step: int) -> None:
     """environment.json: versions and machine of the first session, and of each that resumed, with its step."""
     path = directory / runfiles.ENVIRONMENT
     if path.exists():
-        first = runfiles.read_json(path)
+        first = runfiles.read_environment(directory)
         session = {key: now[key] for key in ("eigenview", "torch", "device", "commit", "started")}
-        now = {**first, "resumed": [*first.get("resumed", []), {"step": step, **session}]}
-    runfiles.write_json(path, now)
+        now = {**first, "resumed": [*(first.get("resumed") or []), {"step": step, **session}]}
+    runfiles.write_object(path, now)
 
 
 def note_skipped(directory: Path, skipped: Sequence[Skipped]) -> None:

@@ -76,7 +76,8 @@ def predictor_matrix(
 
     In eigenvalues: p_j = max(q_j^alpha + eps, floor), or max(q_j + eps, floor)^alpha with `eps_inside`, where q_j =
     s_j / max s with the spectral norm, s_j with none, and the Frobenius norm is that of what is raised to the power
-    (F, with eps inside; F^alpha, without). F = 0 gives q = 0. Negative s_j, which are rounding, count as 0.
+    (F, with eps inside; F^alpha, without). F = 0 gives q = 0. Eigenvalues that are
+    rounding (negative, or at most D 2.2e-16 times the largest) count as 0 where F is decomposed.
     """
     if alpha == 1.0 and eps >= floor:
         norm = {
@@ -98,6 +99,9 @@ def predictor_eigenvalues(
     s, U = eigh(F)
     s = s.clamp_min(0.0)
     largest = s[-1]
+    # the root of what is float64's rounding would be far larger than it, and differ between processes. No higher limit
+    # in float32: eigenvalues of 1e-5 carry information there, and without them runs of IsoLoss move by 2e-4
+    s = torch.where(s > len(s) * torch.finfo(torch.float64).eps * largest, s, 0.0)
     q = s / _above_zero(largest)
     if eps_inside:
         if normalise_by == "frobenius":

@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from eigenview.errors import require
+from eigenview.functional.fused.log_sum_exp import log_sum_exp
 from eigenview.functional.moments import centred, in_range
 
 SMALLEST_SQUARE = 1e-24
@@ -35,9 +36,29 @@ def info_nce(a: Float[Tensor, "N D"], b: Float[Tensor, "N D"], temperature: floa
 
     The logits are the dot products over the temperature, of the rows as they come: give `unit` rows for cosines. This
     is one way; exchange a and b for the other. The N - 1 negatives are all rows of the other side. Equal rows: log N.
+    The N x N logits exist a strip at a time. Differentiable once.
     """
-    logits = (a / temperature) @ b.T
-    return (logits.logsumexp(dim=1) - logits.diagonal()).mean()
+    return (log_sum_exp(a, b, temperature) - (a * b).sum(dim=-1) / temperature).mean()
+
+
+def half_sq_distances(z: Float[Tensor, "V N D"]) -> Float[Tensor, "V V N"]:
+    """|z_ai - z_bi|^2 / 2 between the views of each sample, from products of deviations from the sample's mean view.
+
+    Time V^2 N D, memory V N D + V^2 N. Exact up to rounding relative to the distances from the mean view.
+    """
+    y = z - z.mean(dim=0)
+    half = y.square().sum(dim=-1) / 2
+    return half[:, None] + half - torch.einsum("and,bnd->abn", y, y)
+
+
+def log_neighbours(z: Float[Tensor, "N D"], temperature: float) -> Float[Tensor, " N"]:
+    """log sum over j != i of exp(-|z_i - z_j|^2 / (2 temperature)). The N x N distances exist a strip at a time.
+
+    Differentiable once.
+    """
+    y = centred(z)  # moves no distance, and the dot products lose no digits to a common mean
+    half = y.square().sum(dim=-1) / (2 * temperature)
+    return log_sum_exp(y, y, temperature, -half, skips_own=True) - half
 
 
 def alignment(z: Float[Tensor, "V N D"]) -> Float[Tensor, ""]:

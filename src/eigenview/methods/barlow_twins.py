@@ -116,6 +116,9 @@ class BarlowTwins(Objective):
     Shapes
         z (V n D) -> two scalars. on_diagonal lies in [0, 4 D]; off_diagonal may fall below 0 by rounding.
 
+    Cost
+        Time V N D min(N, (V - 1) D); memory V N D.
+
     Raises
         UserError for a negative off_diagonal, eps or scale not above 0, or fewer than 2 samples (no variance), 4 with
         the unbiased estimator.

@@ -80,6 +80,9 @@ class BYOL(Objective):
         p (V n D) and z_target (T n D) -> one scalar, and one for each optional term. z_target receives no
         gradient unless `stop_gradient=False`.
 
+    Cost
+        Time V N D, without forming pairs; memory V N D.
+
     Raises
         ValueError where p or z_target (or the regularised field) is missing from Views.
 

@@ -110,6 +110,9 @@ class DirectCLR(Objective):
     Shapes
         h (V n H) -> one scalar, in nats. With `site="embedding"` all of z (V n D) is read, and d0 is not used.
 
+    Cost
+        Time V (V - 1) N^2 D, for N x N cosines of each pair of views; memory V N D.
+
     Raises
         UserError for d0 outside 1 to H; for a subset that is drawn, without
         `representation` (H); for a temperature of 0 or less, or for fewer than 2 samples.
@@ -178,5 +181,5 @@ class DirectCLR(Objective):
     def forward(self, views: Views, clock: Clock) -> Loss:
         u = unit(whole_batch(self.part(views.read(self.field), clock.step), clock.processes))
         require(u.shape[1] >= 2, "samples in the batch", u.shape[1], "2 or more", "Use a larger batch.")
-        each = [info_nce(u[a], u[b], self.config.temperature) for a, b in permutations(range(len(u)), 2)]
+        each = [info_nce(a, b, self.config.temperature) for a, b in permutations(u.unbind(), 2)]
         return Loss({"infonce": torch.stack(each).mean()})

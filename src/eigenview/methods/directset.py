@@ -58,6 +58,10 @@ class DirectSet(ClosedFormObjective):
     Shapes
         z (V n D) and z_target (T n D) -> one scalar. z_target never receives a gradient, nor does F.
 
+    Cost
+        Time V N D^2, for W_p z and F; memory V N D + D^2. The update: D^2 for alpha = 1, else D^3 (an
+        eigen-decomposition) at each computation of W_p.
+
     Raises
         UserError for alpha not above 0, rho outside [0, 1), a negative eps; ValueError if z or z_target is missing
         or of another width; NonFiniteError if F overflows.

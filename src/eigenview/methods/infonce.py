@@ -14,6 +14,7 @@ from torch import Tensor
 from eigenview.diagnostics.remedies import MORE_NEGATIVES, SMALLER_RATE
 from eigenview.errors import require
 from eigenview.functional.moments import centred
+from eigenview.functional.similarity import half_sq_distances, log_neighbours
 from eigenview.functional.whole_batch import whole_batch
 from eigenview.methods.parts.building import Parts
 from eigenview.methods.parts.joint_embedding import JointEmbedding
@@ -81,7 +82,14 @@ def info_nce_terms(
 
     d_i^2 = |z_i - z_i'|^2 / 2 and d_ij^2 = |z_i - z_j|^2 / 2, both over the temperature; z_prime gives positives only.
     """
-    return log_ratios(z, z_prime, eps, temperature).logsumexp(dim=1)
+    positive = (z - z_prime).square().sum(dim=1) / (2 * temperature)
+    return anchor_terms(positive, log_neighbours(z, temperature), eps)
+
+
+def anchor_terms(positive: Float[Tensor, " N"], negatives: Float[Tensor, " N"], eps: float) -> Float[Tensor, " N"]:
+    """log(eps + e^{d_i^2} sum over j != i of e^{-d_ij^2}), from d_i^2 and the logarithm of that sum."""
+    log_eps = math.log(eps) if eps > 0 else -math.inf
+    return torch.logaddexp(positive + negatives, positive.new_full((), log_eps))
 
 
 def pair_weights(
@@ -118,6 +126,9 @@ class InfoNCE(Objective):
     Shapes
         z (V n D) -> one scalar, in nats.
 
+    Cost
+        Time V N^2 D + V^2 N D: negatives are of one view, only positives of pairs; memory V N D + V^2 N.
+
     Raises
         UserError for eps below 0, a temperature of 0 or less, or fewer than 2 samples (no negatives).
 
@@ -133,6 +144,8 @@ class InfoNCE(Objective):
     def forward(self, views: Views, clock: Clock) -> Loss:
         z, c = whole_batch(views.read("z"), clock.processes), self.config
         require(z.shape[1] >= 2, "samples in the batch", z.shape[1], "2 or more", "Use a larger batch.")
+        positives = (half_sq_distances(z) / c.temperature).flatten(0, 1).unbind()
+        negatives = [log_neighbours(view, c.temperature) for view in z.unbind()]
         pairs = permutations(range(len(z)), 2)
-        each = torch.stack([info_nce_terms(z[a], z[b], c.eps, c.temperature) for a, b in pairs])
-        return Loss({"infonce": each.mean(dim=0).mean()})
+        each = torch.stack([anchor_terms(positives[a * len(z) + b], negatives[a], c.eps) for a, b in pairs])
+        return Loss({"infonce": each.mean()})

@@ -33,6 +33,8 @@ class IsoLossConfig(ClosedFormConfig):
         theory=PredictorTheory(computed=True, in_gradient=False, eps_inside=True, floor=0.0),
     )
 
+    cheaper: ClassVar[str] = "--method.alpha 1 needs none"
+
     metric: Literal["cosine", "euclidean"] = "cosine"
     """Compare directions, or squared Euclidean distances."""
     alpha: float = 0.5
@@ -60,6 +62,7 @@ class IsoLossConfig(ClosedFormConfig):
             reads=frozenset({"z", "z_target"}),
             parts="exact",
             one_network="its target network is an average of one network's weights",
+            weight_note=self.decomposition_note,
         )
 
     def build(self, parts: Parts) -> JointEmbedding:
@@ -87,6 +90,10 @@ class IsoLoss(ClosedFormObjective):
 
     Shapes
         z (V n D) and z_target (T n D) -> one scalar. z_target and W_p receive no gradient through the loss.
+
+    Cost
+        Time V N D^2, for W_p z and F; memory V N D + D^2. The update: D^3 (an eigen-decomposition) at every
+        step, unless alpha = 1.
 
     Raises
         UserError for alpha not above 0, rho outside [0, 1), a negative eps, an unknown metric, or

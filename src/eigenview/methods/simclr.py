@@ -77,6 +77,9 @@ class SimCLR(Objective):
     Shapes
         z (V n D) -> two scalars, both in nats. alignment lies in [-1/temperature, 1/temperature].
 
+    Cost
+        Time V^2 N^2 D; memory V N D.
+
     Raises
         UserError for a temperature of 0 or less, or for fewer than 2 samples (there is nothing to tell apart).
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from eigenview.diagnostics.remedies import SMALLER_RATE, STOP_GRADIENT
 from eigenview.functional.similarity import cosine
+from eigenview.functional.view_pairs import mean_cosine, weighted
 from eigenview.methods.parts.building import Parts
 from eigenview.methods.parts.joint_embedding import JointEmbedding
 from eigenview.methods.parts.method import Objective
@@ -85,6 +85,9 @@ class SimSiam(Objective):
         p and z (V n D) -> one scalar, and one for each optional term. z receives a gradient only with
         `stop_gradient=False`, or where it is regularised.
 
+    Cost
+        Time V N D, without forming pairs; memory V N D.
+
     Raises
         ValueError where p or z (or the regularised field) is missing from Views.
 
@@ -97,7 +100,7 @@ class SimSiam(Objective):
         self.config = config
 
     def forward(self, views: Views, clock: Clock) -> Loss:
-        p, z = views.read("p"), views.read("z")
+        p, z, pairs = views.read("p"), views.read("z"), views.pairs()
         z = z.detach() if self.config.stop_gradient else z
-        similarity = torch.stack([negative_cosine(p[a], z[b]) for a, b in views.pairs()]).mean()
+        similarity = -weighted(mean_cosine(p, z, pairs), pairs)
         return Loss({"similarity": similarity} | regulariser_terms(views, self.config, clock))

@@ -167,6 +167,9 @@ class UnbiasedVICReg(Objective):
     Shapes
         z (V n D) -> three scalars. covariance may be negative, and is not clamped.
 
+    Cost
+        Time V N D min(N, D); memory V N D + V min(N, D)^2.
+
     Raises
         UserError for a negative weight, gamma or eps not above 0, rho outside [0, 1), or fewer than 4 samples (no
         U-statistic of order 4).

@@ -118,6 +118,9 @@ class VICReg(Objective):
     Shapes
         z (V n D) -> three scalars. variance lies in [0, mu gamma]; covariance may fall below 0 by rounding.
 
+    Cost
+        Time V N D min(N, D); memory V N D + V min(N, D)^2.
+
     Raises
         UserError for a negative weight, gamma or eps not above 0, or fewer than 2 samples (no variance); ValueError for
         `covariance="auto"` without `width`.

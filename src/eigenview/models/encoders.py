@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -79,7 +80,9 @@ def canonical_name(name: str) -> str:
     return f"{library}:{model}" if library else model
 
 
-def build_encoder(name: str, *, size: int, stem: Stem = "auto", norm: Norm = "batch") -> tuple[nn.Module, int]:
+def build_encoder(
+    name: str, *, size: int, stem: Stem = "auto", norm: Norm = "batch", local_size: int | None = None
+) -> tuple[nn.Module, int]:
     """A randomly initialised encoder, float (n 3 size size) -> (n H), and H.
 
     **Names** - conv-tiny, conv-small, conv-medium; timm:NAME and torchvision:NAME, also bare (`resolve`). Nothing is
@@ -88,6 +91,8 @@ def build_encoder(name: str, *, size: int, stem: Stem = "auto", norm: Norm = "ba
 
     **Stem** - small replaces a ResNet's 7x7 stride 2 convolution and max pool by one 3x3 stride 1 convolution, as usual
     on CIFAR; auto does so up to 64 px. Other architectures have no small stem; for them auto is the published stem.
+
+    **Local size** - with local crops, a vision transformer of timm interpolates its position embeddings to their size.
 
     **Norms** - group and layer replace every batch norm by a norm over one image (`norms.row_norm`).
 
@@ -110,7 +115,8 @@ def build_encoder(name: str, *, size: int, stem: Stem = "auto", norm: Norm = "ba
         return own, width
     _check_supported(library, model, stem)
     try:
-        encoder = libraries.create(library, model, size)
+        resizes = local_size is not None and libraries.traits(library, model).resizes
+        encoder = libraries.create(library, model, size, resizes=resizes)
         small_stem = libraries.has_small_stem(library, model, size, stem)
         _replace(encoder, libraries.replacements(library, model, encoder, small_stem=small_stem, norm=norm))
         features = features_of_zeros(encoder, size)
@@ -175,16 +181,36 @@ def _check_supported(library: Library, model: str, stem: Stem) -> None:
         )
 
 
+def patches_of(*names: str | None) -> int:
+    """The side of which a view's side must be a multiple, so that these encoders see every pixel; None: no encoder."""
+    sides = [libraries.traits(library, model).patch for library, model in map(resolve, filter(None, names)) if library]
+    return math.lcm(*sides)
+
+
+def check_patches(name: str, option: str, size: int) -> None:
+    """Raises UserError if the encoder's patches do not cover images of this size; the rest would not be seen."""
+    patch = patches_of(name)
+    below, above = size // patch * patch, -(-size // patch) * patch
+    nearest_sides = f"{below} or {above}" if below else f"{above}"
+    require(
+        below == size,
+        option,
+        size,
+        f"{nearest_sides} with {name}, whose patches of {patch} px would not cover the rest",
+    )
+
+
 def check_local_size(name: str, encoder: nn.Module, size: int | None) -> None:
     """Raises UserError if an encoder built for one size cannot take local crops of `size` px; None: no local crops."""
     if size is None:
         return
+    check_patches(name, "--local-size", size)
     try:
         features_of_zeros(encoder, size)
     except (RuntimeError, AssertionError, ValueError, ZeroDivisionError) as error:
         raise UserError(
             f"--local-size {size}: {name} cannot take crops of {size} px in addition to its views. Give a "
-            "larger --local-size, or an encoder without a fixed input size (conv nets, ResNets)."
+            "larger --local-size, or an encoder without a fixed input size (conv nets, ResNets, timm's ViTs)."
         ) from error
 
 

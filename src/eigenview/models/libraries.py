@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
+import torch
 from torch import nn
 
 from eigenview.models.norms import Norm, row_norms
@@ -109,9 +110,35 @@ def designed_size(library: Library, model: str) -> int:
     return published.input_size[-1] if published is not None else 224
 
 
-def create(library: Library, model: str, size: int) -> nn.Module:
-    """The plain network of the library for this size, randomly initialised; nothing is ever downloaded."""
+class Traits(NamedTuple):
+    """What matters about a network's image sizes."""
+
+    patch: int
+    """Side of the patches that the first convolution cuts, in pixels; 1 if it does not. It drops what is left over."""
+    resizes: bool
+    """Whether timm can interpolate its position embeddings to another size in the forward pass."""
+
+
+@functools.cache
+def traits(library: Library, model: str) -> Traits:
+    """Read from the network at its published size, without allocating it."""
+    with torch.device("meta"):
+        network = create(library, model, designed_size(library, model))
+    convolutions = (m for m in network.modules() if isinstance(m, nn.Conv2d))
+    first = next(convolutions, None)
+    cuts = first is not None and first.kernel_size == first.stride and first.padding in ((0, 0), 0, "valid")
+    # an attribute of timm's vision transformers and no others
+    return Traits(first.stride[0] if first is not None and cuts else 1, hasattr(network, "dynamic_img_size"))
+
+
+def create(library: Library, model: str, size: int, *, resizes: bool = False) -> nn.Module:
+    """The plain network of the library for this size, randomly initialised; nothing is ever downloaded.
+
+    `resizes`: it takes images of other sizes too, by interpolated position embeddings (`Traits.resizes`).
+    """
     given = arguments(library, model, size)
+    if resizes:
+        given["dynamic_img_size"] = True
     if library == "torchvision":
         import torchvision
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from eigenview.config import NetworkConfig
 from eigenview.errors import UserError, require
-from eigenview.models.encoders import build_encoder, check_local_size
+from eigenview.models.encoders import build_encoder, check_local_size, check_patches
 from eigenview.models.grad_cache import encode_in_chunks
 from eigenview.models.heads import embedding_width, predictor, projector
 from eigenview.records import Needs
@@ -124,7 +124,9 @@ def build_network(
 
     Raises: UserError where the objective compares coordinates of two branches whose widths differ.
     """
-    body, width = build_encoder(encoder, size=size, stem=config.stem, norm=config.encoder_norm)
+    made: dict[str, Any] = {"size": size, "stem": config.stem, "norm": config.encoder_norm, "local_size": local_size}
+    check_patches(encoder, "--image-size", size)
+    body, width = build_encoder(encoder, **made)
     check_local_size(encoder, body, local_size)
     head = projector(width, config)
     embedding = embedding_width(width, config)
@@ -132,7 +134,8 @@ def build_network(
     second: Branch | None = None
     if second_encoder is not None or not config.shared_weights:
         name = second_encoder or encoder
-        other, other_width = build_encoder(name, size=size, stem=config.stem, norm=config.encoder_norm)
+        check_patches(name, "--image-size", size)
+        other, other_width = build_encoder(name, **made)
         check_local_size(name, other, local_size)
         compared = config.projector_layers == 0 or "h" in needs.reads
         require(

@@ -10,7 +10,6 @@ Nothing read here can run code: safetensors holds numbers only, and the card can
 from __future__ import annotations
 
 import hashlib
-import math
 from pathlib import Path
 from typing import Any
 
@@ -23,18 +22,10 @@ from eigenview import runfiles
 from eigenview.errors import UserError, require
 from eigenview.models.encoders import build_encoder, features_of_zeros, resolve, vector_width
 from eigenview.models.norms import NORMS
+from eigenview.runfiles.schema import misfit
 
 FORMAT = 1
 LARGEST_SIZE = 4096  # px: limits the memory that a damaged card can request when the network is tried
-REQUIRED: dict[str, type] = {
-    "format": int,
-    "encoder": str,
-    "stem": str,
-    "size": int,
-    "width": int,
-    "mean": list,
-    "std": list,
-}
 
 
 class LoadedEncoder(nn.Module):
@@ -96,7 +87,7 @@ def save_encoder(directory: Path, encoder: nn.Module, card: dict[str, Any]) -> N
     full = {**card, "format": FORMAT, "sha256": hashlib.sha256(weights).hexdigest()}
     _check_card(full, "the encoder's card")
     runfiles.write_bytes(directory / runfiles.ENCODER, weights)
-    runfiles.write_json(directory / runfiles.ENCODER_CARD, full)
+    runfiles.write_object(directory / runfiles.ENCODER_CARD, full)
 
 
 def load_encoder(source: Path | str, *, pretrained: bool = True) -> LoadedEncoder:
@@ -113,7 +104,7 @@ def load_encoder(source: Path | str, *, pretrained: bool = True) -> LoadedEncode
     weights_path, card_path = _find_files(Path(source))
     card = runfiles.read_json(card_path)
     _check_card(card, str(card_path))
-    weights = _read(weights_path)
+    weights = runfiles.file_bytes(weights_path)
     with torch.random.fork_rng(devices=[]):  # initial weights do not move the caller's random state
         try:
             network, width = build_encoder(
@@ -143,34 +134,25 @@ def _find_files(path: Path) -> tuple[Path, Path]:
     raise UserError(f"{path} {what}. Give a run directory, its encoder.safetensors or encoder.json, or timm:NAME.")
 
 
-def _read(path: Path) -> bytes:
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
-
-
 def _check_card(card: Any, where: str) -> None:
     """Raises UserError if this is not a valid encoder.json; called before a network is built from it."""
     if not isinstance(card, dict) or "encoder" not in card:
         raise UserError(f"{where} does not describe an encoder of eigenview (no field 'encoder').")
     require(card.get("format") == FORMAT, f"{where}: format", card.get("format"), f"{FORMAT}", "Update eigenview.")
-    for name, kind in REQUIRED.items():
-        require(type(card.get(name)) is kind, f"{where}: {name}", card.get(name), f"a value of type {kind.__name__}")
+    found = misfit(card, runfiles.CARD_KIND)
+    if found is not None:
+        raise UserError(f"{where} is damaged: {found}.")
     require(card["stem"] in ("auto", "small", "standard"), f"{where}: stem", card["stem"], "auto, small, standard")
     norm = card.get("norm", "batch")
     require(norm in NORMS, f"{where}: norm", norm, ", ".join(NORMS))
     require(1 <= card["size"] <= LARGEST_SIZE, f"{where}: size", card["size"], f"1 to {LARGEST_SIZE}")
-    for name in ("mean", "std"):
-        values = card[name]
-        good = len(values) == 3 and all(isinstance(v, float | int) and math.isfinite(v) for v in values)
-        require(good and (name == "mean" or min(values) > 0), f"{where}: {name}", values, "three numbers, std above 0")
+    require(min(card["std"]) > 0, f"{where}: std", card["std"], "three numbers above 0")
 
 
 def _parse(weights: bytes, path: Path) -> dict[str, Tensor]:
     try:
         return safetensors.torch.load(weights)
-    except (safetensors.SafetensorError, KeyError) as error:
+    except (safetensors.SafetensorError, KeyError, ValueError, TypeError, RuntimeError, MemoryError) as error:
         raise UserError(f"{path} is truncated, damaged or no safetensors file: {error}.") from error
 
 

@@ -71,7 +71,7 @@ def cached(
 def _read(path: Path, column: str) -> Numbers | None:
     """The entry; None if there is none, or if it is damaged."""
     try:
-        entry: Any = json.loads(path.read_text())
+        entry: Any = runfiles.parse_json(path.read_bytes())
     except (OSError, ValueError):
         return None
     has_column = isinstance(entry, dict) and column in entry

@@ -43,7 +43,7 @@ def probe_table(
     memory: Path | None = None,
     notes: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """The content of probes.json (runfiles.py): percent of test images classified correctly, a row for each of `rows`.
+    """The content of probes.json (runfiles): percent of test images classified correctly, a row for each of `rows`.
 
     `columns` are names of probes (protocols.py). Each row also has, for each of them, the mean over classes of the
     accuracy of a class, NAME_per_class, and `linear_few_std`, the standard deviation over draws. Where the classes

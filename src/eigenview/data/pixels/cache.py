@@ -24,6 +24,7 @@ import numpy as np
 
 from eigenview import runfiles
 from eigenview.data.pixels.decode import DECODE_VERSION
+from eigenview.data.pixels.eviction import hold, make_room
 from eigenview.data.pixels.parallel import Rows
 from eigenview.errors import UserError
 
@@ -103,7 +104,10 @@ class Entry:
         card = _read(self._file(f"{side}.json"))
         try:
             rows = None if card is None else map_rows(self._file(f"{side}.npy"), side, card["rows"], card["crc"])
-            return None if card is None or rows is None else (rows, _positions(card["broken"]))
+            if card is None or rows is None:
+                return None
+            hold(self._file(f"{side}.npy"))
+            return rows, _positions(card["broken"])
         except (KeyError, TypeError, ValueError):
             return None  # missing or damaged: in both cases the caller rebuilds it
 
@@ -113,10 +117,13 @@ class Entry:
         Raises UserError, leaving nothing behind, when the disk is full or the folder cannot be written.
         """
         self._delete_earlier()
+        if self.cache_dir.folder == cache_folder():  # not where a pack is being made
+            make_room(self.cache_dir.folder, expected * 3 * side * side)
         rows, broken = write_rows(self._file(f"{side}.npy"), side, parts, expected, self.cache_dir)
         card = {"rows": len(rows), "crc": sample_crc(rows), "broken": broken}
         with write_cached(self._file(f"{side}.json"), self.cache_dir) as file:
             file.write(json.dumps(card).encode())
+        hold(self._file(f"{side}.npy"))
         return rows, broken
 
     def _delete_earlier(self) -> None:
@@ -187,7 +194,7 @@ def _positions(broken: dict[str, str]) -> dict[int, str]:
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        value = json.loads(path.read_bytes())
+        value = runfiles.parse_json(path.read_bytes())
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None

@@ -17,10 +17,11 @@ class Sizes:
     reason: str
 
 
-def choose_sizes(median: int, size: int | None = None, source_size: int | None = None) -> Sizes:
+def choose_sizes(median: int, size: int | None = None, source_size: int | None = None, multiple: int = 1) -> Sizes:
     """Sides for images whose median short side is `median`.
 
-    The largest of SIDES that is not above the median, at least 16, unless `size` is given. Images are stored at the
+    The largest of SIDES that is not above the median, at least 16, brought to the nearest multiple of
+    `multiple` (the encoder's patch), unless `size` is given. Images are stored at the
     same side, or at 8/7 of it (256 for 224, the usual margin) where the originals are at least a quarter larger.
     """
     if size is not None:
@@ -29,5 +30,8 @@ def choose_sizes(median: int, size: int | None = None, source_size: int | None =
         chosen = max((side for side in SIDES if side <= median), default=SIDES[0])
         reason = f"because the median side is {median}"
         reason += f" and views have at least {SIDES[0]} px" if median < SIDES[0] else ""
+        if chosen % multiple:
+            chosen = max(1, (chosen + multiple // 2) // multiple) * multiple
+            reason += f" and the encoder takes patches of {multiple} px"
     margin = chosen if median < 1.25 * chosen else round(chosen * 8 / 7)
     return Sizes(size=chosen, source_size=source_size or margin, reason=reason)

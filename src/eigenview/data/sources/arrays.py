@@ -56,7 +56,7 @@ def as_image_set(stored: ImageArray, request: Request, sizes: Sizes | None = Non
     """
     height, width = stored.pixels.shape[2:]
     short = min(height, width)
-    sizes = sizes or choose_sizes(short, request.size, request.source_size)
+    sizes = sizes or choose_sizes(short, request.size, request.source_size, request.multiple)
     side, needed = sizes.source_size, len(stored.pixels) * 3 * sizes.source_size**2
     pixels = stored.pixels
     if (height, width) != (side, side):

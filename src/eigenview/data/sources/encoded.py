@@ -33,7 +33,7 @@ def encoded_set(
     """
     sides, broken = headers
     count = int(np.count_nonzero(sides))
-    sizes = choose_sizes(int(np.median(sides[sides > 0])), request.size, request.source_size)
+    sizes = choose_sizes(int(np.median(sides[sides > 0])), request.size, request.source_size, request.multiple)
     pixels = None
     if count * 3 * sizes.source_size**2 <= request.loader.cache_gb * 1e9:
         pixels, broken = decode(sizes.source_size, count)

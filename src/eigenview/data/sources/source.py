@@ -18,6 +18,8 @@ class Request:
 
     size: int | None = None
     source_size: int | None = None
+    multiple: int = 1
+    """A side that is chosen from the data is a multiple of this many pixels."""
     loader: LoaderConfig = LoaderConfig()
     console: Console | None = None
     cache_dir: CacheDir | None = None

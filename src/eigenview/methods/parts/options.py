@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 from eigenview.errors import require
 from eigenview.records import MethodConfig, Needs
 
+SLOW_TO_DECOMPOSE = 1024
+"""Width of the embedding from which a decomposition takes over a second on one core."""
 FIELD = {"representation": "h", "projector": "z", "predictor": "p"}
 """Field of Views by the place where a regulariser acts."""
 
@@ -47,6 +49,9 @@ class RegulariserConfig(MethodConfig):
 class ClosedFormConfig(MethodConfig):
     """How the second moment F of the embeddings is estimated, and the predictor W_p made from it."""
 
+    # what to do if a decomposition at every step takes too long, as a clause
+    cheaper: ClassVar[str] = "--method.refresh-every 10 does so after every tenth step"
+
     alpha: float = 1.0
     """Power of F: 1 copies it (DirectCopy), 0.5 takes its square root (DirectPred)."""
     rho: float = 0.3
@@ -65,6 +70,15 @@ class ClosedFormConfig(MethodConfig):
         require(self.floor >= 0 and math.isfinite(self.floor), "method.floor", self.floor, "0 or more")
         require(self.refresh_every >= 1, "method.refresh_every", self.refresh_every, "1 or more")
 
+    def decomposition_note(self, width: int) -> str | None:
+        """A sentence about the time of decomposing F after every step, if it is long."""
+        if self.alpha == 1 or self.refresh_every > 1 or width < SLOW_TO_DECOMPOSE:
+            return None
+        return (
+            f"the predictor decomposes a {width:,} x {width:,} matrix after every step, which takes seconds on a CPU "
+            f"and grows as the cube of the width; {self.cheaper}, or a smaller --network.projector-width"
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class DirectConfig(ClosedFormConfig):
@@ -81,4 +95,5 @@ class DirectConfig(ClosedFormConfig):
             reads=frozenset({"z", "z_target"}),
             parts="exact",
             one_network="its target network is an average of one network's weights",
+            weight_note=self.decomposition_note,
         )

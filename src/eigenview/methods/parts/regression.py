@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from eigenview.functional.similarity import cosine
+from eigenview.functional.view_pairs import Pairs, mean_cosine, mean_sq_distance, weighted
 
 
 def regression(p: Float[Tensor, "n D"], target: Float[Tensor, "n D"], normalise: bool = True) -> Float[Tensor, ""]:
@@ -17,7 +17,12 @@ def regression(p: Float[Tensor, "n D"], target: Float[Tensor, "n D"], normalise:
 
 
 def between_views(
-    p: Float[Tensor, "V n D"], target: Float[Tensor, "T n D"], pairs: list[tuple[int, int]], normalise: bool = True
+    p: Float[Tensor, "V n D"], target: Float[Tensor, "T n D"], pairs: Pairs, normalise: bool = True
 ) -> Float[Tensor, ""]:
-    """Twice the mean over `pairs` (a, b) of different views of `regression(p_a, target_b)`; the sum for two views."""
-    return 2 * torch.stack([regression(p[a], target[b], normalise) for a, b in pairs]).mean()
+    """Twice the mean over `pairs` (a, b) of different views of `regression(p_a, target_b)`; the sum for two views.
+
+    Time and memory V n D: no pair is formed (functional/view_pairs.py).
+    """
+    if normalise:
+        return 2 * weighted(2 - 2 * mean_cosine(p, target, pairs), pairs)
+    return 2 * weighted(mean_sq_distance(p, target, pairs), pairs)

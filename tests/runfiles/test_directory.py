@@ -95,3 +95,16 @@ def test_a_disk_without_room_for_the_first_bytes_is_said(tmp_path: Path, monkeyp
     with pytest.raises(UserError, match=r"No space left.*--out"), runfiles.run_lock(tmp_path):
         pytest.fail("nothing was written")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_killed_writers_left_is_deleted_at_the_next_start(tmp_path: Path) -> None:
+    (tmp_path / "checkpoints").mkdir()
+    left = [tmp_path / ".spectra.npz.abcdefgh", tmp_path / "checkpoints" / ".last.ckpt.12345678"]
+    kept = [tmp_path / ".report.html.abcdefgh", tmp_path / ".spectra.npz.bak", tmp_path / "notes.npz.abcdefgh"]
+    for path in (*left, *kept):
+        path.touch()
+    with runfiles.run_lock(tmp_path):
+        assert [path.exists() for path in (*left, *kept)] == [False] * 2 + [True] * 3
+    os.utime(kept[0], (0, 0))  # another process may be writing a report; not since 1970
+    runfiles.write_bytes(tmp_path / runfiles.REPORT, b"page")
+    assert not kept[0].exists()

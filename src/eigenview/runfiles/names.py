@@ -1,0 +1,14 @@
+"""Names of the files in a run directory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+CONFIG, ENVIRONMENT, SUMMARY, PROBES = "config.json", "environment.json", "summary.json", "probes.json"
+METRICS, DIAGNOSTICS = "metrics.jsonl", "diagnostics.jsonl"
+SPECTRA, SPECTRA_ROWS, GALLERY = "spectra.npz", "spectra.jsonl", "gallery.npz"
+SKIPPED, REPORT = "skipped.csv", "report.html"
+CHECKPOINT = Path("checkpoints") / "last.ckpt"
+PREVIOUS_CHECKPOINT = Path("checkpoints") / "previous.ckpt"
+WRITER = ".writer"
+ENCODER, ENCODER_CARD = "encoder.safetensors", "encoder.json"

@@ -1,0 +1,182 @@
+"""The last two checkpoints are kept; a damaged one is never loaded, and the one before it takes its place."""
+
+from __future__ import annotations
+
+import io
+import os
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from rich.console import Console
+from torch import nn
+
+from eigenview import runfiles
+from eigenview.engine import callbacks
+from eigenview.engine.callbacks import Checkpoints, save_checkpoint
+from eigenview.engine.resume import Checkpoint, read_checkpoint
+from eigenview.errors import UserError
+
+PLAN: Any = SimpleNamespace(config=SimpleNamespace(data="digits"))
+LOG: Any = SimpleNamespace(state_dict=lambda: {"seconds": 2.5})
+BATCHES: Any = SimpleNamespace(state_dict=lambda: {"step": 1, "seed": 0, "batch_size": 4, "images": 9})
+
+
+class Module(nn.Module):
+    """What a checkpoint needs of a run's module, trained for `step` steps of SGD with momentum."""
+
+    steps, steps_per_epoch, device = 9, 3, torch.device("cpu")
+
+    def __init__(self, step: int = 0) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = nn.Linear(3, 2)
+        self.optimizer = self.configure_optimizers()
+        self.step = step
+        for _ in range(step):
+            self.optimizer.zero_grad()
+            self.layer(torch.ones(1, 3)).sum().backward()
+            self.optimizer.step()
+
+    def configure_optimizers(self) -> torch.optim.Optimizer:
+        return torch.optim.SGD(self.layer.parameters(), lr=0.1, momentum=0.9)
+
+    def raise_non_finite(self) -> None: ...
+
+
+def save(directory: Path, step: int) -> Any:
+    module: Any = Module(step)
+    save_checkpoint(directory, module, LOG, BATCHES)
+    return module
+
+
+def read(directory: Path, console: Console | None = None) -> Checkpoint:
+    module: Any = Module()
+    found = read_checkpoint(directory, module, PLAN, console)
+    assert found is not None
+    return found
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 4
+    path.write_bytes(bytes(content))
+
+
+def test_the_last_two_are_kept_and_the_last_is_read(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    assert not (tmp_path / runfiles.PREVIOUS_CHECKPOINT).exists()
+    for step in (2, 3):
+        module = save(tmp_path, step)
+    assert {path.name for path in (tmp_path / "checkpoints").iterdir()} == {"last.ckpt", "previous.ckpt"}
+    found = read(tmp_path)
+    assert (found.step, found.log_state) == (3, {"seconds": 2.5})
+    for name, value in module.state_dict().items():
+        assert torch.equal(found.state_dict[name], value)
+
+
+def test_a_damaged_one_is_named_and_the_one_before_it_is_used(tmp_path: Path) -> None:
+    for step in (2, 3):
+        save(tmp_path, step)
+    flip(tmp_path / runfiles.CHECKPOINT)
+    console = Console(file=io.StringIO(), width=400)
+    assert read(tmp_path, console).step == 2
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "last.ckpt is damaged" in said
+    assert "previous.ckpt, step 2, instead" in said
+    assert said.count("\n") == 1
+    assert read(tmp_path).step == 2, "also the next time, before a checkpoint was written"
+    save(tmp_path, 4)
+    names = {path.name for path in (tmp_path / "checkpoints").iterdir()}
+    assert names == {"damaged.ckpt", "last.ckpt", "previous.ckpt"}, "the damaged one did not become the previous one"
+    assert read(tmp_path).step == 4
+    flip(tmp_path / runfiles.CHECKPOINT)
+    flip(tmp_path / runfiles.PREVIOUS_CHECKPOINT)
+    with pytest.raises(UserError, match=r"last\.ckpt is damaged.*previous\.ckpt is damaged") as error:
+        read(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_a_failed_writer_leaves_the_last_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save(tmp_path, 1)
+
+    def full(content: Any, file: Any) -> None:
+        file.write(b"PK\3\4" * 100)
+        raise OSError(28, os.strerror(28))
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(UserError, match=r"last\.ckpt cannot be written.*No space left.*--resume"):
+        save(tmp_path, 2)
+    assert [path.name for path in (tmp_path / "checkpoints").iterdir()] == ["last.ckpt"]
+    monkeypatch.undo()
+    assert read(tmp_path).step == 1
+
+
+def test_where_links_are_unknown_the_file_is_renamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def unknown(source: Path, target: Path) -> None:
+        raise OSError(95, os.strerror(95))
+
+    monkeypatch.setattr(os, "link", unknown)
+    for step in (1, 2):
+        save(tmp_path, step)
+    assert read(tmp_path).step == 2
+    (tmp_path / runfiles.CHECKPOINT).unlink()  # killed between the two renames
+    assert read(tmp_path).step == 1
+
+
+def test_nothing_of_a_checkpoint_lies_in_the_folder_for_temporary_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "gone"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    save(tmp_path / "run", 1)
+    assert read(tmp_path / "run").step == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda state: state["state"].clear(), "the state of all parameters is missing"),
+        (lambda state: state["param_groups"].append(state["param_groups"][0]), "other groups of parameters"),
+        (lambda state: state["param_groups"][0].update(lr="abc"), "lr of a group of parameters is 'abc'"),
+        (lambda state: state["state"].update({7: {}}), "its state of parameter 7 belongs to none"),
+        (lambda state: state["state"].update({0: 5}), "its state of parameter 0 belongs to none"),
+        (lambda state: state["state"][0].update(momentum_buffer=torch.zeros(7)), "has shape (7,)"),
+        (lambda state: state["state"][0].update(momentum_buffer="abc"), "momentum_buffer of parameter 0 is abc"),
+        (lambda state: state["state"][0].clear(), "different kinds of state"),
+    ],
+)
+def test_a_state_of_the_optimiser_that_does_not_fit_is_refused(tmp_path: Path, change: Any, said: str) -> None:
+    save(tmp_path, 2)
+    path = tmp_path / runfiles.CHECKPOINT
+    content = torch.load(path, weights_only=True)
+    change(content["optimizer_states"][0])
+    torch.save(content | {"eigenview": {"steps": 9}}, path)
+    with pytest.raises(UserError, match=r"last\.ckpt does not fit this run's optimiser") as error:
+        read(tmp_path)
+    assert said in str(error.value).replace("'abc'", "abc" if "buffer" in said else "'abc'")
+
+
+def test_checkpoints_take_no_more_than_their_share_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A step takes a second and a checkpoint three: one each 150 seconds, although each third step ends an epoch."""
+    now, saved = [0.0], []
+    monkeypatch.setattr(time, "monotonic", lambda: now[0])
+
+    def slow(directory: Path, module: Any, log: Any, batches: Any) -> None:
+        now[0] += 3.0
+        saved.append(module.step)
+
+    monkeypatch.setattr(callbacks, "save_checkpoint", slow)
+    module: Any = Module()
+    module.steps = 500
+    saver = Checkpoints(tmp_path, 2.0, 10, LOG, BATCHES)
+    saver.start(module)
+    for step in range(1, 501):
+        now[0] += 1.0
+        module.step = step
+        saver.after_step(module)
+    saver.end()
+    assert saved == [6, 156, 306, 456, 500]
