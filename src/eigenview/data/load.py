@@ -9,6 +9,7 @@ from rich.console import Console
 
 from eigenview.config import LoaderConfig
 from eigenview.data.images import ImageSet, Split
+from eigenview.data.opening import kind_of
 from eigenview.data.pixels.decode import READABLE, SUFFIXES
 from eigenview.data.sources.arrays import ArrayFile
 from eigenview.data.sources.builtin import Digits, find_on_disk
@@ -74,15 +75,18 @@ def find_source(spec: str) -> Source:
     if not spec.strip():  # Path("") is the current folder, but the user most likely has an unset shell variable
         raise UserError("the images are named by an empty text. Give a folder, or . for the current one.")
     path = Path(spec).expanduser()
-    if path.is_dir():
+    kind = kind_of(path)
+    if kind == "folder":
         return find_pack(path) or find_on_disk(path) or find_shards(spec) or Folder(path)
-    hugging_face = None if path.exists() else find_hugging_face(spec)
+    hugging_face = find_hugging_face(spec) if kind == "nothing" else None
     if hugging_face is not None:
         return hugging_face
     shards = find_shards(spec)
     if shards is not None:
         return shards
-    if path.is_file():
+    if kind == "other":
+        raise UserError(f"{spec} is a pipe, a socket or a device. Give a folder of images, or a file that holds them.")
+    if kind == "file":
         if path.suffix.lower() in (".npy", ".npz"):
             return ArrayFile(path)
         if path.suffix.lower() in SUFFIXES:

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from eigenview import runfiles
+from eigenview.data.opening import kind_of, read_regular, why
 from eigenview.errors import UserError, require
 from eigenview.models.encoders import build_encoder, features_of_zeros, resolve, vector_width
 from eigenview.models.norms import NORMS
@@ -135,19 +136,20 @@ def load_encoder(source: Path | str, *, pretrained: bool = True) -> LoadedEncode
 
 def _find_files(path: Path) -> tuple[Path, Path]:
     """Paths of weights and card, from a run directory or either file."""
-    if path.is_dir():
+    kind = kind_of(path)
+    if kind == "folder":
         return path / runfiles.ENCODER, path / runfiles.ENCODER_CARD
-    if path.suffix in (".safetensors", ".json") and path.exists():
+    if path.suffix in (".safetensors", ".json") and kind == "file":
         return path.with_suffix(".safetensors"), path.with_suffix(".json")
-    what = "is not an encoder that can be loaded" if path.exists() else "does not exist"
+    what = "is not an encoder that can be loaded" if kind != "nothing" else "does not exist"
     raise UserError(f"{path} {what}. Give a run directory, its encoder.safetensors or encoder.json, or timm:NAME.")
 
 
 def _read(path: Path) -> bytes:
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+        raise UserError(f"{path} cannot be read: {why(error)}.") from error
 
 
 def _check_card(card: Any, where: str) -> None:

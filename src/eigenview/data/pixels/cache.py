@@ -23,6 +23,7 @@ from typing import IO, Any
 import numpy as np
 
 from eigenview import runfiles
+from eigenview.data.opening import open_regular
 from eigenview.data.pixels.decode import DECODE_VERSION
 from eigenview.data.pixels.parallel import Rows
 from eigenview.errors import UserError
@@ -154,7 +155,7 @@ def write_rows(target: Path, side: int, parts: Iterable[Rows], expected: int, ca
 def map_rows(path: Path, side: int, rows: int, crc: int) -> np.ndarray | None:
     """uint8 (rows, 3, side, side) that `write_rows` wrote, memory-mapped; None where missing, cut or overwritten."""
     try:
-        with path.open("rb") as file:  # the one header such a file can have is compared, not parsed
+        with open_regular(path) as file:  # the one header such a file can have is compared, not parsed
             is_ours = rows > 0 and side > 0 and file.read(HEADER_BYTES) == _header(rows, side)
         if not is_ours or path.stat().st_size != HEADER_BYTES + rows * 3 * side * side:
             return None

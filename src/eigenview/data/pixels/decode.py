@@ -13,10 +13,13 @@ import os
 import struct
 import zlib
 from collections.abc import Sequence
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from eigenview.data.opening import open_regular
+from eigenview.data.pixels.budget import IN_FLIGHT
 from eigenview.data.pixels.byte_ranges import Piece, as_piece, read_piece
 
 DECODE_VERSION = 1
@@ -26,6 +29,7 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff",
 READABLE = "jpg, jpeg, png, webp, bmp, tif, tiff, gif"
 # Only these decoders: others that Pillow knows start programs (EPS) or are rarely meant by a file called .jpg.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+_BAND_PIXELS = 1 << 20
 
 # What Pillow's readers raise on damaged files. DecompressionBombError: an image of more than 179 million pixels;
 # NotImplementedError: a variant of a format that Pillow cannot read.
@@ -58,7 +62,7 @@ def _has_content(path: str) -> bool:
 def short_side(path: str) -> int:
     """The smaller of width and height in pixels, from the header alone. Raises Unreadable."""
     try:
-        with Image.open(_content(path), formats=_FORMATS) as image:
+        with _content(path) as file, Image.open(file, formats=_FORMATS) as image:
             return min(image.size)
     except _DAMAGE as error:
         raise Unreadable(_reason(path, error)) from error
@@ -70,17 +74,18 @@ def decode(path: str, side: int) -> np.ndarray:
         piece = as_piece(path)
         if piece is not None and piece.side:
             return _stored(piece, side)
-        with Image.open(_content(path), formats=_FORMATS) as image:
+        with _content(path) as file, Image.open(file, formats=_FORMATS) as image:
             # JPEG can decode at 1/2, 1/4, 1/8; twice the wanted side keeps the final resize's quality.
             image.draft(None, (2 * side, 2 * side))
-            return square(to_rgb(_upright(image)), side)
+            with IN_FLIGHT.held(image.width * image.height):
+                return square(to_rgb(_upright(image)), side)
     except _DAMAGE as error:
         raise Unreadable(_reason(path, error)) from error
 
 
-def _content(path: str) -> str | io.BytesIO:
+def _content(path: str) -> IO[bytes]:
     piece = as_piece(path)
-    return path if piece is None else io.BytesIO(read_piece(piece))
+    return open_regular(path) if piece is None else io.BytesIO(read_piece(piece))
 
 
 def _stored(piece: Piece, side: int) -> np.ndarray:
@@ -106,9 +111,20 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         return Image.fromarray(deep_to_8_bit(np.asarray(image))).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        layer = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+        return _on_white(image)
     return image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """A transparent image on white, band by band: whole copies of a large image would take four times its memory."""
+    result = Image.new("RGB", image.size)
+    rows = max(1, _BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(top + rows, image.height)))
+        layer = band.convert("LA").convert("RGBA") if band.mode == "La" else band.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        result.paste(Image.alpha_composite(white, layer).convert("RGB"), (0, top))
+    return result
 
 
 def deep_to_8_bit(values: np.ndarray) -> np.ndarray:

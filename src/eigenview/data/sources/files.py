@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from eigenview.data.images import ImageSet, Skipped, Split, printable
+from eigenview.data.opening import kind_of
 from eigenview.data.pixels.cache import Entry
 from eigenview.data.pixels.decode import Unreadable, decode, decode_rows, short_side, short_sides
 from eigenview.data.pixels.parallel import Rows, joined, map_chunks
@@ -38,7 +40,7 @@ class Folder:
         Raises UserError when there is no image file, at the first unreadable file where loader.strict asks for it, when
         more than half are unreadable, and when the cache cannot be written.
         """
-        if self.root.is_file():
+        if kind_of(self.root) == "file":
             status = self.root.stat()
             file = File(self.root.name, status.st_size, status.st_mtime_ns)
             # a separate entry in the cache: the folder's entry is that of all its files
@@ -46,10 +48,11 @@ class Folder:
             return read_part(part, self.root, self.root.stem, (), request)
         found = self._scan()
         part = choose_part(found, split)
+        part = dataclasses.replace(part, notes=(*part.notes, *found.notes()))
         return read_part(part, self.root, _folder_name(part.root), tuple(found.closed), request)
 
     def labelled_pair(self, request: Request) -> tuple[ImageSet, ImageSet] | None:
-        if self.root.is_file():
+        if kind_of(self.root) == "file":
             return None
         folders = split_folders(self._scan())
         if "train" not in folders or len(folders) < 2:

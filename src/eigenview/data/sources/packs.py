@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from eigenview.data.images import ImageSet, Skipped, Split
+from eigenview.data.opening import kind_of, read_regular, why
 from eigenview.data.pixels.byte_ranges import Piece
 from eigenview.data.pixels.cache import HEADER_BYTES, map_rows
 from eigenview.data.pixels.image_size import Sizes, choose_sizes
@@ -80,7 +81,7 @@ class Card:
 
 def find_pack(root: Path) -> Pack | None:
     """The pack in the folder `root`; None where it has no manifest."""
-    return Pack(root) if (root / MANIFEST).is_file() else None
+    return Pack(root) if kind_of(root / MANIFEST) == "file" else None
 
 
 @dataclass(frozen=True)
@@ -110,9 +111,9 @@ class Pack:
     def _card(self) -> Card:
         path = self.root / MANIFEST
         try:
-            return _parsed(json.loads(path.read_bytes()), path)
+            return _parsed(json.loads(read_regular(path)), path)
         except OSError as error:
-            raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+            raise UserError(f"{path} cannot be read: {why(error)}.") from error
         except UserError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -146,7 +147,7 @@ class Pack:
         path, about = pixels_file(self.root, part), card.parts[part]
         rows = map_rows(path, card.sizes.source_size, about.images, about.crc)
         if rows is None:
-            problem = "is damaged" if path.is_file() else "is missing"
+            problem = "is damaged" if kind_of(path) == "file" else "is missing"
             raise UserError(f"{path} {problem}: it does not fit {MANIFEST}. {_pack_again(self.root)}")
         return rows
 
@@ -155,9 +156,9 @@ class Pack:
             return None
         path = labels_file(self.root, part)
         try:
-            content = path.read_bytes()
+            content = read_regular(path)
         except OSError as error:
-            raise UserError(f"{path} cannot be read: {error.strerror}. {_pack_again(self.root)}") from error
+            raise UserError(f"{path} cannot be read: {why(error)}. {_pack_again(self.root)}") from error
         try:
             # first the checksum: a damaged header is an error of any kind to NumPy
             labels = (

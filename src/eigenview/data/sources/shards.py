@@ -21,7 +21,8 @@ from pathlib import Path
 import numpy as np
 
 from eigenview.data.images import ImageSet, Skipped, Split, printable
-from eigenview.data.pixels.byte_ranges import Piece
+from eigenview.data.opening import kind_of, open_regular, why
+from eigenview.data.pixels.byte_ranges import Piece, read_piece
 from eigenview.data.pixels.decode import READABLE, SUFFIXES
 from eigenview.data.pixels.parallel import Rows, map_chunks
 from eigenview.data.sources.files import read_part
@@ -57,17 +58,17 @@ def find_shards(spec: str) -> Shards | None:
     command is not run, a URL is not opened.
     """
     path = Path(spec).expanduser()
-    if path.is_dir():
+    if kind_of(path) == "folder":
         try:
             named = sorted(each for each in path.iterdir() if each.suffix.lower() == ".tar")
         except OSError:
             return None  # not listable: loading it as a folder of images reports that
-        tars = tuple(each for each in named if each.is_file() or (each.is_symlink() and not each.exists()))
+        tars = tuple(each for each in named if kind_of(each) == "file" or _is_dangling(each))
         return Shards(spec, path, _require_present(spec, tars)) if tars and not scan(path).files else None
     is_tar = path.suffix.lower() == ".tar"
-    if is_tar and path.is_file():
+    if is_tar and kind_of(path) == "file":
         return Shards(spec, path.parent, (path,))
-    if not path.exists() and _NO_SHARDS.search(_RANGE.sub("0", spec)):
+    if kind_of(path) == "nothing" and _NO_SHARDS.search(_RANGE.sub("0", spec)):
         raise UserError(f"{printable(spec)} cannot be read as shards. {_ALLOWED}")
     if not is_tar or not _RANGE.search(str(path)):
         return None
@@ -75,9 +76,13 @@ def find_shards(spec: str) -> Shards | None:
     return Shards(spec, Path(os.path.commonpath([tar.parent for tar in tars])), _require_present(spec, tars))
 
 
+def _is_dangling(path: Path) -> bool:
+    return path.is_symlink() and kind_of(path) == "nothing"
+
+
 def _require_present(spec: str, tars: tuple[Path, ...]) -> tuple[Path, ...]:
     """`tars` unchanged. Raises UserError if some are missing or are dangling links."""
-    missing = [printable(str(tar)) for tar in tars if not tar.is_file()]
+    missing = [printable(str(tar)) for tar in tars if kind_of(tar) != "file"]
     if missing:
         raise UserError(
             f"{spec}: {len(missing)} of {len(tars)} shards are missing ({', '.join(missing[:3])}). "
@@ -208,7 +213,7 @@ def _index(path: str, size: int, modified: int) -> _Indexed:
     labels: dict[str, Label] = {}
     try:
         # r: only without compression
-        with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:", tarinfo=_Bounded) as tar:
+        with open_regular(path) as file, tarfile.open(fileobj=file, mode="r:", tarinfo=_Bounded) as tar:
             end = 0
             while (member := tar.next()) is not None:
                 # A header may claim any place and length; one that does not lead forward would be read without end.
@@ -242,7 +247,7 @@ def _index(path: str, size: int, modified: int) -> _Indexed:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
-        return f"cannot be read ({error.strerror})"
+        return f"cannot be read ({why(error)})"
     if "goes on" in str(error):
         return "goes on after its end mark"
     if "unexpected end" in str(error) or "empty file" in str(error) or "truncated" in str(error):
@@ -273,9 +278,7 @@ def _label(piece: Piece, suffix: str) -> Label:
     """The label in a .cls (an integer) or a .json ("label", an integer or text), or None where there is none."""
     if piece.bytes > _MOST_LABEL_BYTES:
         return None
-    with open(piece.file, "rb") as file:
-        file.seek(piece.offset)
-        content = file.read(piece.bytes)
+    content = read_piece(piece)
     try:
         if suffix == ".cls":
             return int(content)
