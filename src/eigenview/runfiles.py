@@ -24,6 +24,7 @@ summary.json        {"verdict", "since_epoch", "reason", "remedies": [...], "not
                      "epochs", "data", "images", "encoder", "parameters", "knn", "linear", "linear_few",
                      "baselines": {name: {"knn", "linear", "linear_few"}}, "quality": {measure: value},
                      "seconds", "images_per_second", "finished": bool}; missing numbers are null
+data_files.npz      hashes of the files of the data (engine/data_check.py), compared when the run is resumed
 skipped.csv         path,reason of each unreadable image
 checkpoints/last.ckpt, encoder.safetensors, encoder.json, report.html
 .writer             the number of the process that is writing here, while it writes (`run_lock`)

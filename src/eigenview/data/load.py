@@ -14,7 +14,7 @@ from eigenview.data.pixels.decode import READABLE, SUFFIXES
 from eigenview.data.sources.arrays import ArrayFile
 from eigenview.data.sources.builtin import Digits, find_on_disk
 from eigenview.data.sources.files import Folder
-from eigenview.data.sources.hugging_face import find_hugging_face
+from eigenview.data.sources.hugging_face import PREFIX, find_hugging_face
 from eigenview.data.sources.packs import find_pack
 from eigenview.data.sources.shards import find_shards
 from eigenview.data.sources.source import Request, Source
@@ -68,6 +68,19 @@ def load_probe_sets(
     source = find_source(spec)
     pair = source.labelled_pair(request)
     return split_set(source.load("train", request), seed) if pair is None else pair
+
+
+def absolute(spec: str) -> str:
+    """`spec` so that it names the same images from any folder: paths are made absolute, links are kept."""
+    if spec.startswith(PREFIX):
+        place, mark, query = spec.removeprefix(PREFIX).partition("?")
+        return PREFIX + (_absolute(place) if kind_of(Path(place).expanduser()) == "folder" else place) + mark + query
+    is_there = spec.strip() != "" and kind_of(Path(spec).expanduser()) != "nothing"
+    return _absolute(spec) if is_there or spec.lower().endswith(".tar") else spec
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def find_source(spec: str) -> Source:

@@ -10,11 +10,22 @@ from typing import Any
 import torch
 
 from eigenview import runfiles
+from eigenview.config import RunConfig
 from eigenview.data.batches import Batches
 from eigenview.engine.callbacks import MetricsWriter
 from eigenview.engine.module import PretrainModule
 from eigenview.engine.plan import Plan
 from eigenview.errors import UserError
+
+
+@dataclass(frozen=True)
+class Resumed:
+    """What a run was before it is continued."""
+
+    stored: RunConfig[Any]
+    """Its configuration so far."""
+    allow_changed_data: bool = False
+    """Go on though files of its data changed."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +55,7 @@ def _reason(error: Exception) -> str:
     return lines[0].rstrip(".") + "." if lines else f"it ends too early ({type(error).__name__})."
 
 
-def read_checkpoint(directory: Path, module: PretrainModule, plan: Plan) -> Checkpoint | None:
+def read_checkpoint(directory: Path, module: PretrainModule, plan: Plan, resumed: Resumed) -> Checkpoint | None:
     """The last checkpoint of a run directory, or None if the run was killed before its first.
 
     Raises UserError for a damaged file, one that holds anything but tensors and plain values (weights_only: foreign
@@ -69,11 +80,19 @@ def read_checkpoint(directory: Path, module: PretrainModule, plan: Plan) -> Chec
         steps = content["eigenview"]["steps"]
     except (KeyError, TypeError, IndexError):
         raise UserError(f"{path} is not a checkpoint that eigenview wrote. {advice}") from None
-    if steps != module.steps:
+    expected = resumed.stored.epochs * plan.steps_per_epoch
+    if steps != expected and not resumed.allow_changed_data:
         raise UserError(
-            f"{path} belongs to a run of {steps} steps; {plan.config.data} now gives {module.steps}. "
+            f"{path} belongs to a run of {steps} steps; {plan.config.data} now gives {expected}. "
             "The images have changed since: restore them, or start a new run with another --out."
         )
+    if step > module.steps:
+        raise UserError(
+            f"{path} is at step {step}, and {plan.config.data} now gives {module.steps} steps in all. "
+            "Add --epochs, or start a new run with another --out."
+        )
+    if resumed.allow_changed_data:
+        batches_state = None  # of another number of images perhaps: the position follows from the step alone
     ours = {name: tuple(value.shape) for name, value in module.state_dict().items()}
     theirs = {name: tuple(value.shape) for name, value in state.items()}
     if ours != theirs:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from eigenview.data.images import ImageSet, Split, printable
+from eigenview.data.images import File, ImageSet, Split, printable
 from eigenview.data.npz import Header, read_npz
 from eigenview.data.opening import not_allowed
 from eigenview.data.pixels.cache import Entry
@@ -56,6 +56,10 @@ class ImageArray:
     """Which part of these files it is."""
     notes: tuple[str, ...] = ()
 
+    def listing(self) -> tuple[File, ...]:
+        """The files with their sizes and times."""
+        return tuple(File(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self.files)
+
 
 def as_image_set(stored: ImageArray, request: Request, sizes: Sizes | None = None) -> ImageSet:
     """Centred squares of the side that fits (`sizes`, else chosen), three equal channels for grey.
@@ -71,9 +75,8 @@ def as_image_set(stored: ImageArray, request: Request, sizes: Sizes | None = Non
         if needed <= _IN_MEMORY_BYTES or not stored.files:
             pixels = np.concatenate([rows for rows, _ in _resized(stored, side, request)])
         elif needed <= request.loader.cache_gb * 1e9:
-            listing = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in stored.files]
             what = f"{stored.files[0].name} {stored.part}"
-            entry = Entry.of(stored.files[0].parent, listing, what, cache_dir=request.cache_dir)
+            entry = Entry.of(stored.files[0].parent, stored.listing(), what, cache_dir=request.cache_dir)
             pixels, _ = entry.pixels(side) or entry.keep_pixels(side, _resized(stored, side, request), len(pixels))
         elif short < sizes.size:
             raise UserError(
@@ -96,6 +99,7 @@ def as_image_set(stored: ImageArray, request: Request, sizes: Sizes | None = Non
         size_reason=sizes.reason,
         side_range=(short, short),
         notes=stored.notes,
+        files=stored.listing(),
     )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from eigenview.data.images import ImageSet, Skipped, printable
+from eigenview.data.images import File, ImageSet, Skipped, printable
 from eigenview.data.pixels.image_size import choose_sizes
 from eigenview.data.pixels.parallel import Rows
 from eigenview.data.sources.folder import Labelled
@@ -24,6 +24,7 @@ def encoded_set(
     name: str,
     not_listed: tuple[Skipped, ...] = (),
     notes: tuple[str, ...] = (),
+    files: tuple[File, ...] = (),
 ) -> ImageSet:
     """The readable images of `paths`, with the unreadable ones listed as skipped.
 
@@ -51,6 +52,7 @@ def encoded_set(
         side_range=(int(sides[kept].min()), int(sides[kept].max())),
         skipped=not_listed + tuple(Skipped(printable(paths[i]), reason) for i, reason in sorted(broken.items())),
         notes=notes + ((note,) if note else ()),
+        files=files,
     )
 
 

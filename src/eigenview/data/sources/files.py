@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from eigenview.data.images import ImageSet, Skipped, Split, printable
+from eigenview.data.images import File, ImageSet, Skipped, Split, printable
 from eigenview.data.opening import kind_of
 from eigenview.data.pixels.cache import Entry
 from eigenview.data.pixels.decode import Unreadable, decode, decode_rows, short_side, short_sides
@@ -15,7 +15,6 @@ from eigenview.data.pixels.parallel import Rows, joined, map_chunks
 from eigenview.data.sources.encoded import encoded_set, refuse_unreadable
 from eigenview.data.sources.folder import (
     SPLITS,
-    File,
     Listing,
     Part,
     choose_part,
@@ -82,6 +81,7 @@ def read_part(part: Part, shown: Path, name: str, closed: tuple[Skipped, ...], r
         name=name,
         not_listed=closed,
         notes=part.notes,
+        files=part.files,
     )
 
 

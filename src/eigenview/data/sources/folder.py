@@ -14,11 +14,10 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from eigenview.data.images import Skipped, Split, printable
+from eigenview.data.images import File, Skipped, Split, printable
 from eigenview.data.pixels.decode import READABLE, SUFFIXES
 from eigenview.errors import UserError
 
@@ -34,14 +33,6 @@ Label = int | str | None
 
 Labelled = tuple[np.ndarray | None, tuple[str, ...], str | None]
 """Labels int64 (N,), class names, and a note where there are no labels."""
-
-
-class File(NamedTuple):
-    """An image file: path below the folder, with "/"; size in bytes; time of its last change in ns."""
-
-    name: str
-    bytes: int
-    modified: int
 
 
 @dataclass

@@ -18,6 +18,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-from eigenview.data.images import ImageSet, Skipped, Split
+from eigenview.data.images import File, ImageSet, Skipped, Split
 from eigenview.data.opening import kind_of, read_regular, why
 from eigenview.data.pixels.byte_ranges import Piece
 from eigenview.data.pixels.cache import HEADER_BYTES, map_rows
@@ -140,7 +141,12 @@ class Pack:
             else:
                 files = (pixels_file(self.root, part),)
                 images = as_image_set(ImageArray(pixels=rows[part], files=files, part=part, **common), request, sizes)
-            sets.append(dataclasses.replace(images, side_range=about.side_range, skipped=about.skipped))
+            status = os.stat(pixels_file(self.root, part))
+            # the checksum tells two packs of as many images apart, whatever their time
+            name = f"{part} {about.crc} {about.labels_crc}"
+            listed = (File(name, status.st_size, status.st_mtime_ns),)
+            own = {"side_range": about.side_range, "skipped": about.skipped, "files": listed}
+            sets.append(dataclasses.replace(images, **own))
         return sets[0] if len(sets) == 1 else _joined(sets)
 
     def _rows(self, part: str, card: Card) -> np.ndarray:
@@ -248,4 +254,5 @@ def _joined(sets: list[ImageSet]) -> ImageSet:
         class_names=first.class_names if has_labels else (),
         side_range=(min(each.side_range[0] for each in sets), max(each.side_range[1] for each in sets)),
         skipped=tuple(skipped for each in sets for skipped in each.skipped),
+        files=tuple(file for each in sets for file in each.files),
     )

@@ -20,13 +20,13 @@ from pathlib import Path
 
 import numpy as np
 
-from eigenview.data.images import ImageSet, Skipped, Split, printable
+from eigenview.data.images import File, ImageSet, Skipped, Split, printable
 from eigenview.data.opening import kind_of, open_regular, why
 from eigenview.data.pixels.byte_ranges import Piece, read_piece
 from eigenview.data.pixels.decode import READABLE, SUFFIXES
 from eigenview.data.pixels.parallel import Rows, map_chunks
 from eigenview.data.sources.files import read_part
-from eigenview.data.sources.folder import File, Label, Part, scan
+from eigenview.data.sources.folder import Label, Part, scan
 from eigenview.data.sources.source import Request
 from eigenview.errors import UserError
 

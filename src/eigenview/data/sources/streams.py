@@ -27,13 +27,13 @@ from typing import NamedTuple, overload
 import numpy as np
 from rich.console import Console
 
-from eigenview.data.images import ImageSet, decode_all, printable
+from eigenview.data.images import File, ImageSet, decode_all, printable
 from eigenview.data.pixels.byte_ranges import Piece, as_piece
 from eigenview.data.pixels.cache import Entry, user_cache, write_cached
 from eigenview.data.pixels.decode import decode_rows, short_sides
 from eigenview.data.pixels.parallel import Rows, joined, map_chunks
 from eigenview.data.sources.encoded import encoded_set, refuse_unreadable
-from eigenview.data.sources.folder import File, Label, numbered_labels
+from eigenview.data.sources.folder import Label, numbered_labels
 from eigenview.data.sources.source import Request
 from eigenview.errors import UserError
 
@@ -231,6 +231,7 @@ def load_stream(stream: Stream, buffer: int, request: Request) -> ImageSet:
             request,
             name=origin.name,
             notes=origin.notes,
+            files=origin.files,
         )
     return images if images.pixels is not None else _streamed(images, stream, buffer)
 
