@@ -54,7 +54,7 @@ def test_cache_is_reused_and_rebuilt(
         assert load() == ([0, 1, 2], 3)
     entry.with_suffix(".json").write_text("{")
     assert load() == ([0, 1, 2], 3)
-    next(iter(cache.glob("*.sides.json"))).write_text('{"sides": "x"}')
+    next(iter(cache.glob("*.headers.json"))).write_text('{"headers": "x"}')
     assert load() == ([0, 1, 2], 0)
     make_images(tmp_path / "more", 8)[7].rename(root / "new.png")
     assert load() == ([0, 1, 2, 7], 4)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
@@ -32,6 +33,8 @@ def load_images(
     loader: LoaderConfig = LoaderConfig(),
     split: Split = "train",
     console: Console | None = None,
+    check: Callable[[int, bool], None] | None = None,
+    source: Source | None = None,
 ) -> ImageSet:
     """The images that `spec` names: digits, a folder, an image, a .npy/.npz, .tar shards, a pack, a
     torchvision set, or (hf:) a Hugging Face data set.
@@ -39,13 +42,15 @@ def load_images(
     size: side of the views in pixels; default: chosen from the data. source_size: side of the stored squares they are
     cut from; default: `size`, or 8/7 of it where the originals are larger. split: "train" is everything that may be
     trained on, never the test images of data that have a split; "all" is every image. console: where a progress bar
-    appears once two seconds have passed (default: standard error).
+    appears once two seconds have passed (default: standard error). check: called before any image is decoded, with the
+    number of readable images and whether they have labels; what it raises is passed on.
+    source: what `find_source` found for `spec`; a folder is then listed once for this and for `load_probe_sets`.
 
     Raises UserError for whatever the user can repair: nothing there, nothing readable, more than half unreadable, an
     array of another type or shape, a damaged file, a full disk.
     """
-    request = Request(size=size, source_size=source_size, loader=loader, console=console)
-    return find_source(spec).load(split, request)
+    request = Request(size=size, source_size=source_size, loader=loader, console=console, check=check)
+    return (source or find_source(spec)).load(split, request)
 
 
 def load_probe_sets(
@@ -56,16 +61,17 @@ def load_probe_sets(
     loader: LoaderConfig = LoaderConfig(),
     seed: int = 0,
     console: Console | None = None,
+    source: Source | None = None,
 ) -> tuple[ImageSet, ImageSet] | None:
     """Labelled training and test images for the probes, with the same classes in the same order; None without labels.
 
     A source that has labelled training and test images gives those. Any other labelled source is split 80/20 within
-    each class, by `seed`; both sets say so in their notes. Sides as in `load_images`.
+    each class, by `seed`; both sets say so in their notes. Sides and `source` as in `load_images`.
 
     Raises UserError as `load_images`, and for test classes without training images or fewer than two classes of two.
     """
     request = Request(size=size, source_size=source_size, loader=loader, console=console)
-    source = find_source(spec)
+    source = source or find_source(spec)
     pair = source.labelled_pair(request)
     return split_set(source.load("train", request), seed) if pair is None else pair
 

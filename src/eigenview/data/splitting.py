@@ -21,14 +21,20 @@ def stratified_split(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndar
     generator = np.random.default_rng(seed)
     train: list[np.ndarray] = []
     test: list[np.ndarray] = []
-    for label in np.unique(labels):
-        rows = generator.permutation(np.flatnonzero(labels == label))
+    for of_class in rows_by_class(labels):
+        rows = generator.permutation(of_class)
         if len(rows) >= 2:
             tested = min(max(1, round(TEST_FRACTION * len(rows))), len(rows) - 1)
             test.append(rows[:tested])
             train.append(rows[tested:])
     none = np.empty(0, np.int64)
     return np.sort(np.concatenate([none, *train])), np.sort(np.concatenate([none, *test]))
+
+
+def rows_by_class(labels: np.ndarray) -> list[np.ndarray]:
+    """The rows of each label, ascending; labels ascending. One sort, however many classes there are."""
+    order = np.argsort(labels, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1) if len(labels) else []
 
 
 def subsample(images: ImageSet, most: int | None, seed: int) -> ImageSet:
@@ -81,13 +87,14 @@ def same_classes(train: ImageSet, test: ImageSet) -> tuple[ImageSet, ImageSet]:
 
     Raises UserError naming test classes that have no training images.
     """
-    unknown = [name for name in test.class_names if name not in train.class_names]
+    trained, tested = set(train.class_names), set(test.class_names)
+    unknown = [name for name in test.class_names if name not in trained]
     if unknown:
         raise UserError(
             f"{test.name} has classes without training images in {train.name}: {', '.join(unknown[:5])}. "
             "Both need the same class folders."
         )
-    untested = [name for name in train.class_names if name not in test.class_names]
+    untested = [name for name in train.class_names if name not in tested]
     test = renumbered(test, train.class_names)
     if untested:
         note = f"{len(untested)} of {len(train.class_names)} classes have no test images: {', '.join(untested[:5])}"

@@ -85,18 +85,20 @@ class Entry:
         return self.cache_dir.folder / f"{self.place}-{self.version}.{kind}"
 
     def sides(self) -> Rows | None:
-        """The short sides kept by `keep_sides`, or None."""
-        kept = _read(self._file("sides.json"))
+        """What `keep_sides` kept, or None."""
+        kept = _read(self._file("headers.json"))
         try:
-            return None if kept is None else (np.array(kept["sides"], np.int64), _positions(kept["broken"]))
+            rows = None if kept is None else np.array(kept["headers"], np.float64)
+            is_table = rows is not None and rows.ndim == 2 and rows.shape[1] == 5
+            return (rows, _positions(kept["broken"])) if kept is not None and rows is not None and is_table else None
         except (KeyError, TypeError, ValueError):
             return None
 
-    def keep_sides(self, sides: np.ndarray, broken: dict[int, str]) -> None:
-        """Keep the short sides read from the headers, int64 (n,), and the reasons where a header is unreadable."""
+    def keep_sides(self, headers: np.ndarray, broken: dict[int, str]) -> None:
+        """Keep what was read from the headers, float64 (n, 5), and the reasons where a header is unreadable."""
         self._delete_earlier()
-        content = json.dumps({"sides": sides.tolist(), "broken": broken}).encode()
-        with write_cached(self._file("sides.json"), self.cache_dir) as file:
+        content = json.dumps({"headers": headers.tolist(), "broken": broken}).encode()
+        with write_cached(self._file("headers.json"), self.cache_dir) as file:
             file.write(content)
 
     def pixels(self, side: int) -> Rows | None:

@@ -66,6 +66,8 @@ def as_image_set(stored: ImageArray, request: Request, sizes: Sizes | None = Non
 
     An array too large for the cache keeps its own side, as a view. Raises UserError if it had to be enlarged.
     """
+    if request.check is not None:
+        request.check(len(stored.pixels), stored.labels is not None)
     height, width = stored.pixels.shape[2:]
     short = min(height, width)
     sizes = sizes or choose_sizes(short, request.size, request.source_size)

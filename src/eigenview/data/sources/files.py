@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from eigenview.data.images import File, ImageSet, Skipped, Split, printable
 from eigenview.data.opening import kind_of
 from eigenview.data.pixels.cache import Entry
-from eigenview.data.pixels.decode import Unreadable, decode, decode_rows, short_side, short_sides
+from eigenview.data.pixels.decode import Unreadable, decode, decode_rows, headers, short_side
 from eigenview.data.pixels.parallel import Rows, joined, map_chunks
 from eigenview.data.sources.encoded import encoded_set, refuse_unreadable
 from eigenview.data.sources.folder import (
@@ -22,7 +23,7 @@ from eigenview.data.sources.folder import (
     scan,
     split_folders,
 )
-from eigenview.data.sources.source import Request
+from eigenview.data.sources.source import Loaded, Request
 from eigenview.data.splitting import same_classes
 from eigenview.errors import UserError
 
@@ -32,6 +33,7 @@ class Folder:
     """A folder of images, or a single image file, as a source."""
 
     root: Path
+    loaded: Loaded = field(default_factory=Loaded, init=False, repr=False, compare=False)
 
     def load(self, split: Split, request: Request) -> ImageSet:
         """Unreadable files are skipped and listed.
@@ -39,13 +41,16 @@ class Folder:
         Raises UserError when there is no image file, at the first unreadable file where loader.strict asks for it, when
         more than half are unreadable, and when the cache cannot be written.
         """
+        return self.loaded.get(split, request) or self.loaded.keep(split, request, self._load(split, request))
+
+    def _load(self, split: Split, request: Request) -> ImageSet:
         if kind_of(self.root) == "file":
             status = self.root.stat()
             file = File(self.root.name, status.st_size, status.st_mtime_ns)
             # a separate entry in the cache: the folder's entry is that of all its files
             part = Part(self.root.parent, (file,), (file.name,), what=file.name)
             return read_part(part, self.root, self.root.stem, (), request)
-        found = self._scan()
+        found = self._found
         part = choose_part(found, split)
         part = dataclasses.replace(part, notes=(*part.notes, *found.notes()))
         return read_part(part, self.root, _folder_name(part.root), tuple(found.closed), request)
@@ -53,7 +58,7 @@ class Folder:
     def labelled_pair(self, request: Request) -> tuple[ImageSet, ImageSet] | None:
         if kind_of(self.root) == "file":
             return None
-        folders = split_folders(self._scan())
+        folders = split_folders(self._found)
         if "train" not in folders or len(folders) < 2:
             return None
         test = self.load("test", request)
@@ -62,7 +67,9 @@ class Folder:
         train = self.load("train", request)
         return None if train.labels is None else same_classes(train, test)
 
-    def _scan(self) -> Listing:
+    @functools.cached_property
+    def _found(self) -> Listing:
+        """The folder, listed once however often it is asked for."""
         found = scan(self.root)
         if not found.files:
             raise UserError(nothing_found(found))
@@ -101,11 +108,11 @@ class _Reader:
         self.keeps = request.loader.cache_gb > 0
 
     def sides(self) -> Rows:
-        """int64 (files,) short sides, 0 for files with an unreadable header, and their reasons."""
+        """float64 (files, 5) of `decode.headers`, and the reasons of files with an unreadable header."""
         known = self.entry.sides() if self.keeps else None
         if known is not None and not self._any_repaired(known[1], short_side):
             return self._accept(known)
-        parts = map_chunks(short_sides, self.paths, chunk=64, title="checking images", console=self.console)
+        parts = map_chunks(headers, self.paths, chunk=64, title="checking images", console=self.console)
         checked = list(self._checked(parts))
         known = joined(checked)
         if self.keeps:

@@ -23,7 +23,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
@@ -35,7 +35,7 @@ from eigenview.data.opening import kind_of, read_regular
 from eigenview.data.sources.files import read_part
 from eigenview.data.sources.folder import SPLITS, Part
 from eigenview.data.sources.hugging_face_rows import Columns, choose_columns, indexed, stamped
-from eigenview.data.sources.source import Request
+from eigenview.data.sources.source import Loaded, Request
 from eigenview.data.sources.streams import Origin, Sample, Stream, empty, load_stream
 from eigenview.data.splitting import same_classes
 from eigenview.errors import UserError, nearest, require
@@ -58,6 +58,7 @@ class HuggingFace:
     config: str | None = None
     is_streaming: bool = False
     buffer: int = 4096
+    loaded: Loaded = field(default_factory=Loaded, init=False, repr=False, compare=False)
 
     def load(self, split: Split, request: Request) -> ImageSet:
         """Rows whose image cannot be decoded are skipped and listed.
@@ -65,6 +66,9 @@ class HuggingFace:
         Raises UserError where `datasets` is missing or cannot read the data, for an unknown split or column, a column
         without images, an empty split, and as a folder does for images that cannot be decoded.
         """
+        return self.loaded.get(split, request) or self.loaded.keep(split, request, self._load(split, request))
+
+    def _load(self, split: Split, request: Request) -> ImageSet:
         console = request.console or Console(stderr=True)
         with _one_line_errors(self.spec), _silenced(), console.status(f"opening {printable(self.spec)}"):
             opened = _opened(self)

@@ -125,6 +125,7 @@ class Pack:
         rows = {part: self._rows(part, card) for part in parts}
         is_large = sum(map(len, rows.values())) * 3 * sizes.source_size**2 > request.loader.cache_gb * 1e9
         sets: list[ImageSet] = []
+        unchecked = dataclasses.replace(request, check=None)
         for part in parts:
             about, labels = card.parts[part], self._labels(part, card.parts[part])
             notes = about.notes
@@ -134,13 +135,15 @@ class Pack:
                     f"Pack them again with --image-size {sizes.size} for sharper images",
                 )
             common = {"name": about.name, "labels": labels, "class_names": about.class_names, "notes": notes}
+            if request.check is not None:
+                request.check(sum(map(len, rows.values())), labels is not None)
             if is_large:
                 paths, sides = self._pieces(part, about.images, stored), dataclasses.astuple(sizes)
                 fields = dict(zip(("size", "source_size", "size_reason"), sides, strict=True))
                 images = ImageSet(pixels=None, paths=paths, side_range=about.side_range, **common, **fields)
             else:
                 files = (pixels_file(self.root, part),)
-                images = as_image_set(ImageArray(pixels=rows[part], files=files, part=part, **common), request, sizes)
+                images = as_image_set(ImageArray(pixels=rows[part], files=files, part=part, **common), unchecked, sizes)
             status = os.stat(pixels_file(self.root, part))
             # the checksum tells two packs of as many images apart, whatever their time
             name = f"{part} {about.crc} {about.labels_crc}"
