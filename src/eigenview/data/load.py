@@ -35,6 +35,7 @@ def load_images(
     console: Console | None = None,
     check: Callable[[int, bool], None] | None = None,
     source: Source | None = None,
+    most: int | None = None,
 ) -> ImageSet:
     """The images that `spec` names: digits, a folder, an image, a .npy/.npz, .tar shards, a pack, a
     torchvision set, or (hf:) a Hugging Face data set.
@@ -45,11 +46,12 @@ def load_images(
     appears once two seconds have passed (default: standard error). check: called before any image is decoded, with the
     number of readable images and whether they have labels; what it raises is passed on.
     source: what `find_source` found for `spec`; a folder is then listed once for this and for `load_probe_sets`.
+    most: of more images a fixed random subset of this size is read.
 
     Raises UserError for whatever the user can repair: nothing there, nothing readable, more than half unreadable, an
     array of another type or shape, a damaged file, a full disk.
     """
-    request = Request(size=size, source_size=source_size, loader=loader, console=console, check=check)
+    request = Request(size=size, source_size=source_size, loader=loader, console=console, check=check, most=most)
     return (source or find_source(spec)).load(split, request)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tokenize
 import zipfile
 import zlib
@@ -68,6 +69,11 @@ def as_image_set(stored: ImageArray, request: Request, sizes: Sizes | None = Non
     """
     if request.check is not None:
         request.check(len(stored.pixels), stored.labels is not None)
+    if request.most is not None and request.most < len(stored.pixels):
+        rows = request.chosen(len(stored.pixels))
+        labels = None if stored.labels is None else stored.labels[rows]
+        # without files: the resized copy of a few images is not worth keeping
+        stored = dataclasses.replace(stored, pixels=stored.pixels[rows], labels=labels, files=())
     height, width = stored.pixels.shape[2:]
     short = min(height, width)
     sizes = sizes or choose_sizes(short, request.size, request.source_size)

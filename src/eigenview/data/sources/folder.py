@@ -8,6 +8,7 @@ SPLITS) comes before the classes; test and validation images are never trained o
 
 from __future__ import annotations
 
+import dataclasses
 import heapq
 import os
 from collections import Counter
@@ -133,6 +134,16 @@ class Part:
     pieces: tuple[str, ...] = ()
     labels: tuple[Label, ...] = ()
     what: str = ""
+
+    def take(self, index: np.ndarray) -> Part:
+        """Some of the files, with their labels."""
+        return dataclasses.replace(
+            self,
+            files=tuple(self.files[i] for i in index),
+            label_names=tuple(self.label_names[i] for i in index) if self.label_names else (),
+            pieces=tuple(self.pieces[i] for i in index) if self.pieces else (),
+            labels=tuple(self.labels[i] for i in index) if self.labels else (),
+        )
 
     def paths(self) -> list[str]:
         """What to decode, image by image."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 from rich.console import Console
 
 from eigenview.config import LoaderConfig
@@ -23,8 +24,14 @@ class Request:
     console: Console | None = None
     cache_dir: CacheDir | None = None
     """Where decoded images are kept; default: the user's cache."""
+    most: int | None = None
+    """Read a fixed random subset of so many images if there are more; of files it is chosen before any is opened."""
     check: Callable[[int, bool], None] | None = None
     """Called with the number of readable images, and whether they have labels, before any is decoded; it may raise."""
+
+    def chosen(self, count: int) -> np.ndarray:
+        """The rows of the subset of `count` images, ascending."""
+        return np.sort(np.random.default_rng(0).permutation(count)[: self.most])
 
 
 class Loaded:
