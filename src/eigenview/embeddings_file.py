@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from eigenview import runfiles
+from eigenview.data.npz import read_npz, refuse_bomb
+from eigenview.data.opening import kind_of, not_allowed
 from eigenview.data.sources.arrays import READ_ERRORS
 from eigenview.errors import UserError
 
@@ -18,10 +19,14 @@ def read_embeddings(path: Path, column: str | None) -> np.ndarray:
 
     Raises UserError for a missing, damaged or empty file, and where the array to take is not clear.
     """
-    if not path.is_file():
+    if kind_of(path) != "file":
         raise UserError(f"{path}: no such file. Give a .npy, .npz or .parquet of embeddings.")
     try:
         found = _arrays(path)
+    except UserError:
+        raise
+    except PermissionError as error:
+        raise not_allowed(path) from error
     except (
         OSError,
         TypeError,
@@ -50,12 +55,20 @@ def _arrays(path: Path) -> dict[str, np.ndarray]:
             raise ValueError("it is an archive of arrays; call it .npz")
         return {"array": array}
     if path.suffix.lower() == ".npz":
-        return runfiles.read_arrays(path)
+        arrays, headers = read_npz(path, lambda _, header: len(header.shape) == 2 and header.dtype.kind in "fiu")
+        # the others are shown in messages by their shapes, which need no memory
+        others = {name: header for name, header in headers.items() if header is not None and name not in arrays}
+        return arrays | {name: np.broadcast_to(np.empty((), each.dtype), each.shape) for name, each in others.items()}
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        file = pq.ParquetFile(path)
+        groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+        columns = [group.column(k) for group in groups for k in range(group.num_columns)]
+        packed = sum(column.total_compressed_size for column in columns)
+        refuse_bomb(str(path), packed, sum(column.total_uncompressed_size for column in columns))
+        table = file.read()
     except pa.ArrowException as error:
         raise ValueError(str(error)) from error
     lists, numbers = {}, {}

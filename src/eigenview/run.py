@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from eigenview import runfiles
 from eigenview.config import RunConfig, from_dict, method_name, with_fields
 from eigenview.config.names import upgrade
-from eigenview.errors import UserError
+from eigenview.errors import UserError, require
 from eigenview.records import MethodConfig
 
 if TYPE_CHECKING:
@@ -85,6 +85,7 @@ def pretrain(
     config: RunConfig[Any] | None = None,
     out: str | Path | None = None,
     resume: bool = False,
+    allow_changed_data: bool = False,
     console: Console | None = None,
     **fields: Any,
 ) -> Run:
@@ -95,8 +96,10 @@ def pretrain(
         method: name of the method, or its config: `ev.SimCLRConfig(temperature=0.2)`; default "vicreg".
         config: a complete RunConfig; instead of `data` and `method`.
         out: run directory; default runs/<data>-<method>-<n>.
-        resume: continue the run in `out` from its last checkpoint; start it if there is none yet. What else is given
-            must agree with the run's own configuration.
+        resume: continue the run in `out` from its last checkpoint; start it if there is none yet. `data` and
+            `probe_data` may say where the images are now, and `epochs` may be more than before; what else is given must
+            agree with the run's own configuration.
+        allow_changed_data: resume also if files of the data changed since the run began.
         console: where to print; default the terminal.
         fields: fields of RunConfig, nested ones as dicts: `epochs=10, network={"projector_width": 128}`.
 
@@ -116,19 +119,57 @@ def pretrain(
     if resume and given is None:
         raise UserError("resume needs the run directory: give out=.")
     resume = resume and given is not None and (given / runfiles.CONFIG).exists()
+    stored: RunConfig[Any] | None = None
     if resume and given is not None:
-        run = read_config(given)
-        if _asked(config or run, data, method, fields) != run:
-            raise UserError(
-                f"a resumed run keeps its own configuration ({given / runfiles.CONFIG}), and these options differ from "
-                "it; leave them out."
-            )
+        stored = read_config(given)
+        run = resumed_config(_asked(config or stored, data, method, fields), stored, given)
     else:
         run = with_fields(config or _default(method or "vicreg", "digits" if data is None else str(data)), fields)
     with runfiles.run_dir(given, run.data, method_name(run.method)) as directory:
         # a call in Python is no command that repeats the run; config.json does
-        start(run, directory, resume=resume, console=console or Console(), command=[])
+        start(
+            run,
+            directory,
+            stored=stored,
+            allow_changed_data=allow_changed_data,
+            console=console or Console(),
+            command=[],
+        )
     return Run(directory)
+
+
+def resumed_config(asked: RunConfig[Any], stored: RunConfig[Any], directory: Path) -> RunConfig[Any]:
+    """The configuration with which a run goes on: `asked`, which may name other places of the data and more epochs.
+
+    Raises UserError for any other difference from `stored`, for fewer epochs, and for data that are not there.
+    """
+    same = {"data": stored.data, "probe_data": stored.probe_data, "epochs": stored.epochs}
+    if dataclasses.replace(asked, **same) != stored:
+        raise UserError(
+            f"a resumed run keeps its own configuration ({directory / runfiles.CONFIG}), and these options differ from "
+            "it; leave them out. Only DATA, --probe-data and more --epochs may be given."
+        )
+    require(asked.epochs >= stored.epochs, "--epochs", asked.epochs, f"{stored.epochs} or more for this run")
+    from eigenview.data.load import find_source
+
+    try:
+        for spec in (asked.data, asked.probe_data):
+            if spec is not None:
+                find_source(spec)
+    except UserError as error:
+        raise UserError(
+            f"{error} If the images have moved, say where they are: eigenview pretrain DATA --out {directory} --resume "
+            "(and --probe-data)."
+        ) from error
+    return at_absolute_paths(asked)
+
+
+def at_absolute_paths(config: RunConfig[Any]) -> RunConfig[Any]:
+    """`config` with paths of data that hold from any folder, so that the run can be resumed from there."""
+    from eigenview.data.load import absolute
+
+    probe_data = None if config.probe_data is None else absolute(config.probe_data)
+    return dataclasses.replace(config, data=absolute(config.data), probe_data=probe_data)
 
 
 def _asked(
@@ -154,20 +195,32 @@ def _default(method: str | MethodConfig, data: str) -> RunConfig[Any]:
 
 
 def start(
-    config: RunConfig[Any], directory: Path | None, *, resume: bool, console: Console, command: list[str]
+    config: RunConfig[Any],
+    directory: Path | None,
+    *,
+    stored: RunConfig[Any] | None = None,
+    allow_changed_data: bool = False,
+    console: Console,
+    command: list[str],
 ) -> dict[str, Any]:
-    """Train in `directory`; without one print the plan and the estimate. Torch is imported only now."""
-    if directory is not None and not resume:
+    """Train in `directory`; without one print the plan and the estimate. Torch is imported only now.
+
+    stored: the configuration of the run in `directory`, to resume it; `config` comes from `resumed_config` then.
+    """
+    if directory is not None and stored is None:
         _refuse_occupied(directory)
     from eigenview.progress import loading
 
     with loading(console, "PyTorch"):
+        from eigenview.engine.resume import Resumed
         from eigenview.engine.train import show_dry_run, train
 
+    config = at_absolute_paths(config)
     if directory is None:
         show_dry_run(config, console)
         return {}
-    return train(config, directory, resume=resume, command=command, console=console)
+    resumed = None if stored is None else Resumed(stored, allow_changed_data)
+    return train(config, directory, resumed=resumed, command=command, console=console)
 
 
 def _refuse_occupied(directory: Path) -> None:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import resource
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from eigenview.config import RunConfig
 from eigenview.data.load import load_images
 from eigenview.data.pixels import cache as cache_module
+from eigenview.data.pixels import decode as decode_module
 from eigenview.data.sources import files as files_module
+from eigenview.data.sources import shards as shards_module
+from eigenview.engine.plan import make_plan
 from eigenview.errors import UserError
 from tests.data.conftest import MakeImages
 from tests.data.test_folder import LAZY, ids
@@ -54,15 +59,18 @@ def test_cache_is_reused_and_rebuilt(
         assert load() == ([0, 1, 2], 3)
     entry.with_suffix(".json").write_text("{")
     assert load() == ([0, 1, 2], 3)
-    next(iter(cache.glob("*.sides.json"))).write_text('{"sides": "x"}')
+    next(iter(cache.glob("*.headers.json"))).write_text('{"headers": "x"}')
     assert load() == ([0, 1, 2], 0)
     make_images(tmp_path / "more", 8)[7].rename(root / "new.png")
-    assert load() == ([0, 1, 2, 7], 4)
+    assert load() == ([0, 1, 2, 7], 1)  # only the new one is decoded
     assert len(list(cache.glob("*.npy"))) == 1  # the entry of the earlier list is gone
     changed = Image.open(paths[0]).copy()
     changed.putpixel((0, 0), (99, 0, 0))
     changed.save(paths[0])
-    assert load() == ([99, 1, 2, 7], 4)
+    assert load() == ([99, 1, 2, 7], 1)
+    paths[1].unlink()
+    assert load() == ([99, 2, 7], 0)
+    assert len(list(cache.glob("*.npy"))) == 1
 
 
 def test_a_repaired_file_is_noticed(tmp_path: Path, make_images: MakeImages) -> None:
@@ -118,3 +126,71 @@ def test_without_cache_images_are_decoded_when_read(tmp_path: Path, make_images:
         assert ids(images.read(index)) == [4, 2, 2]
     with pytest.raises(UserError, match="none of 1 images"):
         images.read(np.array([0]))
+
+
+def test_a_subset_is_all_that_is_opened(
+    tmp_path: Path, make_images: MakeImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`diagnose RUN --data FOLDER` embeds 2,000 images of however many."""
+    for name in ("cat", "dog"):
+        make_images(tmp_path / "set" / name, 30)
+    opened: list[str] = []
+    open_regular = decode_module.open_regular
+
+    def counting(path: str) -> object:
+        opened.append(path)
+        return open_regular(path)
+
+    monkeypatch.setattr(decode_module, "open_regular", counting)
+    images = load_images(str(tmp_path / "set"), size=20, most=8, split="all")
+    assert len(images.read(np.arange(8))) == 8
+    assert len(opened) == 2 * 8  # headers and pixels
+    assert images.labels is not None
+    assert [images.class_names[k] for k in images.labels] == [Path(path).parent.name for path in images.paths]
+    np.save(tmp_path / "x.npy", np.arange(60, dtype=np.uint8).repeat(1200).reshape(60, 20, 20, 3))
+    assert (load_images(str(tmp_path / "x.npy"), size=20, most=8).read(np.arange(8)).std(axis=(1, 2, 3)) == 0).all()
+
+
+def test_one_listing_serves_training_and_probes(
+    tmp_path: Path, make_images: MakeImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for part in ("train", "test"):
+        for name in ("cat", "dog"):
+            make_images(tmp_path / "set" / part / name, 12)
+    listed: list[str] = []
+    scandir = os.scandir
+
+    def counting(path: str) -> object:
+        listed.extend([str(path)] if "/set" in str(path) else [])  # the cache is listed too
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", counting)
+    plan = make_plan(RunConfig(data=str(tmp_path / "set"), batch_size=8))
+    assert plan.probes is not None
+    assert len(listed) == 7  # the top, two splits, four classes
+
+
+def test_an_index_of_shards_is_read_from_the_cache(
+    tmp_path: Path, make_images: MakeImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_images(tmp_path / "set", 4)
+    path = Path(shutil.make_archive(str(tmp_path / "x"), "tar", tmp_path / "set"))
+    monkeypatch.setattr(shards_module, "_WORTH_KEEPING", 1)
+    made: list[str] = []
+    index = shards_module._index.__wrapped__
+
+    def counting(tar: str, *stamp: int) -> object:
+        made.append(tar)
+        return index(tar, *stamp)
+
+    monkeypatch.setattr(shards_module, "_index", counting)
+    first, again = (load_images(str(path), size=20) for _ in range(2))
+    assert len(made) == 1
+    assert (first.paths, first.files) == (again.paths, again.files)
+    np.testing.assert_array_equal(first.read(np.arange(4)), again.read(np.arange(4)))
+    os.utime(path, ns=(1, 1))
+    load_images(str(path), size=20)
+    assert len(made) == 2
+    next(iter((tmp_path / "cache").glob("*.index.json"))).write_text("{")
+    load_images(str(path), size=20)
+    assert len(made) == 3

@@ -24,9 +24,15 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[tuple[ev.RunConfig[Any], bo
     seen: list[tuple[ev.RunConfig[Any], bool]] = []
 
     def start(
-        config: ev.RunConfig[Any], directory: Path, *, resume: bool, console: Console, command: list[str]
+        config: ev.RunConfig[Any],
+        directory: Path,
+        *,
+        stored: ev.RunConfig[Any] | None,
+        allow_changed_data: bool,
+        console: Console,
+        command: list[str],
     ) -> None:
-        seen.append((config, resume))
+        seen.append((config, stored is not None))
         directory.mkdir(exist_ok=True)
         runfiles.write_json(directory / runfiles.CONFIG, to_dict(config))
 
@@ -47,7 +53,7 @@ def test_one_call_starts_the_run_and_continues_it(
 
 @pytest.mark.parametrize(
     "other",
-    [{"epochs": 4}, {"data": "elsewhere"}, {"method": "byol"}, {"method": ev.SimCLRConfig(temperature=0.5)}],
+    [{"views": 3}, {"method": "byol"}, {"method": ev.SimCLRConfig(temperature=0.5)}],
 )
 def test_a_continued_run_keeps_its_configuration(
     other: dict[str, Any], tmp_path: Path, started: list[tuple[ev.RunConfig[Any], bool]]

@@ -36,7 +36,17 @@ NESTED = ("method", "network", "optim", "loader", "monitor", "probe")
 COMMAND: Mapping[str, tuple[Any, Any, str]] = {
     "method_name": (str, "vicreg", "The method: eigenview list methods. Its options: --method NAME --help."),
     "out": (Path | None, None, "Run directory. Default: runs/<data>-<method>-<n>."),
-    "resume": (bool, False, "Continue the run in --out from its last checkpoint; start it if there is none yet."),
+    "resume": (
+        bool,
+        False,
+        "Continue the run in --out from its last checkpoint; start it if there is none yet. DATA and --probe-data may "
+        "say where the images are now; with more --epochs the schedule is that of all epochs from here on.",
+    ),
+    "allow_changed_data": (
+        bool,
+        False,
+        "Resume also if files of the data changed since the run began.",
+    ),
     "recipe": (
         str | None,
         None,

@@ -33,7 +33,7 @@ def main(args: list[str]) -> int:
     if options.dry_run:
         return _dry_run(config)
     with runfiles.run_dir(options.out, config.data, method_name(config.method)) as directory:
-        return _train(config, directory, resume=False)
+        return _train(config, directory)
 
 
 def _parsed(args: list[str]) -> tuple[RunConfig[Any], Any]:
@@ -108,33 +108,39 @@ def _data(args: list[str]) -> str:
 
 
 def _resume(args: list[str], out: Path) -> int:
-    from eigenview.run import read_config
+    from eigenview.run import read_config, resumed_config
 
     stored = read_config(out, trusted_method=_value(args, "--method"))
-    if _value(args, "--recipe"):
-        config, _ = _parsed(args)
-    else:
-        config, _ = _parse(args, stored)
-    if config != stored:
-        raise UserError(
-            f"a resumed run keeps its own configuration ({out}/{runfiles.CONFIG}), and these options differ from it; "
-            "leave them out."
-        )
-    return _train(stored, out, resume=True)
+    config, options = _parsed(args) if _value(args, "--recipe") else _parse(args, stored)
+    config = resumed_config(config, stored, out)
+    return _train(config, out, stored=stored, allow_changed_data=options.allow_changed_data)
 
 
 def _dry_run(config: RunConfig[Any]) -> int:
     from eigenview.run import start
 
-    start(config, None, resume=False, console=Console(), command=[])
+    start(config, None, console=Console(), command=[])
     return 0
 
 
-def _train(config: RunConfig[Any], directory: Path, *, resume: bool) -> int:
+def _train(
+    config: RunConfig[Any],
+    directory: Path,
+    *,
+    stored: RunConfig[Any] | None = None,
+    allow_changed_data: bool = False,
+) -> int:
     from eigenview.run import start
 
     try:
-        summary = start(config, directory, resume=resume, console=Console(), command=["eigenview", *sys.argv[1:]])
+        summary = start(
+            config,
+            directory,
+            stored=stored,
+            allow_changed_data=allow_changed_data,
+            console=Console(),
+            command=["eigenview", *sys.argv[1:]],
+        )
     except Interrupted as stop:
         where = shlex.quote(str(directory))
         print(f"stopped at step {stop.step}; continue with: eigenview pretrain --out {where} --resume")

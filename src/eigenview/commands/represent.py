@@ -35,12 +35,12 @@ def represent(model: str, data: str, console: Console, *, most: int | None = Non
 
     encoder = load_encoder(model)
     source = encoder.card.get("source_size")
-    images = load_images(data, size=encoder.size, source_size=source, split="all", console=console)
+    images = load_images(data, size=encoder.size, source_size=source, split="all", console=console, most=most)
     if images.skipped:  # only a run writes the whole list, to skipped.csv
         first = images.skipped[0]
         text = f"left out: {len(images.skipped)} unreadable, the first {first.path}: {first.reason}"
         console.print(text, highlight=False, markup=False, soft_wrap=True)
-    if most is not None:
+    if most is not None and len(images) > most:  # a pack or a stream: rows of it are read when they are embedded
         images = images.take(np.sort(np.random.default_rng(0).permutation(len(images))[:most]))
     with counting(console, "embedding") as progress:
         return images, extract(encoder.embed, images, progress=progress)

@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -18,6 +18,14 @@ from eigenview.errors import UserError
 
 Split = Literal["train", "test", "all"]
 """train: what may be trained on, never test images; test: a set's own test images; all: every image."""
+
+
+class File(NamedTuple):
+    """A file: path below its folder, with "/"; size in bytes; time of its last change in ns."""
+
+    name: str
+    bytes: int
+    modified: int
 
 
 @dataclass(frozen=True)
@@ -60,6 +68,8 @@ class ImageSet:
     """What the user should know about how the set was read, a sentence each."""
     label_notes: tuple[str, ...] = ()
     """What was taken for labels and what the probes leave out of them; without labels, why there are none."""
+    files: tuple[File, ...] = ()
+    """The files that the set was read from, used or not, by which a resumed run notices other data."""
 
     def __post_init__(self) -> None:
         if self.pixels is None and not self.paths:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from rich.console import Console
 
 from eigenview.config import LoaderConfig
 from eigenview.data.images import ImageSet, Split
+from eigenview.data.opening import kind_of
 from eigenview.data.pixels.decode import READABLE, SUFFIXES
 from eigenview.data.sources.arrays import ArrayFile
 from eigenview.data.sources.builtin import Digits, find_on_disk
 from eigenview.data.sources.files import Folder
-from eigenview.data.sources.hugging_face import find_hugging_face
+from eigenview.data.sources.hugging_face import PREFIX, find_hugging_face
 from eigenview.data.sources.packs import find_pack
 from eigenview.data.sources.shards import find_shards
 from eigenview.data.sources.source import Request, Source
@@ -32,6 +34,9 @@ def load_images(
     loader: LoaderConfig = LoaderConfig(),
     split: Split = "train",
     console: Console | None = None,
+    check: Callable[[int, bool], None] | None = None,
+    source: Source | None = None,
+    most: int | None = None,
 ) -> ImageSet:
     """The images that `spec` names: digits, a folder, an image, a .npy/.npz, .tar shards, a pack, a
     torchvision set, or (hf:) a Hugging Face data set.
@@ -39,13 +44,18 @@ def load_images(
     size: side of the views in pixels; default: chosen from the data, a multiple of `multiple`. source_size: side of
     the stored squares they are cut from; default: `size`, or 8/7 of it where the originals are larger. split: "train"
     is everything that may be trained on, never the test images of data that have a split; "all" is every image.
-    console: where a progress bar appears once two seconds have passed (default: standard error).
+    console: where a progress bar appears once two seconds have passed (default: standard error). check: called before
+    any image is decoded, with the number of readable images and whether they have labels; what it raises is passed on.
+    source: what `find_source` found for `spec`; a folder is then listed once for this and for `load_probe_sets`.
+    most: of more images a fixed random subset of this size is read.
 
     Raises UserError for whatever the user can repair: nothing there, nothing readable, more than half unreadable, an
     array of another type or shape, a damaged file, a full disk.
     """
-    request = Request(size=size, source_size=source_size, multiple=multiple, loader=loader, console=console)
-    return find_source(spec).load(split, request)
+    request = Request(
+        size=size, source_size=source_size, multiple=multiple, loader=loader, console=console, check=check, most=most
+    )
+    return (source or find_source(spec)).load(split, request)
 
 
 def load_probe_sets(
@@ -56,20 +66,34 @@ def load_probe_sets(
     loader: LoaderConfig = LoaderConfig(),
     seed: int = 0,
     console: Console | None = None,
+    source: Source | None = None,
 ) -> tuple[ImageSet, ImageSet] | None:
     """Labelled training and test images for the probes, with the same classes in the same order; None without labels.
 
     A source that has labelled training and test images gives those. Any other labelled source is split 80/20 within
-    each class, by `seed`; both sets say so in their notes. Sides as in `load_images`.
+    each class, by `seed`; both sets say so in their notes. Sides and `source` as in `load_images`.
 
     Classes that cannot be probed are left out, and both sets' `label_notes` name them.
 
     Raises UserError as `load_images`; UnusableLabels where no probe is possible, with the reason.
     """
     request = Request(size=size, source_size=source_size, loader=loader, console=console)
-    source = find_source(spec)
+    source = source or find_source(spec)
     pair = source.labelled_pair(request)
     return split_set(source.load("train", request), seed) if pair is None else pair
+
+
+def absolute(spec: str) -> str:
+    """`spec` so that it names the same images from any folder: paths are made absolute, links are kept."""
+    if spec.startswith(PREFIX):
+        place, mark, query = spec.removeprefix(PREFIX).partition("?")
+        return PREFIX + (_absolute(place) if kind_of(Path(place).expanduser()) == "folder" else place) + mark + query
+    is_there = spec.strip() != "" and kind_of(Path(spec).expanduser()) != "nothing"
+    return _absolute(spec) if is_there or spec.lower().endswith(".tar") else spec
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(os.path.expanduser(path))
 
 
 def find_source(spec: str) -> Source:
@@ -77,15 +101,18 @@ def find_source(spec: str) -> Source:
     if not spec.strip():  # Path("") is the current folder, but the user most likely has an unset shell variable
         raise UserError("the images are named by an empty text. Give a folder, or . for the current one.")
     path = Path(spec).expanduser()
-    if path.is_dir():
+    kind = kind_of(path)
+    if kind == "folder":
         return find_pack(path) or find_on_disk(path) or find_shards(spec) or Folder(path)
-    hugging_face = None if path.exists() else find_hugging_face(spec)
+    hugging_face = find_hugging_face(spec) if kind == "nothing" else None
     if hugging_face is not None:
         return hugging_face
     shards = find_shards(spec)
     if shards is not None:
         return shards
-    if path.is_file():
+    if kind == "other":
+        raise UserError(f"{spec} is a pipe, a socket or a device. Give a folder of images, or a file that holds them.")
+    if kind == "file":
         if path.suffix.lower() in (".npy", ".npz"):
             return ArrayFile(path)
         if path.suffix.lower() in SUFFIXES:

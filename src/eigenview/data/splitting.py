@@ -21,14 +21,20 @@ def stratified_split(labels: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndar
     generator = np.random.default_rng(seed)
     train: list[np.ndarray] = []
     test: list[np.ndarray] = []
-    for label in np.unique(labels):
-        rows = generator.permutation(np.flatnonzero(labels == label))
+    for of_class in rows_by_class(labels):
+        rows = generator.permutation(of_class)
         if len(rows) >= 2:
             tested = min(max(1, round(TEST_FRACTION * len(rows))), len(rows) - 1)
             test.append(rows[:tested])
             train.append(rows[tested:])
     none = np.empty(0, np.int64)
     return np.sort(np.concatenate([none, *train])), np.sort(np.concatenate([none, *test]))
+
+
+def rows_by_class(labels: np.ndarray) -> list[np.ndarray]:
+    """The rows of each label, ascending; labels ascending. One sort, however many classes there are."""
+    order = np.argsort(labels, kind="stable")
+    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1) if len(labels) else []
 
 
 def subsample(images: ImageSet, most: int | None, seed: int) -> ImageSet:
@@ -86,15 +92,16 @@ def same_classes(train: ImageSet, test: ImageSet) -> tuple[ImageSet, ImageSet]:
 
     Raises UnusableLabels if fewer than two classes have images in both sets.
     """
-    shared = [name for name in train.class_names if name in test.class_names]
+    trained, tested = set(train.class_names), set(test.class_names)
+    shared = trained & tested
     if len(shared) < 2:
         raise UnusableLabels(
             f"{train.name} has the classes {listed(train.class_names)}, {test.name} has {listed(test.class_names)}: "
             f"{'one is' if shared else 'none is'} in both, and probes need two. Use the same class names in both, or "
             "give other --probe-data."
         )
-    unknown = [name for name in test.class_names if name not in train.class_names]
-    untested = [name for name in train.class_names if name not in test.class_names]
+    unknown = [name for name in test.class_names if name not in trained]
+    untested = [name for name in train.class_names if name not in tested]
     lost, notes = len(test), test.label_notes
     test = renumbered(test, train.class_names)
     if unknown:

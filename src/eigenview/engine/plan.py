@@ -10,8 +10,8 @@ import torch
 
 from eigenview.config import RunConfig
 from eigenview.data.images import ImageSet
-from eigenview.data.load import load_images, load_probe_sets
-from eigenview.data.splitting import subsample
+from eigenview.data.load import find_source, load_images, load_probe_sets
+from eigenview.data.splitting import rows_by_class, subsample
 from eigenview.data.views.specs import ViewSpec, local_specs, preset_for_size, view_specs
 from eigenview.engine.config_checks import check_combinations
 from eigenview.engine.launch import launched
@@ -55,10 +55,19 @@ def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
     """Load what the run needs and settle sizes; every error here leaves nothing behind."""
     check_combinations(config)
     views: dict[str, Any] = {"size": config.image_size, "multiple": patches_of(config.encoder, config.second_encoder)}
-    images = load_images(config.data, **views, loader=config.loader, split="train", console=console)
+    source = find_source(config.data)
+    images = load_images(
+        config.data,
+        **views,
+        loader=config.loader,
+        split="train",
+        console=console,
+        source=source,
+        check=lambda count, has_labels: _refuse_few(count, has_labels and config.labels != "none", config),
+    )
     if config.labels == "none":
         images = images.without_labels("no labels are used (--labels none)")
-    probes, probe_note = _probe_sets(images, config, console)
+    probes, probe_note = _probe_sets(images, source, config, console)
     if probes is not None and config.probe.images is not None:
         probes = (subsample(probes[0], config.probe.images, config.seed), probes[1])
     train, held_out, note = _hold_out(images, probes, config)
@@ -110,6 +119,32 @@ def own_device(asked: str, devices: int) -> torch.device:
     return torch.device("cuda", place.local if place is not None and devices > 1 else 0)
 
 
+def _refuse_few(count: int, has_labels: bool, config: RunConfig[Any]) -> None:
+    """Raises UserError before images are decoded if there are too few of them, whatever the probes take."""
+    if count < config.batch_size or (not has_labels and config.probe_data is None and count < _least(config)):
+        raise _too_few(count, config, can_hold_out=has_labels or config.probe_data is not None)
+
+
+def _least(config: RunConfig[Any]) -> int:
+    """Images that a run without probes needs: a tenth is held out, at least 8, and the rest fills a batch."""
+    least = max(round(LEAST_HELD_OUT / HELD_OUT_FRACTION), config.batch_size)
+    while least - min(config.monitor.images, int(least * HELD_OUT_FRACTION)) < config.batch_size:
+        least += 1
+    return least
+
+
+def _too_few(count: int, config: RunConfig[Any], *, can_hold_out: bool) -> UserError:
+    images = f"{count} readable image{'s' if count != 1 else ''}"
+    if can_hold_out:
+        rule = f"a batch of {config.batch_size} needs at least {config.batch_size}"
+    else:
+        rule = (
+            f"a tenth of them, at least {LEAST_HELD_OUT}, is held out for the verdict and a batch takes "
+            f"{config.batch_size}, so at least {_least(config)} are needed"
+        )
+    return UserError(f"{config.data} holds {images}; {rule}. Use a smaller --batch-size, or more images.")
+
+
 def _hold_out(
     images: ImageSet, probes: tuple[ImageSet, ImageSet] | None, config: RunConfig[Any]
 ) -> tuple[ImageSet, ImageSet, str]:
@@ -122,11 +157,7 @@ def _hold_out(
         return images, test.take(chosen), f"{len(chosen)} probe test images, without their labels"
     count = min(config.monitor.images, int(len(images) * HELD_OUT_FRACTION))
     if count < LEAST_HELD_OUT:
-        raise UserError(
-            f"{config.data} holds {len(images)} readable image{'s' if len(images) != 1 else ''}; "
-            f"a batch of {config.batch_size} and a held-out batch of 8 for the verdict need at least "
-            f"{max(80, config.batch_size * 10 // 9 + 1)}. Use --batch-size, or more images."
-        )
+        raise _too_few(len(images), config, can_hold_out=False)
     order = draw.permutation(len(images))
     return (
         images.take(np.sort(order[count:])),
@@ -142,7 +173,7 @@ def _share(train: ImageSet, config: RunConfig[Any]) -> np.ndarray:
         return np.sort(draw[: round(config.data_fraction * len(train))])
     if train.labels is None:
         raise UserError(f"--stratified: {config.data} has no labels to draw by; leave it out, or use class subfolders.")
-    of_class = [draw[train.labels[draw] == label] for label in np.unique(train.labels)]
+    of_class = [draw[rows] for rows in rows_by_class(train.labels[draw])]
     # each class gets its share rounded down; the rest goes to those that lost most, ties in a drawn order
     shares = config.data_fraction * np.array([len(rows) for rows in of_class])
     counts = np.floor(shares).astype(int)
@@ -161,7 +192,9 @@ def augmentation_preset(config: RunConfig[Any], size: int) -> str:
     return preset_for_size(config.method.card.augmentation, size)
 
 
-def _probe_sets(images: ImageSet, config: RunConfig[Any], console: Any) -> tuple[tuple[ImageSet, ImageSet] | None, str]:
+def _probe_sets(
+    images: ImageSet, source: Source, config: RunConfig[Any], console: Any
+) -> tuple[tuple[ImageSet, ImageSet] | None, str]:
     """Labelled training and test images, or None and the reason.
 
     Raises: UserError if --probe-data was given and cannot be probed; labels of --data are never required.
@@ -172,7 +205,12 @@ def _probe_sets(images: ImageSet, config: RunConfig[Any], console: Any) -> tuple
     sides = {"size": images.size, "source_size": images.source_size}
     try:
         probes = load_probe_sets(
-            config.probe_data or config.data, **sides, loader=config.loader, seed=config.seed, console=console
+            config.probe_data or config.data,
+            **sides,
+            loader=config.loader,
+            seed=config.seed,
+            console=console,
+            source=source if config.probe_data in (None, config.data) else None,
         )
     except UnusableLabels as error:
         if config.probe_data is not None:

@@ -22,8 +22,14 @@ from eigenview.engine.module import PretrainModule
 from eigenview.engine.plan import Plan
 
 
-def show_plan(console: Console, plan: Plan, module: PretrainModule, directory: Path | None) -> None:
-    """Four lines: what runs, on which images, in how many steps, and where the files go."""
+def show_plan(
+    console: Console,
+    plan: Plan,
+    module: PretrainModule,
+    directory: Path | None,
+    notes: tuple[str, ...] = (),
+) -> None:
+    """Four lines: what runs, on which images, in how many steps, and where the files go; then what should be known."""
     config, images = plan.config, plan.train
     encoder = sum(p.numel() for p in next(iter(module.method.encoders().values())).parameters())
     threads = torch.get_num_threads()
@@ -62,7 +68,7 @@ def show_plan(console: Console, plan: Plan, module: PretrainModule, directory: P
         console.print(
             "note      the augmentation is compiled before the first step, which takes minutes", soft_wrap=True
         )
-    for note in (*images.notes, *plan.label_notes, *module.method.warnings(images_per_pass(config))):
+    for note in (*notes, *images.notes, *plan.label_notes, *module.method.warnings(images_per_pass(config))):
         console.print(f"{'note':9} {note}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from torch import Tensor
 
 from eigenview import runfiles
+from eigenview.config import RunConfig
 from eigenview.data.batches import Batches
 from eigenview.engine.callbacks import MetricsWriter
 from eigenview.engine.module import PretrainModule
@@ -49,6 +50,16 @@ class Damaged(UserError):
 
 
 @dataclass(frozen=True)
+class Resumed:
+    """What a run was before it is continued."""
+
+    stored: RunConfig[Any]
+    """Its configuration so far."""
+    allow_changed_data: bool = False
+    """Go on though files of its data changed."""
+
+
+@dataclass(frozen=True)
 class Checkpoint:
     """A checked checkpoint."""
 
@@ -71,7 +82,7 @@ class Checkpoint:
 
 
 def read_checkpoint(
-    directory: Path, module: PretrainModule, plan: Plan, console: Console | None = None
+    directory: Path, module: PretrainModule, plan: Plan, resumed: Resumed, console: Console | None = None
 ) -> Checkpoint | None:
     """The last checkpoint of a run directory, or None if the run was killed before its first.
 
@@ -81,20 +92,20 @@ def read_checkpoint(
     """
     path, previous = directory / runfiles.CHECKPOINT, directory / runfiles.PREVIOUS_CHECKPOINT
     if not path.exists():
-        return _checked(load(previous), previous, module, plan) if previous.exists() else None
+        return _checked(load(previous), previous, module, plan, resumed) if previous.exists() else None
     try:
         content = load(path)
     except Damaged as error:
         if not previous.exists():
             raise
-        checkpoint = _checked(_load_instead(previous, error), previous, module, plan)
+        checkpoint = _checked(_load_instead(previous, error), previous, module, plan, resumed)
         if console is not None:
             aside = path.with_name("damaged.ckpt")
             path.replace(aside)
             text = f"{error.args[0].removesuffix(ADVICE)}Continued from {previous}, step {checkpoint.step}, instead; "
             console.print(f"{text}the damaged file is {aside.name} now.", highlight=False, markup=False, soft_wrap=True)
         return checkpoint
-    return _checked(content, path, module, plan)
+    return _checked(content, path, module, plan, resumed)
 
 
 def load(path: Path) -> dict[str, Any]:
@@ -131,16 +142,22 @@ def _load_instead(previous: Path, error: Damaged) -> dict[str, Any]:
         raise UserError(f"{error.args[0].removesuffix(ADVICE)}So is the one before it: {second}") from None
 
 
-def _checked(content: dict[str, Any], path: Path, module: PretrainModule, plan: Plan) -> Checkpoint:
+def _checked(content: dict[str, Any], path: Path, module: PretrainModule, plan: Plan, resumed: Resumed) -> Checkpoint:
     """Raises UserError unless steps, weights and the optimiser's state are those of this run."""
     steps, step, state = content["eigenview"]["steps"], content["global_step"], content["state_dict"]
-    if steps != module.steps:
+    expected = resumed.stored.epochs * plan.steps_per_epoch
+    if steps != expected and not resumed.allow_changed_data:
         raise UserError(
-            f"{path} belongs to a run of {steps} steps; {plan.config.data} now gives {module.steps}. "
+            f"{path} belongs to a run of {steps} steps; {plan.config.data} now gives {expected}. "
             "The images have changed since: restore them, or start a new run with another --out."
         )
-    if step > steps:
-        raise UserError(f"{path} is at step {step} of a run of {steps} steps. {ADVICE}")
+    if step > module.steps:
+        raise UserError(
+            f"{path} is at step {step}, and {plan.config.data} now gives {module.steps} steps in all. "
+            "Add --epochs, or start a new run with another --out."
+        )
+    # with other data perhaps of another number of images: the position follows from the step alone
+    batches_state = None if resumed.allow_changed_data else content.get("batches")
     ours = {name: (tuple(value.shape), value.dtype) for name, value in module.state_dict().items()}
     theirs = {name: (tuple(value.shape), value.dtype) for name, value in state.items()}
     if ours != theirs:
@@ -153,7 +170,7 @@ def _checked(content: dict[str, Any], path: Path, module: PretrainModule, plan: 
     # an option that another version of torch did not have keeps this version's default
     ours, theirs = module.configure_optimizers().state_dict()["param_groups"], optimizer_state["param_groups"]
     optimizer_state["param_groups"] = [fresh | saved for fresh, saved in zip(ours, theirs, strict=True)]
-    return Checkpoint(step, state, optimizer_state, content["callbacks"]["MetricsWriter"], content.get("batches"))
+    return Checkpoint(step, state, optimizer_state, content["callbacks"]["MetricsWriter"], batches_state)
 
 
 def _optimizer_misfit(state: dict[str, Any], optimizer: torch.optim.Optimizer, step: int) -> str | None:

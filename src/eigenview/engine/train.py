@@ -17,6 +17,7 @@ from eigenview.data.images import Skipped
 from eigenview.distributed import gather_lists, rank, world_size
 from eigenview.engine.callbacks import Checkpoints, MetricsWriter, Monitor
 from eigenview.engine.cost_estimate import estimated, make_estimate, show_estimate
+from eigenview.engine.data_check import check_data, write_files
 from eigenview.engine.environment import describe_environment
 from eigenview.engine.finalize import finish
 from eigenview.engine.launch import check_devices, launched_rank, processes_of_run
@@ -25,26 +26,28 @@ from eigenview.engine.memory import explain_shortage
 from eigenview.engine.module import PretrainModule
 from eigenview.engine.plan import Plan, make_plan
 from eigenview.engine.progress import Progress, show_plan
-from eigenview.engine.resume import Checkpoint, read_checkpoint
+from eigenview.engine.resume import Checkpoint, Resumed, read_checkpoint
 from eigenview.errors import Collapsed, NonFiniteError
 from eigenview.methods.parts.building import build_method
 from eigenview.models.network import refuse_single_values
 
 
 @explain_shortage()
-def train(config: RunConfig[Any], directory: Path, *, resume: bool, command: list[str], console: Any) -> dict[str, Any]:
+def train(
+    config: RunConfig[Any], directory: Path, *, resumed: Resumed | None = None, command: list[str], console: Any
+) -> dict[str, Any]:
     """Run (or continue) one pretraining in `directory`; returns the summary. Only rank 0 writes and prints."""
     check_devices(config.devices)
     is_first = launched_rank() == 0
     plan = make_plan(config, console=console if is_first else None)
     module = build_module(plan)
-    if is_first and not resume:
+    if is_first and resumed is None:
         runfiles.create_run_dir(directory)
     with runfiles.run_lock(directory) if is_first else nullcontext():
-        if is_first and not resume:
+        if is_first and resumed is None:
             runfiles.create_run_dir(directory)  # re-check after taking the lock
             runfiles.write_object(directory / runfiles.CONFIG, to_dict(config))
-        return _train(plan, module, directory, resume=resume, command=command, console=console)
+        return _train(plan, module, directory, resumed=resumed, command=command, console=console)
 
 
 def show_dry_run(config: RunConfig[Any], console: Any) -> None:
@@ -56,20 +59,27 @@ def show_dry_run(config: RunConfig[Any], console: Any) -> None:
 
 
 def _train(
-    plan: Plan, module: PretrainModule, directory: Path, *, resume: bool, command: list[str], console: Any
+    plan: Plan, module: PretrainModule, directory: Path, *, resumed: Resumed | None, command: list[str], console: Any
 ) -> dict[str, Any]:
     is_first = launched_rank() == 0
-    checkpoint = read_checkpoint(directory, module, plan, console if is_first else None) if resume else None
+    notes: tuple[str, ...] = ()
+    checkpoint = None
+    if resumed is not None:
+        notes = check_data(directory, plan, resumed)
+        checkpoint = read_checkpoint(directory, module, plan, resumed, console if is_first else None)
     if is_first:
+        write_files(directory, plan)
+        if resumed is not None and plan.config != resumed.stored:
+            runfiles.write_object(directory / runfiles.CONFIG, to_dict(plan.config))
         note_environment(directory, describe_environment(command, plan), 0 if checkpoint is None else checkpoint.step)
         note_skipped(directory, plan.train.skipped)
-        show_plan(console, plan, module, directory)
+        show_plan(console, plan, module, directory, notes)
 
     failure: str | None = None
     ended_early = False
     log, monitor = _log_and_monitor(directory, plan)
     step = 0 if checkpoint is None else checkpoint.step
-    if resume and is_first:
+    if resumed is not None and is_first:
         log.resume(step)
         monitor.resume(step if checkpoint is not None else -1)  # -1: restart at step 0 and drop all rows
     if step < module.steps:

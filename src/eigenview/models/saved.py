@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from eigenview import runfiles
+from eigenview.data.opening import kind_of
 from eigenview.errors import UserError, require
 from eigenview.models.encoders import build_encoder, features_of_zeros, resolve, vector_width
 from eigenview.models.norms import NORMS
@@ -126,11 +127,12 @@ def load_encoder(source: Path | str, *, pretrained: bool = True) -> LoadedEncode
 
 def _find_files(path: Path) -> tuple[Path, Path]:
     """Paths of weights and card, from a run directory or either file."""
-    if path.is_dir():
+    kind = kind_of(path)
+    if kind == "folder":
         return path / runfiles.ENCODER, path / runfiles.ENCODER_CARD
-    if path.suffix in (".safetensors", ".json") and path.exists():
+    if path.suffix in (".safetensors", ".json") and kind == "file":
         return path.with_suffix(".safetensors"), path.with_suffix(".json")
-    what = "is not an encoder that can be loaded" if path.exists() else "does not exist"
+    what = "is not an encoder that can be loaded" if kind != "nothing" else "does not exist"
     raise UserError(f"{path} {what}. Give a run directory, its encoder.safetensors or encoder.json, or timm:NAME.")
 
 

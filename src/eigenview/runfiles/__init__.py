@@ -27,6 +27,7 @@ summary.json        {"verdict", "since_epoch", "reason", "remedies": [...], "not
                      "epochs", "data", "images", "encoder", "parameters", "knn", "linear", "linear_few",
                      "baselines": {name: {"knn", "linear", "linear_few"}}, "quality": {measure: value},
                      "seconds", "images_per_second", "finished": bool}; missing numbers are null
+data_files.npz      hashes of the files of the data (engine/data_check.py), compared when the run is resumed
 skipped.csv         path,reason of each unreadable image
 spectra.jsonl       the same while the run goes on, a row each diagnosis: {"step", "spectra": {name: float32, base 64}}
 checkpoints/last.ckpt, checkpoints/previous.ckpt
@@ -56,6 +57,7 @@ from eigenview.runfiles.formats import (
 from eigenview.runfiles.names import (
     CHECKPOINT,
     CONFIG,
+    DATA_FILES,
     DIAGNOSTICS,
     ENCODER,
     ENCODER_CARD,
@@ -102,6 +104,7 @@ __all__ = [
     "CARD_KIND",
     "CHECKPOINT",
     "CONFIG",
+    "DATA_FILES",
     "DIAGNOSTICS",
     "ENCODER",
     "ENCODER_CARD",

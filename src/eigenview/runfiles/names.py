@@ -7,7 +7,7 @@ from pathlib import Path
 CONFIG, ENVIRONMENT, SUMMARY, PROBES = "config.json", "environment.json", "summary.json", "probes.json"
 METRICS, DIAGNOSTICS = "metrics.jsonl", "diagnostics.jsonl"
 SPECTRA, SPECTRA_ROWS, GALLERY = "spectra.npz", "spectra.jsonl", "gallery.npz"
-SKIPPED, REPORT = "skipped.csv", "report.html"
+SKIPPED, REPORT, DATA_FILES = "skipped.csv", "report.html", "data_files.npz"
 CHECKPOINT = Path("checkpoints") / "last.ckpt"
 PREVIOUS_CHECKPOINT = Path("checkpoints") / "previous.ckpt"
 WRITER = ".writer"

@@ -35,6 +35,8 @@ def damaged(path: Path, reason: object, advice: str = "") -> UserError:
 def file_bytes(path: Path) -> bytes:
     """The content of a file. Raises UserError naming it if it is missing or cannot be read."""
     try:
+        if not path.is_file() and path.exists():  # a pipe would be waited for without end
+            raise UserError(f"{path} cannot be read: it is no file.")
         return path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path} is missing: {path.parent} is not a finished eigenview run.") from None

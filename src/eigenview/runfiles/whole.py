@@ -23,6 +23,7 @@ from eigenview.runfiles.formats import (
 from eigenview.runfiles.names import (
     CHECKPOINT,
     CONFIG,
+    DATA_FILES,
     DIAGNOSTICS,
     ENCODER,
     ENCODER_CARD,
@@ -37,7 +38,7 @@ from eigenview.runfiles.names import (
     SPECTRA_ROWS,
     SUMMARY,
 )
-from eigenview.runfiles.reading import file_bytes, read_object, read_table
+from eigenview.runfiles.reading import file_bytes, read_arrays, read_object, read_table
 from eigenview.runfiles.sealing import is_intact
 
 
@@ -116,6 +117,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     PROBES: read_probes,
     GALLERY: read_gallery,
     SUMMARY: read_summary,
+    DATA_FILES: lambda directory: read_arrays(directory / DATA_FILES),
     SKIPPED: lambda directory: read_table(directory / SKIPPED),
     REPORT: lambda directory: file_bytes(directory / REPORT),
 }

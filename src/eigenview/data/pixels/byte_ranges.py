@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from eigenview.data.opening import open_regular
+
 _BETWEEN = "\0"
 
 
@@ -35,7 +37,7 @@ def as_piece(path: str) -> Piece | None:
 
 def read_piece(piece: Piece) -> bytes:
     """The bytes of `piece`. Raises OSError if the file is missing or too short."""
-    with open(piece.file, "rb") as file:
+    with open_regular(piece.file) as file:
         file.seek(piece.offset)
         content = file.read(piece.bytes)
     if len(content) < piece.bytes:

@@ -9,6 +9,7 @@ any time: everything in it can be computed again.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -23,6 +24,7 @@ from typing import IO, Any
 import numpy as np
 
 from eigenview import runfiles
+from eigenview.data.opening import open_regular
 from eigenview.data.pixels.decode import DECODE_VERSION
 from eigenview.data.pixels.eviction import hold, make_room
 from eigenview.data.pixels.parallel import Rows
@@ -66,6 +68,8 @@ class Entry:
     place: str
     version: str
     cache_dir: CacheDir
+    files: np.ndarray
+    """uint64 (files,): a hash of each file's name, size and time, by which an earlier list's rows are found again."""
 
     @staticmethod
     def of(
@@ -76,27 +80,53 @@ class Entry:
         cache_dir: default the user's cache.
         """
         digest = hashlib.sha256(f"{DECODE_VERSION}\0".encode())
+        files: list[bytes] = []
         for name, size, modified in listing:
-            digest.update(os.fsencode(name) + f"\0{size}\0{modified}\0".encode())
+            one = os.fsencode(name) + f"\0{size}\0{modified}\0".encode()
+            digest.update(one)
+            files.append(hashlib.blake2b(one, digest_size=8).digest())
         where = hashlib.sha256(os.fsencode(place.resolve()) + b"\0" + os.fsencode(what))
-        return Entry(where.hexdigest()[:12], digest.hexdigest()[:20], cache_dir or user_cache())
+        hashes = np.frombuffer(b"".join(files), "<u8")
+        return Entry(where.hexdigest()[:12], digest.hexdigest()[:20], cache_dir or user_cache(), hashes)
 
     def _file(self, kind: str) -> Path:
         return self.cache_dir.folder / f"{self.place}-{self.version}.{kind}"
 
+    def earlier(self) -> Entry | None:
+        """The entry of an earlier list of the same place, with the hashes of its files; None if there is none."""
+        for path in self.cache_dir.folder.glob(f"{self.place}-*.files"):
+            version = path.name.removeprefix(f"{self.place}-").removesuffix(".files")
+            if version != self.version:
+                with contextlib.suppress(OSError, ValueError):
+                    return dataclasses.replace(self, version=version, files=np.frombuffer(path.read_bytes(), "<u8"))
+        return None
+
+    def rows_of(self, files: np.ndarray, broken: dict[int, str]) -> np.ndarray:
+        """int64 (files,): the row of each file among this entry's readable ones, -1 for others."""
+        is_sound = np.ones(len(self.files), bool)
+        is_sound[[i for i in broken if i < len(is_sound)]] = False
+        row = np.where(is_sound, np.cumsum(is_sound) - 1, -1)
+        order = np.argsort(self.files, kind="stable")
+        place = np.searchsorted(self.files, files, sorter=order)
+        found = order[np.minimum(place, len(order) - 1)] if len(order) else np.zeros(len(files), np.int64)
+        is_known = (self.files[found] == files) if len(order) else np.zeros(len(files), bool)
+        return np.where(is_known, row[found] if len(order) else -1, -1)
+
     def sides(self) -> Rows | None:
-        """The short sides kept by `keep_sides`, or None."""
-        kept = _read(self._file("sides.json"))
+        """What `keep_sides` kept, or None."""
+        kept = _read(self._file("headers.json"))
         try:
-            return None if kept is None else (np.array(kept["sides"], np.int64), _positions(kept["broken"]))
+            rows = None if kept is None else np.array(kept["headers"], np.float64)
+            is_table = rows is not None and rows.ndim == 2 and rows.shape[1] == 5
+            return (rows, _positions(kept["broken"])) if kept is not None and rows is not None and is_table else None
         except (KeyError, TypeError, ValueError):
             return None
 
-    def keep_sides(self, sides: np.ndarray, broken: dict[int, str]) -> None:
-        """Keep the short sides read from the headers, int64 (n,), and the reasons where a header is unreadable."""
-        self._delete_earlier()
-        content = json.dumps({"sides": sides.tolist(), "broken": broken}).encode()
-        with write_cached(self._file("sides.json"), self.cache_dir) as file:
+    def keep_sides(self, headers: np.ndarray, broken: dict[int, str]) -> None:
+        """Keep what was read from the headers, float64 (n, 5), and the reasons where a header is unreadable."""
+        self._keep_files()
+        content = json.dumps({"headers": headers.tolist(), "broken": broken}).encode()
+        with write_cached(self._file("headers.json"), self.cache_dir) as file:
             file.write(content)
 
     def pixels(self, side: int) -> Rows | None:
@@ -116,7 +146,7 @@ class Entry:
 
         Raises UserError, leaving nothing behind, when the disk is full or the folder cannot be written.
         """
-        self._delete_earlier()
+        self._keep_files()
         if self.cache_dir.folder == cache_folder():  # not where a pack is being made
             make_room(self.cache_dir.folder, expected * 3 * side * side)
         rows, broken = write_rows(self._file(f"{side}.npy"), side, parts, expected, self.cache_dir)
@@ -124,9 +154,24 @@ class Entry:
         with write_cached(self._file(f"{side}.json"), self.cache_dir) as file:
             file.write(json.dumps(card).encode())
         hold(self._file(f"{side}.npy"))
+        self.forget_earlier()
         return rows, broken
 
-    def _delete_earlier(self) -> None:
+    def _keep_files(self) -> None:
+        """Note which files this entry is of, before anything else: rows are only taken over with their list."""
+        path = self._file("files")
+        if not path.exists():
+            with write_cached(path, self.cache_dir) as file:
+                file.write(self.files.astype("<u8").tobytes())
+
+    def has_space(self, needed: int) -> bool:
+        """Whether so many bytes are free; True where that is unknown."""
+        try:
+            return shutil.disk_usage(self.cache_dir.folder).free >= needed
+        except OSError:
+            return True
+
+    def forget_earlier(self) -> None:
         """Delete what an earlier list of the same place left, and files of builds that were killed."""
         for old in self.cache_dir.folder.glob(f"{self.place}-*"):
             if not old.name.startswith(f"{self.place}-{self.version}."):
@@ -161,7 +206,7 @@ def write_rows(target: Path, side: int, parts: Iterable[Rows], expected: int, ca
 def map_rows(path: Path, side: int, rows: int, crc: int) -> np.ndarray | None:
     """uint8 (rows, 3, side, side) that `write_rows` wrote, memory-mapped; None where missing, cut or overwritten."""
     try:
-        with path.open("rb") as file:  # the one header such a file can have is compared, not parsed
+        with open_regular(path) as file:  # the one header such a file can have is compared, not parsed
             is_ours = rows > 0 and side > 0 and file.read(HEADER_BYTES) == _header(rows, side)
         if not is_ours or path.stat().st_size != HEADER_BYTES + rows * 3 * side * side:
             return None

@@ -13,10 +13,13 @@ import os
 import struct
 import zlib
 from collections.abc import Sequence
+from typing import IO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffImagePlugin
 
+from eigenview.data.opening import open_regular
+from eigenview.data.pixels.budget import IN_FLIGHT
 from eigenview.data.pixels.byte_ranges import Piece, as_piece, read_piece
 
 DECODE_VERSION = 1
@@ -26,6 +29,8 @@ SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff",
 READABLE = "jpg, jpeg, png, webp, bmp, tif, tiff, gif"
 # Only these decoders: others that Pillow knows start programs (EPS) or are rarely meant by a file called .jpg.
 _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
+_BAND_PIXELS = 1 << 20
+_LOW_RANGE = 65536 / 4
 
 # What Pillow's readers raise on damaged files. DecompressionBombError: an image of more than 179 million pixels;
 # NotImplementedError: a variant of a format that Pillow cannot read.
@@ -57,9 +62,43 @@ def _has_content(path: str) -> bool:
 
 def short_side(path: str) -> int:
     """The smaller of width and height in pixels, from the header alone. Raises Unreadable."""
+    return int(header(path)[0])
+
+
+def header(path: str) -> tuple[int, int, int]:
+    """Short side in pixels, bits of a value (8, 16 or 32), and pages of a TIFF, from the headers. Raises Unreadable."""
     try:
-        with Image.open(_content(path), formats=_FORMATS) as image:
-            return min(image.size)
+        with _content(path) as file, Image.open(file, formats=_FORMATS) as image:
+            pages = image.n_frames if isinstance(image, TiffImagePlugin.TiffImageFile) else 1
+            return min(image.size), _bits(image), pages
+    except _DAMAGE as error:
+        raise Unreadable(_reason(path, error)) from error
+
+
+def _bits(image: Image.Image) -> int:
+    """Bits of a value as stored: Pillow itself keeps the upper 8 of 16-bit colour."""
+    if image.mode.startswith(("I;16", "F")) or image.mode == "I":
+        return 16 if image.mode.startswith("I;16") or image.format == "PNG" else 32
+    return 16 if any("16" in _raw_mode(tile[3]) for tile in getattr(image, "tile", ())) else 8
+
+
+def _raw_mode(parameters: object) -> str:
+    """The raw mode among the parameters of one of Pillow's decoders, "RGB;16B" say."""
+    first = parameters[0] if isinstance(parameters, tuple) and parameters else parameters
+    return first if isinstance(first, str) else ""
+
+
+def value_range(path: str) -> tuple[float, float]:
+    """Smallest and largest value of an image of more than 8 bits. Raises Unreadable."""
+    try:
+        with (
+            _content(path) as file,
+            Image.open(file, formats=_FORMATS) as image,
+            IN_FLIGHT.held(image.width * image.height),
+        ):
+            values = np.asarray(image)
+            scale = 257 if values.dtype == np.uint8 else 1
+            return float(values.min()) * scale, float(values.max()) * scale
     except _DAMAGE as error:
         raise Unreadable(_reason(path, error)) from error
 
@@ -70,17 +109,18 @@ def decode(path: str, side: int) -> np.ndarray:
         piece = as_piece(path)
         if piece is not None and piece.side:
             return _stored(piece, side)
-        with Image.open(_content(path), formats=_FORMATS) as image:
+        with _content(path) as file, Image.open(file, formats=_FORMATS) as image:
             # JPEG can decode at 1/2, 1/4, 1/8; twice the wanted side keeps the final resize's quality.
             image.draft(None, (2 * side, 2 * side))
-            return square(to_rgb(_upright(image)), side)
+            with IN_FLIGHT.held(image.width * image.height):
+                return square(to_rgb(_upright(image)), side)
     except _DAMAGE as error:
         raise Unreadable(_reason(path, error)) from error
 
 
-def _content(path: str) -> str | io.BytesIO:
+def _content(path: str) -> IO[bytes]:
     piece = as_piece(path)
-    return path if piece is None else io.BytesIO(read_piece(piece))
+    return open_regular(path) if piece is None else io.BytesIO(read_piece(piece))
 
 
 def _stored(piece: Piece, side: int) -> np.ndarray:
@@ -106,9 +146,20 @@ def to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         return Image.fromarray(deep_to_8_bit(np.asarray(image))).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-        layer = image.convert("LA").convert("RGBA") if image.mode == "La" else image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB")
+        return _on_white(image)
     return image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """A transparent image on white, band by band: whole copies of a large image would take four times its memory."""
+    result = Image.new("RGB", image.size)
+    rows = max(1, _BAND_PIXELS // image.width)
+    for top in range(0, image.height, rows):
+        band = image.crop((0, top, image.width, min(top + rows, image.height)))
+        layer = band.convert("LA").convert("RGBA") if band.mode == "La" else band.convert("RGBA")
+        white = Image.new("RGBA", layer.size, "white")
+        result.paste(Image.alpha_composite(white, layer).convert("RGB"), (0, top))
+    return result
 
 
 def deep_to_8_bit(values: np.ndarray) -> np.ndarray:
@@ -158,13 +209,46 @@ def decode_rows(paths: Sequence[str], side: int) -> tuple[np.ndarray, dict[int, 
     return rows, broken
 
 
-def short_sides(paths: Sequence[str]) -> tuple[np.ndarray, dict[int, str]]:
-    """int64 (n,), 0 where a header is unreadable, and the reason at each such position."""
-    sides = np.zeros(len(paths), np.int64)
+def headers(paths: Sequence[str]) -> tuple[np.ndarray, dict[int, str]]:
+    """float64 (n, 5), zeros where a header is unreadable, and the reason at each such position.
+
+    Columns: short side, bits, pages (see `header`), and the smallest and largest value. Of the
+    images of more than 8 bits the first of each depth is read for its values; they are nan for the others.
+    """
+    rows = np.zeros((len(paths), 5))
     broken: dict[int, str] = {}
+    measured: set[int] = set()
     for i, path in enumerate(paths):
         try:
-            sides[i] = short_side(path)
+            found = header(path)
+            rows[i] = *found, np.nan, np.nan
+            if found[1] > 8 and found[1] not in measured:
+                rows[i, 3:] = value_range(path)
+                measured.add(found[1])
         except Unreadable as error:
+            rows[i] = 0
             broken[i] = str(error)
-    return sides, broken
+    return rows, broken
+
+
+def header_notes(rows: np.ndarray) -> tuple[str, ...]:
+    """What the headers of a set (`headers`) say that its squares do not show, a sentence each."""
+    notes: tuple[str, ...] = ()
+    several = rows[:, 2] > 1
+    if several.any():
+        pages = int(rows[several, 2].sum())
+        notes += (f"{several.sum():,} TIFF files hold several pages, {pages:,} in all; the first page of each is used",)
+    for bits, rule in ((16, "divided by 257"), (32, "scaled by the range that each image uses")):
+        deep = rows[rows[:, 1] == bits]
+        if not len(deep):
+            continue
+        looked_at = deep[np.isfinite(deep[:, 4])]
+        text = f"{len(deep):,} images have {bits} bits a value and are {rule}"
+        low, high = (looked_at[:, 3].min(), looked_at[:, 4].max()) if len(looked_at) else (0, 65535)
+        if len(looked_at):
+            text += f"; in the {len(looked_at):,} looked at, values lie between {low:,.6g} and {high:,.6g}"
+        if bits == 16 and high - low < _LOW_RANGE:
+            text = f"warning: {text}: only {round((high - low) / 257) + 1} of 256 grey levels are left. Stretch them "
+            text += "to 0 to 65,535, or save 8 bits"
+        notes += (text,)
+    return notes

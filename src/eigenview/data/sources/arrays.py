@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import tokenize
 import zipfile
 import zlib
@@ -12,7 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from eigenview.data.images import ImageSet, Split, printable
+from eigenview.data.images import File, ImageSet, Split, printable
+from eigenview.data.npz import Header, read_npz
+from eigenview.data.opening import not_allowed
 from eigenview.data.pixels.cache import Entry
 from eigenview.data.pixels.decode import square
 from eigenview.data.pixels.image_size import Sizes, choose_sizes
@@ -29,6 +32,13 @@ HALVES = (("x_train", "y_train", "x_test", "y_test"), ("train_images", "train_la
 READ_ERRORS = (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, tokenize.TokenError, SyntaxError)
 READ_ERRORS += (MemoryError, OverflowError)
 """What NumPy raises for files whose headers are damaged, besides OSError."""
+_CONVERSIONS = {
+    "u": " Choose the lowest and highest value that count, and save np.clip((a - low) / (high - low), 0, 1) * 255 "
+    "as uint8.",
+    "b": " Save a.astype(np.uint8) * 255.",
+}
+_CONVERSIONS |= {"i": _CONVERSIONS["u"], "f": _CONVERSIONS["u"]}
+"""How numbers of another kind become images, by dtype.kind."""
 _IN_MEMORY_BYTES = 64e6
 """A resized copy up to this size is made in memory at each start: that takes less than a second or two."""
 
@@ -48,12 +58,23 @@ class ImageArray:
     notes: tuple[str, ...] = ()
     label_notes: tuple[str, ...] = ()
 
+    def listing(self) -> tuple[File, ...]:
+        """The files with their sizes and times."""
+        return tuple(File(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in self.files)
+
 
 def as_image_set(stored: ImageArray, request: Request, sizes: Sizes | None = None) -> ImageSet:
     """Centred squares of the side that fits (`sizes`, else chosen), three equal channels for grey.
 
     An array too large for the cache keeps its own side, as a view. Raises UserError if it had to be enlarged.
     """
+    if request.check is not None:
+        request.check(len(stored.pixels), stored.labels is not None)
+    if request.most is not None and request.most < len(stored.pixels):
+        rows = request.chosen(len(stored.pixels))
+        labels = None if stored.labels is None else stored.labels[rows]
+        # without files: the resized copy of a few images is not worth keeping
+        stored = dataclasses.replace(stored, pixels=stored.pixels[rows], labels=labels, files=())
     height, width = stored.pixels.shape[2:]
     short = min(height, width)
     sizes = sizes or choose_sizes(short, request.size, request.source_size, request.multiple)
@@ -63,9 +84,8 @@ def as_image_set(stored: ImageArray, request: Request, sizes: Sizes | None = Non
         if needed <= _IN_MEMORY_BYTES or not stored.files:
             pixels = np.concatenate([rows for rows, _ in _resized(stored, side, request)])
         elif needed <= request.loader.cache_gb * 1e9:
-            listing = [(path.name, path.stat().st_size, path.stat().st_mtime_ns) for path in stored.files]
             what = f"{stored.files[0].name} {stored.part}"
-            entry = Entry.of(stored.files[0].parent, listing, what, cache_dir=request.cache_dir)
+            entry = Entry.of(stored.files[0].parent, stored.listing(), what, cache_dir=request.cache_dir)
             pixels, _ = entry.pixels(side) or entry.keep_pixels(side, _resized(stored, side, request), len(pixels))
         elif short < sizes.size:
             raise UserError(
@@ -89,6 +109,7 @@ def as_image_set(stored: ImageArray, request: Request, sizes: Sizes | None = Non
         side_range=(short, short),
         notes=stored.notes,
         label_notes=stored.label_notes,
+        files=stored.listing(),
     )
 
 
@@ -223,21 +244,30 @@ def _open(path: Path) -> np.ndarray:
 
 
 def _open_all(path: Path) -> dict[str, np.ndarray]:
-    """The arrays of a .npz whose names have a meaning here; the others are not read and returned as empty arrays."""
+    """The arrays of a .npz whose names have a meaning here; the others are not read and returned as empty arrays.
+
+    Images of a kind that is refused are not unpacked either.
+    """
     known = {key for keys in (*HALVES, IMAGES, LABELS) for key in keys}
+    images = {key for keys in (*(half[::2] for half in HALVES), IMAGES) for key in keys}
+
+    def is_wanted(name: str, header: Header) -> bool:
+        if name in images and not header.dtype.hasobject:
+            _refuse_kind(header.shape, header.dtype, f"{path}: {name}")
+        return name in known
+
     try:
-        # opened here, since NumPy leaves the file open when the archive in it is damaged
-        with path.open("rb") as file:
-            if file.read(6) == np.lib.format.magic(1, 0)[:6]:
-                raise ValueError("it is one array, not an archive; call it .npy")
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as archive:
-                return {name: archive[name] if name in known else np.empty(0) for name in archive.files}
+        arrays, headers = read_npz(path, is_wanted)
+    except UserError:
+        raise
     except (OSError, *READ_ERRORS) as error:
         raise UserError(_damaged(path, error)) from error
+    return {name: arrays.get(name, np.empty(0)) for name in headers}
 
 
 def _damaged(path: Path, error: Exception) -> str:
+    if isinstance(error, PermissionError):
+        return str(not_allowed(path))
     if any(word in str(error) for word in ("allow_pickle", "Object arrays", "Python objects")):
         return f"{path} holds Python objects, which are never unpickled; save images as {SHAPES}."
     return f"{path} cannot be read as a NumPy file: {str(error).splitlines()[0] if str(error) else 'it is cut off'}."
@@ -245,17 +275,26 @@ def _damaged(path: Path, error: Exception) -> str:
 
 def _channels_first(array: np.ndarray, what: str) -> np.ndarray:
     """A view uint8 (N, C, H, W), C 1 or 3, of images in any of SHAPES. Raises UserError for anything else."""
-    given = f"{what} is {array.dtype} of shape {array.shape}"
-    if array.dtype != np.uint8:
-        raise UserError(f"{given}; images are {SHAPES}, values 0 to 255.")
-    if array.ndim not in (3, 4) or 0 in array.shape:
-        raise UserError(f"{given}; images are {SHAPES}.")
+    _refuse_kind(array.shape, array.dtype, what)
     if array.ndim == 3:
-        if array.shape[2] <= 4:
-            raise UserError(f"{given}, which looks like a single image; images are {SHAPES}.")
         return array[:, None]
-    first, last = array.shape[1] in (1, 3), array.shape[3] in (1, 3)
+    return array if array.shape[1] in (1, 3) else array.transpose(0, 3, 1, 2)
+
+
+def _refuse_kind(shape: tuple[int, ...], dtype: np.dtype, what: str) -> None:
+    """Raises UserError for an array that does not hold images as they are read here, with the way to convert it."""
+    given = f"{what} is {dtype} of shape {shape}"
+    if dtype != np.uint8:
+        convert = _CONVERSIONS.get(dtype.kind, "")
+        raise UserError(f"{given}; images are {SHAPES}, values 0 to 255.{convert}")
+    if len(shape) not in (3, 4) or 0 in shape:
+        raise UserError(f"{given}; images are {SHAPES}.")
+    if len(shape) == 3:
+        if shape[2] <= 4:
+            raise UserError(f"{given}, which looks like a single image; images are {SHAPES}.")
+        return
+    first, last = shape[1] in (1, 3), shape[3] in (1, 3)
     if first == last:
         problem = "it is unclear which axis is colour" if first else "no axis is colour, 1 or 3 channels"
-        raise UserError(f"{given}, where {problem}; images are {SHAPES}.")
-    return array if first else array.transpose(0, 3, 1, 2)
+        advice = "" if first else " Save three of the channels, such as a[..., :3], or one."
+        raise UserError(f"{given}, where {problem}; images are {SHAPES}.{advice}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import distribution
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from eigenview.data.images import ImageSet, Split
+from eigenview.data.opening import kind_of, open_regular, read_regular, why
 from eigenview.data.pixels.image_size import Sizes
 from eigenview.data.sources.arrays import ImageArray, as_image_set
 from eigenview.data.sources.pickles import read_arrays_pickle
@@ -74,7 +76,7 @@ class PublishedDataset:
 
     def load(self, split: Split, request: Request) -> ImageSet:
         unlabelled = None if self.unlabelled_file is None else self.folder / self.unlabelled_file
-        if split != "test" and unlabelled is not None and unlabelled.exists():
+        if split != "test" and unlabelled is not None and kind_of(unlabelled) != "nothing":
             pixels, notes = _stl_images(unlabelled), ()
             if split == "all":
                 halves = [self.read_half(self.folder, files)[0] for files in (self.train_files, self.test_files)]
@@ -93,7 +95,7 @@ class PublishedDataset:
     def _labelled(self, split: Split, request: Request) -> ImageSet:
         files = {"train": self.train_files, "test": self.test_files, "all": self.train_files + self.test_files}[split]
         for file in files:
-            if not (self.folder / file).exists():
+            if kind_of(self.folder / file) == "nothing":
                 raise UserError(f"{self.folder / file} is missing: unpack the {self.name} archive again.")
         pixels, labels = self.read_half(self.folder, files)
         names = self.read_names(self.folder)
@@ -136,7 +138,11 @@ def _pickled_names(file: str, key: str) -> Callable[[Path], tuple[str, ...]]:
 
 def _bytes_of(path: Path, row: int) -> np.ndarray:
     """The file as uint8 (N, row), memory-mapped."""
-    size = path.stat().st_size
+    try:
+        with open_regular(path) as file:
+            size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {why(error)}. Unpack the archive again.") from error
     if size == 0 or size % row:
         raise UserError(f"{path} is cut off: {size} bytes are not a whole number of {row}-byte rows. Unpack it again.")
     return np.memmap(path, np.uint8, mode="c").reshape(-1, row)
@@ -155,7 +161,7 @@ def _cifar_half(label_bytes: int) -> Callable[[Path, tuple[str, ...]], Half]:
 def _listed_names(file: str) -> Callable[[Path], tuple[str, ...]]:
     def read(folder: Path) -> tuple[str, ...]:
         try:
-            return tuple((folder / file).read_text().split())
+            return tuple(read_regular(folder / file).decode().split())
         except (OSError, UnicodeDecodeError) as error:
             raise UserError(f"{folder / file} cannot be read: {error}. Unpack the archive again.") from error
 
@@ -214,9 +220,9 @@ def find_on_disk(root: Path) -> PublishedDataset | None:
     """The published set in `root` or in the folder that its archive unpacks to below it; None where there is none."""
     found: list[PublishedDataset] = []
     for usual, (marker, make) in _layouts(root).items():
-        if (root / marker).is_file():
+        if kind_of(root / marker) == "file":
             return make()
-        if (root / usual / marker).is_file():
+        if kind_of(root / usual / marker) == "file":
             found.append(_layouts(root / usual)[usual][1]())
     if len(found) > 1:
         raise UserError(

@@ -6,7 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from eigenview.data.images import ImageSet, Skipped, printable
+from eigenview.data.images import File, ImageSet, Skipped, printable
+from eigenview.data.pixels.decode import header_notes
 from eigenview.data.pixels.image_size import choose_sizes
 from eigenview.data.pixels.parallel import Rows
 from eigenview.data.sources.folder import Labelled
@@ -24,17 +25,21 @@ def encoded_set(
     name: str,
     not_listed: tuple[Skipped, ...] = (),
     notes: tuple[str, ...] = (),
+    files: tuple[File, ...] = (),
 ) -> ImageSet:
     """The readable images of `paths`, with the unreadable ones listed as skipped.
 
-    headers: int64 (paths,) short sides in pixels, 0 if a header is unreadable, and the reasons there. decode(side, n)
+    headers: of `decode.headers`, zeros if a header is unreadable, and the reasons there. decode(side, n)
     gives the pixels of all readable images, of which there are at most n; it is called if they fit into
     loader.cache_gb, otherwise images are decoded when they are read. classes(rows): labels of the rows that are kept.
     """
-    sides, broken = headers
+    rows, broken = headers
+    sides = rows[:, 0].astype(np.int64)
     count = int(np.count_nonzero(sides))
     sizes = choose_sizes(int(np.median(sides[sides > 0])), request.size, request.source_size, request.multiple)
     pixels = None
+    if request.check is not None:
+        request.check(count, classes([i for i in range(len(paths)) if i not in broken])[0] is not None)
     if count * 3 * sizes.source_size**2 <= request.loader.cache_gb * 1e9:
         pixels, broken = decode(sizes.source_size, count)
     kept = [i for i in range(len(paths)) if i not in broken]
@@ -50,8 +55,9 @@ def encoded_set(
         size_reason=sizes.reason,
         side_range=(int(sides[kept].min()), int(sides[kept].max())),
         skipped=not_listed + tuple(Skipped(printable(paths[i]), reason) for i, reason in sorted(broken.items())),
-        notes=notes,
+        notes=notes + header_notes(rows),
         label_notes=(note,) if note else (),
+        files=files,
     )
 
 

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import overload
 
-from eigenview.data.images import ImageSet, Skipped, Split, printable
+import numpy as np
+
+from eigenview.data.images import File, ImageSet, Skipped, Split, printable
+from eigenview.data.opening import kind_of
 from eigenview.data.pixels.cache import Entry
-from eigenview.data.pixels.decode import Unreadable, decode, decode_rows, short_side, short_sides
+from eigenview.data.pixels.decode import Unreadable, decode, decode_rows, headers, short_side
 from eigenview.data.pixels.parallel import Rows, joined, map_chunks
 from eigenview.data.sources.encoded import encoded_set, refuse_unreadable
 from eigenview.data.sources.folder import (
@@ -21,7 +27,7 @@ from eigenview.data.sources.folder import (
     split_folders,
     splits_of,
 )
-from eigenview.data.sources.source import Request
+from eigenview.data.sources.source import Loaded, Request
 from eigenview.data.splitting import same_classes
 from eigenview.errors import UserError
 
@@ -31,6 +37,7 @@ class Folder:
     """A folder of images, or a single image file, as a source."""
 
     root: Path
+    loaded: Loaded = field(default_factory=Loaded, init=False, repr=False, compare=False)
 
     def load(self, split: Split, request: Request) -> ImageSet:
         """Unreadable files are skipped and listed.
@@ -38,20 +45,24 @@ class Folder:
         Raises UserError when there is no image file, at the first unreadable file where loader.strict asks for it, when
         more than half are unreadable, and when the cache cannot be written.
         """
-        if self.root.is_file():
+        return self.loaded.get(split, request) or self.loaded.keep(split, request, self._load(split, request))
+
+    def _load(self, split: Split, request: Request) -> ImageSet:
+        if kind_of(self.root) == "file":
             status = self.root.stat()
             file = File(self.root.name, status.st_size, status.st_mtime_ns)
             # a separate entry in the cache: the folder's entry is that of all its files
             part = Part(self.root.parent, (file,), (file.name,), what=file.name)
             return read_part(part, self.root, self.root.stem, (), request)
-        found = self._scan()
+        found = self._found
         part = choose_part(found, split)
+        part = dataclasses.replace(part, notes=(*part.notes, *found.notes()))
         return read_part(part, self.root, _folder_name(part.root), tuple(found.closed), request)
 
     def labelled_pair(self, request: Request) -> tuple[ImageSet, ImageSet] | None:
-        if self.root.is_file():
+        if kind_of(self.root) == "file":
             return None
-        folders = split_folders(self._scan())
+        folders = split_folders(self._found)
         if "train" not in folders or len(folders) < 2:
             return None
         test = self.load("test", request)
@@ -60,7 +71,9 @@ class Folder:
         train = self.load("train", request)
         return None if train.labels is None else same_classes(train, test)
 
-    def _scan(self) -> Listing:
+    @functools.cached_property
+    def _found(self) -> Listing:
+        """The folder, listed once however often it is asked for."""
         found = scan(self.root)
         if not found.files:
             raise UserError(nothing_found(found))
@@ -69,8 +82,11 @@ class Folder:
 
 def read_part(part: Part, shown: Path, name: str, closed: tuple[Skipped, ...], request: Request) -> ImageSet:
     """The images of `part`; messages call it `shown`. `closed` are the folders and shards that could not be read."""
+    if request.most is not None and request.most < len(part.files):
+        part = part.take(request.chosen(len(part.files)))
+        request = dataclasses.replace(request, loader=dataclasses.replace(request.loader, cache_gb=0))
     reader = _Reader(part, shown, request)
-    return encoded_set(
+    images = encoded_set(
         reader.sides(),
         reader.paths,
         reader.pixels,
@@ -79,7 +95,50 @@ def read_part(part: Part, shown: Path, name: str, closed: tuple[Skipped, ...], r
         name=name,
         not_listed=closed,
         notes=part.notes,
+        files=part.files,
     )
+    if reader.keeps:
+        reader.entry.forget_earlier()
+    return images
+
+
+class _Paths(Sequence[str]):
+    """The paths of some images, taken one by one, so that a chunk of work can stop between two of them."""
+
+    def __init__(self, paths: Sequence[str], index: Sequence[int]) -> None:
+        self.paths, self.rows = paths, index
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        return [self.paths[i] for i in self.rows[index]] if isinstance(index, slice) else self.paths[self.rows[index]]
+
+    def __iter__(self) -> Iterator[str]:
+        return (self.paths[i] for i in self.rows)
+
+
+def _taken_over(
+    index: Sequence[int],
+    earlier: np.ndarray,
+    kept: np.ndarray | None,
+    read: Callable[[Sequence[int]], Rows],
+) -> Rows:
+    """The rows of consecutive images: `kept` where `earlier` names a row, what `read` reads for the others."""
+    if kept is None:
+        return read(index)
+    images = np.array(list(index), np.int64)
+    at = earlier[images]
+    fresh, broken = read(images[at < 0].tolist())
+    rows = np.empty((len(images), *kept.shape[1:]), kept.dtype)
+    rows[at >= 0] = kept[at[at >= 0]]
+    rows[at < 0] = fresh
+    place = np.flatnonzero(at < 0)
+    return rows, {int(place[i]): reason for i, reason in broken.items()}
 
 
 def _folder_name(root: Path) -> str:
@@ -98,11 +157,16 @@ class _Reader:
         self.keeps = request.loader.cache_gb > 0
 
     def sides(self) -> Rows:
-        """int64 (files,) short sides, 0 for files with an unreadable header, and their reasons."""
+        """float64 (files, 5) of `decode.headers`, and the reasons of files with an unreadable header."""
         known = self.entry.sides() if self.keeps else None
         if known is not None and not self._any_repaired(known[1], short_side):
             return self._accept(known)
-        parts = map_chunks(short_sides, self.paths, chunk=64, title="checking images", console=self.console)
+        earlier, kept = self._earlier(lambda entry: entry.sides() if self.keeps else None)
+
+        def work(index: Sequence[int]) -> Rows:
+            return _taken_over(index, earlier, kept, lambda wanted: headers(_Paths(self.paths, wanted)))
+
+        parts = map_chunks(work, range(len(self.paths)), chunk=64, title="checking images", console=self.console)
         checked = list(self._checked(parts))
         known = joined(checked)
         if self.keeps:
@@ -115,11 +179,30 @@ class _Reader:
         if known is not None and not self._any_repaired(known[1], lambda path: decode(path, side)):
             return self._accept(known)
 
-        def work(paths: Sequence[str]) -> Rows:
-            return decode_rows(paths, side)
+        if not self.entry.has_space(expected * 3 * side * side):
+            self.entry.forget_earlier()  # decoding all again is better than a full disk
+        earlier, kept = self._earlier(lambda entry: entry.pixels(side))
 
-        parts = map_chunks(work, self.paths, chunk=32, title="decoding images", console=self.console)
+        def work(index: Sequence[int]) -> Rows:
+            return _taken_over(index, earlier, kept, lambda wanted: decode_rows(_Paths(self.paths, wanted), side))
+
+        parts = map_chunks(work, range(len(self.paths)), chunk=32, title="decoding images", console=self.console)
         return self.entry.keep_pixels(side, self._checked(parts), expected)
+
+    def _earlier(self, read: Callable[[Entry], Rows | None]) -> tuple[np.ndarray, np.ndarray | None]:
+        """For each file its row among those an earlier list of this place kept, -1 if it is new; and those rows."""
+        entry = self.entry.earlier()
+        known = None if entry is None else read(entry)
+        if entry is None or known is None:
+            return np.full(len(self.paths), -1), None
+        rows, broken = known
+        if len(rows) == len(entry.files):  # headers: a row for the unreadable ones too, which are read again
+            at = entry.rows_of(self.entry.files, {})
+            unreadable = np.isin(at, list(broken))
+            return np.where(unreadable, -1, at), rows
+        if len(rows) != len(entry.files) - len(broken):
+            return np.full(len(self.paths), -1), None
+        return entry.rows_of(self.entry.files, broken), rows
 
     def _any_repaired(self, broken: dict[int, str], read: Callable[[str], object]) -> bool:
         """Whether a file that was unreadable when the cache was written can be read now (a permission, a mount)."""

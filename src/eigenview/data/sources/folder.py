@@ -8,17 +8,18 @@ SPLITS, also with a year: train2017/) comes before the classes; test and validat
 
 from __future__ import annotations
 
+import dataclasses
+import heapq
 import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from eigenview.data.images import Skipped, Split, printable
+from eigenview.data.images import File, Skipped, Split, printable
 from eigenview.data.pixels.decode import READABLE, SUFFIXES
 from eigenview.errors import UserError, listed
 
@@ -27,20 +28,14 @@ SPLITS |= {"val": "val", "valid": "val", "validation": "val"}
 _YEAR = re.compile(r"[-_]?(19|20)\d\d$")
 
 
+_NAMED_SUFFIXES = 4
+
 Label = int | str | None
 """A label as a shard gives it; None where a sample has none."""
 
 
 Labelled = tuple[np.ndarray | None, tuple[str, ...], str | None]
 """Labels int64 (N,), class names, and a note: what was taken for classes, or why there are no labels."""
-
-
-class File(NamedTuple):
-    """An image file: path below the folder, with "/"; size in bytes; time of its last change in ns."""
-
-    name: str
-    bytes: int
-    modified: int
 
 
 @dataclass
@@ -53,29 +48,50 @@ class Listing:
     """Number of files that are no images, by suffix."""
     closed: list[Skipped] = field(default_factory=list)
     """Folders that cannot be listed."""
+    links: int = 0
+    """Links to folders that are part of the listing already."""
+
+    def notes(self) -> tuple[str, ...]:
+        """What was left alone, a sentence each."""
+        notes: tuple[str, ...] = ()
+        if self.others:
+            named = self.others.most_common(_NAMED_SUFFIXES)
+            kinds = ", ".join(f"{count:,} {suffix}" for suffix, count in named)
+            more = ", ..." if len(self.others) > _NAMED_SUFFIXES else ""
+            notes += (f"{self.others.total():,} files are not used: {printable(kinds)}{more}. Images are {READABLE}",)
+        if self.links:
+            notes += (f"{self.links:,} links lead to folders that are read already; each folder is read once",)
+        return notes
 
 
 def scan(root: Path) -> Listing:
-    """All image files below `root`, sorted by path."""
+    """All image files below `root`, sorted by path.
+
+    Every real folder is listed once, under its own path if that is below `root`, else under the first link to it.
+    """
     found = Listing(root)
-    # each folder with the identities of the folders above it: following a link back to one of them would never end
-    open_folders: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
-    while open_folders:
-        below, above = open_folders.pop()
+    seen: set[tuple[int, int]] = set()
+    folders, linked = [""], list[str]()  # linked: a heap of links to folders, followed when no folder is left
+    while folders or linked:
+        is_link = not folders
+        below = heapq.heappop(linked) if is_link else folders.pop()
         try:
             status = os.stat(root / below)
-            identity = (status.st_dev, status.st_ino)
-            if identity in above:
+            if (status.st_dev, status.st_ino) in seen:
+                found.links += is_link
                 continue
+            seen.add((status.st_dev, status.st_ino))
             with os.scandir(root / below) as entries:
                 for entry in entries:
                     if entry.name.startswith("."):
                         continue
                     try:
-                        if entry.is_dir():
-                            open_folders.append((f"{below}{entry.name}/", above | {identity}))
-                        else:
+                        if not entry.is_dir():
                             _note(entry, below, found)
+                        elif entry.is_symlink():
+                            heapq.heappush(linked, f"{below}{entry.name}/")
+                        else:
+                            folders.append(f"{below}{entry.name}/")
                     except OSError as error:  # a circular link or a missing permission: only this entry is lost
                         _note_lost(entry, below, found, error)
         except OSError as error:
@@ -91,10 +107,10 @@ def _note(entry: os.DirEntry[str], below: str, found: Listing) -> None:
     elif entry.is_file():
         status = entry.stat()
         found.files.append(File(below + entry.name, status.st_size, status.st_mtime_ns))
-    elif entry.is_symlink():  # dangling: listed, so that it is reported as unreadable
+    elif entry.is_symlink() and not os.path.exists(entry.path):  # listed, so that it is reported as unreadable
         found.files.append(File(below + entry.name, 0, 0))
     else:
-        found.others[suffix] += 1  # a pipe or a device
+        found.others[f"{suffix} that is a pipe, a socket or a device"] += 1
 
 
 def _note_lost(entry: os.DirEntry[str], below: str, found: Listing, error: OSError) -> None:
@@ -120,6 +136,16 @@ class Part:
     pieces: tuple[str, ...] = ()
     labels: tuple[Label, ...] = ()
     what: str = ""
+
+    def take(self, index: np.ndarray) -> Part:
+        """Some of the files, with their labels."""
+        return dataclasses.replace(
+            self,
+            files=tuple(self.files[i] for i in index),
+            label_names=tuple(self.label_names[i] for i in index) if self.label_names else (),
+            pieces=tuple(self.pieces[i] for i in index) if self.pieces else (),
+            labels=tuple(self.labels[i] for i in index) if self.labels else (),
+        )
 
     def paths(self) -> list[str]:
         """What to decode, image by image."""

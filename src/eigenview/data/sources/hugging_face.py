@@ -23,7 +23,7 @@ import json
 import re
 import warnings
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
@@ -31,10 +31,11 @@ from urllib.parse import parse_qsl
 from rich.console import Console
 
 from eigenview.data.images import ImageSet, Split, printable
+from eigenview.data.opening import kind_of, read_regular
 from eigenview.data.sources.files import read_part
 from eigenview.data.sources.folder import Part, splits_of
 from eigenview.data.sources.hugging_face_rows import Columns, choose_columns, indexed, stamped
-from eigenview.data.sources.source import Request
+from eigenview.data.sources.source import Loaded, Request
 from eigenview.data.sources.streams import Origin, Sample, Stream, empty, load_stream
 from eigenview.data.splitting import same_classes
 from eigenview.errors import UserError, nearest, require
@@ -57,6 +58,7 @@ class HuggingFace:
     config: str | None = None
     is_streaming: bool = False
     buffer: int = 4096
+    loaded: Loaded = field(default_factory=Loaded, init=False, repr=False, compare=False)
 
     def load(self, split: Split, request: Request) -> ImageSet:
         """Rows whose image cannot be decoded are skipped and listed.
@@ -64,6 +66,9 @@ class HuggingFace:
         Raises UserError where `datasets` is missing or cannot read the data, for an unknown split or column, a column
         without images, an empty split, and as a folder does for images that cannot be decoded.
         """
+        return self.loaded.get(split, request) or self.loaded.keep(split, request, self._load(split, request))
+
+    def _load(self, split: Split, request: Request) -> ImageSet:
         console = request.console or Console(stderr=True)
         with _one_line_errors(self.spec), _silenced(), console.status(f"opening {printable(self.spec)}"):
             opened = _opened(self)
@@ -163,7 +168,7 @@ def find_hugging_face(spec: str) -> HuggingFace | None:
     require(streaming in ("0", "1"), f"{spec}: streaming", streaming, "0 or 1")
     require(buffer.isascii() and buffer.isdigit() and int(buffer) > 0, f"{spec}: buffer", buffer, "rows, 1 or more")
     path = Path(place).expanduser()
-    if place and path.is_dir():
+    if place and kind_of(path) == "folder":
         place = str(path.resolve())
     elif not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", place):
         raise UserError(
@@ -233,18 +238,18 @@ class _Table(NamedTuple):
 def _opened(source: HuggingFace) -> dict[str, Callable[[], _Table]]:
     """{split name: function that reads the split}."""
     place = Path(source.place)
-    if (place / "dataset_dict.json").is_file():
-        names = json.loads((place / "dataset_dict.json").read_bytes())["splits"]
+    if kind_of(place / "dataset_dict.json") == "file":
+        names = json.loads(read_regular(place / "dataset_dict.json"))["splits"]
         return {str(name): functools.partial(_saved, source, place / str(name)) for name in names}
-    if (place / "state.json").is_file() and (place / "dataset_info.json").is_file():
-        name = json.loads((place / "state.json").read_bytes()).get("_split") or "train"
+    if kind_of(place / "state.json") == "file" == kind_of(place / "dataset_info.json"):
+        name = json.loads(read_regular(place / "state.json")).get("_split") or "train"
         return {str(name): functools.partial(_saved, source, place)}
     return _built(source)
 
 
 def _saved(source: HuggingFace, folder: Path) -> _Table:
     """What save_to_disk wrote into `folder`."""
-    if not json.loads((folder / "state.json").read_bytes())["_data_files"]:
+    if not json.loads(read_regular(folder / "state.json"))["_data_files"]:
         raise empty(source.spec)  # datasets cannot open it
     data = _library().load_from_disk(str(folder), keep_in_memory=False)
     files = tuple(each["filename"] for each in data.cache_files)

@@ -14,8 +14,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from eigenview.data.images import File
 from eigenview.data.pixels.byte_ranges import Piece
-from eigenview.data.sources.folder import File, Label
+from eigenview.data.sources.folder import Label
 from eigenview.data.sources.streams import Sample
 from eigenview.errors import UserError, nearest, require
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import json
+import os
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,8 @@ from typing import Any
 
 import numpy as np
 
-from eigenview.data.images import ImageSet, Skipped, Split
+from eigenview.data.images import File, ImageSet, Skipped, Split
+from eigenview.data.opening import kind_of, read_regular, why
 from eigenview.data.pixels.byte_ranges import Piece
 from eigenview.data.pixels.cache import HEADER_BYTES, map_rows
 from eigenview.data.pixels.image_size import Sizes, choose_sizes
@@ -83,7 +85,7 @@ class Card:
 
 def find_pack(root: Path) -> Pack | None:
     """The pack in the folder `root`; None where it has no manifest."""
-    return Pack(root) if (root / MANIFEST).is_file() else None
+    return Pack(root) if kind_of(root / MANIFEST) == "file" else None
 
 
 @dataclass(frozen=True)
@@ -113,9 +115,9 @@ class Pack:
     def _card(self) -> Card:
         path = self.root / MANIFEST
         try:
-            return _parsed(json.loads(path.read_bytes()), path)
+            return _parsed(json.loads(read_regular(path)), path)
         except OSError as error:
-            raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+            raise UserError(f"{path} cannot be read: {why(error)}.") from error
         except UserError:
             raise
         except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -126,6 +128,7 @@ class Pack:
         rows = {part: self._rows(part, card) for part in parts}
         is_large = sum(map(len, rows.values())) * 3 * sizes.source_size**2 > request.loader.cache_gb * 1e9
         sets: list[ImageSet] = []
+        unchecked = dataclasses.replace(request, check=None)
         for part in parts:
             about, labels = card.parts[part], self._labels(part, card.parts[part])
             notes = about.notes
@@ -136,21 +139,28 @@ class Pack:
                 )
             common = {"name": about.name, "labels": labels, "class_names": about.class_names, "notes": notes}
             common["label_notes"] = about.label_notes
+            if request.check is not None:
+                request.check(sum(map(len, rows.values())), labels is not None)
             if is_large:
                 paths, sides = self._pieces(part, about.images, stored), dataclasses.astuple(sizes)
                 fields = dict(zip(("size", "source_size", "size_reason"), sides, strict=True))
                 images = ImageSet(pixels=None, paths=paths, side_range=about.side_range, **common, **fields)
             else:
                 files = (pixels_file(self.root, part),)
-                images = as_image_set(ImageArray(pixels=rows[part], files=files, part=part, **common), request, sizes)
-            sets.append(dataclasses.replace(images, side_range=about.side_range, skipped=about.skipped))
+                images = as_image_set(ImageArray(pixels=rows[part], files=files, part=part, **common), unchecked, sizes)
+            status = os.stat(pixels_file(self.root, part))
+            # the checksum tells two packs of as many images apart, whatever their time
+            name = f"{part} {about.crc} {about.labels_crc}"
+            listed = (File(name, status.st_size, status.st_mtime_ns),)
+            own = {"side_range": about.side_range, "skipped": about.skipped, "files": listed}
+            sets.append(dataclasses.replace(images, **own))
         return sets[0] if len(sets) == 1 else _joined(sets)
 
     def _rows(self, part: str, card: Card) -> np.ndarray:
         path, about = pixels_file(self.root, part), card.parts[part]
         rows = map_rows(path, card.sizes.source_size, about.images, about.crc)
         if rows is None:
-            problem = "is damaged" if path.is_file() else "is missing"
+            problem = "is damaged" if kind_of(path) == "file" else "is missing"
             raise UserError(f"{path} {problem}: it does not fit {MANIFEST}. {_pack_again(self.root)}")
         return rows
 
@@ -159,9 +169,9 @@ class Pack:
             return None
         path = labels_file(self.root, part)
         try:
-            content = path.read_bytes()
+            content = read_regular(path)
         except OSError as error:
-            raise UserError(f"{path} cannot be read: {error.strerror}. {_pack_again(self.root)}") from error
+            raise UserError(f"{path} cannot be read: {why(error)}. {_pack_again(self.root)}") from error
         try:
             # first the checksum: a damaged header is an error of any kind to NumPy
             labels = (
@@ -252,4 +262,5 @@ def _joined(sets: list[ImageSet]) -> ImageSet:
         class_names=first.class_names if has_labels else (),
         side_range=(min(each.side_range[0] for each in sets), max(each.side_range[1] for each in sets)),
         skipped=tuple(skipped for each in sets for skipped in each.skipped),
+        files=tuple(file for each in sets for file in each.files),
     )

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from eigenview.data.opening import open_regular, why
 from eigenview.errors import UserError
 
 _ARRAY = np.zeros(1).__reduce__()[0]
@@ -50,10 +51,10 @@ def read_arrays_pickle(path: Path) -> dict[str, Any]:
     Raises UserError for a missing or damaged file and for one that names anything else, which is never executed.
     """
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             content = _ArraysOnly(file, encoding="latin1").load()
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}. Unpack the archive again.") from error
+        raise UserError(f"{path} cannot be read: {why(error)}. Unpack the archive again.") from error
     except (*_DAMAGE, MemoryError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise UserError(f"{path} is damaged or not what it seems: {reason}. Unpack the archive again.") from error

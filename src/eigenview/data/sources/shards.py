@@ -8,7 +8,9 @@ their first member. A sample's image is its first member with an image suffix, i
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import hashlib
 import itertools
 import json
 import os
@@ -20,13 +22,15 @@ from pathlib import Path
 
 import numpy as np
 
-from eigenview.data.images import ImageSet, Skipped, Split, printable
-from eigenview.data.pixels.byte_ranges import Piece
+from eigenview.data.images import File, ImageSet, Skipped, Split, printable
+from eigenview.data.opening import kind_of, open_regular, why
+from eigenview.data.pixels.byte_ranges import Piece, read_piece
+from eigenview.data.pixels.cache import user_cache, write_cached
 from eigenview.data.pixels.decode import READABLE, SUFFIXES
 from eigenview.data.pixels.parallel import Rows, map_chunks
 from eigenview.data.sources.files import read_part
-from eigenview.data.sources.folder import File, Label, Part, scan
-from eigenview.data.sources.source import Request
+from eigenview.data.sources.folder import Label, Part, scan
+from eigenview.data.sources.source import Loaded, Request
 from eigenview.errors import UserError
 
 _RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
@@ -38,6 +42,9 @@ _ALLOWED = (
     "'x-{000..012}.tar'."
 )
 _MOST_LABEL_BYTES = 1_000_000
+_INDEX_VERSION = 1
+_WORTH_KEEPING = 1000
+"""Images of a shard from which on its index is kept in the cache."""
 _MOST_HEADER_BYTES = 1 << 14
 _MOST_PADDING = 1 << 20
 """Zeros at the end of a tar: two blocks of 512 bytes, by most programs up to a multiple of 10,240."""
@@ -57,17 +64,17 @@ def find_shards(spec: str) -> Shards | None:
     command is not run, a URL is not opened.
     """
     path = Path(spec).expanduser()
-    if path.is_dir():
+    if kind_of(path) == "folder":
         try:
             named = sorted(each for each in path.iterdir() if each.suffix.lower() == ".tar")
         except OSError:
             return None  # not listable: loading it as a folder of images reports that
-        tars = tuple(each for each in named if each.is_file() or (each.is_symlink() and not each.exists()))
+        tars = tuple(each for each in named if kind_of(each) == "file" or _is_dangling(each))
         return Shards(spec, path, _require_present(spec, tars)) if tars and not scan(path).files else None
     is_tar = path.suffix.lower() == ".tar"
-    if is_tar and path.is_file():
+    if is_tar and kind_of(path) == "file":
         return Shards(spec, path.parent, (path,))
-    if not path.exists() and _NO_SHARDS.search(_RANGE.sub("0", spec)):
+    if kind_of(path) == "nothing" and _NO_SHARDS.search(_RANGE.sub("0", spec)):
         raise UserError(f"{printable(spec)} cannot be read as shards. {_ALLOWED}")
     if not is_tar or not _RANGE.search(str(path)):
         return None
@@ -75,9 +82,13 @@ def find_shards(spec: str) -> Shards | None:
     return Shards(spec, Path(os.path.commonpath([tar.parent for tar in tars])), _require_present(spec, tars))
 
 
+def _is_dangling(path: Path) -> bool:
+    return path.is_symlink() and kind_of(path) == "nothing"
+
+
 def _require_present(spec: str, tars: tuple[Path, ...]) -> tuple[Path, ...]:
     """`tars` unchanged. Raises UserError if some are missing or are dangling links."""
-    missing = [printable(str(tar)) for tar in tars if not tar.is_file()]
+    missing = [printable(str(tar)) for tar in tars if kind_of(tar) != "file"]
     if missing:
         raise UserError(
             f"{spec}: {len(missing)} of {len(tars)} shards are missing ({', '.join(missing[:3])}). "
@@ -109,6 +120,7 @@ class Shards:
     root: Path
     """The folder they lie in."""
     tars: tuple[Path, ...]
+    loaded: Loaded = field(default_factory=Loaded, init=False, repr=False, compare=False)
 
     def load(self, split: Split, request: Request) -> ImageSet:
         """A shard that is cut, damaged or without images is listed as skipped, the images before the damage are used.
@@ -118,6 +130,9 @@ class Shards:
         """
         if split == "test":
             raise UserError(f"{self.spec}: shards have no test images of their own; give others with --probe-data.")
+        return self.loaded.get(split, request) or self.loaded.keep(split, request, self._load(request))
+
+    def _load(self, request: Request) -> ImageSet:
         indexed = self._indexed(request)
         damaged = [
             Skipped(printable(str(tar)), each.problem)
@@ -153,7 +168,7 @@ class Shards:
     def _indexed(self, request: Request) -> list[_Indexed]:
         def work(tars: Sequence[Path]) -> Rows:
             indexed = np.empty(len(tars), object)
-            indexed[:] = [_index(str(tar), *_stamp(tar)) for tar in tars]
+            indexed[:] = [_kept_index(str(tar), *_stamp(tar), request) for tar in tars]
             return indexed, {}
 
         parts = map_chunks(work, self.tars, chunk=1, title="indexing shards", console=request.console)
@@ -162,7 +177,12 @@ class Shards:
 
 def _listed(piece: Piece, root: Path) -> str:
     """The name that identifies an image in the cache."""
-    return f"{os.path.relpath(piece.file, root)}/{piece.name} {piece.offset}"
+    return f"{_below(piece.file, root)}/{piece.name} {piece.offset}"
+
+
+@functools.lru_cache(maxsize=4096)
+def _below(file: str, root: Path) -> str:
+    return os.path.relpath(file, root)
 
 
 def _stamp(tar: Path) -> tuple[int, int]:
@@ -200,6 +220,27 @@ class _Bounded(tarfile.TarInfo):
         return super()._proc_member(tar)  # type: ignore[misc,no-any-return]
 
 
+def _kept_index(path: str, size: int, modified: int, request: Request) -> _Indexed:
+    """The index of a tar from the cache, or made and kept there: reading 300,000 headers takes half a minute."""
+    if request.loader.cache_gb == 0:
+        return _index(path, size, modified)
+    stamp = [_INDEX_VERSION, os.path.abspath(path), size, modified]
+    cache_dir = request.cache_dir or user_cache()
+    file = cache_dir.folder / f"{hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:20]}.index.json"
+    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
+        kept = json.loads(file.read_bytes())
+        if kept["stamp"] == stamp:
+            samples = [_Sample(Piece(path, str(n), int(o), int(b)), label) for n, o, b, label in kept["samples"]]
+            return _Indexed(modified, samples, int(kept["further"]), int(kept["links"]), str(kept["problem"]))
+    found = _index(path, size, modified)
+    if len(found.samples) >= _WORTH_KEEPING and not found.problem:
+        rows = [(s.piece.name, s.piece.offset, s.piece.bytes, s.label) for s in found.samples]
+        rest = {"further": found.further, "links": found.links, "problem": found.problem}
+        with write_cached(file, cache_dir) as written:
+            written.write(json.dumps({"stamp": stamp, "samples": rows, **rest}).encode())
+    return found
+
+
 @functools.cache
 def _index(path: str, size: int, modified: int) -> _Indexed:
     """The samples of a tar in order, and what is wrong with it. A new size or time of the file is a new index."""
@@ -208,7 +249,7 @@ def _index(path: str, size: int, modified: int) -> _Indexed:
     labels: dict[str, Label] = {}
     try:
         # r: only without compression
-        with open(path, "rb") as file, tarfile.open(fileobj=file, mode="r:", tarinfo=_Bounded) as tar:
+        with open_regular(path) as file, tarfile.open(fileobj=file, mode="r:", tarinfo=_Bounded) as tar:
             end = 0
             while (member := tar.next()) is not None:
                 # A header may claim any place and length; one that does not lead forward would be read without end.
@@ -242,7 +283,7 @@ def _index(path: str, size: int, modified: int) -> _Indexed:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, OSError):
-        return f"cannot be read ({error.strerror})"
+        return f"cannot be read ({why(error)})"
     if "goes on" in str(error):
         return "goes on after its end mark"
     if "unexpected end" in str(error) or "empty file" in str(error) or "truncated" in str(error):
@@ -273,9 +314,7 @@ def _label(piece: Piece, suffix: str) -> Label:
     """The label in a .cls (an integer) or a .json ("label", an integer or text), or None where there is none."""
     if piece.bytes > _MOST_LABEL_BYTES:
         return None
-    with open(piece.file, "rb") as file:
-        file.seek(piece.offset)
-        content = file.read(piece.bytes)
+    content = read_piece(piece)
     try:
         if suffix == ".cls":
             return int(content)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import numpy as np
 from rich.console import Console
 
 from eigenview.config import LoaderConfig
@@ -24,6 +26,31 @@ class Request:
     console: Console | None = None
     cache_dir: CacheDir | None = None
     """Where decoded images are kept; default: the user's cache."""
+    most: int | None = None
+    """Read a fixed random subset of so many images if there are more; of files it is chosen before any is opened."""
+    check: Callable[[int, bool], None] | None = None
+    """Called with the number of readable images, and whether they have labels, before any is decoded; it may raise."""
+
+    def chosen(self, count: int) -> np.ndarray:
+        """The rows of the subset of `count` images, ascending."""
+        return np.sort(np.random.default_rng(0).permutation(count)[: self.most])
+
+
+class Loaded:
+    """Sets that a source has loaded already: probes ask for the training images again, with the side chosen before."""
+
+    def __init__(self) -> None:
+        self._sets: dict[tuple[Split, int | None, int | None, LoaderConfig, CacheDir | None], ImageSet] = {}
+
+    def get(self, split: Split, request: Request) -> ImageSet | None:
+        """The set loaded for such a request."""
+        return self._sets.get((split, request.size, request.source_size, request.loader, request.cache_dir))
+
+    def keep(self, split: Split, request: Request, images: ImageSet) -> ImageSet:
+        """`images`, which are also those of a request for their own sides."""
+        for size, source_size in ((request.size, request.source_size), (images.size, images.source_size)):
+            self._sets[(split, size, source_size, request.loader, request.cache_dir)] = images
+        return images
 
 
 class Source(Protocol):

@@ -27,13 +27,13 @@ from typing import NamedTuple, overload
 import numpy as np
 from rich.console import Console
 
-from eigenview.data.images import ImageSet, decode_all, printable
+from eigenview.data.images import File, ImageSet, decode_all, printable
 from eigenview.data.pixels.byte_ranges import Piece, as_piece
 from eigenview.data.pixels.cache import Entry, user_cache, write_cached
-from eigenview.data.pixels.decode import decode_rows, short_sides
+from eigenview.data.pixels.decode import decode_rows, headers
 from eigenview.data.pixels.parallel import Rows, joined, map_chunks
 from eigenview.data.sources.encoded import encoded_set, refuse_unreadable
-from eigenview.data.sources.folder import File, Label, numbered_labels
+from eigenview.data.sources.folder import Label, numbered_labels
 from eigenview.data.sources.source import Request
 from eigenview.errors import UserError
 
@@ -221,16 +221,17 @@ def load_stream(stream: Stream, buffer: int, request: Request) -> ImageSet:
         return decoded
 
     with console.status(f"reading {printable(origin.name)}"):
-        headers, labels = _surveyed(stream, entry, request)
-        _refuse(headers[1], len(labels), origin, request)  # they may come from the cache of a run that was not strict
+        surveyed, labels = _surveyed(stream, entry, request)
+        _refuse(surveyed[1], len(labels), origin, request)  # they may come from the cache of a run that was not strict
         images = encoded_set(
-            headers,
+            surveyed,
             [_named(origin, row) for row in range(len(labels))],
             decode,
             lambda kept: numbered_labels([labels[row] for row in kept]),
             request,
             name=origin.name,
             notes=origin.notes,
+            files=origin.files,
         )
     return images if images.pixels is not None else _streamed(images, stream, buffer)
 
@@ -265,16 +266,16 @@ def _surveyed(stream: Stream, entry: Entry, request: Request) -> tuple[Rows, lis
             if len(labels) == len(known[0]):
                 return known, labels
     labels = []
-    parts = list(_pass(stream, short_sides, labels))
+    parts = list(_pass(stream, headers, labels))
     if not parts:
         raise empty(stream.origin.spec)
-    headers = joined(parts)
-    _refuse(headers[1], len(labels), stream.origin, request)
+    found = joined(parts)
+    _refuse(found[1], len(labels), stream.origin, request)
     if keeps:
-        entry.keep_sides(*headers)
+        entry.keep_sides(*found)
         with write_cached(file, cache_dir) as written:
             written.write(json.dumps(labels).encode())
-    return headers, labels
+    return found, labels
 
 
 def _pass(stream: Stream, read: Read, labels: list[Label] | None = None) -> Iterator[Rows]:

@@ -1,0 +1,59 @@
+"""Opening files that others wrote: only regular files are opened, and a path that may not be read is one line."""
+
+from __future__ import annotations
+
+import os
+import stat
+from pathlib import Path
+from typing import IO, Literal
+
+from eigenview.errors import UserError
+
+Kind = Literal["folder", "file", "other", "nothing"]
+"""other: a pipe, a socket or a device. nothing: there is none, or a link that leads nowhere."""
+
+
+def kind_of(path: Path) -> Kind:
+    """What lies at `path`, links followed. Raises UserError where that may not be looked at (a folder above it)."""
+    try:
+        mode = os.stat(path).st_mode
+    except PermissionError as error:
+        raise not_allowed(path) from error
+    except (OSError, ValueError):  # ValueError: a NUL in the path
+        return "nothing"
+    return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
+
+
+def not_allowed(path: Path) -> UserError:
+    """The error of a path that this user may not read."""
+    return UserError(
+        f"{path} cannot be read: permission denied. Ask its owner for access, or give data that you may read."
+    )
+
+
+def open_regular(path: str | Path) -> IO[bytes]:
+    """The file at `path`, links followed, opened for reading.
+
+    Raises OSError if it cannot be opened, and for anything but a regular file: a pipe would block until somebody writes
+    into it.
+    """
+    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError("a pipe, a socket or a device, not a file")
+    return file
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | (os.O_NONBLOCK if "O_NONBLOCK" in dir(os) else 0))
+
+
+def read_regular(path: Path) -> bytes:
+    """The content of a regular file. Raises OSError as `open_regular`."""
+    with open_regular(path) as file:
+        return file.read()
+
+
+def why(error: OSError) -> str:
+    """The reason in an OSError, which has no strerror where it did not come from the system."""
+    return error.strerror or str(error)
