@@ -15,8 +15,9 @@ from eigenview.cli import run
 from eigenview.data.images import File
 from eigenview.data.load import absolute, load_images
 from eigenview.engine import data_check
-from eigenview.engine.data_check import FILE, hashes
+from eigenview.engine.data_check import hashes
 from eigenview.run import pretrain
+from eigenview.runfiles import DATA_FILES
 
 FIELDS = ["--encoder", "conv-tiny", "--epochs", "1", "--batch-size", "40", "--network.projector-hidden", "16"]
 FIELDS += ["--network.projector-width", "16", "--monitor.images", "8", "--image-size", "16"]
@@ -82,12 +83,12 @@ def test_moved_data_are_named_on_resume(root: Path, capsys: pytest.CaptureFixtur
 def test_changed_data_are_an_error_that_counts_them(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for path in sorted((root / "d" / "photos").iterdir())[20:50]:
         os.utime(path, ns=(1, 1))  # the same name and size
-    before = (root / "run" / FILE).read_bytes()
+    before = (root / "run" / DATA_FILES).read_bytes()
     assert resume(root) == 2
     text = said(capsys)
     assert "30 of 90 files of the training data differ from those this run began with, such as 020.png" in text
     assert "--allow-changed-data" in text
-    assert (root / "run" / FILE).read_bytes() == before
+    assert (root / "run" / DATA_FILES).read_bytes() == before
     assert resume(root, "--allow-changed-data") == 0
     assert "30 of 90 files" in said(capsys)
     assert resume(root) == 0
@@ -106,12 +107,12 @@ def test_more_or_fewer_files_are_an_error_too(root: Path, capsys: pytest.Capture
 
 
 def test_a_run_of_an_earlier_version_is_resumed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (root / "run" / FILE).unlink()
+    (root / "run" / DATA_FILES).unlink()
     config = root / "run" / runfiles.CONFIG
     config.write_text(config.read_text().replace(str(root) + "/", ""))  # a relative path, as it was typed
     monkeypatch.chdir(root)
     assert resume(root) == 0
-    assert (root / "run" / FILE).exists()
+    assert (root / "run" / DATA_FILES).exists()
     assert runfiles.read_json(config)["data"] == str(root / "d" / "photos")
 
 
@@ -130,12 +131,12 @@ def test_more_epochs_continue_with_another_schedule(root: Path, capsys: pytest.C
 
 
 def test_a_damaged_list_of_files_is_one_line(root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = root / "run" / FILE
+    path = root / "run" / DATA_FILES
     whole = path.read_bytes()
     for damage in (b"", b"nonsense", whole[:200]):
         path.write_bytes(damage)
         assert resume(root) == 2
-        assert f"{FILE} is damaged" in said(capsys)
+        assert f"{DATA_FILES} is damaged" in said(capsys)
 
 
 def test_every_source_names_its_files(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import torch
 from eigenview.config import RunConfig
 from eigenview.data.images import ImageSet
 from eigenview.data.load import find_source, load_images, load_probe_sets
+from eigenview.data.sources.source import Source
 from eigenview.data.splitting import rows_by_class, subsample
 from eigenview.data.views.specs import ViewSpec, local_specs, preset_for_size, view_specs
 from eigenview.engine.config_checks import check_combinations

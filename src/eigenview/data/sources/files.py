@@ -18,7 +18,6 @@ from eigenview.data.pixels.decode import Unreadable, decode, decode_rows, header
 from eigenview.data.pixels.parallel import Rows, joined, map_chunks
 from eigenview.data.sources.encoded import encoded_set, refuse_unreadable
 from eigenview.data.sources.folder import (
-    File,
     Listing,
     Part,
     choose_part,
