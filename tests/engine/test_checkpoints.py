@@ -140,7 +140,7 @@ def test_nothing_of_a_checkpoint_lies_in_the_folder_for_temporary_files(
     ("change", "said"),
     [
         (lambda state: state["state"].clear(), "the state of all parameters is missing"),
-        (lambda state: state["param_groups"].append(state["param_groups"][0]), "other groups of parameters"),
+        (lambda state: state["param_groups"].append(state["param_groups"][0]), "this version makes ["),
         (lambda state: state["param_groups"][0].update(lr="abc"), "lr of a group of parameters is 'abc'"),
         (lambda state: state["state"].update({7: {}}), "its state of parameter 7 belongs to none"),
         (lambda state: state["state"].update({0: 5}), "its state of parameter 0 belongs to none"),

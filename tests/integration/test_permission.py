@@ -8,6 +8,7 @@ import encodings.unicode_escape  # noqa: F401
 import io
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,19 @@ from eigenview.commands import check, diagnose, embed, export, pretrain, probe, 
 VERBS = [pretrain, check, diagnose, embed, export, probe, report, eigenview.engine.train, eigenview.models.export]
 """Imported before the child, which may not read the libraries either."""
 NOBODY = 65534
+
+
+def can_become_nobody() -> bool:
+    """Whether this process may change its user, and that user may read the libraries of this environment."""
+    if not hasattr(os, "setuid") or os.geteuid() != 0:
+        return False
+    place = Path(sys.prefix).resolve()
+    return all(path.stat().st_mode & 0o005 == 0o005 for path in (place, *place.parents))
+
+
+needs_nobody = pytest.mark.skipif(
+    not can_become_nobody(), reason="needs root, and an environment that other users may read"
+)
 
 
 def as_nobody(args: list[str]) -> tuple[int, str]:
@@ -61,7 +75,7 @@ def closed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root / "closed"
 
 
-@pytest.mark.skipif(not hasattr(os, "setuid") or os.geteuid() != 0, reason="only root can become somebody else")
+@needs_nobody
 @pytest.mark.parametrize(
     "args",
     [
@@ -87,7 +101,7 @@ def test_a_closed_folder_is_one_line(args: list[str], closed: Path, tmp_path: Pa
     assert str(closed) in said
 
 
-@pytest.mark.skipif(not hasattr(os, "setuid") or os.geteuid() != 0, reason="only root can become somebody else")
+@needs_nobody
 def test_a_file_that_may_not_be_read_is_named_and_one_that_may_not_be_written(closed: Path, tmp_path: Path) -> None:
     run = shutil.copytree(closed / "run", closed.parent / "open")
     (run / "summary.json").chmod(0o000)

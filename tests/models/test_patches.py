@@ -32,6 +32,13 @@ PATCHES = {
 }
 OTHERS = {"timm:vit_small_patch14_dinov2": 14, "torchvision:vit_b_32": 32, "timm:cait_xxs24_224": 16}
 """Larger networks, whose patches alone are read."""
+LARGE = {*OTHERS, "timm:swin_tiny_patch4_window7_224", "torchvision:swin_t", "torchvision:convnext_tiny"}
+"""Seconds each: slow tests, since smaller networks of each kind are in the others."""
+
+
+def each(name: str, *values: object) -> Any:
+    """A case, marked slow if its network is large."""
+    return pytest.param(name, *values, marks=pytest.mark.slow if name in LARGE else ())
 
 
 def share_seen(encoder: nn.Module, size: int) -> float:
@@ -47,13 +54,14 @@ def share_seen(encoder: nn.Module, size: int) -> float:
     return (x.grad.abs().sum(dim=(0, 1)) > 0).float().mean().item()
 
 
-@pytest.mark.parametrize(("name", "patch"), (PATCHES | OTHERS).items())
+@pytest.mark.parametrize(("name", "patch"), [each(*case) for case in (PATCHES | OTHERS).items()])
 def test_the_patch_is_read_from_the_network(name: str, patch: int) -> None:
     assert patches_of(name) == patch
 
 
 @pytest.mark.parametrize(
-    ("name", "median"), [(name, 50) for name in PATCHES] + [(n, 24) for n, patch in PATCHES.items() if patch == 16]
+    ("name", "median"),
+    [each(name, 50) for name in PATCHES] + [each(name, 24) for name, patch in PATCHES.items() if patch == 16],
 )
 def test_every_pixel_is_seen_at_the_side_that_is_chosen(name: str, median: int) -> None:
     size = choose_sizes(median, multiple=patches_of(name)).size

@@ -163,11 +163,11 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 }
 
 
-@pytest.mark.parametrize("name", FILES)
-@pytest.mark.parametrize("damage", DAMAGES)
+# a file without rows is no damage: it is that of a run that has just begun
+@pytest.mark.parametrize(
+    ("name", "damage"), [(n, d) for n in FILES for d in DAMAGES if not (n in ROW_FILES and d == "empty")]
+)
 def test_every_damage_is_one_line_with_the_name_of_the_file(run: Path, name: str, damage: str) -> None:
-    if (name, damage) in {(each, "empty") for each in ROW_FILES}:
-        pytest.skip("a file without rows is a file of a run that has just begun")
     path = run / name
     path.write_bytes(DAMAGES[damage](path.read_bytes()))
     verbs: list[Callable[[], Any]] = [lambda: read_run(run)]

@@ -51,7 +51,7 @@ def split_set(images: ImageSet, seed: int) -> tuple[ImageSet, ImageSet] | None:
     images that a split takes.
     """
     if images.labels is None and images.label_notes:
-        raise UnusableLabels(f"{images.name}: {'; '.join(images.label_notes)}.")
+        raise UnusableLabels(f"{images.name} has {'; '.join(images.label_notes)}.")
     if images.labels is None:
         return None
     sizes = np.bincount(images.labels, minlength=len(images.class_names))
@@ -62,7 +62,7 @@ def split_set(images: ImageSet, seed: int) -> tuple[ImageSet, ImageSet] | None:
             f"{'has' if splittable == 1 else 'have'} the 2 images that a split takes; probes need 2 such classes. "
             "Add images, or give other --probe-data."
         )
-    note = f"{images.name} was split 80/20 for the probes; if it is also trained on, the test part was seen unlabelled"
+    note = f"for the probes {images.name} was split 80/20; if it is also trained on, the test part was seen unlabelled"
     alone = [name for name, size in zip(images.class_names, sizes, strict=True) if size == 1]
     notes = (*images.label_notes, note)
     if alone:

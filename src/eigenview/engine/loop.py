@@ -14,7 +14,6 @@ from torch import Tensor
 
 from eigenview.distributed import world_size, wrapped
 from eigenview.engine.module import PretrainModule
-from eigenview.engine.optim import load_optimizer_state
 from eigenview.engine.sync_batch_norm import synchronised
 
 
@@ -50,7 +49,7 @@ def fit(
     with synchronised(module, is_on=is_shared and device.type == "cuda"):
         optimizer = module.configure_optimizers()
         if optimizer_state is not None:
-            load_optimizer_state(optimizer, optimizer_state)
+            optimizer.load_state_dict(optimizer_state)
         module.optimizer = optimizer
         averaged = wrapped(module.method, device) if is_shared else None
         try:

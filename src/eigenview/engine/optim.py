@@ -119,23 +119,6 @@ def undecayed(method: Method) -> set[int]:
     return plain
 
 
-def load_optimizer_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """Continue with a checkpoint's optimiser state.
-
-    Raises: UserError if its groups are others, as in checkpoints from before the rule of `undecayed`.
-    """
-    now, then = (
-        [len(group["params"]) for group in groups] for groups in (optimizer.param_groups, state["param_groups"])
-    )
-    if now != then:
-        raise UserError(
-            f"the checkpoint's optimiser has groups of {then} parameters, this version makes {now}: class tokens, "
-            "position embeddings and the like have no weight decay any more. Resume with the version that wrote the "
-            "checkpoint, or start the run again with another --out."
-        )
-    optimizer.load_state_dict(state)
-
-
 def build_optimizer(config: OptimConfig, method: Method, *, batch_size: int) -> Optimizer:
     """The optimiser of all trainable parameters of a method, at the peak learning rate for the global `batch_size`.
 

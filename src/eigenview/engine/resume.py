@@ -164,11 +164,12 @@ def _checked(content: dict[str, Any], path: Path, module: PretrainModule, plan: 
         name = min(name for name, _ in set(ours.items()) ^ set(theirs.items()))
         raise UserError(f"{path} does not fit this run's network: {name} differs. {ADVICE}")
     optimizer_state = content["optimizer_states"][0]
-    found = _optimizer_misfit(optimizer_state, module.configure_optimizers(), step)
+    optimizer = module.configure_optimizers()
+    found = _optimizer_misfit(optimizer_state, optimizer, step)
     if found is not None:
         raise UserError(f"{path} does not fit this run's optimiser: {found}. {ADVICE}")
-    # an option that another version of torch did not have keeps this version's default
-    ours, theirs = module.configure_optimizers().state_dict()["param_groups"], optimizer_state["param_groups"]
+    # an option that another version did not have keeps this version's default
+    ours, theirs = optimizer.state_dict()["param_groups"], optimizer_state["param_groups"]
     optimizer_state["param_groups"] = [fresh | saved for fresh, saved in zip(ours, theirs, strict=True)]
     return Checkpoint(step, state, optimizer_state, content["callbacks"]["MetricsWriter"], batches_state)
 
@@ -177,7 +178,11 @@ def _optimizer_misfit(state: dict[str, Any], optimizer: torch.optim.Optimizer, s
     """A sentence about the first difference between a saved state and the optimiser that is to take it up."""
     ours = optimizer.state_dict()["param_groups"]
     if [group["params"] for group in state["param_groups"]] != [group["params"] for group in ours]:
-        return "it has other groups of parameters"
+        then, now = ([len(group["params"]) for group in groups] for groups in (state["param_groups"], ours))
+        return (
+            f"it has groups of {then} parameters, this version makes {now} (class tokens, position embeddings and the "
+            "like have no weight decay any more: the version that wrote it can continue it)"
+        )
     for theirs, group in zip(state["param_groups"], ours, strict=True):
         wrong = [name for name, value in group.items() if not _alike(theirs.get(name, value), value)]
         if wrong:

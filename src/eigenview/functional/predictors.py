@@ -76,8 +76,8 @@ def predictor_matrix(
 
     In eigenvalues: p_j = max(q_j^alpha + eps, floor), or max(q_j + eps, floor)^alpha with `eps_inside`, where q_j =
     s_j / max s with the spectral norm, s_j with none, and the Frobenius norm is that of what is raised to the power
-    (F, with eps inside; F^alpha, without). F = 0 gives q = 0. Eigenvalues that are
-    rounding (negative, or at most D 2.2e-16 times the largest) count as 0 where F is decomposed.
+    (F, with eps inside; F^alpha, without). F = 0 gives q = 0. Where F is decomposed, eigenvalues that are rounding
+    (negative, or at most D 2.2e-16 times the largest) count as 0.
     """
     if alpha == 1.0 and eps >= floor:
         norm = {

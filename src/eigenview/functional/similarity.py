@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import combinations
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
@@ -46,19 +48,25 @@ def half_sq_distances(z: Float[Tensor, "V N D"]) -> Float[Tensor, "V V N"]:
 
     Time V^2 N D, memory V N D + V^2 N. Exact up to rounding relative to the distances from the mean view.
     """
-    y = z - z.mean(dim=0)
-    half = y.square().sum(dim=-1) / 2
-    return half[:, None] + half - torch.einsum("and,bnd->abn", y, y)
+    y = (z - z.mean(dim=0)).unbind()
+    half = [view.square().sum(dim=-1) / 2 for view in y]
+    # a product keeps its two views for the backward pass, where a difference would keep itself
+    products = {(a, b): (y[a] * y[b]).sum(dim=-1) for a, b in combinations(range(len(y)), 2)}
+    zero = torch.zeros_like(half[0])
+    rows = [
+        torch.stack([zero if a == b else half[a] + half[b] - products[min(a, b), max(a, b)] for b in range(len(y))])
+        for a in range(len(y))
+    ]
+    return torch.stack(rows)
 
 
 def log_neighbours(z: Float[Tensor, "N D"], temperature: float) -> Float[Tensor, " N"]:
-    """log sum over j != i of exp(-|z_i - z_j|^2 / (2 temperature)). The N x N distances exist a strip at a time.
-
-    Differentiable once.
+    """log sum over j != i of exp(-|z_i - z_j|^2 / (2 temperature)). The N x N distances exist a strip at a time;
+    one of at most one strip is kept for the backward pass. Differentiable once.
     """
     y = centred(z)  # moves no distance, and the dot products lose no digits to a common mean
     half = y.square().sum(dim=-1) / (2 * temperature)
-    return log_sum_exp(y, y, temperature, -half, skips_own=True) - half
+    return log_sum_exp(y, y, temperature, -half, skips_own=True, keeps=True) - half
 
 
 def alignment(z: Float[Tensor, "V N D"]) -> Float[Tensor, ""]:

@@ -127,7 +127,8 @@ class InfoNCE(Objective):
         z (V n D) -> one scalar, in nats.
 
     Cost
-        Time V N^2 D + V^2 N D: negatives are of one view, only positives of pairs; memory V N D + V^2 N.
+        Time V N^2 D + V^2 N D: negatives are of one view, only positives of pairs; memory V N D + V^2 N,
+        and V N^2 if the N^2 distances of a view are at most one strip (functional/fused/log_sum_exp.py).
 
     Raises
         UserError for eps below 0, a temperature of 0 or less, or fewer than 2 samples (no negatives).

@@ -10,34 +10,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from eigenview.errors import UserError
-from eigenview.runfiles.names import (
-    CHECKPOINT,
-    CONFIG,
-    DIAGNOSTICS,
-    ENCODER,
-    ENCODER_CARD,
-    ENVIRONMENT,
-    GALLERY,
-    METRICS,
-    PREVIOUS_CHECKPOINT,
-    PROBES,
-    REPORT,
-    SKIPPED,
-    SPECTRA,
-    SPECTRA_ROWS,
-    SUMMARY,
-    WRITER,
-)
+from eigenview.runfiles.names import CONFIG, OF_THE_WRITER, REPORT, WRITER
 from eigenview.runfiles.writing import delete_leftovers
 
 try:
     import fcntl
 except ImportError:  # Windows, where two processes that write one run are not kept apart
     fcntl = None
-
-OF_THE_WRITER = (CONFIG, ENVIRONMENT, SUMMARY, PROBES, METRICS, DIAGNOSTICS, SPECTRA, SPECTRA_ROWS, GALLERY, SKIPPED)
-OF_THE_WRITER += (ENCODER, ENCODER_CARD, CHECKPOINT, PREVIOUS_CHECKPOINT)
-"""Files that only the process with the lock writes."""
 
 
 def set_name(data: str) -> str:

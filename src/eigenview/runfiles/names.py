@@ -12,3 +12,7 @@ CHECKPOINT = Path("checkpoints") / "last.ckpt"
 PREVIOUS_CHECKPOINT = Path("checkpoints") / "previous.ckpt"
 WRITER = ".writer"
 ENCODER, ENCODER_CARD = "encoder.safetensors", "encoder.json"
+
+OF_THE_WRITER = (CONFIG, ENVIRONMENT, SUMMARY, PROBES, METRICS, DIAGNOSTICS, SPECTRA, SPECTRA_ROWS, GALLERY, SKIPPED)
+OF_THE_WRITER += (ENCODER, ENCODER_CARD, CHECKPOINT, PREVIOUS_CHECKPOINT, DATA_FILES)
+"""Files that only the process with the lock writes."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from eigenview.errors import UserError
+from eigenview.runfiles import names
 from eigenview.runfiles.formats import (
     CARD_KIND,
     read_config,
@@ -19,24 +20,6 @@ from eigenview.runfiles.formats import (
     read_probes,
     read_spectra,
     read_summary,
-)
-from eigenview.runfiles.names import (
-    CHECKPOINT,
-    CONFIG,
-    DATA_FILES,
-    DIAGNOSTICS,
-    ENCODER,
-    ENCODER_CARD,
-    ENVIRONMENT,
-    GALLERY,
-    METRICS,
-    PREVIOUS_CHECKPOINT,
-    PROBES,
-    REPORT,
-    SKIPPED,
-    SPECTRA,
-    SPECTRA_ROWS,
-    SUMMARY,
 )
 from eigenview.runfiles.reading import file_bytes, read_arrays, read_object, read_table
 from eigenview.runfiles.sealing import is_intact
@@ -56,11 +39,15 @@ class FileState:
 
 def check_run(directory: Path) -> list[FileState]:
     """One entry for each file that a run directory can hold, read completely."""
-    has_ended = (directory / SUMMARY).exists()
+    has_ended = (directory / names.SUMMARY).exists()
     is_finished = has_ended and _is_finished(directory)
-    of_a_finished_run = {ENCODER, ENCODER_CARD, GALLERY, str(CHECKPOINT)} if is_finished else set()
-    of_an_ended_run = {SUMMARY, REPORT, METRICS, DIAGNOSTICS, SPECTRA} if has_ended else set()
-    needed = {CONFIG, ENVIRONMENT} | of_a_finished_run | of_an_ended_run
+    of_a_finished_run = (
+        {names.ENCODER, names.ENCODER_CARD, names.GALLERY, str(names.CHECKPOINT)} if is_finished else set()
+    )
+    of_an_ended_run = (
+        {names.SUMMARY, names.REPORT, names.METRICS, names.DIAGNOSTICS, names.SPECTRA} if has_ended else set()
+    )
+    needed = {names.CONFIG, names.ENVIRONMENT} | of_a_finished_run | of_an_ended_run
     return [_state(directory, name, read, name in needed) for name, read in READERS.items()]
 
 
@@ -98,27 +85,27 @@ def _check_archive(path: Path) -> None:
 
 def _check_encoder(directory: Path) -> None:
     """Weights are compared with the checksum in the card; `load_encoder` also compares them with the network."""
-    path, card = directory / ENCODER, read_object(directory / ENCODER_CARD, CARD_KIND)
+    path, card = directory / names.ENCODER, read_object(directory / names.ENCODER_CARD, CARD_KIND)
     if hashlib.sha256(file_bytes(path)).hexdigest() != card.get("sha256"):
-        raise UserError(f"{path} is damaged: its content does not fit the SHA-256 in {ENCODER_CARD}.")
+        raise UserError(f"{path} is damaged: its content does not fit the SHA-256 in {names.ENCODER_CARD}.")
 
 
 READERS: dict[str, Callable[[Path], Any]] = {
-    CONFIG: read_config,
-    ENVIRONMENT: read_environment,
-    METRICS: read_metrics,
-    DIAGNOSTICS: read_diagnostics,
-    SPECTRA: read_spectra,
-    SPECTRA_ROWS: read_spectra,
-    str(CHECKPOINT): lambda directory: _check_archive(directory / CHECKPOINT),
-    str(PREVIOUS_CHECKPOINT): lambda directory: _check_archive(directory / PREVIOUS_CHECKPOINT),
-    ENCODER: _check_encoder,
-    ENCODER_CARD: lambda directory: read_object(directory / ENCODER_CARD, CARD_KIND),
-    PROBES: read_probes,
-    GALLERY: read_gallery,
-    SUMMARY: read_summary,
-    DATA_FILES: lambda directory: read_arrays(directory / DATA_FILES),
-    SKIPPED: lambda directory: read_table(directory / SKIPPED),
-    REPORT: lambda directory: file_bytes(directory / REPORT),
+    names.CONFIG: read_config,
+    names.ENVIRONMENT: read_environment,
+    names.METRICS: read_metrics,
+    names.DIAGNOSTICS: read_diagnostics,
+    names.SPECTRA: read_spectra,
+    names.SPECTRA_ROWS: read_spectra,
+    str(names.CHECKPOINT): lambda directory: _check_archive(directory / names.CHECKPOINT),
+    str(names.PREVIOUS_CHECKPOINT): lambda directory: _check_archive(directory / names.PREVIOUS_CHECKPOINT),
+    names.ENCODER: _check_encoder,
+    names.ENCODER_CARD: lambda directory: read_object(directory / names.ENCODER_CARD, CARD_KIND),
+    names.PROBES: read_probes,
+    names.GALLERY: read_gallery,
+    names.SUMMARY: read_summary,
+    names.DATA_FILES: lambda directory: read_arrays(directory / names.DATA_FILES),
+    names.SKIPPED: lambda directory: read_table(directory / names.SKIPPED),
+    names.REPORT: lambda directory: file_bytes(directory / names.REPORT),
 }
 """How each file of a run is read."""

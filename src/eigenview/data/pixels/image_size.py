@@ -20,9 +20,9 @@ class Sizes:
 def choose_sizes(median: int, size: int | None = None, source_size: int | None = None, multiple: int = 1) -> Sizes:
     """Sides for images whose median short side is `median`.
 
-    The largest of SIDES that is not above the median, at least 16, brought to the nearest multiple of
-    `multiple` (the encoder's patch), unless `size` is given. Images are stored at the
-    same side, or at 8/7 of it (256 for 224, the usual margin) where the originals are at least a quarter larger.
+    The largest of SIDES that is not above the median, at least 16, brought to the nearest multiple of `multiple` (the
+    encoder's patch), unless `size` is given. Images are stored at the same side, or at 8/7 of it (256 for 224, the
+    usual margin) where the originals are at least a quarter larger.
     """
     if size is not None:
         chosen, reason = size, "as asked for"

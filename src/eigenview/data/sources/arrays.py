@@ -151,7 +151,7 @@ class ArrayFile:
         if test is None:
             return None
         if unusable := [*train.label_notes, *test.label_notes]:
-            raise UnusableLabels(f"{self.path}: {unusable[0]}.")
+            raise UnusableLabels(f"{self.path} has {unusable[0]}.")
         if train.labels is None or test.labels is None:
             return None
         return same_classes(as_image_set(train, request), as_image_set(test, request))
