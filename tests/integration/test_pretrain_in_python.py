@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 import eigenview as ev
 from eigenview import run as python_face
@@ -16,6 +15,7 @@ from eigenview.config import to_dict
 from eigenview.errors import UserError
 from eigenview.methods import card
 from eigenview.records import MethodConfig
+from eigenview.terminal import Console
 
 
 @pytest.fixture

@@ -8,14 +8,14 @@ import json
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from eigenview.config import ProbeConfig
 from eigenview.data.images import ImageSet
 from eigenview.errors import UserError
 from eigenview.probes.features import extract, raw_pixels
 from eigenview.probes.protocols import TITLES
-from eigenview.probes.table import probe_table, render_table
+from eigenview.probes.table import probe_table, show_probes
+from eigenview.terminal import Console
 
 NAMES = ("red", "green", "blue")
 
@@ -148,7 +148,7 @@ def test_columns_and_progress() -> None:
 def test_the_rendered_table_shows_numbers_protocols_and_gaps() -> None:
     console = Console(width=120, record=True, file=io.StringIO())
     found = table(ProbeConfig(labels_per_class=21))
-    console.print(render_table(found))
+    show_probes(found, console)
     text = console.export_text()
     line = next(line for line in text.splitlines() if line.startswith("this encoder"))
     assert line.split() == ["this", "encoder", "100.0", "100.0", "-"]

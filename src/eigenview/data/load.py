@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from rich.console import Console
-
 from eigenview.config import LoaderConfig
 from eigenview.data.images import ImageSet, Split
 from eigenview.data.pixels.decode import READABLE, SUFFIXES
@@ -19,6 +17,7 @@ from eigenview.data.sources.shards import find_shards
 from eigenview.data.sources.source import Request, Source
 from eigenview.data.splitting import split_set
 from eigenview.errors import UserError, nearest
+from eigenview.terminal import Console
 
 BUILT_IN = ("digits",)
 

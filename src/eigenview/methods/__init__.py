@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 
-from eigenview.errors import UserError, nearest
+from eigenview.errors import UserError, hint
 from eigenview.methods.parts.declared import declared, defined_classes, defined_config
 from eigenview.records import Card, MethodConfig
 
@@ -39,12 +39,12 @@ def module_name(method: str) -> str:
             "move it into a module of a package, such as my_methods/centred.py (docs/add-a-method.md)."
         )
     if method not in METHODS:
-        raise UserError(f"--method {method}: no such method. {nearest(method, METHODS)} (eigenview list methods)")
+        raise UserError(f"--method {method}: no such method. {hint(method, METHODS)}(eigenview list methods)")
     return f"{__name__}.{method.replace('-', '_')}"
 
 
 def config_class(method: str) -> type[MethodConfig]:
-    """The config class of a method. Raises UserError for an unknown name, with the nearest one."""
+    """The config class of a method. Raises UserError for an unknown name, with the hint one."""
     try:
         module = importlib.import_module(module_name(method))
     except ModuleNotFoundError as error:

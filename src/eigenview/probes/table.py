@@ -16,7 +16,7 @@ from eigenview.probes.labels import checked, class_name, count_classes
 from eigenview.probes.protocols import PROTOCOLS, TITLES
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from eigenview.terminal import Console
 
 Features = tuple[np.ndarray, np.ndarray]
 """Train (N, H) and test (M, H) features."""
@@ -77,28 +77,28 @@ def probe_table(
     }
 
 
-def render_table(probes: dict[str, Any]) -> Table:
-    """The table for a terminal: a row per set of features, the best of a column in bold, protocols below."""
-    from rich.table import Table
+def show_probes(probes: dict[str, Any], console: Console) -> None:
+    """Print the table: a row per set of features, the best of a column in bold, protocols below."""
+    from eigenview.terminal import styled, table
 
     columns = probes["columns"]
-    below = [f"{TITLES[c]}: {probes['protocols'][c]}" for c in columns] + ([probes["note"]] if probes["note"] else [])
-    table = Table(box=None, pad_edge=False, caption="\n".join(below), caption_justify="left")
-    table.add_column("accuracy in percent")
-    for column in columns:
-        table.add_column(TITLES[column], justify="right")
     best = {c: max((row[c] for row in probes["rows"] if row[c] is not None), default=None) for c in columns}
-    for row in probes["rows"]:
-        table.add_row(row["features"], *(_cell(row, column, best[column]) for column in columns))
-    return table
+    rows = [
+        [row["features"], *(styled((_cell(row, c), "bold" if row[c] == best[c] else "")) for c in columns)]
+        for row in probes["rows"]
+    ]
+    console.print(table(["accuracy in percent", *(TITLES[c] for c in columns)], rows))
+    for column in columns:
+        console.print(styled((f"{TITLES[column]}: {probes['protocols'][column]}", "dim")))
+    if probes["note"]:
+        console.print(styled((probes["note"], "dim")))
 
 
-def _cell(row: dict[str, Any], column: str, best: float | None) -> str:
+def _cell(row: dict[str, Any], column: str) -> str:
     value, spread = row[column], row.get(f"{column}_std")
     if value is None:
         return "-"
-    text = f"{value:.1f}" + (f" ± {spread:.1f}" if spread is not None else "")
-    return f"[bold]{text}[/bold]" if value == best else text
+    return f"{value:.1f}" + (f" ± {spread:.1f}" if spread is not None else "")
 
 
 def _notes(train_y: np.ndarray, test_y: np.ndarray, config: ProbeConfig, class_names: Sequence[str]) -> list[str]:

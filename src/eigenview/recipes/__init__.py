@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from eigenview.config import RunConfig
-from eigenview.errors import UserError, nearest
+from eigenview.errors import UserError, hint
 from eigenview.methods import METHODS
 from eigenview.recipes.small import for_digits, small
 
@@ -39,7 +39,7 @@ def load_recipe(name: str) -> RunConfig[Any]:
     module, colon, function = name.partition(":")
     if not colon:
         raise UserError(
-            f"--recipe {name}: no such recipe. {nearest(name, RECIPES)} "
+            f"--recipe {name}: no such recipe. {hint(name, RECIPES)}"
             "(eigenview list recipes), or MODULE:FUNCTION for one of your own."
         )
     try:

@@ -5,11 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Protocol
 
-from rich.console import Console
-
 from eigenview.config import LoaderConfig
 from eigenview.data.images import ImageSet, Split
 from eigenview.data.pixels.cache import CacheDir
+from eigenview.terminal import Console
 
 
 @dataclass(frozen=True, kw_only=True)
