@@ -56,6 +56,9 @@ def refused(capsys: pytest.CaptureFixture[str], args: list[str], *said: str) -> 
     error = capsys.readouterr().err
     assert code == 2, error
     assert "Traceback" not in error
+    assert error.startswith("eigenview: ")
+    assert error.count("\n") == 1
+    assert "  " not in error
     for part in said:
         assert part in error, error
 
@@ -93,7 +96,11 @@ def test_help_of_a_method_shows_its_options(capsys: pytest.CaptureFixture[str]) 
     [
         (["pretrian"], ("pretrian", "pretrain")),
         (["pretrain", "--method", "vicrge"], ("vicrge", "Did you mean vicreg?")),
-        (["pretrain", "--epohcs", "3"], ("epohcs", "--epochs")),
+        (["pretrain", "--epohcs", "3"], ("epohcs", "Did you mean --epochs?")),
+        (["pretrain", "--weights", "x"], ("--weights", "starts from random weights")),
+        (["pretrain", "--config", "x"], ("--config", "--recipe MODULE:FUNCTION")),
+        (["pretrain", "--logger", "x"], ("--logger", "metrics.jsonl")),
+        (["finetune"], ("finetune: no such verb. (eigenview --help)",)),
         (["pretrain", "--epochs", "0"], ("--epochs", "0", "1 or more")),
         (["pretrain", "--views", "1"], ("--views", "2 or more")),
         (["pretrain", "--optim.lr-per-256", "-1"], ("optim.lr_per_256", "above 0")),
@@ -113,7 +120,7 @@ def test_help_of_a_method_shows_its_options(capsys: pytest.CaptureFixture[str]) 
         (["pretrain", "--resume"], ("--out",)),
         (["pretrain", "--resume", "--out", "{root}/one/a.png"], ("a.png", "is a file")),
         (["pretrain", "", "--epochs", "1"], ("empty text", "a folder")),
-        (["pretrain", "--recipe", ":"], ("--recipe :", "importable")),
+        (["pretrain", "--recipe", ":"], ("--recipe :", "MODULE:FUNCTION")),
         (["probe", "{root}/nowhere", "--seed", "-1"], ("--seed", "0 or more")),
         (["list", "experiments"], ("no folder experiments/ here",)),
         (["report"], ("report",)),

@@ -34,7 +34,7 @@ class Probe:
     """Also write the table as JSON to this file."""
 
     def __post_init__(self) -> None:
-        require(self.seed >= 0, "--seed", self.seed, "0 or more")
+        require(0 <= self.seed < 2**63, "--seed", self.seed, "0 or more, up to below 2 to the 63rd")
 
 
 def main(args: list[str]) -> int:

@@ -32,6 +32,8 @@ METHODS = (
 def module_name(method: str) -> str:
     """The module of a method: a file of this folder, or, for a name with a dot, any module that can be imported."""
     if "." in method:
+        if not all(part.isidentifier() for part in method.split(".")):
+            raise UserError(f"--method {method}: a module is named as in Python, such as my_methods.centred.")
         return method
     if method == "__main__":
         raise UserError(
