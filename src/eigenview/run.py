@@ -110,6 +110,11 @@ def pretrain(
 
     if method is not None and not isinstance(method, str | MethodConfig):
         raise UserError(f'method is {method!r}; allowed: a name such as "simclr", or ev.SimCLRConfig(temperature=0.2).')
+    if data is not None and not isinstance(data, str | Path):
+        raise UserError(
+            f"data is a {type(data).__name__}; allowed: a path or a name. A run can be resumed, so its images lie on "
+            "disk: save arrays with np.savez('images.npz', images=..., labels=...) (uint8) and pass that file's name."
+        )
     if config is not None and (data is not None or method is not None):
         raise UserError("config is a complete RunConfig, with data and method: leave those two out.")
     given = None if out is None else Path(out)

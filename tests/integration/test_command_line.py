@@ -288,3 +288,17 @@ def test_diagnose_tells_collapsed_embeddings_from_healthy_ones(
         np.save(tmp_path / "x.npy", x)
         assert run(["diagnose", str(tmp_path / "x.npy"), "--json"]) == 0
         assert f'"verdict": "{label}' in capsys.readouterr().out
+
+
+def test_tables_of_another_shape_or_range_and_files_of_another_format(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "deep.npy", np.zeros((4, 3, 2)))
+    refused(capsys, ["diagnose", str(tmp_path / "deep.npy")], "(4, 3, 2)", "Reshape it")
+    np.save(tmp_path / "large.npy", np.random.default_rng(0).normal(size=(50, 4)) * 1e300)
+    assert run(["diagnose", str(tmp_path / "large.npy")]) == 0
+    printed = capsys.readouterr()
+    assert "50 of 50 rows contain nan or infinity" in printed.out
+    assert printed.err == ""
+    for name in ("x.npy", "x.csv", "x"):
+        refused(capsys, ["embed", str(finished), "digits", "--out", str(tmp_path / name)], name, ".parquet")

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import eigenview as ev
@@ -77,6 +78,7 @@ def test_a_method_of_the_started_program_is_refused_with_what_to_do(
         ({"method": {"name": "simclr"}}, r"method is \{'name'.*SimCLRConfig"),
         ({"config": ev.RunConfig(), "method": "simclr"}, "config.*leave"),
         ({"config": ev.RunConfig(), "data": "digits"}, "config.*leave"),
+        ({"data": np.zeros((4, 8, 8, 3), np.uint8)}, r"data is a ndarray.*np\.savez"),
         ({"resume": True}, "out="),
         ({"epoch": 3}, "epoch is 3.*epochs"),
         ({"network": {"projector_widht": 3}}, r"network\.projector_widht is 3.*projector_width"),

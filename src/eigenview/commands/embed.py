@@ -47,6 +47,8 @@ def embed_images(model: str, images: str, out: Path, console: Console) -> tuple[
 
     from eigenview.data.images import printable
 
+    if out.suffix.lower() != ".parquet":
+        raise UserError(f"--out {out}: the file is written as Parquet; give it a name that ends in .parquet.")
     if not out.parent.is_dir():
         raise UserError(f"--out {out}: the folder {out.parent} does not exist. Create it, or choose another --out.")
     found, h = represent(model, images, console)
