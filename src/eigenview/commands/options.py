@@ -67,11 +67,11 @@ def _one_line(box: str, verb: str) -> str:
         elif line:
             sections[-1].append(line)
     sections = [section for section in sections if section]
-    said = " ".join(sections[0])
+    sentence = " ".join(sections[0])
     for option, advice in ELSEWHERE.items() if verb == "pretrain" else ():
-        if option in said.replace(",", " ").split():
-            return f"{said}. {advice}"
+        if option in sentence.replace(",", " ").split():
+            return f"{sentence}. {advice}"
     near = [line for section in sections[1:] if "meant" in section[0] for line in section]
     names = [line.split()[0] for line in near if line.startswith("--")]
     meant = f" Did you mean {' or '.join(names)}?" if names else ""
-    return f"{said.rstrip('.')}.{meant} (eigenview {verb} --help)"
+    return f"{sentence.rstrip('.')}.{meant} (eigenview {verb} --help)"
