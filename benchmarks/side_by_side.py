@@ -138,10 +138,10 @@ def main() -> int:
     given = parser.parse_args()
 
     os.environ.setdefault("KINETO_LOG_LEVEL", "99")  # torch's profiler, which counts memory, else reports each start
-    from rich.console import Console
+    from eigenview.terminal import Console
 
-    console = Console(width=190 if not sys.stdout.isatty() else None)
-    settings = settings_of(given, lambda line: console.print(line, markup=False, soft_wrap=True))
+    console = Console()
+    settings = settings_of(given, lambda line: console.print(line))
     return 1 if measure_all(given, settings, console.print) else 0
 
 

@@ -24,12 +24,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, TypeAlias
 
-from rich.console import Console
-
 from eigenview import runfiles
 from eigenview.config import RunConfig, with_fields
 from eigenview.errors import UserError, nearest, require
 from eigenview.run import Run, pretrain
+from eigenview.terminal import Console
 from experiments._index import described, sources, write_index
 from experiments._results import terminal_table, write_results
 
@@ -114,7 +113,7 @@ def run_experiment(
         if not grid:
             raise UserError(f"no run of {name} {scale} in {root.resolve()} has finished; leave --finished out to run.")
     for k, (seed, cell) in enumerate(grid):  # all cells before the second seed: an early stop leaves a full grid
-        console.rule(f"{name} {scale}: {cell}, seed {seed} ({k + 1} of {len(grid)})")
+        console.print(f"-- {name} {scale}: {cell}, seed {seed} ({k + 1} of {len(grid)})")
         config, train = cells[cell]
         results[cell].append(_run_cell(module, config, root, cell, seed, console, train))
         if only is None and not finished:
@@ -128,7 +127,7 @@ def run_experiment(
     if out is None:
         write_index(FOLDER)
     console.print(terminal_table(module, results))
-    console.print(conclusion, markup=False)
+    console.print(conclusion)
     return results
 
 
@@ -168,7 +167,7 @@ def _run_cell(
     if hasattr(module, "measure"):
         path = run.directory / MEASURED
         if not path.exists():
-            with console.status(f"measuring {cell}"):
+            with console.waiting(f"measuring {cell}"):
                 runfiles.write_json(path, module.measure(run))
         summary["measured"] = runfiles.read_json(path)
     return summary

@@ -20,7 +20,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from torch.utils.data import DataLoader
 
 from eigenview import runfiles
@@ -35,6 +34,7 @@ from eigenview.engine.plan import Plan, make_plan
 from eigenview.engine.train import build_module
 from eigenview.errors import require
 from eigenview.methods.parts.joint_embedding import JointEmbedding
+from eigenview.terminal import Console
 
 MISSING = "lightly is not installed: uv sync --inexact --group bench"
 LIBRARY = "library"  # in environment.json of a run that another library trained

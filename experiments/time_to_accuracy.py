@@ -47,9 +47,8 @@ from experiments._grids import (
 )
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from eigenview.run import Run
+    from eigenview.terminal import Console
     from experiments._frame import Peer
 
 EPOCHS = {"tiny": 5, "cpu": 10, "gpu": 100}
@@ -95,7 +94,7 @@ def cells(scale: str, data: str) -> dict[str, RunConfig[Any]]:
 def peers(scale: str, data: str, console: Console) -> dict[str, Peer]:
     """Lightly's, the same and once with its example's settings; none where it is not installed."""
     if _lightly_loop.version() is None:
-        console.print(f"{_lightly_loop.MISSING}   (only ours is run)", markup=False)
+        console.print(f"{_lightly_loop.MISSING}   (only ours is run)")
         return {}
     configs = grid(scale, data, "lightly", PRECISIONS)
     configs[EXAMPLE] = with_fields(configs["lightly fp32 100 %"], EXAMPLE_SETTINGS)

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 from experiments import _frame, _grids
-from rich.console import Console
 
 from eigenview import runfiles
 from eigenview.config import RunConfig, to_dict
 from eigenview.errors import UserError
 from eigenview.recipes import default, load_recipe
+from eigenview.terminal import Console
 from tests.test_config_names import old
 from tests.test_experiment_files import summary
 

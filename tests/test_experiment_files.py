@@ -17,11 +17,11 @@ from experiments._frame import experiments, load_experiment
 from experiments._results import table_rows
 from matplotlib.lines import Line2D
 from PIL import Image
-from rich.console import Console
 
 from eigenview import runfiles
 from eigenview.data.views.specs import view_specs
 from eigenview.run import Run
+from eigenview.terminal import Console
 
 ROOT = Path(__file__).parents[1]
 NAMES = sorted(path.stem for path in (ROOT / "experiments").glob("[!_]*.py"))

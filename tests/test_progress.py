@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 
 import pytest
-from rich.console import Console
 
 from eigenview import progress
 from eigenview.progress import counting, loading
+from eigenview.terminal import Console
 
 
 def shown(*, terminal: bool) -> str:

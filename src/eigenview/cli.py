@@ -9,7 +9,8 @@ from __future__ import annotations
 import importlib
 import sys
 
-from eigenview.errors import ProcessLost, UserError, nearest
+from eigenview.errors import ProcessLost, UserError, hint
+from eigenview.terminal import complain, prepare_streams, silence, write
 
 # verb -> what it is for; commands/VERB.py has its options and its main(arguments) -> exit code
 VERBS = {
@@ -37,39 +38,40 @@ eigenview VERB --help shows a verb's options. To start: eigenview pretrain
 
 def main() -> None:
     """Run the command line; never shows a traceback for the user's own mistakes."""
+    prepare_streams()
     sys.exit(run(sys.argv[1:]))
 
 
 def run(args: list[str]) -> int:
     """One command line; returns the exit code."""
     if not args or args[0] in ("-h", "--help", "help"):
-        print(HELP.format(verbs="\n".join(f"  {verb:11} {text}" for verb, text in VERBS.items())))
+        write(HELP.format(verbs="\n".join(f"  {verb:11} {text}" for verb, text in VERBS.items())))
         return 0
     if args[0] == "--version":
         from eigenview import __version__
 
-        print(f"eigenview {__version__}")
+        write(f"eigenview {__version__}")
         return 0
     verb = args[0]
     try:
         if verb not in VERBS:
-            raise UserError(f"{verb}: no such verb. {nearest(verb, VERBS)} (eigenview --help)")
+            raise UserError(f"{verb}: no such verb. {hint(verb, VERBS)}(eigenview --help)")
         # only the file of this verb, so that no verb waits for the imports of another
         return importlib.import_module(f"eigenview.commands.{verb}").main(args[1:])
     except UserError as error:
-        print(f"eigenview: {error}", file=sys.stderr)
+        complain(f"eigenview: {error}")
         return 2
     except PermissionError as error:  # a folder on the way to any of the paths given is closed
-        print(
-            f"eigenview: {error.filename or verb}: {error.strerror}. Choose another place, or ask for access.",
-            file=sys.stderr,
+        complain(
+            f"eigenview: {error.filename or verb}: {error.strerror}. Choose another place, or ask for access."
         )
         return 2
     except ProcessLost as error:
-        print(f"eigenview: {error}", file=sys.stderr)
+        complain(f"eigenview: {error}")
         return 1
     except KeyboardInterrupt:
-        print("eigenview: stopped.", file=sys.stderr)
+        complain("eigenview: stopped.")
         return 130
-    except BrokenPipeError:
+    except BrokenPipeError:  # while a library prints help
+        silence(sys.stdout)
         return 0

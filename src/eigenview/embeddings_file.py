@@ -41,8 +41,10 @@ def read_embeddings(path: Path, column: str | None) -> np.ndarray:
         raise UserError(f"--column {column}: {path} has {names}. Choose one of them.")
     if column is None and len(fitting) != 1:
         shapes = ", ".join(f"{k} {v.shape}" for k, v in found.items()) or "no numbers in rows of one length"
-        raise UserError(f"{path} holds {shapes}; one numeric (rows, width) table is needed. Name it with --column.")
-    x = np.array(fitting[column] if column is not None else next(iter(fitting.values())), dtype=np.float32)
+        advice = "Name it with --column." if fitting else "Reshape it to one row for each image."
+        raise UserError(f"{path} holds {shapes}; one numeric (rows, width) table is needed. {advice}")
+    with np.errstate(over="ignore"):  # beyond float32: infinite, which the verdict names
+        x = np.array(fitting[column] if column is not None else next(iter(fitting.values())), dtype=np.float32)
     if min(x.shape) < 2:
         raise UserError(f"{path}: embeddings of shape {x.shape}; a verdict needs at least 2 rows and 2 columns.")
     return x

@@ -35,15 +35,22 @@ def listed(names: Sequence[str], most: int = 5) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
+def hint(name: str, known: Iterable[str]) -> str:
+    """`nearest` with a space behind it, to stand between two sentences."""
+    found = nearest(name, known)
+    return f"{found} " if found else ""
+
+
 class ProcessLost(RuntimeError):
     """A run on several processes ended because one of them did. The command line prints the line and exits with 1."""
 
 
 class Interrupted(Exception):
-    """The run was asked to stop (Ctrl-C or SIGTERM) and has saved a checkpoint at `step`."""
+    """The run was asked to stop (Ctrl-C or SIGTERM) and can be resumed from its checkpoint at `step`."""
 
-    def __init__(self, step: int) -> None:
-        super().__init__(f"stopped at step {step}")
+    def __init__(self, step: int, *, is_trained: bool = False) -> None:
+        done = "training is complete, and its last checkpoint is saved; the probes and the report are missing"
+        super().__init__(done if is_trained else f"stopped at step {step}")
         self.step = step
 
 

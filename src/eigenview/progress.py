@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from eigenview.durations import duration
+from eigenview.terminal import Bar, Console
 
 SILENT_SECONDS = 2.0
 
@@ -19,26 +19,24 @@ def loading(console: Console, what: str) -> Iterator[None]:
     if not console.is_terminal or os.environ.get("LOCAL_RANK", "0") != "0":
         yield
         return
-    with console.status(f"loading {what}"):
+    with console.waiting(f"loading {what}"):
         yield
 
 
 @contextmanager
 def counting(console: Console, label: str) -> Iterator[Callable[[int, int], None]]:
     """A callback (done, total) that shows a bar with rate and time left once two seconds have passed."""
-    columns = (TextColumn(label), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
-    rate = TextColumn("left, {task.fields[rate]:,.0f} a second")
-    bar = Progress(*columns, rate, console=console, transient=True)
-    task = bar.add_task(label, rate=0.0)
+    bar = Bar(console, transient=True)
     start = time.monotonic()
 
     def update(done: int, total: int) -> None:
-        if not bar.live.is_started and console.is_terminal and time.monotonic() - start > SILENT_SECONDS:
+        seconds = max(time.monotonic() - start, 1e-3)
+        if not bar.is_started and console.is_terminal and seconds > SILENT_SECONDS:
             bar.start()
-        bar.update(task, completed=done, total=total, rate=done / max(time.monotonic() - start, 1e-3))
+        left = f", {duration((total - done) * seconds / done)} left" if done else ""
+        bar.update(label, done / max(1, total), f"{done:,}/{total:,}{left}, {done / seconds:,.0f} a second")
 
     try:
         yield update
     finally:
-        if bar.live.is_started:  # stopping a bar that never appeared would print an empty line into a redirected output
-            bar.stop()
+        bar.stop()

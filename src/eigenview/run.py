@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any
 from eigenview import runfiles
 from eigenview.config import RunConfig, from_dict, method_name, with_fields
 from eigenview.config.names import upgrade
-from eigenview.errors import UserError, require
+from eigenview.errors import Interrupted, UserError, require
 from eigenview.records import MethodConfig
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from eigenview.models.export import LoadedEncoder
+    from eigenview.terminal import Console, RichConsole
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,7 @@ def pretrain(
     out: str | Path | None = None,
     resume: bool = False,
     allow_changed_data: bool = False,
-    console: Console | None = None,
+    console: RichConsole | None = None,
     **fields: Any,
 ) -> Run:
     """Pretrain an encoder; the same as `eigenview pretrain DATA --method METHOD --out OUT --FIELD VALUE ...`.
@@ -108,11 +107,17 @@ def pretrain(
 
     Raises:
         UserError: bad input; one line with the value, what is allowed, and what to do.
+        KeyboardInterrupt: the run was interrupted; the message says how to continue it.
     """
-    from rich.console import Console
+    from eigenview.terminal import console_for
 
     if method is not None and not isinstance(method, str | MethodConfig):
         raise UserError(f'method is {method!r}; allowed: a name such as "simclr", or ev.SimCLRConfig(temperature=0.2).')
+    if data is not None and not isinstance(data, str | Path):
+        raise UserError(
+            f"data is a {type(data).__name__}; allowed: a path or a name. A run can be resumed, so its images lie on "
+            "disk: save arrays with np.savez('images.npz', images=..., labels=...) (uint8) and pass that file's name."
+        )
     if config is not None and (data is not None or method is not None):
         raise UserError("config is a complete RunConfig, with data and method: leave those two out.")
     given = None if out is None else Path(out)
@@ -126,15 +131,18 @@ def pretrain(
     else:
         run = with_fields(config or _default(method or "vicreg", "digits" if data is None else str(data)), fields)
     with runfiles.run_dir(given, run.data, method_name(run.method)) as directory:
-        # a call in Python is no command that repeats the run; config.json does
-        start(
-            run,
-            directory,
-            stored=stored,
-            allow_changed_data=allow_changed_data,
-            console=console or Console(),
-            command=[],
-        )
+        try:
+            start(
+                run,
+                directory,
+                stored=stored,
+                allow_changed_data=allow_changed_data,
+                console=console_for(console),
+                command=[],  # a call in Python is no command that repeats the run; config.json does
+            )
+        except (Interrupted, KeyboardInterrupt) as stop:
+            text = f"{str(stop) or 'stopped'}; continue with: ev.pretrain(out={str(directory)!r}, resume=True)"
+            raise KeyboardInterrupt(text) from None
     return Run(directory)
 
 

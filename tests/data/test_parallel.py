@@ -8,11 +8,11 @@ from collections.abc import Generator, Sequence
 
 import numpy as np
 import pytest
-from rich.console import Console
 
 from eigenview import progress
 from eigenview.data.pixels import parallel
 from eigenview.data.pixels.parallel import map_chunks
+from eigenview.terminal import Console
 
 
 def late_first(items: Sequence[int]) -> parallel.Rows:
@@ -58,9 +58,10 @@ def test_ctrl_c_waits_for_no_more_than_an_item() -> None:
 @pytest.mark.parametrize("silent_seconds", [0.0, 60.0])
 def test_progress_only_when_it_takes_long(monkeypatch: pytest.MonkeyPatch, silent_seconds: float) -> None:
     monkeypatch.setattr(progress, "SILENT_SECONDS", silent_seconds)
-    console = Console(file=io.StringIO(), force_terminal=True)
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=True)
     list(map_chunks(late_first, range(100), chunk=5, title="decoding images", console=console))
-    shown = console.file.getvalue()  # type: ignore[attr-defined]
+    shown = out.getvalue()
     assert ("decoding images" in shown) == (silent_seconds == 0)
     assert ("a second" in shown) == (silent_seconds == 0)
     assert ("100/100" in shown) == (silent_seconds == 0)

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
+from eigenview.terminal import Console
 from torch import nn
 
 from eigenview import runfiles

@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
 from eigenview import runfiles
@@ -21,6 +20,7 @@ from eigenview.engine import cost_estimate as estimate
 from eigenview.engine.cost_estimate import Timing, make_estimate, show_estimate
 from eigenview.engine.module import PretrainModule
 from eigenview.engine.plan import Plan
+from eigenview.terminal import Console
 from tests.engine.stepping import Stepper, joint_embedding
 from tests.engine.test_fake_step import FEW, parts_of, planned
 
@@ -73,10 +73,9 @@ def test_a_run_is_the_same_to_the_bit_without_it(
 
 
 def shown(plan: Plan, module: PretrainModule, steps: int = 1) -> str:
-    console = Console(file=io.StringIO(), width=1000)
-    show_estimate(console, plan, module, make_estimate(plan, module, steps))
-    assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue()
+    out = io.StringIO()
+    show_estimate(Console(file=out), plan, module, make_estimate(plan, module, steps))
+    return out.getvalue()
 
 
 def test_the_line_names_the_parts_and_their_sum() -> None:

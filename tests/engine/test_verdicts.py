@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from rich.console import Console
 
 import eigenview as ev
 from eigenview.methods import config_class
+from eigenview.terminal import Console
 
 # Each row breaks one thing of the default recipe on the built-in digits: method, fields, epochs, verdict.
 RUNS: dict[str, tuple[str, dict[str, Any], int, str]] = {

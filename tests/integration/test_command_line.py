@@ -56,6 +56,9 @@ def refused(capsys: pytest.CaptureFixture[str], args: list[str], *said: str) -> 
     error = capsys.readouterr().err
     assert code == 2, error
     assert "Traceback" not in error
+    assert error.startswith("eigenview: ")
+    assert error.count("\n") == 1
+    assert "  " not in error
     for part in said:
         assert part in error, error
 
@@ -93,7 +96,11 @@ def test_help_of_a_method_shows_its_options(capsys: pytest.CaptureFixture[str]) 
     [
         (["pretrian"], ("pretrian", "pretrain")),
         (["pretrain", "--method", "vicrge"], ("vicrge", "Did you mean vicreg?")),
-        (["pretrain", "--epohcs", "3"], ("epohcs", "--epochs")),
+        (["pretrain", "--epohcs", "3"], ("epohcs", "Did you mean --epochs?")),
+        (["pretrain", "--weights", "x"], ("--weights", "starts from random weights")),
+        (["pretrain", "--config", "x"], ("--config", "--recipe MODULE:FUNCTION")),
+        (["pretrain", "--logger", "x"], ("--logger", "metrics.jsonl")),
+        (["finetune"], ("finetune: no such verb. (eigenview --help)",)),
         (["pretrain", "--epochs", "0"], ("--epochs", "0", "1 or more")),
         (["pretrain", "--views", "1"], ("--views", "2 or more")),
         (["pretrain", "--optim.lr-per-256", "-1"], ("optim.lr_per_256", "above 0")),
@@ -113,7 +120,7 @@ def test_help_of_a_method_shows_its_options(capsys: pytest.CaptureFixture[str]) 
         (["pretrain", "--resume"], ("--out",)),
         (["pretrain", "--resume", "--out", "{root}/one/a.png"], ("a.png", "is a file")),
         (["pretrain", "", "--epochs", "1"], ("empty text", "a folder")),
-        (["pretrain", "--recipe", ":"], ("--recipe :", "importable")),
+        (["pretrain", "--recipe", ":"], ("--recipe :", "MODULE:FUNCTION")),
         (["probe", "{root}/nowhere", "--seed", "-1"], ("--seed", "0 or more")),
         (["list", "experiments"], ("no folder experiments/ here",)),
         (["report"], ("report",)),
@@ -281,3 +288,17 @@ def test_diagnose_tells_collapsed_embeddings_from_healthy_ones(
         np.save(tmp_path / "x.npy", x)
         assert run(["diagnose", str(tmp_path / "x.npy"), "--json"]) == 0
         assert f'"verdict": "{label}' in capsys.readouterr().out
+
+
+def test_tables_of_another_shape_or_range_and_files_of_another_format(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "deep.npy", np.zeros((4, 3, 2)))
+    refused(capsys, ["diagnose", str(tmp_path / "deep.npy")], "(4, 3, 2)", "Reshape it")
+    np.save(tmp_path / "large.npy", np.random.default_rng(0).normal(size=(50, 4)) * 1e300)
+    assert run(["diagnose", str(tmp_path / "large.npy")]) == 0
+    printed = capsys.readouterr()
+    assert "50 of 50 rows contain nan or infinity" in printed.out
+    assert printed.err == ""
+    for name in ("x.npy", "x.csv", "x"):
+        refused(capsys, ["embed", str(finished), "digits", "--out", str(tmp_path / name)], name, ".parquet")

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from rich.console import Console
 
 import eigenview as ev
 from eigenview import run as python_face
@@ -16,6 +16,7 @@ from eigenview.config import to_dict
 from eigenview.errors import UserError
 from eigenview.methods import card
 from eigenview.records import MethodConfig
+from eigenview.terminal import Console
 
 
 @pytest.fixture
@@ -83,6 +84,7 @@ def test_a_method_of_the_started_program_is_refused_with_what_to_do(
         ({"method": {"name": "simclr"}}, r"method is \{'name'.*SimCLRConfig"),
         ({"config": ev.RunConfig(), "method": "simclr"}, "config.*leave"),
         ({"config": ev.RunConfig(), "data": "digits"}, "config.*leave"),
+        ({"data": np.zeros((4, 8, 8, 3), np.uint8)}, r"data is a ndarray.*np\.savez"),
         ({"resume": True}, "out="),
         ({"epoch": 3}, "epoch is 3.*epochs"),
         ({"network": {"projector_widht": 3}}, r"network\.projector_widht is 3.*projector_width"),

@@ -86,6 +86,12 @@ def test_timm_reads_the_hub_folder(tmp_path, monkeypatch, name, stem):
     assert same_features(run_readme(out, monkeypatch)["model"], tmp_path / "run")
     images = timm.data.resolve_model_data_config(model)
     assert [list(images[name]) for name in ("input_size", "mean", "std")] == [[3, 32, 32], MEAN, STD]
+    other = timm.create_model(f"local-dir:{out}", pretrained=True, num_classes=10, in_chans=1).eval()
+    assert other(torch.zeros(2, 1, 32, 32)).shape == (2, 10)
+    grey = torch.rand(2, 1, 32, 32)  # timm sums the first layer's weights over the channels
+    torch.testing.assert_close(
+        other.forward_features(grey), model.eval().forward_features(grey.expand(-1, 3, -1, -1)), rtol=1e-3, atol=1e-4
+    )
 
 
 @pytest.mark.parametrize(

@@ -8,14 +8,14 @@ import json
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
 
 from eigenview.config import ProbeConfig
 from eigenview.data.images import ImageSet
 from eigenview.errors import UserError
 from eigenview.probes.features import extract, raw_pixels
 from eigenview.probes.protocols import TITLES
-from eigenview.probes.table import probe_table, render_table
+from eigenview.probes.table import probe_table, show_probes
+from eigenview.terminal import Console
 
 NAMES = ("red", "green", "blue")
 
@@ -151,9 +151,9 @@ def test_unequal_classes_have_the_most_frequent_class_as_baseline_and_means_of_c
     assert ours["knn"] == pytest.approx(100 * 10 / 30)
     assert ours["knn_per_class"] == pytest.approx(100 * (9 / 27 + 1 / 3) / 2)
     assert "'red' is the class of 90.0 % of the test images" in found["note"]
-    console = Console(width=120, record=True, file=io.StringIO())
-    console.print(render_table(found))
-    line = next(line for line in console.export_text().splitlines() if line.startswith("most frequent class"))
+    file = io.StringIO()
+    show_probes(found, Console(file=file))
+    line = next(line for line in file.getvalue().splitlines() if line.startswith("most frequent class"))
     assert line.split()[3:] == ["90.0", "50.0"] * 3
 
 
@@ -186,7 +186,7 @@ def test_columns_and_progress() -> None:
 def test_the_rendered_table_shows_numbers_protocols_and_gaps() -> None:
     console = Console(width=120, record=True, file=io.StringIO())
     found = table(ProbeConfig(labels_per_class=21))
-    console.print(render_table(found))
+    show_probes(found, console)
     text = console.export_text()
     line = next(line for line in text.splitlines() if line.startswith("this encoder"))
     assert line.split() == ["this", "encoder", "100.0", "100.0", "-"]

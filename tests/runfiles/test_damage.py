@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from rich.console import Console
+from eigenview.terminal import Console
 
 from eigenview import runfiles
 from eigenview.commands.diagnose import diagnose

@@ -89,7 +89,7 @@ def test_parsing_of_sweeps_by_the_options_type() -> None:
     ("args", "pattern"),
     [
         (["byol-eigenvalue"], r"byol-eigenvalue\b.*Did you mean byol-eigenvalues\?.*eigenview list theories"),
-        (["directset", "--etta", "3"], "--eta FLOAT"),
+        (["directset", "--etta", "3"], "Did you mean --eta"),
         (["directset", "--eta", "-1"], r"eta.*-1\.0.*0 or more"),
         (["directset", "--eta", "nan"], r"eta.*nan.*0 or more"),
         (["directset", "--end", "0"], r"end.*0\.0.*above 0"),

@@ -11,6 +11,7 @@ import tyro
 from eigenview.commands.options import parse
 from eigenview.data.pixels.cache import cache_folder
 from eigenview.data.pixels.eviction import cache_entries, delete_entry, limit_bytes
+from eigenview.terminal import write
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,11 +32,11 @@ def main(args: list[str]) -> int:
     if options.action == "list":
         for entry in entries:
             used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
-            print(f"{entry.num_bytes / 1e6:12,.1f} MB  {used}  {entry.name}")
-        print(f"{folder}: {len(entries)} entries, {total / 1e9:.2f} GB of at most {limit / 1e9:g}")
+            write(f"{entry.num_bytes / 1e6:12,.1f} MB  {used}  {entry.name}")
+        write(f"{folder}: {len(entries)} entries, {total / 1e9:.2f} GB of at most {limit / 1e9:g}")
         return 0
     deleted = [entry for entry in entries if delete_entry(entry)]
-    print(f"{folder}: {len(deleted)} entries deleted, {sum(entry.num_bytes for entry in deleted) / 1e9:.2f} GB")
+    write(f"{folder}: {len(deleted)} entries deleted, {sum(entry.num_bytes for entry in deleted) / 1e9:.2f} GB")
     if len(deleted) < len(entries):
-        print(f"{len(entries) - len(deleted)} entries are in use by a running process, or cannot be deleted, and stay")
+        write(f"{len(entries) - len(deleted)} entries are in use by a running process, or cannot be deleted, and stay")
     return 0

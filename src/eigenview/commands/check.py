@@ -11,6 +11,7 @@ from eigenview import runfiles
 from eigenview.commands.options import parse
 from eigenview.errors import UserError
 from eigenview.runfiles.whole import check_run
+from eigenview.terminal import write
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,5 +29,5 @@ def main(args: list[str]) -> int:
         raise UserError(f"{options.run} is not a run: it has no {runfiles.CONFIG}. Give the directory of a run.")
     states = check_run(options.run)
     for each in states:
-        print(f"{each.name:26} {each.state:8} {each.why}".rstrip())
+        write(f"{each.name:26} {each.state:8} {each.why}".rstrip())
     return 2 if any(each.state == "damaged" or (each.state == "missing" and each.is_needed) for each in states) else 0

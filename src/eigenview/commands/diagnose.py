@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from rich.console import Console
 
 from eigenview import runfiles
 from eigenview.commands.options import parse
 from eigenview.commands.represent import represent
 from eigenview.progress import loading
+from eigenview.terminal import Console, styled, write
 
 # measures of the verdict in the order in which people read them, with what they mean
 MEASURES = {
@@ -51,7 +51,7 @@ def main(args: list[str]) -> int:
     options: Diagnose = parse(Diagnose, args, "diagnose")
     result = diagnose(options.what, options.data, options.column, Console(stderr=True))
     if options.json:
-        print(json.dumps(runfiles.json_ready(result), indent=2))
+        write(json.dumps(runfiles.json_ready(result), indent=2))
     else:
         print_verdict(result, Console())
     return 0
@@ -87,13 +87,13 @@ def diagnose(what: str, data: str | None, column: str | None, console: Console) 
 def print_verdict(result: dict[str, Any], console: Console) -> None:
     """The verdict, why, what to try, and the measures, for a person."""
     colour = ("yellow" if result["warnings"] else "green") if result["verdict"] == "healthy" else "red"
-    console.print(f"{'verdict':9} [bold {colour}]{result['verdict']}[/]: {result['reason']}", highlight=False)
+    console.print(styled(f"{'verdict':9} ", (result["verdict"], f"bold {colour}"), f": {result['reason']}"))
     lists = (("warning", result["warnings"]), ("try", result["remedies"]), ("note", result["notes"]))
     for label, lines in lists:
         for line in lines:
-            console.print(f"{label:9} {line}", highlight=False, markup=False)
-    console.print(f"{'of':9} {result['of']}", highlight=False, markup=False)
+            console.print(f"{label:9} {line}")
+    console.print(f"{'of':9} {result['of']}")
     for name, text in MEASURES.items():
         value = result["measures"].get(name)
         if value is not None:
-            console.print(f"{value:12.4g}  {text}", highlight=False, markup=False)
+            console.print(f"{value:12.4g}  {text}")

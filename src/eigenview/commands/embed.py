@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import tyro
-from rich.console import Console
 
 from eigenview import runfiles
 from eigenview.commands.options import parse
 from eigenview.commands.represent import represent
 from eigenview.errors import UserError
+from eigenview.terminal import Console, write
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +31,7 @@ def main(args: list[str]) -> int:
     """Write the Parquet file and print its size."""
     options: Embed = parse(Embed, args, "embed")
     rows, width = embed_images(options.run, options.images, options.out, Console(stderr=True))
-    print(f"{options.out}: {rows:,} rows, {width} wide")
+    write(f"{options.out}: {rows:,} rows, {width} wide")
     return 0
 
 
@@ -47,6 +47,8 @@ def embed_images(model: str, images: str, out: Path, console: Console) -> tuple[
 
     from eigenview.data.images import printable
 
+    if out.suffix.lower() != ".parquet":
+        raise UserError(f"--out {out}: the file is written as Parquet; give it a name that ends in .parquet.")
     if not out.parent.is_dir():
         raise UserError(f"--out {out}: the folder {out.parent} does not exist. Create it, or choose another --out.")
     found, h = represent(model, images, console)

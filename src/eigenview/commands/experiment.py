@@ -10,10 +10,10 @@ from types import ModuleType
 from typing import Literal
 
 import tyro
-from rich.console import Console
 
 from eigenview.commands.options import parse
 from eigenview.errors import UserError
+from eigenview.terminal import Console
 
 FRAME = Path("experiments") / "_frame.py"
 

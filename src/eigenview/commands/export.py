@@ -9,6 +9,7 @@ from typing import Literal
 import tyro
 
 from eigenview.commands.options import parse
+from eigenview.terminal import write
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,5 +29,5 @@ def main(args: list[str]) -> int:
     options: Export = parse(Export, args, "export")
     from eigenview.models.export import export
 
-    print(export(options.run, options.format, options.out or options.run / f"export-{options.format}"))
+    write(str(export(options.run, options.format, options.out or options.run / f"export-{options.format}")))
     return 0

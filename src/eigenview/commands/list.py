@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from eigenview.errors import UserError, nearest
+from eigenview.errors import UserError, hint
+from eigenview.terminal import write
 
 LISTS = ("methods", "recipes", "encoders", "augmentations", "datasets", "experiments", "theories")
 DATASETS = {
@@ -20,14 +21,14 @@ DATASETS = {
 def main(args: list[str]) -> int:
     """Print one list; without a name, the names of the lists."""
     if not args or args[0] in ("-h", "--help"):
-        print(f"usage: eigenview list {{{','.join(LISTS)}}}")
+        write(f"usage: eigenview list {{{','.join(LISTS)}}}")
         return 0
     if args[0] == "objectives":
         raise UserError("list objectives: it is named methods now: eigenview list methods")
     if args[0] not in LISTS:
-        raise UserError(f"list {args[0]}: no such list. {nearest(args[0], LISTS)} Lists: {', '.join(LISTS)}.")
+        raise UserError(f"list {args[0]}: no such list. {hint(args[0], LISTS)}Lists: {', '.join(LISTS)}.")
     for name, text in entries(args[0]):
-        print(f"{name:24} {text}")
+        write(f"{name:24} {text}")
     return 0
 
 

@@ -8,14 +8,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from eigenview import runfiles
 from eigenview.commands.grouped import command_type, run_config
 from eigenview.commands.options import parse
 from eigenview.config import RunConfig, method_name
 from eigenview.config.names import refuse_old_flags
 from eigenview.errors import Interrupted, UserError
+from eigenview.terminal import Console, write
 
 
 def main(args: list[str]) -> int:
@@ -142,8 +141,7 @@ def _train(
             command=["eigenview", *sys.argv[1:]],
         )
     except Interrupted as stop:
-        where = shlex.quote(str(directory))
-        print(f"stopped at step {stop.step}; continue with: eigenview pretrain --out {where} --resume")
+        write(f"{stop}; continue with: eigenview pretrain --out {shlex.quote(str(directory))} --resume")
         return 130
     if summary.get("finished", True):  # ranks other than the first return nothing
         return 0

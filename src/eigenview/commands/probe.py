@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-from rich.console import Console
 
 from eigenview import runfiles
 from eigenview.commands.options import FLAT, parse
@@ -15,6 +14,7 @@ from eigenview.config import LoaderConfig, ProbeConfig
 from eigenview.errors import UserError, require
 from eigenview.probes.protocols import ProtocolOption, protocol_names
 from eigenview.progress import counting, loading
+from eigenview.terminal import Console
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class Probe:
     """Also write the table as JSON to this file."""
 
     def __post_init__(self) -> None:
-        require(self.seed >= 0, "--seed", self.seed, "0 or more")
+        require(0 <= self.seed < 2**63, "--seed", self.seed, "0 or more, up to below 2 to the 63rd")
 
 
 def main(args: list[str]) -> int:
@@ -42,9 +42,9 @@ def main(args: list[str]) -> int:
     options: Probe = parse(Probe, args, "probe")
     console = Console(stderr=True)
     table = probe_encoder(options.run, options.data, options.protocol, options.probe, options.seed, console)
-    from eigenview.probes.table import render_table
+    from eigenview.probes.table import show_probes
 
-    Console().print(render_table(table))
+    show_probes(table, Console())
     if options.out is not None:
         runfiles.write_json(options.out, table)
     return 0
@@ -93,7 +93,7 @@ def probe_encoder(
     assert test.labels is not None
     with counting(console, "features") as progress:
         ours = tuple(extract(encoder.embed, part, progress=progress) for part in (train, test))
-    with console.status("probes"):
+    with console.waiting("probes"):
         rows = {"raw pixels": (raw_pixels(train), raw_pixels(test)), "this encoder": (ours[0], ours[1])}
         return probe_table(
             rows,

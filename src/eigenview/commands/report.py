@@ -11,6 +11,7 @@ import tyro
 from eigenview import runfiles
 from eigenview.commands.options import parse
 from eigenview.errors import UserError
+from eigenview.terminal import write
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +37,7 @@ def main(args: list[str]) -> int:
 
     single = options.runs[0] / runfiles.REPORT if len(options.runs) == 1 else Path(runfiles.REPORT)
     path = write_report(options.runs, options.out or single, theory=options.theory)
-    print(path)
+    write(str(path))
     if options.open:
         webbrowser.open(path.resolve().as_uri())
     return 0

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rich.console import Console
-
 from eigenview.progress import counting, loading
+from eigenview.terminal import Console
 
 if TYPE_CHECKING:
     import numpy as np
@@ -39,7 +38,7 @@ def represent(model: str, data: str, console: Console, *, most: int | None = Non
     if images.skipped:  # only a run writes the whole list, to skipped.csv
         first = images.skipped[0]
         text = f"left out: {len(images.skipped)} unreadable, the first {first.path}: {first.reason}"
-        console.print(text, highlight=False, markup=False, soft_wrap=True)
+        console.print(text)
     if most is not None and len(images) > most:  # a pack or a stream: rows of it are read when they are embedded
         images = images.take(np.sort(np.random.default_rng(0).permutation(len(images))[:most]))
     with counting(console, "embedding") as progress:

@@ -6,10 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Generic, TypeVar
 
-from rich.console import Console
-
 from eigenview.commands.options import FLAT, parse
 from eigenview.simulations import THEORIES, load
+from eigenview.terminal import Console, write
 
 Options = TypeVar("Options")
 
@@ -30,9 +29,9 @@ class Simulate(Generic[Options]):
 def main(args: list[str]) -> int:
     """Print the numbers and write the files; without a theory's name, list the theories."""
     if not args or args[0] in ("-h", "--help"):
-        print("usage: eigenview simulate NAME [--options] [--sweep option=a,b,c] [--out DIR]\n")
-        print("\n".join(f"  {name:17} {text}" for name, (_, text) in THEORIES.items()))
-        print("\neigenview simulate NAME --help shows its options, its assumptions and where they fail.")
+        write("usage: eigenview simulate NAME [--options] [--sweep option=a,b,c] [--out DIR]\n")
+        write("\n".join(f"  {name:17} {text}" for name, (_, text) in THEORIES.items()))
+        write("\neigenview simulate NAME --help shows its options, its assumptions and where they fail.")
         return 0
     name, theory = args[0], load(args[0])
     from eigenview.simulations.command import simulate

@@ -11,7 +11,14 @@ from typing import Generic, Literal, TypeVar
 
 from tyro.conf import Positional
 
-from eigenview.config.sections import LoaderConfig, MonitorConfig, NetworkConfig, OptimConfig, ProbeConfig
+from eigenview.config.sections import (
+    MOST_EPOCHS,
+    LoaderConfig,
+    MonitorConfig,
+    NetworkConfig,
+    OptimConfig,
+    ProbeConfig,
+)
 from eigenview.config.types import check_types
 from eigenview.errors import UserError, require
 from eigenview.records import MethodConfig
@@ -19,6 +26,8 @@ from eigenview.records import MethodConfig
 Options = TypeVar("Options", bound=MethodConfig)
 LARGEST_SIDE = 4096
 """Largest side of a view in pixels. A typing error beyond it would take all memory before an estimate can be made."""
+MOST_VIEWS, MOST_DEVICES = 256, 4096
+"""Of an image, and of a run: the same holds for these."""
 
 
 def default_method() -> MethodConfig:
@@ -96,17 +105,24 @@ class RunConfig(Generic[Options]):
 
     def __post_init__(self) -> None:
         check_types(self)
+        for name in ("data", "probe_data", "encoder", "second_encoder", "augmentation"):
+            value = getattr(self, name)
+            option = name.replace("_", "-")
+            is_empty = value is not None and not value.strip() and name != "data"  # of DATA the sources say more
+            require(not is_empty, f"--{option}", value, "a name that is not empty")
         require(0 < self.data_fraction <= 1, "--data-fraction", self.data_fraction, "above 0, up to 1")
-        require(self.epochs >= 1, "--epochs", self.epochs, "1 or more")
-        require(self.batch_size >= 2, "--batch-size", self.batch_size, "2 or more")
-        require(self.views >= 2, "--views", self.views, "2 or more: joint embedding compares views of one image")
-        require(self.local_views >= 0, "--local-views", self.local_views, "0 or more")
+        require(1 <= self.epochs <= MOST_EPOCHS, "--epochs", self.epochs, "1 or more, up to 1,000,000")
+        require(2 <= self.batch_size <= 2**24, "--batch-size", self.batch_size, "2 or more, up to 16,777,216")
+        views = f"2 or more, up to {MOST_VIEWS}: joint embedding compares views of one image"
+        require(2 <= self.views <= MOST_VIEWS, "--views", self.views, views)
+        allowed = f"0 or more, up to {MOST_VIEWS}"
+        require(0 <= self.local_views <= MOST_VIEWS, "--local-views", self.local_views, allowed)
         has_local = self.local_views > 0
         require(
-            self.local_size is None or (has_local and self.local_size >= 4),
+            self.local_size is None or (has_local and 4 <= self.local_size <= LARGEST_SIDE),
             "--local-size",
             self.local_size,
-            "4 or more, with --local-views above 0",
+            f"4 to {LARGEST_SIDE}, with --local-views above 0",
         )
         low, high = self.local_scale
         require(
@@ -118,7 +134,7 @@ class RunConfig(Generic[Options]):
             self.image_size,
             f"8 to {LARGEST_SIDE}",
         )
-        require(self.devices >= 1, "--devices", self.devices, "1 or more")
+        require(1 <= self.devices <= MOST_DEVICES, "--devices", self.devices, f"1 or more, up to {MOST_DEVICES}")
         require(0 <= self.seed < 2**63, "--seed", self.seed, "0 up to below 2 to the 63rd")
         share = self.batch_size // self.devices
         require(

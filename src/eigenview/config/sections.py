@@ -10,6 +10,11 @@ from typing import Literal
 
 from eigenview.errors import require
 
+WIDEST = 2**17
+"""Widest layer of a head: a covariance matrix of this width takes 69 GB."""
+MOST_EPOCHS = 10**6
+"""Of a run, of its warm-up and between two diagnoses."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkConfig:
@@ -55,10 +60,10 @@ class NetworkConfig:
     def __post_init__(self) -> None:
         for name, allowed in (("head_norm", ("batch", "layer", "none")), ("encoder_norm", ("batch", "group", "layer"))):
             require(getattr(self, name) in allowed, f"network.{name}", getattr(self, name), ", ".join(allowed))
-        require(self.projector_hidden >= 1, "network.projector_hidden", self.projector_hidden, "1 or more")
-        require(self.projector_width >= 2, "network.projector_width", self.projector_width, "2 or more")
+        for name, least in (("projector_hidden", 1), ("projector_width", 2), ("predictor_hidden", 1)):
+            width = getattr(self, name)
+            require(least <= width <= WIDEST, f"network.{name}", width, f"{least} or more, up to {WIDEST:,}")
         require(0 <= self.projector_layers <= 6, "network.projector_layers", self.projector_layers, "0 to 6")
-        require(self.predictor_hidden >= 1, "network.predictor_hidden", self.predictor_hidden, "1 or more")
         require(0 <= self.predictor_layers <= 2, "network.predictor_layers", self.predictor_layers, "0, 1, 2")
         for name in ("target_momentum", "target_momentum_end"):
             require(0 <= getattr(self, name) <= 1, f"network.{name}", getattr(self, name), "between 0 and 1")
@@ -108,7 +113,8 @@ class OptimConfig:
         require(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "0 or more")
         require(0 <= self.momentum < 1, "optim.momentum", self.momentum, "0 up to below 1")
         require(self.trust_coefficient > 0, "optim.trust_coefficient", self.trust_coefficient, "above 0")
-        require(self.warmup_epochs >= 0, "optim.warmup_epochs", self.warmup_epochs, "0 or more")
+        least, most = "0 or more", f"up to {MOST_EPOCHS:,}"
+        require(0 <= self.warmup_epochs <= MOST_EPOCHS, "optim.warmup_epochs", self.warmup_epochs, f"{least}, {most}")
         require(0 <= self.final_fraction <= 1, "optim.final_fraction", self.final_fraction, "between 0 and 1")
         require(self.clip_norm is None or self.clip_norm > 0, "optim.clip_norm", self.clip_norm, "above 0")
 
@@ -125,7 +131,7 @@ class LoaderConfig:
     """Make the first unreadable image an error instead of skipping and listing it."""
 
     def __post_init__(self) -> None:
-        require(self.workers >= 0, "loader.workers", self.workers, "0 or more")
+        require(0 <= self.workers <= 1024, "loader.workers", self.workers, "0 or more, up to 1024")
         require(self.cache_gb >= 0, "loader.cache_gb", self.cache_gb, "0 or more")
 
 
@@ -146,9 +152,11 @@ class MonitorConfig:
     """End the run with exit code 3 once the verdict is a collapse in two diagnoses running."""
 
     def __post_init__(self) -> None:
-        require(self.images >= 8, "monitor.images", self.images, "8 or more")
-        require(self.every_epochs > 0, "monitor.every_epochs", self.every_epochs, "above 0")
-        require(self.checkpoint_minutes > 0, "monitor.checkpoint_minutes", self.checkpoint_minutes, "above 0")
+        require(8 <= self.images <= 10**6, "monitor.images", self.images, "8 or more, up to 1,000,000")
+        allowed = f"above 0, up to {MOST_EPOCHS:,}"
+        require(0 < self.every_epochs <= MOST_EPOCHS, "monitor.every_epochs", self.every_epochs, allowed)
+        minutes = self.checkpoint_minutes
+        require(0 < minutes <= 10**6, "monitor.checkpoint_minutes", minutes, "above 0, up to 1,000,000")
         require(self.log_every_steps >= 1, "monitor.log_every_steps", self.log_every_steps, "1 or more")
 
 
@@ -172,4 +180,5 @@ class ProbeConfig:
         require(self.knn_k >= 1, "probe.knn_k", self.knn_k, "1 or more")
         require(self.knn_temperature > 0, "probe.knn_temperature", self.knn_temperature, "above 0")
         require(self.labels_per_class >= 1, "probe.labels_per_class", self.labels_per_class, "1 or more")
-        require(self.few_label_draws >= 1, "probe.few_label_draws", self.few_label_draws, "1 or more")
+        draws = self.few_label_draws
+        require(1 <= draws <= 10**4, "probe.few_label_draws", draws, "1 or more, up to 10,000")

@@ -15,7 +15,10 @@ from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_
 
 from eigenview.errors import require
 
-LARGEST = sys.float_info.max  # also of an int, which Python does not limit
+LARGEST = 10**9
+"""Size of any number that has no narrower bound: beyond it there are only typing errors, and tensors that overflow."""
+UNBOUNDED = ("seed",)
+"""Fields with a larger bound."""
 WORDS = {int: "an integer", float: "a finite number", bool: "True or False", str: "text", types.NoneType: "None"}
 
 
@@ -25,6 +28,8 @@ def check_types(config: Any, prefix: str = "") -> None:
     for name in (each.name for each in dataclasses.fields(config)):
         kind, value = kinds[name], getattr(config, name)
         require(_fits(value, kind), f"{prefix}{name}", value, _words(kind))
+        if isinstance(value, int | float) and name not in UNBOUNDED:
+            require(abs(value) <= LARGEST, f"{prefix}{name}", value, f"numbers up to {LARGEST:,}")
         if dataclasses.is_dataclass(value):
             check_types(value, f"{prefix}{name}.")
 

@@ -6,8 +6,6 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-from rich.console import Console
-
 from eigenview.config import LoaderConfig
 from eigenview.data.images import ImageSet, Split
 from eigenview.data.opening import kind_of
@@ -21,6 +19,7 @@ from eigenview.data.sources.shards import find_shards
 from eigenview.data.sources.source import Request, Source
 from eigenview.data.splitting import split_set
 from eigenview.errors import UserError, nearest
+from eigenview.terminal import Console
 
 BUILT_IN = ("digits",)
 

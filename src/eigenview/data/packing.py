@@ -20,7 +20,6 @@ from pathlib import Path
 
 import numpy as np
 import tyro
-from rich.console import Console
 
 from eigenview.config import LoaderConfig
 from eigenview.data.images import ImageSet, Skipped, printable
@@ -30,8 +29,10 @@ from eigenview.data.pixels.image_size import Sizes
 from eigenview.data.pixels.parallel import Rows, map_chunks
 from eigenview.data.sources.packs import MANIFEST, Card, PartCard, labels_file, pixels_file
 from eigenview.data.sources.source import Request
+from eigenview.durations import duration
 from eigenview.errors import UnusableLabels, UserError, require
 from eigenview.runfiles import set_name
+from eigenview.terminal import Console
 
 ADVICE = "Free space, or choose another --out."
 
@@ -66,7 +67,7 @@ class Packed:
         lost = f", {skipped} unreadable (listed in {MANIFEST})" if skipped else ""
         return (
             f"{self.folder}: {images:,} images of {sizes.source_size} px for views of {sizes.size} px "
-            f"({sizes.reason}){lost}, {megabytes:,.1f} MB, {self.seconds:,.1f} s\n"
+            f"({sizes.reason}){lost}, {megabytes:,.1f} MB, {duration(self.seconds)}\n"
             f"use it: eigenview pretrain {shlex.quote(str(self.folder))}"
         )
 

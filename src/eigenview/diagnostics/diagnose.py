@@ -30,13 +30,16 @@ def diagnose(h: Tensor, z: Tensor, step: int, epoch: float) -> tuple[dict[str, A
     return row, {"h": spectrum(h), "z": spectrum(z)}
 
 
-def diagnose_embeddings(x: Tensor) -> tuple[dict[str, float | None], Verdict]:
+def diagnose_embeddings(x: Tensor | np.ndarray) -> tuple[dict[str, float | None], Verdict]:
     """(measures, verdict) of features x (N D) of any origin, without the measures of two views; None if not finite.
 
     Of more than 4096 rows, 4096 drawn with a fixed seed are measured, and a note is added to the verdict.
 
     Raises: UserError unless x has two axes, at least two rows and two columns.
     """
+    if isinstance(x, np.ndarray):
+        require(x.dtype.kind in "fiu", "embeddings", f"an array of {x.dtype}", "numbers")
+        x = torch.from_numpy(np.asarray(x, dtype=np.float32))
     require(x.ndim == 2, "embeddings", tuple(x.shape), "two axes: rows, width")
     total = len(x)
     require(total >= 2, "embeddings", f"{total} row(s)", "2 rows or more")

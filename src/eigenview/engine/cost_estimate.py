@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 
 from eigenview import runfiles
+from eigenview.durations import rough_duration
 from eigenview.engine.fake_step import fake_step
 from eigenview.engine.memory import MemoryGrowth, free_bytes, gpu_number
 from eigenview.engine.module import PretrainModule
@@ -29,11 +29,12 @@ from eigenview.engine.step import train_step
 from eigenview.models.network import Network
 from eigenview.models.target import TargetNetwork
 from eigenview.records import ALONE
+from eigenview.terminal import Console
 
 TRIAL_SECONDS = (0.15, 2.0)
 """Bounds of what a trial step may take: a longer run may spend more on it."""
-SHORT_RUN = 100
-"""Shorter runs are not timed in advance."""
+SHORT_RUN, FEW_PIXELS = 100, 10_000_000
+"""Runs with fewer steps and fewer pixels, over all their views, are over in seconds and not timed in advance."""
 USABLE = 0.9
 """Share of the free memory that a run may plan with; libraries and allocators need room of their own."""
 FEWEST_WATCHED = 64
@@ -117,7 +118,8 @@ def make_estimate(plan: Plan, module: PretrainModule, steps: int) -> Estimate:
     with suppress(*FAILURES), _twin_of(module, plan.device) as twin:
         with suppress(*FAILURES):
             parts = _parts(plan, twin, plan.config.grad_cache_chunk, len(plan.held_out))
-        if steps >= SHORT_RUN:
+        pixels = steps * plan.config.batch_size * sum((spec.size or plan.size) ** 2 for spec in plan.specs)
+        if steps >= SHORT_RUN or pixels >= FEW_PIXELS:
             with suppress(*FAILURES):
                 most = _images_with_room(plan, images, sum(parts.values()) - present)
                 timing = _timed_step(plan, twin, most, steps)
@@ -135,11 +137,11 @@ def show_estimate(console: Console, plan: Plan, module: PretrainModule, estimate
     if estimate.timing is not None and estimate.seconds is not None:
         tried, images = estimate.timing.images, estimate.images
         how = "a step was timed" if tried == images else f"from a step of {tried} of {images} images"
-        found.append(f"{_duration(estimate.seconds)} of training ({how})")
+        found.append(f"{rough_duration(estimate.seconds)} of training ({how})")
     lines = [("estimate", f"about {' and '.join(found)}")] if found else []
     warning = _shortage(plan, module, estimate)
     for label, line in (*lines, *([("warning", warning)] if warning else [])):
-        console.print(f"{label:9} {line}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{label:9} {line}")
 
 
 def _shortage(plan: Plan, module: PretrainModule, estimate: Estimate) -> str | None:
@@ -292,11 +294,3 @@ def _seconds(plan: Plan, twin: PretrainModule, optimizer: torch.optim.Optimizer,
 
 def _size(nbytes: int) -> str:
     return f"{nbytes / 1e9:.1f} GB" if nbytes >= 1e9 else f"{max(1, round(nbytes / 1e6))} MB"
-
-
-def _duration(seconds: float) -> str:
-    for name, length, most in (("second", 1, 90), ("minute", 60, 90), ("hour", 3600, 48)):
-        if seconds < most * length:
-            count = max(1, round(seconds / length))
-            return f"{count} {name}{'s' if count > 1 else ''}"
-    return f"{seconds / 86400:.1f} days"

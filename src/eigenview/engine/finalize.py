@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from torch import Tensor, nn
 
 import eigenview
@@ -29,9 +28,10 @@ from eigenview.methods.parts.method import Method
 from eigenview.models.export import save_encoder
 from eigenview.probes.features import extract, raw_pixels
 from eigenview.probes.protocols import PROTOCOLS
-from eigenview.probes.table import OURS, RAW_PIXELS, below_raw_pixels, probe_table, render_table
+from eigenview.probes.table import OURS, RAW_PIXELS, below_raw_pixels, probe_table, show_probes
 from eigenview.progress import counting
 from eigenview.report.page import write_report
+from eigenview.terminal import Console, styled
 
 GALLERY_IMAGES, QUERIES, NEIGHBOURS, BANK = 8, 6, 7, 5000
 CALIBRATION_IMAGES = 2048
@@ -138,7 +138,7 @@ def run_probes(plan: Plan, encode: Callable[[Tensor], Tensor], console: Console)
                 extract(function, test, progress=progress),
             )
     config = plan.config
-    with console.status("probes") as status:
+    with console.waiting("probes") as show:
         return probe_table(
             rows,
             train.labels,
@@ -146,7 +146,7 @@ def run_probes(plan: Plan, encode: Callable[[Tensor], Tensor], console: Console)
             config.probe,
             train.class_names,
             config.seed,
-            progress=lambda name: status.update(f"probes: {name}"),
+            progress=lambda name: show(f"probes: {name}"),
             shared=(RAW_PIXELS, "untrained encoder"),
             memory=cache_folder() / "probes",
             notes=plan.label_notes,
@@ -252,24 +252,19 @@ def show_result(
     colour = {"healthy": "green", "too early to judge": "yellow"}.get(verdict.label, "red")
     colour = "yellow" if verdict.warnings and colour == "green" else colour
     since = f" since epoch {verdict.since_epoch:g}" if verdict.since_epoch is not None else ""
-    line = f"\n{'verdict':9} [bold {colour}]{verdict.label}{since}[/]: {verdict.reason}"
-    console.print(line, highlight=False, soft_wrap=True)
+    console.print(styled(f"\n{'verdict':9} ", (f"{verdict.label}{since}", f"bold {colour}"), f": {verdict.reason}"))
     for label, lines in (("warning", verdict.warnings), ("try", verdict.remedies), ("note", verdict.notes)):
         for line in lines:
-            console.print(f"{label:9} {line}", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"{label:9} {line}")
     if probes is not None:
-        console.print(render_table(probes))
+        show_probes(probes, console)
     else:
-        console.print(f"{'probes':9} {plan.probe_note}", highlight=False, markup=False)
+        console.print(f"{'probes':9} {plan.probe_note}")
     shown = [("RankMe", "rankme"), ("centred", "rankme_centred"), ("alpha", "alpha"), ("alignment", "alignment")]
     shown.append(("uniformity", "uniformity"))
     quality = [f"{t} {summary['quality'][k]:.3g}" for t, k in shown if summary["quality"].get(k) is not None]
-    console.print(
-        f"{'quality':9} {'   '.join(quality)}   (representation, held-out batch)", highlight=False, soft_wrap=True
-    )
+    console.print(f"{'quality':9} {'   '.join(quality)}   (representation, held-out batch)")
     files = "encoder.safetensors   report.html" if (directory / runfiles.ENCODER).exists() else "report.html"
     console.print(
         f"{'files':9} {files}   (eigenview report {shlex.quote(str(directory))} --open)",
-        highlight=False,
-        soft_wrap=True,
     )

@@ -8,18 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
-from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as Bar
 
 import eigenview
 from eigenview.config import RunConfig
 from eigenview.data.images import printable
 from eigenview.distributed import rank
-from eigenview.engine.callbacks import MetricsWriter, Monitor
+from eigenview.durations import duration
+from eigenview.engine.callbacks import Monitor
 from eigenview.engine.loop import Callback
 from eigenview.engine.module import PretrainModule
 from eigenview.engine.plan import Plan
+from eigenview.terminal import Bar, Console, styled
 
 
 def show_plan(
@@ -47,10 +46,11 @@ def show_plan(
         run = f"{directory}   (stop any time with Ctrl-C; continue with --out {quoted} --resume)"
     local = f" + {config.local_views} of {plan.specs[-1].size} px" if config.local_views else ""
     console.print(
-        f"[bold]eigenview {eigenview.__version__}[/]  ·  {title}  ·  {config.views} views{local}  ·  "
-        f"{config.encoder}, {encoder / 1e6:.2g} M parameters  ·  {where}, {plan.precision_note}",
-        highlight=False,
-        soft_wrap=True,
+        styled(
+            (f"eigenview {eigenview.__version__}", "bold"),
+            f"  ·  {title}  ·  {config.views} views{local}  ·  "
+            f"{config.encoder}, {encoder / 1e6:.2g} M parameters  ·  {where}, {plan.precision_note}",
+        )
     )
     for label, text in (
         ("data", f"{config.data}: {len(images):,} images{skipped}, {sides} -> {plan.size} px {images.size_reason}"),
@@ -63,65 +63,98 @@ def show_plan(
         ),
         ("run", run),
     ):
-        console.print(f"{label:9} {printable(text)}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{label:9} {printable(text)}")
     if config.compile_augmentation:
-        console.print(
-            "note      the augmentation is compiled before the first step, which takes minutes", soft_wrap=True
-        )
+        console.print("note      the augmentation is compiled before the first step, which takes minutes")
     for note in (*notes, *images.notes, *plan.label_notes, *module.method.warnings(images_per_pass(config))):
-        console.print(f"{'note':9} {note}", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"{'note':9} {note}")
+
+
+TERMINAL_SECONDS, FILE_SECONDS = 0.25, 10.0
+"""Least time between two updates of the bar of a terminal, and between two lines in a file or a notebook."""
+FIRST_SECONDS = 2.0
+"""After so long the first line is printed, even if it is after one step."""
+
+
+class Pace:
+    """Time left and images a second, from the steps of this session alone.
+
+    The first step also prepares buffers and kernels, so it counts only while it is the only one.
+    """
+
+    def __init__(self, steps: int, step: int, images_per_step: int) -> None:
+        self.steps, self.images_per_step = steps, images_per_step
+        self.started = self._marked = time.monotonic()
+        self._first = self._mark = self.step = step
+        self._now = self._previous = self.started
+
+    @property
+    def done(self) -> int:
+        """Steps done in this session."""
+        return self.step - self._first
+
+    def after_step(self, step: int) -> None:
+        """Note the time at which `step` was done."""
+        self.step, self._now = step, time.monotonic()
+        if self.done == 2:
+            self._mark, self._marked = step - 1, self._previous
+        self._previous = self._now
+
+    @property
+    def seconds_per_step(self) -> float:
+        """Mean time of a step, with the diagnoses and checkpoints in between."""
+        return (self._now - self._marked) / (self.step - self._mark)
+
+    @property
+    def left(self) -> float:
+        """Seconds of the steps to come."""
+        return self.seconds_per_step * (self.steps - self.step)
+
+    @property
+    def rate(self) -> float:
+        """Images a second."""
+        return self.images_per_step / max(self.seconds_per_step, 1e-9)
 
 
 class Progress(Callback):
     """Epoch, images/s, time left; loss terms; spread, effective rank and the verdict so far. Rank 0 only."""
 
-    def __init__(self, console: Console, log: MetricsWriter, monitor: Monitor) -> None:
+    def __init__(self, console: Console, monitor: Monitor) -> None:
         self.console = console
-        self.clock = log
         self.monitor = monitor
         self._bar: Bar | None = None
-        self._task: Any = None
+        self._pace: Pace | None = None
         self._printed_at = 0.0
 
     def start(self, module: PretrainModule) -> None:
-        if rank() != 0 or not self.console.is_terminal:
-            return
-        self._bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            TaskProgressColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TimeRemainingColumn(compact=True, elapsed_when_finished=True),
-            TextColumn("left\n{task.fields[terms]}"),
-            console=self.console,
-            refresh_per_second=4,
-        )
-        self._task = self._bar.add_task("epoch", total=module.steps, completed=module.step, rate="", terms="starting")
-        self._bar.start()
-
-    def after_step(self, module: PretrainModule) -> None:
         if rank() != 0:
             return
-        step = module.step
-        now = time.monotonic()
+        self._pace = Pace(module.steps, module.step, module.config.batch_size)
+        self._printed_at = self._pace.started - FILE_SECONDS + FIRST_SECONDS
+        if self.console.is_terminal:
+            self._bar = Bar(self.console, transient=False)
+            self._bar.update("epoch", module.step / module.steps, "starting")
+            self._bar.start()
+
+    def after_step(self, module: PretrainModule) -> None:
+        pace = self._pace
+        if pace is None:
+            return
+        step, now = module.step, time.monotonic()
+        pace.after_step(step)
         last = step == module.steps
-        # on a terminal four times a second; in a log file at most every ten seconds
-        if now - self._printed_at < (0.25 if self._bar else 10.0) and not last:
+        due = now - self._printed_at >= (TERMINAL_SECONDS if self._bar else FILE_SECONDS)
+        if not (last or (due and (pace.done > 1 or now - pace.started >= FIRST_SECONDS))):
             return
         self._printed_at = now
         epoch = min(module.config.epochs, step // module.steps_per_epoch + 1)
         title = f"epoch {epoch}/{module.config.epochs}"
-        rate = f"{self.clock.rate:,.0f} images/s"
+        numbers = f"{step / module.steps:4.0%}  {pace.rate:,.0f} images/s  "
+        numbers += f"{duration(now - pace.started)}" if last else f"{duration(pace.left)} left"
         if self._bar is not None:
-            self._bar.update(self._task, completed=step, description=title, rate=rate, terms=self._line(module))
+            self._bar.update(title, step / module.steps, f"{numbers}\n{self._line(module)}")
         else:
-            left = self.clock.seconds / max(step, 1) * (module.steps - step)
-            self.console.print(
-                f"{title}  {step / module.steps:4.0%}  {rate}  {left / 60:.0f}:{left % 60:02.0f} left   "
-                f"{self._line(module)}",
-                highlight=False,
-                soft_wrap=True,
-            )
+            self.console.print(f"{title}  {numbers}   {self._line(module)}")
 
     def _line(self, module: PretrainModule) -> str:
         parts = [f"{name.replace('_', ' ')} {float(value):.3g}" for name, value in module.terms.items()]

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from rich.console import Console
 from torch import Tensor
 
 from eigenview import runfiles
@@ -19,6 +18,7 @@ from eigenview.engine.module import PretrainModule
 from eigenview.engine.plan import Plan
 from eigenview.errors import UserError
 from eigenview.runfiles.schema import Fields, Leaf, ListOf, Maybe, TableOf, integer, misfit, number
+from eigenview.terminal import Console
 
 ADVICE = "Move it away to start this run again, or choose another --out."
 TENSOR = Leaf("a tensor", lambda value: isinstance(value, Tensor))
@@ -103,7 +103,7 @@ def read_checkpoint(
             aside = path.with_name("damaged.ckpt")
             path.replace(aside)
             text = f"{error.args[0].removesuffix(ADVICE)}Continued from {previous}, step {checkpoint.step}, instead; "
-            console.print(f"{text}the damaged file is {aside.name} now.", highlight=False, markup=False, soft_wrap=True)
+            console.print(f"{text}the damaged file is {aside.name} now.")
         return checkpoint
     return _checked(content, path, module, plan, resumed)
 

@@ -27,7 +27,7 @@ from eigenview.engine.module import PretrainModule
 from eigenview.engine.plan import Plan, make_plan
 from eigenview.engine.progress import Progress, show_plan
 from eigenview.engine.resume import Checkpoint, Resumed, read_checkpoint
-from eigenview.errors import Collapsed, NonFiniteError
+from eigenview.errors import Collapsed, Interrupted, NonFiniteError
 from eigenview.methods.parts.building import build_method
 from eigenview.models.network import refuse_single_values
 
@@ -97,10 +97,13 @@ def _train(
     if not is_first:
         return {}
     monitor.gather_spectra()
-    history = monitor.history
-    return finish(
-        plan, module, directory, log=log, history=history, failure=failure, ended_early=ended_early, console=console
-    )
+    ending = {"history": monitor.history, "failure": failure, "ended_early": ended_early}
+    try:
+        return finish(plan, module, directory, log=log, **ending, console=console)
+    except KeyboardInterrupt:
+        if failure is not None or ended_early:
+            raise
+        raise Interrupted(module.steps, is_trained=True) from None
 
 
 def note_environment(directory: Path, now: dict[str, Any], step: int) -> None:
@@ -171,7 +174,7 @@ def _fit(
             checkpoint.restore(module, log, batches)
             state = checkpoint.optimizer_state
         saver = Checkpoints(directory, config.checkpoint_minutes, config.log_every_steps, log, batches)
-        callbacks = [log, monitor, saver, Progress(console, log, monitor)]
+        callbacks = [log, monitor, saver, Progress(console, monitor)]
         broke = batches.replaced
         try:
             fit(module, batches, callbacks, device=plan.device, optimizer_state=state)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib
 
-from eigenview.errors import UserError, nearest
+from eigenview.errors import UserError, hint
 from eigenview.methods.parts.declared import declared, defined_classes, defined_config
 from eigenview.records import Card, MethodConfig
 
@@ -32,6 +32,8 @@ METHODS = (
 def module_name(method: str) -> str:
     """The module of a method: a file of this folder, or, for a name with a dot, any module that can be imported."""
     if "." in method:
+        if not all(part.isidentifier() for part in method.split(".")):
+            raise UserError(f"--method {method}: a module is named as in Python, such as my_methods.centred.")
         return method
     if method == "__main__":
         raise UserError(
@@ -39,12 +41,12 @@ def module_name(method: str) -> str:
             "move it into a module of a package, such as my_methods/centred.py (docs/add-a-method.md)."
         )
     if method not in METHODS:
-        raise UserError(f"--method {method}: no such method. {nearest(method, METHODS)} (eigenview list methods)")
+        raise UserError(f"--method {method}: no such method. {hint(method, METHODS)}(eigenview list methods)")
     return f"{__name__}.{method.replace('-', '_')}"
 
 
 def config_class(method: str) -> type[MethodConfig]:
-    """The config class of a method. Raises UserError for an unknown name, with the nearest one."""
+    """The config class of a method. Raises UserError for an unknown name, with the hint one."""
     try:
         module = importlib.import_module(module_name(method))
     except ModuleNotFoundError as error:

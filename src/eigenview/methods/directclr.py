@@ -66,7 +66,7 @@ class DirectCLRConfig(MethodConfig):
         require(self.subset in subsets, "method.subset", self.subset, ", ".join(subsets))
         whole = self.site == "embedding"
         require(not whole or self.subset == "first", "method.subset", self.subset, "first with method.site embedding")
-        require(self.seed >= 0, "method.seed", self.seed, "0 or more")
+        require(0 <= self.seed < 2**63, "method.seed", self.seed, "0 up to below 2 to the 63rd")
 
     @property
     def needs(self) -> Needs:

@@ -103,7 +103,12 @@ def _hub_files(encoder: LoadedEncoder, model: str) -> dict[str, bytes]:
             f"--format hf: {encoder.name} was trained with {encoder.card['norm']} norms, which timm's configuration "
             "cannot describe. Use --format timm."
         )
+    from timm.models import get_pretrained_cfg
+
     given = libraries.arguments("timm", model, encoder.size)
+    published = get_pretrained_cfg(model)
+    # names of the layers that timm exchanges for another number of classes or channels
+    layers = {} if published is None else {"first_conv": published.first_conv, "classifier": published.classifier}
     config: dict[str, Any] = {
         "architecture": model.split(".")[0],
         "num_classes": 0,
@@ -118,6 +123,7 @@ def _hub_files(encoder: LoadedEncoder, model: str) -> dict[str, bytes]:
             "crop_pct": 1.0,
             "num_classes": 0,
             "custom_load": False,
+            **layers,
         },
     }
     code = ["import timm", "", 'model = timm.create_model("local-dir:.", pretrained=True)', "model.eval()"]

@@ -22,6 +22,7 @@ from eigenview import runfiles
 from eigenview.data.opening import kind_of
 from eigenview.errors import UserError, require
 from eigenview.models.encoders import build_encoder, features_of_zeros, resolve, vector_width
+from eigenview.models.given_images import Given, as_images
 from eigenview.models.norms import NORMS
 from eigenview.runfiles.schema import misfit
 
@@ -55,8 +56,10 @@ class LoadedEncoder(nn.Module):
         return self.network(images)
 
     @torch.no_grad()
-    def embed(self, images: Tensor, batch_size: int = 256) -> Tensor:
+    def embed(self, images: Given, batch_size: int = 256) -> Tensor:
         """h (n H) of uint8 images (n 3 S S), float32, on the device of the images, which must be the network's.
+
+        Also of a NumPy array, a PIL image, a path, or a list of those (given_images.py), on the network's device.
 
         Resizes to `size` and normalises as in training, without augmentation; evaluation mode, no gradient. Images are
         processed `batch_size` at a time.
@@ -64,6 +67,8 @@ class LoadedEncoder(nn.Module):
         from eigenview.data.views.augment import prepare
 
         require(batch_size >= 1, "batch_size", batch_size, "1 or more")
+        if not isinstance(images, Tensor):
+            images = as_images(images, self.size).to(next(self.parameters()).device)
         was_training = self.training
         self.eval()
         try:

@@ -17,7 +17,7 @@ from eigenview.probes.labels import accuracies, are_unequal, checked, class_name
 from eigenview.probes.protocols import PROTOCOLS, TITLES, Protocol
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from eigenview.terminal import Console
 
     from eigenview.probes.protocols import Arrays
 
@@ -119,31 +119,31 @@ def below_raw_pixels(probes: dict[str, Any], num_test: int) -> str | None:
     )
 
 
-def render_table(probes: dict[str, Any]) -> Table:
-    """The table for a terminal: a row per set of features, the best of a column in bold, protocols below."""
-    from rich.table import Table
+def show_probes(probes: dict[str, Any], console: Console) -> None:
+    """Print the table: a row per set of features, the best of a column in bold, protocols below."""
+    from eigenview.terminal import styled, table
 
     columns = probes["columns"]
-    below = [f"{TITLES[c]}: {probes['protocols'][c]}" for c in columns] + ([probes["note"]] if probes["note"] else [])
-    table = Table(box=None, pad_edge=False, caption="\n".join(below), caption_justify="left")
-    table.add_column("accuracy in percent")
     shown = [(name, TITLES[name]) for name in columns]
     if probes["per_class"]:
         shown = [each for name, title in shown for each in ((name, title), (f"{name}_per_class", "mean of classes"))]
-    for _, title in shown:
-        table.add_column(title, justify="right")
     best = {c: max((row[c] for row in probes["rows"] if row.get(c) is not None), default=None) for c, _ in shown}
-    for row in probes["rows"]:
-        table.add_row(row["features"], *(_cell(row, column, best[column]) for column, _ in shown))
-    return table
+    rows = [
+        [row["features"], *(styled((_cell(row, c), "bold" if row.get(c) == best[c] else "")) for c, _ in shown)]
+        for row in probes["rows"]
+    ]
+    console.print(table(["accuracy in percent", *(title for _, title in shown)], rows))
+    for column in columns:
+        console.print(styled((f"{TITLES[column]}: {probes['protocols'][column]}", "dim")))
+    if probes["note"]:
+        console.print(styled((probes["note"], "dim")))
 
 
-def _cell(row: dict[str, Any], column: str, best: float | None) -> str:
+def _cell(row: dict[str, Any], column: str) -> str:
     value, spread = row.get(column), row.get(f"{column}_std")
     if value is None:
         return "-"
-    text = f"{value:.1f}" + (f" ± {spread:.1f}" if spread is not None else "")
-    return f"[bold]{text}[/bold]" if value == best else text
+    return f"{value:.1f}" + (f" ± {spread:.1f}" if spread is not None else "")
 
 
 def _most_frequent(

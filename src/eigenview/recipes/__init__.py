@@ -7,11 +7,12 @@ A recipe of your own is any function without arguments: `eigenview pretrain --re
 from __future__ import annotations
 
 import importlib
+import inspect
 from collections.abc import Callable
 from typing import Any
 
 from eigenview.config import RunConfig
-from eigenview.errors import UserError, nearest
+from eigenview.errors import UserError, hint
 from eigenview.methods import METHODS
 from eigenview.recipes.small import for_digits, small
 
@@ -39,17 +40,32 @@ def load_recipe(name: str) -> RunConfig[Any]:
     module, colon, function = name.partition(":")
     if not colon:
         raise UserError(
-            f"--recipe {name}: no such recipe. {nearest(name, RECIPES)} "
+            f"--recipe {name}: no such recipe. {hint(name, RECIPES)}"
             "(eigenview list recipes), or MODULE:FUNCTION for one of your own."
         )
+    if not all(part.isidentifier() for part in (*module.split("."), function)):
+        raise UserError(f"--recipe {name}: MODULE:FUNCTION is written as in Python, such as my_recipes:tiny.")
     try:
         make: Callable[[], RunConfig[Any]] = getattr(importlib.import_module(module), function)
-    except (ImportError, AttributeError, ValueError) as error:  # ValueError: no module's name before the colon
+    except (ImportError, AttributeError, SyntaxError) as error:
         raise UserError(f"--recipe {name}: {error}. It must name a function importable from here.") from error
+    if not callable(make) or isinstance(make, type) or _arguments(make):
+        raise UserError(f"--recipe {name}: give a function without arguments that returns an eigenview RunConfig.")
     config = make()
     if not isinstance(config, RunConfig):
         raise UserError(f"--recipe {name} returned {type(config).__name__}; a recipe returns an eigenview RunConfig.")
     return config
+
+
+def _arguments(function: Callable[..., Any]) -> bool:
+    """Whether a function cannot be called without arguments; False also for one whose signature is unknown."""
+    try:
+        inspect.signature(function).bind()
+    except TypeError:
+        return True
+    except ValueError:  # written in C without a signature
+        return False
+    return False
 
 
 def default(method: str, data: str) -> RunConfig[Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from eigenview import durations
+
 MISSING = "–"
 
 
@@ -41,18 +43,9 @@ def percent(value: Any) -> str:
 
 
 def duration(seconds: Any) -> str:
-    """Seconds as the two largest of hours, minutes and seconds."""
+    """Seconds as text, and a dash if there is no number."""
     x = number(seconds)
-    if x is None:
-        return MISSING
-    if 0 < x < 10:
-        return f"{x:.1f} s"
-    whole = round(x)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60:02d} s"
-    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return MISSING if x is None else durations.duration(x)
 
 
 def count(value: Any, one: str, many: str | None = None) -> str:

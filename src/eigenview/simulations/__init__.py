@@ -27,7 +27,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from eigenview.errors import UserError, nearest
+from eigenview.errors import UserError, hint
 
 if TYPE_CHECKING:
     from eigenview.simulations.result import Theory
@@ -46,7 +46,7 @@ THEORIES: dict[str, tuple[str, str]] = {
 
 
 def load(name: str) -> Theory:
-    """The simulation of a command-line name. Raises UserError for an unknown name; the message has the nearest one."""
+    """The simulation of a command-line name. Raises UserError for an unknown name; the message has the hint one."""
     if name not in THEORIES:
-        raise UserError(f"simulate {name}: no such simulation. {nearest(name, THEORIES)} (eigenview list theories)")
+        raise UserError(f"simulate {name}: no such simulation. {hint(name, THEORIES)}(eigenview list theories)")
     return importlib.import_module(f"eigenview.simulations.{THEORIES[name][0]}").THEORY

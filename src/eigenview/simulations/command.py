@@ -7,12 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.table import Table
-
 from eigenview.simulations import output_files, png_figure, sweep
 from eigenview.simulations.html_page import format_number
 from eigenview.simulations.result import Theory
+from eigenview.terminal import Console, Table, table
 
 DEFAULT_DIR = Path("simulations")
 
@@ -43,14 +41,12 @@ def simulate(
     console.print(_table(study))
     for label, result in study.results:
         for statement in result.statements:
-            console.print(f"{label + ': ' if label else ''}{statement}", highlight=False, markup=False)
+            console.print(f"{label + ': ' if label else ''}{statement}")
     written = output_files.write(study, directory, shlex.join(arguments), png)
     if png is not None:
         png_figure.write(study, png)
         written.append(png)
-    console.print(
-        "files     " + "  ".join(str(path) for path in written), highlight=False, markup=False, soft_wrap=True
-    )
+    console.print("files     " + "  ".join(str(path) for path in written))
     return study
 
 
@@ -58,10 +54,10 @@ def _table(study: sweep.Study) -> Table:
     """Ten digits for up to three columns and six for more, so that the table fits; numbers.csv has all digits."""
     option, _, first = study.results[0][0].partition(" = ")
     title = f"{study.name}, by {option}" if first else study.name
-    table = Table("quantity", box=None, pad_edge=False, title=title, title_justify="left")
     digits = 10 if len(study.results) <= 3 else 6
-    for label, _ in study.results:
-        table.add_column(label.partition(" = ")[2] or "value", justify="right", overflow="fold")
-    for name in study.quantities:
-        table.add_row(name, *(format_number(name, result.numbers.get(name), digits) for _, result in study.results))
-    return table
+    headings = ["quantity", *(label.partition(" = ")[2] or "value" for label, _ in study.results)]
+    rows = [
+        [name, *(format_number(name, result.numbers.get(name), digits) for _, result in study.results)]
+        for name in study.quantities
+    ]
+    return table(headings, rows, title=title)

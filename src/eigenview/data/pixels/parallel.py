@@ -17,9 +17,9 @@ from contextlib import nullcontext
 from typing import TypeVar, overload
 
 import numpy as np
-from rich.console import Console
 
 from eigenview.progress import counting
+from eigenview.terminal import Console
 
 Item = TypeVar("Item")
 Rows = tuple[np.ndarray, dict[int, str]]

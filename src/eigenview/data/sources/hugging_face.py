@@ -28,8 +28,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
-from rich.console import Console
-
 from eigenview.data.images import ImageSet, Split, printable
 from eigenview.data.opening import kind_of, read_regular
 from eigenview.data.sources.files import read_part
@@ -39,6 +37,7 @@ from eigenview.data.sources.source import Loaded, Request
 from eigenview.data.sources.streams import Origin, Sample, Stream, empty, load_stream
 from eigenview.data.splitting import same_classes
 from eigenview.errors import UserError, nearest, require
+from eigenview.terminal import Console
 
 PREFIX = "hf:"
 OPTIONS = ("split", "image", "label", "config", "streaming", "buffer")
@@ -70,7 +69,7 @@ class HuggingFace:
 
     def _load(self, split: Split, request: Request) -> ImageSet:
         console = request.console or Console(stderr=True)
-        with _one_line_errors(self.spec), _silenced(), console.status(f"opening {printable(self.spec)}"):
+        with _one_line_errors(self.spec), _silenced(), console.waiting(f"opening {printable(self.spec)}"):
             opened = _opened(self)
             names = self._chosen(tuple(opened), split)
             tables = [opened[name]() for name in names]

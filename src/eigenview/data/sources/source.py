@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from rich.console import Console
 
 from eigenview.config import LoaderConfig
 from eigenview.data.images import ImageSet, Split
 from eigenview.data.pixels.cache import CacheDir
+from eigenview.terminal import Console
 
 
 @dataclass(frozen=True, kw_only=True)

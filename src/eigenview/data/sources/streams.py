@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import NamedTuple, overload
 
 import numpy as np
-from rich.console import Console
 
 from eigenview.data.images import File, ImageSet, decode_all, printable
 from eigenview.data.pixels.byte_ranges import Piece, as_piece
@@ -36,6 +35,7 @@ from eigenview.data.sources.encoded import encoded_set, refuse_unreadable
 from eigenview.data.sources.folder import Label, numbered_labels
 from eigenview.data.sources.source import Request
 from eigenview.errors import UserError
+from eigenview.terminal import Console
 
 CHUNK = 256
 Read = Callable[[Sequence[str]], Rows]
@@ -220,7 +220,7 @@ def load_stream(stream: Stream, buffer: int, request: Request) -> ImageSet:
         _refuse(decoded[1], len(labels), origin, request)
         return decoded
 
-    with console.status(f"reading {printable(origin.name)}"):
+    with console.waiting(f"reading {printable(origin.name)}"):
         surveyed, labels = _surveyed(stream, entry, request)
         _refuse(surveyed[1], len(labels), origin, request)  # they may come from the cache of a run that was not strict
         images = encoded_set(
