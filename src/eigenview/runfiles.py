@@ -47,6 +47,7 @@ from typing import IO, Any
 import numpy as np
 
 from eigenview.errors import UserError
+from eigenview.launched import launched_rank
 
 try:
     import fcntl
@@ -193,7 +194,7 @@ def run_dir(given: Path | None, data: str, method: str, root: Path = Path("runs"
         return
     stem = f"{set_name(data) or 'data'}-{method}"
     numbered = (root / f"{stem}-{n}" for n in itertools.count(1))
-    if os.environ.get("LOCAL_RANK", "0") != "0" or os.environ.get("SLURM_PROCID", "0") != "0":
+    if launched_rank() != 0:
         yield next(path for path in numbered if not path.exists())  # the first process makes and writes its own
         return
     had_root, directory = root.exists(), None

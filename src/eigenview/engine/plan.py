@@ -14,9 +14,9 @@ from eigenview.data.load import load_images, load_probe_sets
 from eigenview.data.splitting import subsample
 from eigenview.data.views.specs import ViewSpec, local_specs, preset_for_size, view_specs
 from eigenview.engine.config_checks import check_combinations
-from eigenview.engine.launch import launched
 from eigenview.engine.precision import runs_in_bf16
 from eigenview.errors import UserError, require
+from eigenview.launched import launched
 from eigenview.methods.parts.building import Parts, parts_of
 
 # A held-out batch much smaller than the width gives no rank; a tenth of a small set is the most we take.
