@@ -26,7 +26,8 @@ def test_loading_is_seen_in_a_terminal_and_taken_away() -> None:
 
 def test_loading_is_silent_in_a_file_and_on_other_ranks(monkeypatch: pytest.MonkeyPatch) -> None:
     assert shown(terminal=False) == ""
-    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     assert shown(terminal=True) == ""
 
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from eigenview.config import RunConfig as RunConfig
     from eigenview.diagnostics.diagnose import diagnose_embeddings as diagnose_embeddings
+    from eigenview.distributed import processes as processes
     from eigenview.errors import UserError as UserError
     from eigenview.methods.barlow_twins import BarlowTwins as BarlowTwins
     from eigenview.methods.barlow_twins import BarlowTwinsConfig as BarlowTwinsConfig
@@ -59,6 +60,7 @@ _EXPORTS = {
     "diagnose_embeddings": "diagnostics.diagnose",
     "load_encoder": "models.export",
     "pretrain": "run",
+    "processes": "distributed",
 }
 """Name -> module. The classes of every method file are public too, found in the files themselves."""
 

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import atexit
 import inspect
+from datetime import timedelta
 from typing import Any, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.distributed import TCPStore  # pyright: ignore[reportPrivateImportUsage]
 from torch.nn.parallel import DistributedDataParallel
 
+from eigenview.errors import require
 from eigenview.records import ALONE, Processes
 
 
@@ -66,10 +69,10 @@ class _Gather(torch.autograd.Function):
 
 
 class Ranks:
-    """The default process group as `records.Processes`."""
+    """The default process group as `records.Processes`. `is_checked`: shapes are compared before each loss."""
 
-    def __init__(self) -> None:
-        self.rank, self.size = rank(), world_size()
+    def __init__(self, *, is_checked: bool = True) -> None:
+        self.rank, self.size, self.is_checked = rank(), world_size(), is_checked
 
     def sum(self, x: Tensor) -> Tensor:
         """Sum over processes, with gradient."""
@@ -84,6 +87,18 @@ class Ranks:
         out = x.detach().clone(memory_format=torch.contiguous_format)
         dist.all_reduce(out, op=dist.ReduceOp.MAX)
         return out
+
+    def check_shape(self, shape: tuple[int, ...]) -> None:
+        """Raise UserError, on every process, if they hold different shapes. Otherwise gloo aborts, or the loss of the
+        run, a mean over processes, would weigh rows by where they are."""
+        if not self.is_checked:
+            return
+        shapes = gather_lists([shape])
+        for number, theirs in enumerate(shapes):
+            allowed = (
+                f"{shapes[0]}, as on process 0. Give every process as many rows (drop_last=True in the DataLoader)"
+            )
+            require(theirs == shapes[0], f"the shape (views, samples, width) on process {number}", theirs, allowed)
 
 
 class Pretend:
@@ -104,10 +119,21 @@ class Pretend:
         """x."""
         return x.detach()
 
+    def check_shape(self, shape: tuple[int, ...]) -> None:
+        """The shapes are equal."""
 
-def processes() -> Processes:
-    """The processes of the default group; `ALONE` if there is one or no group."""
-    return Ranks() if world_size() > 1 else ALONE
+
+def processes(*, is_checked: bool = True) -> Processes:
+    """The processes of torch's default group; one process if there is no group.
+
+    In a training loop of one's own: `objective(z1, z2, clock=ev.Clock(processes=ev.processes()))` is the loss of the
+    rows of all processes. Every process calls it with as many rows. The gradients are right after their mean over
+    processes, which DistributedDataParallel takes.
+
+    is_checked: compare the shapes of all processes before each loss, which sends a few bytes; an engine that has made
+    the shares itself need not.
+    """
+    return Ranks(is_checked=is_checked) if world_size() > 1 else ALONE
 
 
 def ddp_options() -> dict[str, Any]:
@@ -131,6 +157,29 @@ def join_group(address: str, port: int, number: int, size: int, device: torch.de
     backend = "nccl" if device.type == "cuda" else "gloo"
     dist.init_process_group(backend, init_method=f"tcp://{address}:{port}", rank=number, world_size=size)
     atexit.register(leave_group)
+
+
+class StoreConnection:
+    """A connection to the key-value store of a process group, which lives in the first process or in torchrun.
+
+    An operation that waits longer than `timeout` counts as no answer; the next one connects again.
+    """
+
+    def __init__(self, address: str, port: int, timeout: timedelta) -> None:
+        self._store: TCPStore | None = None
+        self._address, self._port, self._timeout = address, port, timeout
+
+    def exchange(self, key: str, value: str, others: list[str]) -> list[bytes | None]:
+        """Set `key`, and read the values of other keys: None if there is none, or if the store does not answer."""
+        try:
+            if self._store is None:
+                options = {"is_master": False, "wait_for_workers": False, "timeout": self._timeout}
+                self._store = TCPStore(self._address, self._port, **options)
+            self._store.set(key, value)
+            return [self._store.get(other) if self._store.check([other]) else None for other in others]
+        except RuntimeError:  # no answer in time, or the first process is gone
+            self._store = None
+            return [None] * len(others)
 
 
 def leave_group() -> None:

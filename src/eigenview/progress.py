@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -10,13 +9,15 @@ from contextlib import contextmanager
 from eigenview.durations import duration
 from eigenview.terminal import Bar, Console
 
+from eigenview.launched import launched_rank
+
 SILENT_SECONDS = 2.0
 
 
 @contextmanager
 def loading(console: Console, what: str) -> Iterator[None]:
     """Shows in a terminal what is being imported before the first line of output. Rank 0 only."""
-    if not console.is_terminal or os.environ.get("LOCAL_RANK", "0") != "0":
+    if not console.is_terminal or launched_rank() != 0:
         yield
         return
     with console.waiting(f"loading {what}"):

@@ -50,6 +50,10 @@ class Processes(Protocol):
         """Maximum over processes, without gradient."""
         ...
 
+    def check_shape(self, shape: tuple[int, ...]) -> None:
+        """Raise UserError if another process holds rows of another shape."""
+        ...
+
 
 class Alone:
     """One process: nothing is sent."""
@@ -62,6 +66,9 @@ class Alone:
         return x
 
     gather = max = sum
+
+    def check_shape(self, shape: tuple[int, ...]) -> None:
+        """Nothing to compare with."""
 
 
 ALONE = Alone()

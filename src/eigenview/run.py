@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from eigenview import runfiles
 from eigenview.config import RunConfig, from_dict, method_name, with_fields
 from eigenview.config.names import upgrade
 from eigenview.errors import Interrupted, UserError, require
+from eigenview.launched import launched_rank
 from eigenview.records import MethodConfig
 
 if TYPE_CHECKING:
@@ -233,5 +233,5 @@ def start(
 
 def _refuse_occupied(directory: Path) -> None:
     """Refuse an occupied directory at once, before the slow imports (only rank 0 creates it later)."""
-    if os.environ.get("LOCAL_RANK", "0") == "0" and directory.exists():
+    if launched_rank() == 0 and directory.exists():
         runfiles.create_run_dir(directory)

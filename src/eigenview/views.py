@@ -86,6 +86,11 @@ class Views:
         return value
 
     @property
+    def shape(self) -> tuple[int, ...]:
+        """(views, samples, width) of the first field there is."""
+        return next(tuple(t.shape) for name in FIELDS if (t := getattr(self, name)) is not None)
+
+    @property
     def device_type(self) -> str:
         """ "cpu", "cuda" or "mps"."""
         return next(t.device.type for name in FIELDS if (t := getattr(self, name)) is not None)

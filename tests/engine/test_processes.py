@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,11 +17,13 @@ import torch
 
 from eigenview import distributed, runfiles
 from eigenview.cli import run
+from eigenview.config import RunConfig
 from eigenview.engine import launch
-from eigenview.engine.launch import Launched, check_devices, launched
+from eigenview.engine.launch import check_devices
 from eigenview.engine.loop import Callback, fit
 from eigenview.engine.module import PretrainModule
 from eigenview.errors import UserError
+from eigenview.launched import Launched, launched
 from tests.engine.killed import assert_same_run
 from tests.engine.stepping import module_of
 from tests.engine.test_train import SMALL
@@ -55,8 +59,9 @@ def test_devices_must_be_the_number_of_launched_processes(
     check_devices(4)
     with pytest.raises(UserError, match=r"--devices is 1; allowed: 4\b"):
         check_devices(1)
+    assert RunConfig(batch_size=256).devices == 4  # by default
     out = tmp_path / "run"
-    assert run(["pretrain", "--out", str(out)]) == 2
+    assert run(["pretrain", "--devices", "1", "--out", str(out)]) == 2
     assert "--devices is 1" in capsys.readouterr().err
     assert not out.exists()
 
@@ -112,11 +117,7 @@ def test_two_processes_stopped_and_resumed_are_the_uninterrupted_run_bit_for_bit
 
     assert start(whole, *args).wait(200) == 0
     process = start(stopped, *args)
-    deadline = time.monotonic() + 200
-    while len(runfiles.read_rows(stopped / runfiles.METRICS)) < 5:
-        assert time.monotonic() < deadline
-        assert process.poll() is None
-        time.sleep(0.01)
+    wait_for_rows(stopped, 5, process)
     process.send_signal(signal.SIGTERM)
     assert process.wait(60) == 130
     assert start(stopped, "--resume").wait(200) == 0
@@ -135,9 +136,16 @@ def is_running(pid: int) -> bool:
 
 @pytest.mark.ddp
 @pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="finds the second process by /proc")
-@pytest.mark.parametrize("victim", ["the second", pytest.param("the first", marks=pytest.mark.slow)])
-def test_a_killed_process_ends_the_run_and_it_can_be_resumed(victim: str, tmp_path: Path) -> None:
-    """The others would wait for it: they end within seconds, with a line that names it."""
+@pytest.mark.parametrize(
+    ("victim", "number"),
+    [
+        ("the second", signal.SIGKILL),
+        pytest.param("the first", signal.SIGKILL, marks=pytest.mark.slow),
+        pytest.param("the second", signal.SIGSTOP, marks=pytest.mark.slow),  # test_heartbeat.py has the faster test
+    ],
+)
+def test_a_lost_process_ends_the_run_and_it_can_be_resumed(victim: str, number: int, tmp_path: Path) -> None:
+    """The others would wait for it: they end within a minute, with a line that names it."""
     out = tmp_path / "run"
     args = ["pretrain", "--devices", "2", "--epochs", "400", "--monitor.log-every-steps", "1", *SMALL]
     process = subprocess.Popen(
@@ -148,13 +156,9 @@ def test_a_killed_process_ends_the_run_and_it_can_be_resumed(victim: str, tmp_pa
         text=True,
     )
     try:
-        deadline = time.monotonic() + 200
-        while len(runfiles.read_rows(out / runfiles.METRICS)) < 3:
-            assert time.monotonic() < deadline
-            assert process.poll() is None
-            time.sleep(0.1)
+        wait_for_rows(out, 3, process)
         (second,) = children_of(process.pid)
-        os.kill(second if victim == "the second" else process.pid, signal.SIGKILL)
+        os.kill(second if victim == "the second" else process.pid, number)
         errors = process.communicate(timeout=60)[1]
         deadline = time.monotonic() + 30
         while is_running(second):
@@ -163,5 +167,73 @@ def test_a_killed_process_ends_the_run_and_it_can_be_resumed(victim: str, tmp_pa
     finally:
         process.kill()
     assert process.returncode != 0
-    if victim == "the second":
+    if number == signal.SIGSTOP:
+        assert "process 1 of 2 has not answered" in errors
+    elif victim == "the second":
         assert "process 1 of 2 was killed by signal 9" in errors
+
+
+def wait_for_rows(out: Path, count: int, process: subprocess.Popen[str]) -> None:
+    """Wait until the run has logged this many rows."""
+    deadline = time.monotonic() + 200
+    while len(runfiles.read_rows(out / runfiles.METRICS)) < count:
+        assert time.monotonic() < deadline
+        assert process.poll() is None
+        time.sleep(0.1)
+
+
+def agents(count: int, *args: str, where: Path) -> list[subprocess.Popen[str]]:
+    """torchrun as on `count` machines of two processes each, all of them this machine."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    options = ["--nnodes", str(count), "--nproc-per-node", "2", "--rdzv-backend", "c10d"]
+    options += ["--rdzv-endpoint", f"127.0.0.1:{port}", "--local-addr", "127.0.0.1", "--rdzv-id", "run"]
+    command = [sys.executable, "-m", "torch.distributed.run", *options, "-m", "eigenview", *args]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    env = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return [subprocess.Popen(command, env=env, cwd=where, **pipes) for _ in range(count)]
+
+
+@pytest.mark.ddp
+@pytest.mark.slow
+def test_two_machines_of_two_processes_train_one_run(tmp_path: Path) -> None:
+    """The number of processes is that of the launcher, on all machines; one of them writes and prints."""
+    args = ["pretrain", "--epochs", "2", "--monitor.log-every-steps", "1", *SMALL]
+    started = agents(2, *args, where=tmp_path)
+    shown = [each.communicate(timeout=280)[0] for each in started]
+    assert [each.returncode for each in started] == [0, 0], shown
+    (out,) = (tmp_path / "runs").iterdir()
+    assert sum("verdict" in text for text in shown) == 1
+    config = runfiles.read_json(out / runfiles.CONFIG)
+    assert config["devices"] == 4
+    rows = runfiles.read_rows(out / runfiles.METRICS)
+    assert [row["step"] for row in rows] == list(range(1, 23))
+    alone = tmp_path / "alone"
+    assert run([*args, "--out", str(alone)]) == 0
+    assert {path.name for path in out.rglob("*")} == {path.name for path in alone.rglob("*")}
+    # other views and unsynchronised batch norms: near, not equal
+    assert rows[0]["loss"] == pytest.approx(runfiles.read_rows(alone / runfiles.METRICS)[0]["loss"], rel=0.3)
+
+
+@pytest.mark.ddp
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_process_lost_on_another_machine_ends_the_run(number: int, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    args = ["pretrain", "--epochs", "400", "--monitor.log-every-steps", "1", *SMALL, "--out", str(out)]
+    started = agents(2, *args, where=tmp_path)
+    try:
+        wait_for_rows(out, 3, started[0])
+        writer = int((out / runfiles.WRITER).read_text())
+        (other,) = (each for each in started if writer not in children_of(each.pid))
+        os.kill(children_of(other.pid)[0], number)
+        shown = "".join(each.communicate(timeout=90)[0] for each in started)
+    finally:
+        for each in started:
+            for child in children_of(each.pid) if each.poll() is None else []:
+                os.kill(child, signal.SIGKILL)
+            each.kill()
+    assert all(each.returncode != 0 for each in started)
+    if number == signal.SIGSTOP:
+        assert re.search(r"process [123] of 4 has not answered", shown), shown[-3000:]

@@ -60,7 +60,8 @@ def test_runs_started_together_have_directories_of_their_own(tmp_path: Path) -> 
 
 
 def test_a_later_process_of_a_run_makes_no_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.setenv("RANK", "1")
+    monkeypatch.setenv("WORLD_SIZE", "2")
     with runfiles.run_dir(None, "x", "byol", tmp_path / "runs"):
         assert not (tmp_path / "runs").exists()
 

@@ -21,6 +21,7 @@ from eigenview.config.sections import (
 )
 from eigenview.config.types import check_types
 from eigenview.errors import UserError, require
+from eigenview.launched import launched_size
 from eigenview.records import MethodConfig
 
 Options = TypeVar("Options", bound=MethodConfig)
@@ -86,8 +87,8 @@ class RunConfig(Generic[Options]):
     """Side of the views in pixels. Default: chosen from the data, and the reason is printed."""
     seed: int = 0
     """Seed of everything random."""
-    devices: int = 1
-    """Processes (GPUs, or CPU processes) on this machine."""
+    devices: int = field(default_factory=launched_size)
+    """Processes (GPUs, or CPU processes). Default: as many as torchrun or SLURM started, else 1."""
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     """auto: a CUDA GPU if there is one, else the CPU. mps: Apple's GPU, untested."""
     precision: Literal["auto", "bf16", "fp32"] = "auto"

@@ -7,20 +7,20 @@ own command again with torchrun's variables, so that they come here too and find
 from __future__ import annotations
 
 import os
-import re
 import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 
 import torch
 
 from eigenview.distributed import is_connection_lost, is_initialized, join_group
+from eigenview.engine.heartbeat import beating
 from eigenview.errors import Collapsed, Interrupted, NonFiniteError, ProcessLost, require
+from eigenview.launched import Launched, launched
 
 PARENT = "EIGENVIEW_PARENT"
 """Environment variable of processes started here: the number of the process that started them."""
@@ -29,38 +29,6 @@ ENDS_EVERYWHERE = (Interrupted, NonFiniteError, Collapsed)
 STOPPED = 130  # exit code of a run that was asked to stop
 GRACE = 5.0
 """Seconds that the first process has to name its own error, before it is ended because another one has ended."""
-
-
-@dataclass(frozen=True)
-class Launched:
-    """What a launcher says about this process."""
-
-    number: int
-    size: int
-    local: int
-    address: str
-    port: int
-
-
-def launched(env: Mapping[str, str] = os.environ) -> Launched | None:
-    """This process's place among those of torchrun or SLURM's srun; None if it was started alone."""
-    if "RANK" in env and "WORLD_SIZE" in env:
-        address, port = env.get("MASTER_ADDR", "127.0.0.1"), int(env.get("MASTER_PORT", "29500"))
-        number = int(env["RANK"])
-        return Launched(number, int(env["WORLD_SIZE"]), int(env.get("LOCAL_RANK", number)), address, port)
-    if int(env.get("SLURM_STEP_NUM_TASKS", "1")) > 1 and "SLURM_PROCID" in env:
-        first = re.match(r"([^,\[]+)(?:\[(\d+))?", env.get("SLURM_STEP_NODELIST", "127.0.0.1"))
-        address = "".join(part or "" for part in first.groups()) if first else "127.0.0.1"
-        port = 15000 + int(env.get("SLURM_JOB_ID", "0")[-4:])  # the same on all nodes, another for each job
-        number, size = int(env["SLURM_PROCID"]), int(env["SLURM_STEP_NUM_TASKS"])
-        return Launched(number, size, int(env.get("SLURM_LOCALID", number)), address, port)
-    return None
-
-
-def launched_rank() -> int:
-    """This process's number before there is a process group; 0 if it was started alone."""
-    place = launched()
-    return 0 if place is None else place.number
 
 
 def check_devices(devices: int) -> None:
@@ -82,31 +50,59 @@ def processes_of_run(devices: int, device: torch.device) -> Iterator[None]:
 
     If one of them ends early, with an error or killed, the others are ended too: they would wait for it.
     """
-    place = launched()
     if devices == 1 or is_initialized():
         yield
         return
-    if place is not None:
-        if (parent := int(os.environ.get(PARENT, "0"))) > 0:
-            threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
-            _share_threads(devices)
-        join_group(place.address, place.port, place.number, place.size, device)
-        try:
+    threads = torch.get_num_threads()
+    place = launched()
+    try:
+        if place is not None:
+            with _joined(place, device):
+                yield
+        else:
+            with _started(devices, device):
+                yield
+    finally:
+        torch.set_num_threads(threads)  # the first process goes on alone, with the probes
+
+
+@contextmanager
+def _joined(place: Launched, device: torch.device) -> Iterator[None]:
+    """In this block this process is one of those that a launcher started."""
+    if (parent := int(os.environ.get(PARENT, "0"))) > 0:
+        threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+        _share_threads(place.size)
+    join_group(place.address, place.port, place.number, place.size, device)
+    try:
+        with beating(place.address, place.port, place.number, place.size, _end_run):
             yield
-        except RuntimeError as error:
-            if not is_connection_lost(error):
-                raise
-            reason = str(error).partition("\n")[0]
-            raise ProcessLost(f"process {place.number} lost the others, so the run has ended ({reason}).") from None
-        return
+    except RuntimeError as error:
+        if not is_connection_lost(error):
+            raise
+        reason = str(error).partition("\n")[0]
+        raise ProcessLost(
+            f"process {place.number} lost the others, so the run has ended ({reason}); continue it with --resume."
+        ) from None
+
+
+@contextmanager
+def _started(devices: int, device: torch.device) -> Iterator[None]:
+    """In this block this process is the first of a run, and the others run too."""
     port = _free_port()
     others = [_start_again(number, devices, port) for number in range(1, devices)]
     done = threading.Event()
     threading.Thread(target=_watch, args=(others, done), daemon=True).start()
     _share_threads(devices)
+
+    def end(message: str) -> None:
+        for other in others:
+            other.kill()
+        _end_run(message)
+
     try:
         join_group("127.0.0.1", port, 0, devices, device)
-        yield
+        with beating("127.0.0.1", port, 0, devices, end):
+            yield
     except ENDS_EVERYWHERE:
         raise
     except BaseException as error:
@@ -118,6 +114,13 @@ def processes_of_run(devices: int, device: torch.device) -> Iterator[None]:
         raise
     finally:
         done.set()
+
+
+def _end_run(message: str) -> None:
+    """Print one line and end this process at once, from any thread: the main thread waits where no error reaches it."""
+    shown = "\x1b[?25h" if os.isatty(2) else ""  # the progress bar has hidden the cursor
+    os.write(2, f"{shown}\neigenview: {message}\n".encode())
+    os._exit(1)
 
 
 def _free_port() -> int:
@@ -154,11 +157,9 @@ def _watch(others: list[subprocess.Popen[bytes]], done: threading.Event) -> None
     while not done.wait(1.0):
         lost = _lost(others, wait=0.0)
         if lost is not None and not done.wait(GRACE):  # the first process waits where no error reaches it
-            shown = "\x1b[?25h" if os.isatty(2) else ""  # the progress bar has hidden the cursor
-            os.write(2, f"{shown}\neigenview: {lost}\n".encode())
             for each in others:
                 each.kill()
-            os._exit(1)
+            _end_run(lost)
 
 
 def _lost(others: list[subprocess.Popen[bytes]], *, wait: float) -> str | None:

@@ -13,7 +13,7 @@ from torch.nn.parallel import DistributedDataParallel
 from eigenview.config import RunConfig
 from eigenview.data.views.augment import augment
 from eigenview.data.views.specs import ViewSpec
-from eigenview.distributed import processes, rank
+from eigenview.distributed import processes, rank, world_size
 from eigenview.engine.non_finite import NonFiniteWatch, non_finite_error
 from eigenview.engine.optim import build_optimizer
 from eigenview.engine.step import StepOptions, learning_rate_at, step_seeds, train_step
@@ -74,7 +74,7 @@ class PretrainModule(nn.Module):
         else:
             torch.manual_seed(seed_network)
         views = self.make_views(images, seed_views, is_compiled=self.config.compile_augmentation)
-        size = processes().size
+        size = world_size()
         return Batch(
             views=views, whole=self.config.views, start=rank() * len(images), total=size * len(images), index=index
         )
@@ -86,7 +86,7 @@ class PretrainModule(nn.Module):
             steps=self.steps,
             steps_per_epoch=self.steps_per_epoch,
             seed=self.config.seed,
-            processes=processes(),
+            processes=processes(is_checked=False),
         )
 
     def training_step(self, batch: Mapping[str, Tensor | None], wrapped: DistributedDataParallel | None = None) -> None:
@@ -124,7 +124,7 @@ class PretrainModule(nn.Module):
 
     def raise_non_finite(self) -> None:
         """Stop the run if any term was ever non-finite. On several processes all have to call it."""
-        found = self._watch.first(processes())
+        found = self._watch.first(processes(is_checked=False))
         if found is not None:
             step, name = found
             raise self._stopped(f"the {name} term became non-finite", step)
@@ -142,7 +142,7 @@ class PretrainModule(nn.Module):
     def logged_terms(self) -> dict[str, float]:
         """The terms of the last step, means over processes. All processes have to call it."""
         values = torch.stack(list(self.terms.values()))
-        everyone = processes()
+        everyone = processes(is_checked=False)
         means = (everyone.sum(values) / everyone.size).tolist()
         return dict(zip(self.terms, means, strict=True))
 

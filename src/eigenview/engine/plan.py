@@ -15,9 +15,9 @@ from eigenview.data.sources.source import Source
 from eigenview.data.splitting import rows_by_class, subsample
 from eigenview.data.views.specs import ViewSpec, local_specs, preset_for_size, view_specs
 from eigenview.engine.config_checks import check_combinations
-from eigenview.engine.launch import launched
 from eigenview.engine.precision import runs_in_bf16
 from eigenview.errors import UnusableLabels, UserError, listed, require
+from eigenview.launched import launched
 from eigenview.methods.parts.building import Parts, parts_of
 from eigenview.models.encoders import patches_of
 

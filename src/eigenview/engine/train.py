@@ -15,12 +15,13 @@ from eigenview.config import RunConfig, to_dict
 from eigenview.data.batches import Batches, killed_worker, resident
 from eigenview.data.images import Skipped
 from eigenview.distributed import gather_lists, rank, world_size
+from eigenview.engine.agreement import check_agreement
 from eigenview.engine.callbacks import Checkpoints, MetricsWriter, Monitor
 from eigenview.engine.cost_estimate import estimated, make_estimate, show_estimate
 from eigenview.engine.data_check import check_data, write_files
 from eigenview.engine.environment import describe_environment
 from eigenview.engine.finalize import finish
-from eigenview.engine.launch import check_devices, launched_rank, processes_of_run
+from eigenview.engine.launch import check_devices, processes_of_run
 from eigenview.engine.loop import fit
 from eigenview.engine.memory import explain_shortage
 from eigenview.engine.module import PretrainModule
@@ -28,6 +29,7 @@ from eigenview.engine.plan import Plan, make_plan
 from eigenview.engine.progress import Progress, show_plan
 from eigenview.engine.resume import Checkpoint, Resumed, read_checkpoint
 from eigenview.errors import Collapsed, Interrupted, NonFiniteError
+from eigenview.launched import launched_rank
 from eigenview.methods.parts.building import build_method
 from eigenview.models.network import refuse_single_values
 
@@ -168,6 +170,9 @@ def _fit(
     """
     config = plan.config.monitor
     with processes_of_run(plan.config.devices, plan.device):
+        check_agreement(
+            {"step of the checkpoint": checkpoint and checkpoint.step, "number of training images": len(plan.train)}
+        )
         batches = make_batches(plan)
         state = None
         if checkpoint is not None:

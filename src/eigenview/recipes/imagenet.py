@@ -1,7 +1,7 @@
 """ResNet-50 at 224 px with the published ImageNet settings; each function names its source.
 
 Not run by this project: a run takes days on several GPUs. Numbers are the authors' linear top-1 accuracies.
-Command: torchrun --nproc-per-node 8 -m eigenview pretrain IMAGENET/train --recipe imagenet-vicreg --devices 8
+Command: torchrun --nproc-per-node 8 -m eigenview pretrain IMAGENET/train --recipe imagenet-vicreg
 """
 
 from __future__ import annotations

@@ -10,6 +10,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from eigenview.errors import UserError
+from eigenview.launched import launched_rank
 from eigenview.runfiles.names import CONFIG, OF_THE_WRITER, REPORT, WRITER
 from eigenview.runfiles.writing import delete_leftovers
 
@@ -33,7 +34,7 @@ def run_dir(given: Path | None, data: str, method: str, root: Path = Path("runs"
         return
     stem = f"{set_name(data) or 'data'}-{method}"
     numbered = (root / f"{stem}-{n}" for n in itertools.count(1))
-    if os.environ.get("LOCAL_RANK", "0") != "0" or os.environ.get("SLURM_PROCID", "0") != "0":
+    if launched_rank() != 0:
         yield next(path for path in numbered if not path.exists())  # the first process makes and writes its own
         return
     had_root, directory = root.exists(), None

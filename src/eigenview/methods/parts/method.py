@@ -79,7 +79,8 @@ class Objective(nn.Module):
 
     `forward(views, clock)` gets this process's rows and is pure. Statistics of the global batch come from the providers
     in `functional/`, called with `clock.processes`. Calling an objective computes in float32 or better, whatever the
-    dtype of the views and whatever autocast says. State moves in `update`, once per step.
+    dtype of the views and whatever autocast says. State moves in `update`, once per step. On several processes give
+    `clock=ev.Clock(processes=ev.processes())`.
     """
 
     promotes: bool = True
@@ -90,17 +91,22 @@ class Objective(nn.Module):
 
     @overload
     def __call__(
-        self, *z: Tensor, h: PerView | None = ..., p: PerView | None = ..., z_target: PerView | None = ...
+        self,
+        *z: Tensor,
+        h: PerView | None = ...,
+        p: PerView | None = ...,
+        z_target: PerView | None = ...,
+        clock: Clock = ...,
     ) -> Tensor: ...
 
-    def __call__(self, *given: Any, **named: Any) -> Loss | Tensor:
+    def __call__(self, *given: Any, clock: Clock = Clock(), **named: Any) -> Loss | Tensor:
         """`forward` in float32 or better.
 
         Raises: UserError for tensors that are no views, and for tensors if the method keeps a state from step to step.
         """
         if given and isinstance(given[0], Views):
-            return self._evaluate(*given, **named)
-        loss = self._evaluate(Views.of(*given, **named))
+            return self._evaluate(given[0], *(given[1:] or (clock,)), **named)
+        loss = self._evaluate(Views.of(*given, **named), clock)
         if loss.carry:
             raise UserError(
                 f"{type(self).__name__} keeps a state that moves after each step, so it needs Views: "
@@ -109,7 +115,8 @@ class Objective(nn.Module):
             )
         return loss.total
 
-    def _evaluate(self, views: Views, clock: Clock = Clock()) -> Loss:
+    def _evaluate(self, views: Views, clock: Clock) -> Loss:
+        clock.processes.check_shape(views.shape)
         with torch.autocast(views.device_type, enabled=False):
             out: Loss = super().__call__(views.promoted() if self.promotes else views, clock)
         return replace(out, carry={name: value.detach() for name, value in out.carry.items()})
