@@ -62,9 +62,7 @@ def run(args: list[str]) -> int:
         complain(f"eigenview: {error}")
         return 2
     except PermissionError as error:  # a folder on the way to any of the paths given is closed
-        complain(
-            f"eigenview: {error.filename or verb}: {error.strerror}. Choose another place, or ask for access."
-        )
+        complain(f"eigenview: {error.filename or verb}: {error.strerror}. Choose another place, or ask for access.")
         return 2
     except ProcessLost as error:
         complain(f"eigenview: {error}")

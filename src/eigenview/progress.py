@@ -7,9 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from eigenview.durations import duration
-from eigenview.terminal import Bar, Console
-
 from eigenview.launched import launched_rank
+from eigenview.terminal import Bar, Console
 
 SILENT_SECONDS = 2.0
 

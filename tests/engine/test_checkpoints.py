@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from eigenview.terminal import Console
 from torch import nn
 
 from eigenview import runfiles
@@ -19,6 +18,7 @@ from eigenview.engine import callbacks
 from eigenview.engine.callbacks import Checkpoints, save_checkpoint
 from eigenview.engine.resume import Checkpoint, read_checkpoint
 from eigenview.errors import UserError
+from eigenview.terminal import Console
 
 PLAN: Any = SimpleNamespace(config=SimpleNamespace(data="digits"))
 LOG: Any = SimpleNamespace(state_dict=lambda: {"seconds": 2.5})

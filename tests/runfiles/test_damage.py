@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from eigenview.terminal import Console
 
 from eigenview import runfiles
 from eigenview.commands.diagnose import diagnose
@@ -20,6 +19,7 @@ from eigenview.errors import UserError
 from eigenview.report.read import read_run
 from eigenview.run import read_config
 from eigenview.runfiles.whole import READERS, check_run
+from eigenview.terminal import Console
 from tests.report.synthetic_run import write_run
 
 JSON_FILES = (runfiles.CONFIG, runfiles.ENVIRONMENT, runfiles.SUMMARY, runfiles.PROBES)

@@ -7,7 +7,6 @@ A number must be finite: JSON has no other, and a run must be able to read its o
 from __future__ import annotations
 
 import dataclasses
-import sys
 import types
 from collections.abc import Mapping
 from numbers import Integral, Real

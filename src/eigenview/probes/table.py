@@ -17,9 +17,8 @@ from eigenview.probes.labels import accuracies, are_unequal, checked, class_name
 from eigenview.probes.protocols import PROTOCOLS, TITLES, Protocol
 
 if TYPE_CHECKING:
-    from eigenview.terminal import Console
-
     from eigenview.probes.protocols import Arrays
+    from eigenview.terminal import Console
 
 RAW_PIXELS, OURS = "raw pixels", "this encoder"
 """Names of rows: the images themselves, and the encoder that was asked about."""
