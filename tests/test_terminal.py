@@ -55,7 +55,12 @@ def test_names_are_printed_as_they_are(*, terminal: bool) -> None:
 def test_class_names_in_the_table_of_probes_are_no_markup() -> None:
     out = io.StringIO()
     row = {"features": "this encoder", "knn": 50.0, "linear_few": 40.0, "linear_few_std": 1.0}
-    found = {"columns": ["knn", "linear_few"], "rows": [row], "protocols": {"knn": "k", "linear_few": "l"}}
+    found = {
+        "columns": ["knn", "linear_few"],
+        "rows": [row],
+        "protocols": {"knn": "k", "linear_few": "l"},
+        "per_class": False,
+    }
     show_probes(found | {"note": f"class '{MARKUP}' has 1"}, Console(file=out))
     assert f"class '{MARKUP}' has 1" in out.getvalue()
     assert "40.0 ± 1.0" in out.getvalue()

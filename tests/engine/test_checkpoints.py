@@ -20,7 +20,8 @@ from eigenview.engine.resume import Checkpoint, read_checkpoint
 from eigenview.errors import UserError
 from eigenview.terminal import Console
 
-PLAN: Any = SimpleNamespace(config=SimpleNamespace(data="digits"))
+PLAN: Any = SimpleNamespace(config=SimpleNamespace(data="digits"), steps_per_epoch=3)
+RESUMED: Any = SimpleNamespace(stored=SimpleNamespace(epochs=3), allow_changed_data=False)
 LOG: Any = SimpleNamespace(state_dict=lambda: {"seconds": 2.5})
 BATCHES: Any = SimpleNamespace(state_dict=lambda: {"step": 1, "seed": 0, "batch_size": 4, "images": 9})
 
@@ -55,7 +56,7 @@ def save(directory: Path, step: int) -> Any:
 
 def read(directory: Path, console: Console | None = None) -> Checkpoint:
     module: Any = Module()
-    found = read_checkpoint(directory, module, PLAN, console)
+    found = read_checkpoint(directory, module, PLAN, RESUMED, console)
     assert found is not None
     return found
 
@@ -82,9 +83,10 @@ def test_a_damaged_one_is_named_and_the_one_before_it_is_used(tmp_path: Path) ->
     for step in (2, 3):
         save(tmp_path, step)
     flip(tmp_path / runfiles.CHECKPOINT)
-    console = Console(file=io.StringIO(), width=400)
+    out = io.StringIO()
+    console = Console(file=out)
     assert read(tmp_path, console).step == 2
-    said = console.file.getvalue()  # type: ignore[attr-defined]
+    said = out.getvalue()
     assert "last.ckpt is damaged" in said
     assert "previous.ckpt, step 2, instead" in said
     assert said.count("\n") == 1

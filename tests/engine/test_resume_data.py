@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from pathlib import Path
@@ -46,9 +47,14 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def root(finished: Path, tmp_path: Path) -> Path:
     """A copy of it, with the times of its files; config.json names the copy's data."""
     shutil.copytree(finished, tmp_path / "copy")
-    config = tmp_path / "copy" / "run" / runfiles.CONFIG
-    config.write_text(config.read_text().replace(str(finished), str(tmp_path / "copy")))
+    edit_config(tmp_path / "copy" / "run", str(finished), str(tmp_path / "copy"))
     return tmp_path / "copy"
+
+
+def edit_config(directory: Path, old: str, new: str) -> None:
+    """Replace a text in config.json, which gets another checksum."""
+    content = json.loads(json.dumps(runfiles.read_config(directory)).replace(old, new))
+    runfiles.write_object(directory / runfiles.CONFIG, content)
 
 
 def resume(root: Path, *args: str) -> int:
@@ -109,7 +115,7 @@ def test_more_or_fewer_files_are_an_error_too(root: Path, capsys: pytest.Capture
 def test_a_run_of_an_earlier_version_is_resumed(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (root / "run" / DATA_FILES).unlink()
     config = root / "run" / runfiles.CONFIG
-    config.write_text(config.read_text().replace(str(root) + "/", ""))  # a relative path, as it was typed
+    edit_config(root / "run", str(root) + "/", "")  # a relative path, as it was typed
     monkeypatch.chdir(root)
     assert resume(root) == 0
     assert (root / "run" / DATA_FILES).exists()

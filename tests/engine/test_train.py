@@ -69,7 +69,7 @@ def test_a_run_whose_features_are_not_finite_has_its_verdict_and_its_report(tmp_
         "--batch-size",
         "1200",
         "--optim.lr-per-256",
-        "1e30",
+        "1e9",
         "--optim.warmup-epochs",
         "0",
     ]

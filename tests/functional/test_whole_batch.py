@@ -30,6 +30,9 @@ class OneOf:
     def size(self) -> int:
         return len(self.shards)
 
+    def check_shape(self, x: Tensor) -> None:
+        assert x.shape == self.shards[self.rank].shape
+
     def gather(self, x: Tensor) -> Tensor:
         """The shards in rank order; this process's must be what it sends."""
         assert torch.equal(x.detach(), self.shards[self.rank])

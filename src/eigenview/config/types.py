@@ -7,6 +7,7 @@ A number must be finite: JSON has no other, and a run must be able to read its o
 from __future__ import annotations
 
 import dataclasses
+import sys
 import types
 from collections.abc import Mapping
 from numbers import Integral, Real
@@ -52,7 +53,7 @@ def _fits(value: Any, kind: Any) -> bool:
         return isinstance(value, Integral) and not isinstance(value, bool)
     if kind is float:
         is_number = isinstance(value, Real) and not isinstance(value, bool)
-        return is_number and abs(value) <= LARGEST  # type: ignore[operator]
+        return is_number and abs(value) <= sys.float_info.max  # type: ignore[operator]
     if isinstance(kind, TypeVar):
         return dataclasses.is_dataclass(value)
     return isinstance(value, kind)

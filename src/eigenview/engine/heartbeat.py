@@ -1,8 +1,8 @@
 """Each process of a run shows the others that it is alive, so that none waits without end for one that is not.
 
 A collective waits up to half an hour for a process that does not answer, and cannot say which one that is. So each
-process counts up a number of its own in the store of the process group, from a thread of its own. The first process
-watches the numbers of all others, and the others watch the first. A step that takes long is no silence: only a process
+process has a number in the store of the process group, which a thread counts up. The first process watches the numbers
+of all others, and the others watch the first. A step that takes long is no silence: only a process
 that was stopped, that was ended without closing its connections, or whose machine is gone stops counting.
 """
 
@@ -42,7 +42,7 @@ def beating(address: str, port: int, number: int, size: int, end: Callable[[str]
 
 
 def silent_for(who: int, size: int) -> str:
-    """What is said about a process without a sign of life."""
+    """The message about a process without a sign of life."""
     return (
         f"process {who} of {size} has not answered for {EVERY * PATIENCE:.0f} s (it was stopped, or its machine is "
         "gone), so the run has ended; continue it with --resume."
@@ -58,7 +58,7 @@ def _beat(
     end: Callable[[str], None],
     done: threading.Event,
 ) -> None:
-    # a connection of its own: the group's is blocked while a collective waits
+    # a second connection: the group's is blocked while a collective waits
     store = StoreConnection(address, port, timedelta(seconds=EVERY))
     seen: dict[int, tuple[bytes, int]] = dict.fromkeys(
         watched, (b"", 0)
