@@ -125,7 +125,8 @@ class Entry:
     def keep_sides(self, headers: np.ndarray, broken: dict[int, str]) -> None:
         """Keep what was read from the headers, float64 (n, 5), and the reasons where a header is unreadable."""
         self._keep_files()
-        values = np.where(np.isnan(headers), None, headers)  # JSON has no nan; null is read as nan
+        values = headers.astype(object)
+        values[np.isnan(headers)] = None  # JSON has no nan; null is read as nan
         content = json.dumps({"headers": values.tolist(), "broken": broken}).encode()
         with write_cached(self._file("headers.json"), self.cache_dir) as file:
             file.write(content)
