@@ -91,7 +91,7 @@ def test_a_run_with_them_ends_with_its_report(tmp_path: Path) -> None:
     ("fields", "message"),
     [
         ({"local_views": -1, "local_size": None}, r"--local-views is -1; allowed: 0 or more"),
-        ({"local_views": 0}, r"--local-size is 8; allowed: 4 or more, with --local-views above 0"),
+        ({"local_views": 0}, r"--local-size is 8; allowed: 4 to 4096, with --local-views above 0"),
         ({"local_scale": (0.5, 0.2)}, r"--local-scale is \(0.5, 0.2\); allowed: two shares"),
         ({"local_size": 16}, r"--local-size is 16; allowed: below the views' 16 px"),
         ({"encoder": "timm:test_vit"}, r"--local-size is 8; allowed: 16 with timm:test_vit"),
