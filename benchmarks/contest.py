@@ -87,7 +87,8 @@ class Row:
     theirs: float | None
     unit: str
     figure: float
-    form: Literal["x", "%"] = "x"
+    form: Literal["x", "%", "+"] = "x"
+    """How the figure is written: as a ratio, in percent, or as a difference."""
     goal: Goal | None = None
     threads: int | None = None
 

@@ -15,14 +15,14 @@ Line = Mapping[str, Any]
 
 
 def measured(row: Row) -> str:
-    """The figure (2.50x, 24x, 8.3 %), with enough digits that rounding does not bring it to a goal that it misses."""
-    scale, unit = (100, " %") if row.form == "%" else (1, "x")
+    """The figure (2.50x, 24x, 8.3 %, +0.04), with enough digits that rounding brings it to no goal that it misses."""
+    scale, unit = {"%": (100, " %"), "x": (1, "x"), "+": (1, "")}[row.form]
     value, goal = scale * row.figure, row.goal
     fewest = 1 if row.form == "%" else 2 if value < 10 else 0
     for digits in range(fewest, 9):
         rounded = round(value, digits) / scale
         if goal is None or (goal.is_met(rounded) == row.is_accepted and goal.is_exceeded(rounded) == row.is_aimed):
-            return f"{value:,.{digits}f}{unit}"
+            return f"{value:{'+' if row.form == '+' else ''},.{digits}f}{unit}"
     return f"{value}{unit}"
 
 
@@ -30,7 +30,9 @@ def asked(limit: float | None, goal: Goal, form: str) -> str:
     """A limit with its direction; empty if there is none."""
     if limit is None:
         return ""
-    return f"{'at most' if goal.at_most else 'at least'} " + (f"{100 * limit:g} %" if form == "%" else f"{limit:g}x")
+    return f"{'at most' if goal.at_most else 'at least'} " + (
+        f"{100 * limit:g} %" if form == "%" else f"{limit:g}{'x' if form == 'x' else ''}"
+    )
 
 
 def amount(value: float | None, unit: str) -> str:

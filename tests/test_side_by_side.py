@@ -22,6 +22,7 @@ from benchmarks.contest import (
     require_agreement,
     take_turns,
 )
+from benchmarks.growth import exponent, growth_row
 from benchmarks.peers import versions
 from benchmarks.printing import cells, document, json_lines, markdown_of, measured
 from benchmarks.profiles import profiles_of
@@ -43,7 +44,7 @@ def tiny(notes: list[str] | None = None) -> Settings:
     return Settings(scale="tiny", device=torch.device("cpu"), threads=(1,), say=lines.append)
 
 
-SLOW = {"start"}  # starts programs of its own, with empty caches of bytecode
+SLOW = {"start", "growth"}  # start programs, with empty caches of bytecode or of pixels
 
 
 @pytest.mark.parametrize(
@@ -270,3 +271,15 @@ def test_the_work_that_a_section_offers_for_profiles_runs(name: str) -> None:
     for title, work in inside(tiny()):
         assert title
         work()
+
+
+def test_exponents_are_compared_with_the_stated_formula() -> None:
+    sizes, quadratic = (10, 20, 40), [3.0 * n**2 for n in (10, 20, 40)]
+    assert exponent(sizes, quadratic) == pytest.approx(2)
+    full = Settings(scale="full", device=torch.device("cpu"), threads=(1,))
+    as_stated = growth_row("growth", "images", "time", sizes, quadratic, lambda n: n**2, full)
+    assert (as_stated.figure, as_stated.verdict) == (pytest.approx(0), "yes")
+    too_fast = growth_row("growth", "images", "time", sizes, quadratic, lambda n: n, full)
+    assert (too_fast.figure, too_fast.verdict) == (pytest.approx(1), "no")
+    assert measured(too_fast) == "+1.00"
+    assert "10: 300, 20: 1.2e+03" in too_fast.contestant

@@ -1,11 +1,22 @@
 """The sections of the side-by-side table, a file each: what is compared, checked and timed. `loops.py` and `parts.py`
-belong to `step.py`."""
+belong to `step.py`, the files `growth_*.py` to `growth.py`."""
 
 from __future__ import annotations
 
 from benchmarks.contest import Section
 
-NAMES = ("objective", "unbiased", "augmentation", "loader", "predictor", "step", "bytes", "grad-cache", "start")
+NAMES = (
+    "objective",
+    "unbiased",
+    "augmentation",
+    "loader",
+    "predictor",
+    "step",
+    "bytes",
+    "grad-cache",
+    "start",
+    "growth",
+)
 """In the order of the table."""
 
 
@@ -14,6 +25,7 @@ def sections() -> dict[str, Section]:
     # imported here: the processes that count bytes import this package again and need none of it
     from benchmarks.sections.augmentation import AUGMENTATION
     from benchmarks.sections.grad_cache import GRAD_CACHE
+    from benchmarks.sections.growth import GROWTH
     from benchmarks.sections.loader import LOADER
     from benchmarks.sections.objective import OBJECTIVE
     from benchmarks.sections.predictor import PREDICTOR
@@ -22,5 +34,5 @@ def sections() -> dict[str, Section]:
     from benchmarks.sections.step import STEP
     from benchmarks.sections.unbiased import UNBIASED
 
-    found = (OBJECTIVE, UNBIASED, AUGMENTATION, LOADER, PREDICTOR, STEP, BYTES, GRAD_CACHE, START)
+    found = (OBJECTIVE, UNBIASED, AUGMENTATION, LOADER, PREDICTOR, STEP, BYTES, GRAD_CACHE, START, GROWTH)
     return dict(zip(NAMES, found, strict=True))

@@ -1,0 +1,202 @@
+"""Growth: no cost above its formula's order. Three sizes an axis, the measured exponent beside the stated one.
+
+Objectives: time of value and gradient in V, N and D, and memory in V, beside the "Cost" of each docstring.
+Sources (growth_sources.py): a first and a second start on a folder and on tar shards.
+Processes (growth_processes.py): memory for pixels, and bytes in the cache, of a run by its number of processes.
+Run (growth_runs.py): checkpoints and diagnoses in a run, probes and embeddings after it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+
+from benchmarks.contest import Row, Section, Settings, peak_bytes, seconds
+from benchmarks.growth import growth_row
+from benchmarks.sections import growth_processes, growth_runs, growth_sources
+from eigenview.methods import config_class
+from eigenview.methods.parts.building import Parts, Widths
+from eigenview.methods.parts.method import Objective
+from eigenview.records import Clock, Needs
+from eigenview.views import FIELDS, Views
+
+SECTION = "growth"
+Sizes = dict[str, int]
+Cost = Callable[[int, int, int], float]
+"""Of V, N and D."""
+
+
+@dataclass(frozen=True)
+class Axis:
+    """One method along one of V, N and D."""
+
+    method: str
+    along: str
+    sizes: tuple[int, int, int]
+    others: Sizes
+    time: Cost
+    memory: Cost | None = None
+
+    def shape(self, size: int) -> tuple[int, int, int]:
+        """V, N and D at one of the sizes."""
+        v, n, d = ({**self.others, self.along: size}[name] for name in "VND")
+        return v, n, d
+
+    @property
+    def title(self) -> str:
+        """Method, axis and the other sizes."""
+        return f"{self.method} in {self.along} ({', '.join(f'{n} {s}' for n, s in self.others.items())})"
+
+
+def _linear(v: int, n: int, d: int) -> float:
+    return v * n * d
+
+
+def _second_moments(v: int, n: int, d: int) -> float:
+    return v * n * d * min(n, d)
+
+
+def _cross_correlation(v: int, n: int, d: int) -> float:
+    return v * n * d * min(n, (v - 1) * d)
+
+
+def _whole_matrix(v: int, n: int, d: int) -> float:
+    return v**2 * n**2 * d
+
+
+def _ordered_pairs(v: int, n: int, d: int) -> float:
+    return v * (v - 1) * n**2 * d
+
+
+def _own_negatives(v: int, n: int, d: int) -> float:
+    return v * n**2 * d + v**2 * n * d
+
+
+def _closed_form(v: int, n: int, d: int) -> float:
+    return v * n * d**2
+
+
+def axes(settings: Settings) -> Iterator[Axis]:
+    """Sizes at which the leading term outweighs the rest."""
+    small = settings.pick(64, 16, 1)  # divides N and D
+
+    def axis(method: str, along: str, sizes: tuple[int, int, int], time: Cost, **others: int) -> Axis:
+        def scaled(name: str, size: int) -> int:
+            return size if name == "V" else max(2, size // small)
+
+        sides = (scaled(along, sizes[0]), scaled(along, sizes[1]), scaled(along, sizes[2]))
+        others = {name: scaled(name, size) for name, size in others.items()}
+        return Axis(method, along, sides, others, time, _linear if along == "V" else None)
+
+    views = (2, 4, 8)
+    for method, time in (("vicreg", _second_moments), ("unbiased-vicreg", _second_moments)):
+        yield axis(method, "V", views, time, N=1024, D=1024)
+        yield axis(method, "N", (2048, 4096, 8192), time, V=2, D=1024)
+        yield axis(method, "D", (1024, 2048, 4096), time, V=2, N=8192)
+    yield axis("barlow-twins", "V", views, _cross_correlation, N=1024, D=1024)
+    yield axis("barlow-twins", "D", (1024, 2048, 4096), _cross_correlation, V=2, N=8192)
+    yield axis("simclr", "V", views, _whole_matrix, N=1024, D=512)
+    yield axis("simclr", "N", (2048, 4096, 8192), _whole_matrix, V=2, D=512)
+    yield axis("infonce", "V", views, _own_negatives, N=2048, D=512)
+    yield axis("infonce", "N", (2048, 4096, 8192), _own_negatives, V=2, D=512)
+    yield axis("directclr", "V", views, _ordered_pairs, N=1024, D=512)
+    yield axis("directclr", "N", (2048, 4096, 8192), _ordered_pairs, V=2, D=512)
+    for method in ("byol", "simsiam"):
+        yield axis(method, "V", views, _linear, N=4096, D=1024)
+    for method in ("directset", "directpred", "directcopy", "isoloss"):
+        yield axis(method, "V", views, _closed_form, N=4096, D=1024)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NoNetworks(Parts):
+    """Parts of which a method gets the widths alone: its config then builds the objective."""
+
+    encoder: str = ""
+    size: int = 0
+    width: int
+
+    def joint_embedding(self, needs: Needs, objective: Callable[[Widths], Objective]) -> Any:
+        """The objective."""
+        return objective(Widths(self.width, self.width, self.views))
+
+
+def objective_of(method: str, views: int, width: int) -> tuple[Objective, tuple[str, ...]]:
+    """A method's objective, and the fields of Views that it reads."""
+    options = {"d0": width} if method == "directclr" else {}  # all of the representation
+    config = config_class(method)(**options)
+    built: Any = config.build(NoNetworks(width=width, views=views))
+    return built, tuple(name for name in FIELDS if name in config.needs.reads)
+
+
+def fields_of(names: tuple[str, ...], shape: tuple[int, int, int]) -> dict[str, Any]:
+    """Views that agree in part; gradients for all but the target network's."""
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randn(shape[1:], generator=generator)
+    return {
+        name: (image + 0.5 * torch.randn(shape, generator=generator)).requires_grad_(name != "z_target")
+        for name in names
+    }
+
+
+def step(objective: Objective, fields: dict[str, Any]) -> None:
+    """Value and gradient."""
+    for each in fields.values():
+        each.grad = None
+    objective(Views(**fields), Clock()).total.backward()
+
+
+def works_of(axis: Axis) -> list[Callable[[], None]]:
+    """What is timed at each size, warmed up."""
+    works = []
+    for size in axis.sizes:
+        views, _, width = shape = axis.shape(size)
+        objective, names = objective_of(axis.method, views, width)
+        works.append(partial(step, objective, fields_of(names, shape)))
+        works[-1]()
+    return works
+
+
+def measure_axis(axis: Axis, settings: Settings) -> Iterator[Row]:
+    """The smallest time of some rounds, in which the sizes take turns; then the memory, where it is stated."""
+    works, rounds = works_of(axis), settings.pick(1, 2, 4)
+    threads = settings.threads[-1]
+    torch.set_num_threads(threads)
+    turns = [[seconds(work, settings.device) for work in works] for _ in range(rounds)]
+    times = [min(each) for each in zip(*turns, strict=True)]
+    stated = {"time": axis.time, "memory": axis.memory}
+    found = {"time": (times, "s")}
+    if axis.memory is not None:
+        found["memory"] = ([peak_bytes(work, settings.device) / 1e6 for work in works], "MB")
+    for kind, (values, unit) in found.items():
+        cost = stated[kind]
+        assert cost is not None
+
+        def at(size: float, cost: Cost = cost) -> float:
+            return cost(*axis.shape(int(size)))
+
+        yield growth_row(SECTION, axis.title, kind, axis.sizes, values, at, settings, unit=unit, threads=threads)
+
+
+def check(settings: Settings) -> list[str]:
+    """Every objective has a finite value and a gradient at every size; each part does what is timed."""
+    lines = []
+    for axis in axes(settings):
+        for work in works_of(axis):
+            work()
+        lines.append(f"{axis.title}: value and gradient")
+    return [*lines, *growth_sources.check(settings), *growth_processes.check(settings), *growth_runs.check(settings)]
+
+
+def measure(settings: Settings) -> list[Row]:
+    """All parts."""
+    rows = [row for axis in axes(settings) for row in measure_axis(axis, settings)]
+    for part in (growth_sources, growth_processes, growth_runs):
+        rows += part.measure(settings)
+    return rows
+
+
+GROWTH = Section(check, measure)

@@ -1,0 +1,151 @@
+"""A part of `growth.py`: what a run does beside its steps, and at its end.
+
+Checkpoints and diagnoses: the share of a run's clock that they take, by the projector's width, from a process that
+times both; the first and last of each, which no run goes without, are in it. After the run: time of k-NN by the number
+of training rows, and of a diagnosis by the width.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from benchmarks.contest import Disagreement, Goal, Row, Settings, seconds
+from benchmarks.growth import growth_row
+from eigenview.diagnostics.diagnose import diagnose
+from eigenview.probes.knn import knn_predictions
+
+SECTION, CLASSES = "growth", 10
+SHARE = Goal(0.02, at_most=True)
+"""Of a run's clock, for checkpoints and for diagnoses."""
+RUN = """
+import json, sys, time
+from eigenview.cli import run
+from eigenview.engine import callbacks, train
+spent = {"checkpoints": 0.0, "diagnoses": 0.0}
+
+def timed(name, work):
+    def wrapper(*arguments, **options):
+        mark = time.perf_counter()
+        try:
+            return work(*arguments, **options)
+        finally:
+            spent[name] += time.perf_counter() - mark
+    return wrapper
+
+callbacks.Checkpoints.after_step = timed("checkpoints", callbacks.Checkpoints.after_step)
+for name in ("start", "after_step", "end"):
+    if name in vars(callbacks.Monitor):
+        setattr(callbacks.Monitor, name, timed("diagnoses", getattr(callbacks.Monitor, name)))
+train.fit = timed("training", train.fit)
+spent["training"] = 0.0
+code = run(sys.argv[2:])
+open(sys.argv[1], "w").write(json.dumps(spent))
+sys.exit(code)
+"""
+
+
+def shares(width: int, images: int, epochs: int, scratch: Path) -> dict[str, float]:
+    """Seconds of training, and of what stopped it, in a run whose projector is so wide; no labels, so no probes."""
+    pixels = np.random.default_rng(0).integers(0, 256, (images, 32, 32, 3), dtype=np.uint8)
+    np.save(scratch / "x.npy", pixels)
+    found = scratch / f"{width}.json"
+    options = ["--encoder", "conv-tiny", "--batch-size", "256", "--epochs", str(epochs)]
+    options += ["--network.projector-hidden", str(width), "--network.projector-width", str(width)]
+    command = [sys.executable, "-c", RUN, str(found), "pretrain", str(scratch / "x.npy"), "--out", str(scratch / "run")]
+    done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise RuntimeError(f"the run ended with exit code {done.returncode}: {done.stderr[-500:]}")
+    return json.loads(found.read_text())
+
+
+def share_rows(settings: Settings) -> Iterator[Row]:
+    """The share of checkpoints and of diagnoses, a row for each width."""
+    widths = settings.pick((32,), (256, 512), (2048, 4096, 8192))
+    images, epochs = settings.pick((300, 1), (1_000, 2), (10_000, 3))
+    for width in widths:
+        with tempfile.TemporaryDirectory() as scratch:
+            spent = shares(width, images, epochs, Path(scratch))
+        for name in ("checkpoints", "diagnoses"):
+            yield Row(
+                section=SECTION,
+                case=f"a run whose projector is {width} wide ({images:,} images, {epochs} epochs)",
+                contestant="training",
+                quantity=f"{name} / training",
+                ours=spent[name],
+                theirs=spent["training"],
+                unit="s",
+                figure=spent[name] / spent["training"],
+                form="%",
+                goal=SHARE if settings.scale == "full" and width == widths[-1] else None,
+            )
+
+
+def knn(rows: int, tested: int) -> Callable[[], object]:
+    """k-NN predictions for `tested` rows from a bank of `rows`."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((rows + tested, 256), dtype=np.float32), rng.integers(0, CLASSES, rows + tested)
+    return partial(knn_predictions, x[:rows], y[:rows], x[rows:], y[rows:], k=20, temperature=0.07, num_classes=CLASSES)
+
+
+def diagnosis(width: int) -> Callable[[], object]:
+    """One diagnosis of 512 images with embeddings of this width."""
+    generator = torch.Generator().manual_seed(0)
+    h, z = (torch.randn(2, 512, side, generator=generator) for side in (128, width))
+    return partial(diagnose, h, z, 0, 0.0)
+
+
+Case = tuple[str, Sequence[int], Callable[[int], Callable[[], object]]]
+
+
+def cases(settings: Settings) -> list[Case]:
+    """Axes after the run: title, sizes, work at a size; each is stated to be linear."""
+    tested = settings.pick(50, 200, 2_000)
+    return [
+        (
+            f"k-NN of {tested:,} rows, rows of the bank",
+            settings.pick((100, 200, 400), (1_000, 2_000, 4_000), (50_000, 100_000, 200_000)),
+            partial(knn, tested=tested),
+        ),
+        (
+            "diagnosis of 512 images, width",
+            settings.pick((64, 128, 256), (256, 512, 1024), (2048, 4096, 8192)),
+            diagnosis,
+        ),
+    ]
+
+
+def check(settings: Settings) -> list[str]:
+    """k-NN finds the classes of copies; a run's parts are timed."""
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((300, 16), dtype=np.float32), rng.integers(0, CLASSES, 300)
+    found = knn_predictions(x, y, x[:50], y[:50], k=1, temperature=0.07, num_classes=CLASSES)
+    if not (found == y[:50]).all():
+        raise Disagreement("k-NN with k = 1 does not find the rows themselves")
+    with tempfile.TemporaryDirectory() as scratch:
+        spent = shares(32, 300, 1, Path(scratch))
+    if not 0 < spent["checkpoints"] + spent["diagnoses"] < spent["training"]:
+        raise Disagreement(f"the parts of a run do not add up: {spent}")
+    return ["k-NN: the classes of copies", "a run: its checkpoints and diagnoses are parts of its training"]
+
+
+def measure(settings: Settings) -> Iterator[Row]:
+    """Shares of a run, then the exponents of what comes after it."""
+    yield from share_rows(settings)
+    torch.set_num_threads(settings.threads[-1])
+    for title, sizes, work_at in cases(settings):
+        times = []
+        for size in sizes:
+            work = work_at(size)
+            work()
+            times.append(min(seconds(work, settings.device) for _ in range(settings.pick(1, 2, 3))))
+        threads = settings.threads[-1]
+        yield growth_row(SECTION, title, "time", sizes, times, lambda n: n, settings, threads=threads)
