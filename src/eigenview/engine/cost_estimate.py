@@ -284,8 +284,7 @@ def _seconds(plan: Plan, twin: PretrainModule, optimizer: torch.optim.Optimizer,
     wait()
     start = time.perf_counter()
     if plan.train.pixels is not None:
-        assert twin._pixels is not None
-        pixels = twin._pixels.index_select(0, index)
+        pixels = twin.resident_images(index)
     clock = replace(twin.clock(0), processes=ALONE)
     train_step(twin.method, twin.make_batch(pixels, 0, index), clock, optimizer, twin.options)
     wait()

@@ -135,6 +135,7 @@ def build_module(plan: Plan) -> PretrainModule:
     method = build_method(config, plan.parts)
     if config.grad_cache_chunk == 1:
         refuse_single_values(method.encoders().values(), {spec.size or plan.size for spec in plan.specs})
+    pixels, rows = (None, None) if plan.train.pixels is None else resident(plan.train, plan.device)
     return PretrainModule(
         config,
         method=method,
@@ -142,7 +143,8 @@ def build_module(plan: Plan) -> PretrainModule:
         size=plan.size,
         steps_per_epoch=plan.steps_per_epoch,
         bf16=plan.bf16,
-        pixels=None if plan.train.pixels is None else resident(plan.train, plan.device),
+        pixels=pixels,
+        rows=rows,
     )
 
 

@@ -96,7 +96,7 @@ def as_image_set(stored: ImageArray, request: Request, sizes: Sizes | None = Non
             top, left, side = (height - short) // 2, (width - short) // 2, short
             pixels = pixels[:, :, top : top + short, left : left + short]
     if pixels.shape[1] == 1:
-        pixels = np.repeat(pixels, 3, axis=1)
+        pixels = _in_three_channels(pixels)
     return ImageSet(
         name=stored.name,
         pixels=pixels,
@@ -111,6 +111,12 @@ def as_image_set(stored: ImageArray, request: Request, sizes: Sizes | None = Non
         label_notes=stored.label_notes,
         files=stored.listing(),
     )
+
+
+def _in_three_channels(grey: np.ndarray) -> np.ndarray:
+    """Grey images (N, 1, H, W) as (N, 3, H, W), a view: the three channels are the same memory."""
+    shape, strides = (len(grey), 3, *grey.shape[2:]), (grey.strides[0], 0, *grey.strides[2:])
+    return np.lib.stride_tricks.as_strided(grey, shape, strides, subok=True)
 
 
 def _resized(stored: ImageArray, side: int, request: Request) -> Iterator[Rows]:

@@ -19,12 +19,13 @@ import tarfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 
 from eigenview.data.images import File, ImageSet, Skipped, Split, printable
 from eigenview.data.opening import kind_of, open_regular, why
-from eigenview.data.pixels.byte_ranges import Piece, read_piece
+from eigenview.data.pixels.byte_ranges import Piece
 from eigenview.data.pixels.cache import user_cache, write_cached
 from eigenview.data.pixels.decode import READABLE, SUFFIXES
 from eigenview.data.pixels.parallel import Rows, map_chunks
@@ -259,7 +260,7 @@ def _index(path: str, size: int, modified: int) -> _Indexed:
                     raise tarfile.ReadError("unexpected end of data")
                 end = member.offset_data
                 if member.isreg() and not member.issparse():
-                    _take(member, path, samples, labels, found)
+                    _take(member, path, file, samples, labels, found)
                 elif not member.isdir() and os.path.splitext(member.name)[1].lower() in SUFFIXES:
                     found.links += 1
             # tarfile takes a header that is cut or damaged for the end; the true end is a block of zeros
@@ -292,9 +293,14 @@ def _reason(error: Exception) -> str:
 
 
 def _take(
-    member: tarfile.TarInfo, path: str, samples: dict[str, _Sample], labels: dict[str, Label], found: _Indexed
+    member: tarfile.TarInfo,
+    path: str,
+    file: IO[bytes],
+    samples: dict[str, _Sample],
+    labels: dict[str, Label],
+    found: _Indexed,
 ) -> None:
-    """Note a member as the image or the label of its sample."""
+    """Note a member of the tar that is open as `file` as the image or the label of its sample."""
     folder, _, name = member.name.rpartition("/")
     first, _, _ = name.partition(".")
     key, suffix = f"{folder}/{first}", os.path.splitext(name)[1].lower()
@@ -305,16 +311,17 @@ def _take(
         found.further += key in samples
         samples.setdefault(key, _Sample(piece))
     elif suffix == ".cls" or (suffix == ".json" and key not in labels):
-        label = _label(piece, suffix)
+        label = _label(file, member, suffix)
         if label is not None:
             labels[key] = label
 
 
-def _label(piece: Piece, suffix: str) -> Label:
+def _label(file: IO[bytes], member: tarfile.TarInfo, suffix: str) -> Label:
     """The label in a .cls (an integer) or a .json ("label", an integer or text), or None where there is none."""
-    if piece.bytes > _MOST_LABEL_BYTES:
+    if member.size > _MOST_LABEL_BYTES:
         return None
-    content = read_piece(piece)
+    file.seek(member.offset_data)  # tarfile goes back to the next header by itself
+    content = file.read(member.size)
     try:
         if suffix == ".cls":
             return int(content)
