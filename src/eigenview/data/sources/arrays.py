@@ -86,7 +86,12 @@ def as_image_set(stored: ImageArray, request: Request, sizes: Sizes | None = Non
         elif needed <= request.loader.cache_gb * 1e9:
             what = f"{stored.files[0].name} {stored.part}"
             entry = Entry.of(stored.files[0].parent, stored.listing(), what, cache_dir=request.cache_dir)
-            pixels, _ = entry.pixels(side) or entry.keep_pixels(side, _resized(stored, side, request), len(pixels))
+            kept = entry.pixels(side)
+            if kept is None:
+                with entry.turn(f"resizing the images of {stored.name}", request.console):
+                    parts = _resized(stored, side, request)
+                    kept = entry.pixels(side) or entry.keep_pixels(side, parts, len(pixels))
+            pixels = kept[0]
         elif short < sizes.size:
             raise UserError(
                 f"{stored.name}: enlarged from {short} to {side} px the images take {needed / 1e9:.1f} GB, more than "
