@@ -110,6 +110,10 @@ class ImageSet:
             labels=None if self.labels is None else self.labels[index],
         )
 
+    def kept(self) -> ImageSet:
+        """The same images in memory if every reading of them would begin at the front of a stream; else the set."""
+        return self
+
     def _rows_of(self, index: np.ndarray) -> np.ndarray:
         """Rows of `pixels` that hold the images `index`."""
         return (np.arange(len(self)) if self.rows is None else self.rows)[np.asarray(index, dtype=np.int64)]

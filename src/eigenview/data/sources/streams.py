@@ -13,6 +13,7 @@ that there is one decoder for every source.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import tempfile
@@ -22,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
@@ -149,6 +150,11 @@ class StreamedSet(ImageSet):
         window = self._fetched(np.asarray(index, np.int64)[None], threading.Event())
         with window.spool:
             return decode_all(window.paths, self.source_size)
+
+    def kept(self) -> ImageSet:
+        """The images in memory, read once; one that breaks is replaced as in `read`."""
+        fields: dict[str, Any] = {each.name: vars(self)[each.name] for each in dataclasses.fields(ImageSet)}
+        return ImageSet(**fields | {"pixels": self.read(np.arange(len(self)))})
 
     def shuffled(self, batch_size: int, seed: int, epoch: int) -> tuple[np.ndarray, list[int]]:
         """Rows of the batches of an epoch, int64 (steps, batch_size), and the first step of each window.
