@@ -48,8 +48,7 @@ class BareStep:
 
     def images(self) -> torch.Tensor:
         """The uint8 images of every step (N 3 S S)."""
-        assert self.module._pixels is not None
-        return self.module._pixels.index_select(0, self.index)
+        return self.module.resident_images(self.index)
 
     def make_batch(self) -> Batch:
         """Views of the images, drawn for the step to come."""

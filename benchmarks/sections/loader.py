@@ -113,7 +113,7 @@ def measure(settings: Settings) -> list[Row]:
         first = seconds(lambda: kept(folder), device)
         check_folder(folder)
         images, unkept = kept(folder), read_each_time(folder)
-        pixels = resident(images, device)
+        pixels, _ = resident(images, device)
         many = Batches(images, batch_size=batch, seed=0, epochs=EPOCHS)
         once = Batches(unkept, batch_size=batch, seed=0, workers=workers)
         loader = DataLoader(

@@ -133,7 +133,7 @@ def test_refusals() -> None:
 
 def test_resident_shares_memory_and_gives_the_same_images() -> None:
     images = image_set()
-    pixels = resident(images, "cpu")
+    pixels, _ = resident(images, "cpu")
     assert pixels.dtype == torch.uint8
     assert pixels.data_ptr() == images.pixels.ctypes.data  # type: ignore[union-attr]
     with_images = Batches(images, batch_size=4, seed=0, is_resident=False)
@@ -159,7 +159,33 @@ def test_pixels_that_travel_to_a_gpu_are_pinned(monkeypatch: pytest.MonkeyPatch)
 def test_resident_of_a_mapped_file(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", image_set(23, 16).pixels)  # type: ignore[arg-type]
     images = load_images(str(tmp_path / "a.npy"))
-    assert resident(images, "cpu")[:, 0, 0, 0].tolist() == list(range(23))
+    assert resident(images, "cpu")[0][:, 0, 0, 0].tolist() == list(range(23))
+
+
+@pytest.mark.parametrize("shape", [(23, 3, 16, 16), (23, 16, 16, 3), (23, 16, 16)], ids=["planes", "colours", "grey"])
+def test_parts_of_a_set_share_its_pixels(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    stored = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    np.save(tmp_path / "a.npy", stored)
+    images = load_images(str(tmp_path / "a.npy"))
+    whole = images.read(np.arange(23))
+    part = images.take(np.array([4, 22, 4, 0, 9])).take(np.array([3, 1, 2]))
+    assert len(part) == 3
+    assert images.pixels is not None
+    assert part.pixels is images.pixels
+    assert not np.shares_memory(part.read(np.arange(3)), images.pixels)
+    np.testing.assert_array_equal(part.read(np.arange(3)), whole[[0, 22, 4]])
+    pixels, rows = resident(part, "cpu")
+    assert rows is not None
+    assert pixels.data_ptr() == images.pixels.ctypes.data
+    np.testing.assert_array_equal(pixels.index_select(0, rows[torch.tensor([2, 0])]).numpy(), whole[[4, 0]])
+
+
+def test_a_gpu_gets_the_images_of_the_part_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eigenview.data.batches._COPIED", 4)
+    part = image_set(23).take(np.arange(22, 5, -2))
+    pixels, rows = resident(part, "meta")  # a device other than the CPU; its tensors have no values
+    assert rows is None
+    assert pixels.shape == (9, *part.pixels.shape[1:])  # type: ignore[union-attr]
 
 
 def lazy_set(folder: Path, make_images: MakeImages, count: int) -> tuple[ImageSet, list[Path]]:

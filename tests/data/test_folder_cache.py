@@ -16,7 +16,7 @@ from eigenview.data.load import load_images
 from eigenview.data.pixels import cache as cache_module
 from eigenview.data.pixels import decode as decode_module
 from eigenview.data.sources import files as files_module
-from eigenview.data.sources import shards as shards_module
+from eigenview.data.sources import tar_index
 from eigenview.engine.plan import make_plan
 from eigenview.errors import UserError
 from tests.data.conftest import MakeImages
@@ -59,7 +59,7 @@ def test_cache_is_reused_and_rebuilt(
         assert load() == ([0, 1, 2], 3)
     entry.with_suffix(".json").write_text("{")
     assert load() == ([0, 1, 2], 3)
-    next(iter(cache.glob("*.headers.json"))).write_text('{"headers": "x"}')
+    next(iter(cache.glob("*.headers"))).write_text('{"broken": {}, "crc": 1}\n12345678')
     assert load() == ([0, 1, 2], 0)
     make_images(tmp_path / "more", 8)[7].rename(root / "new.png")
     assert load() == ([0, 1, 2, 7], 1)  # only the new one is decoded
@@ -175,15 +175,15 @@ def test_an_index_of_shards_is_read_from_the_cache(
 ) -> None:
     make_images(tmp_path / "set", 4)
     path = Path(shutil.make_archive(str(tmp_path / "x"), "tar", tmp_path / "set"))
-    monkeypatch.setattr(shards_module, "_WORTH_KEEPING", 1)
+    monkeypatch.setattr(tar_index, "_WORTH_KEEPING", 1)
     made: list[str] = []
-    index = shards_module._index.__wrapped__
+    index = tar_index.index.__wrapped__
 
     def counting(tar: str, *stamp: int) -> object:
         made.append(tar)
         return index(tar, *stamp)
 
-    monkeypatch.setattr(shards_module, "_index", counting)
+    monkeypatch.setattr(tar_index, "index", counting)
     first, again = (load_images(str(path), size=20) for _ in range(2))
     assert len(made) == 1
     assert (first.paths, first.files) == (again.paths, again.files)

@@ -168,10 +168,25 @@ def test_it_can_be_packed(tmp_path: Path) -> None:
     assert ids(load_images(str(packed), split="test")) == list(range(20, 26))
 
 
-def test_a_streamed_run_resumes_within_a_window(tmp_path: Path, make_images: MakeImages) -> None:
-    """Too large for the cache: the stream's order, shuffled by windows of three batches; the curve has no seam."""
+def test_a_streamed_run_resumes_within_a_window(
+    tmp_path: Path, make_images: MakeImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too large for the cache: the stream's order, shuffled by windows of three batches; the curve has no seam.
+
+    Its rows are read once for each purpose: survey, held-out images, two epochs, features of the probes' training and
+    test images, the gallery's candidates and its pictures; the untrained encoder's statistics take a part of them.
+    """
     spec = written(photos(tmp_path / "photos", make_images), tmp_path / "set", "parquet, streamed") + "&buffer=48"
-    assert run(["pretrain", spec, *FIELDS, *IN_PLACE, "--out", str(tmp_path / "whole")]) == 0
+    read, sample = [0], Columns.sample
+
+    def counted(columns: Columns, example: Any) -> Any:
+        read[0] += 1
+        return sample(columns, example)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Columns, "sample", counted)
+        assert run(["pretrain", spec, *FIELDS, *IN_PLACE, "--out", str(tmp_path / "whole")]) == 0
+    assert 8 * 160 < read[0] <= 9 * 160
     stopped_and_resumed(spec, tmp_path / "parted", *IN_PLACE)
     assert len(loss_curve(tmp_path / "whole")) == 20
     assert loss_curve(tmp_path / "parted") == loss_curve(tmp_path / "whole")

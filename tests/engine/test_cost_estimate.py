@@ -9,17 +9,22 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from eigenview import runfiles
 from eigenview.cli import run
+from eigenview.config import with_fields
 from eigenview.data.views import augment
 from eigenview.engine import cost_estimate as estimate
 from eigenview.engine.cost_estimate import Timing, make_estimate, show_estimate
+from eigenview.engine.memory import process_bytes
 from eigenview.engine.module import PretrainModule
-from eigenview.engine.plan import Plan
+from eigenview.engine.plan import Plan, make_plan
+from eigenview.engine.train import build_module
+from eigenview.recipes import default
 from eigenview.terminal import Console
 from tests.engine.stepping import Stepper, joint_embedding
 from tests.engine.test_fake_step import FEW, parts_of, planned
@@ -81,19 +86,35 @@ def shown(plan: Plan, module: PretrainModule, steps: int = 1) -> str:
 def test_the_line_names_the_parts_and_their_sum() -> None:
     line = shown(*planned(**FEW), steps=estimate.SHORT_RUN)
     found = re.fullmatch(
-        r"estimate  about (\d+) MB of memory \(activations (\d+) MB, .*parameters and optimiser \d+ MB.*\)"
+        r"estimate  about ([\d.]+) GB of memory \(libraries .*, probes and report 250 MB, activations (\d+) MB.*\)"
         r" and (\d+) (?:second|minute)s? of training \((?:a step was timed|from a step of \d+ of 128 images)\)\n",
         line,
     )
     assert found is not None, line
-    assert 1 < int(found[2]) < int(found[1])
+    assert 1 < int(found[2]) < 1000 * float(found[1])
     assert "training" not in shown(*planned(**FEW))  # too short a run to be timed
+
+
+def test_mapped_images_are_named_apart_and_libraries_count(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.zeros((30_000, 3, 32, 32), np.uint8))
+    config = with_fields(default("vicreg", "a.npy"), {"data": str(tmp_path / "a.npy"), "batch_size": 32, **FEW})
+    plan = make_plan(config)
+    assert plan.held_out.pixels is plan.train.pixels  # nothing was copied
+    module = build_module(plan)
+    found = make_estimate(plan, module, 1)
+    assert found.mapped == 30_000 * 3 * 32 * 32
+    resident = process_bytes()
+    assert resident is not None
+    assert 0.8 < (found.process + found.present) / resident < 1.25
+    assert found.nbytes == sum(found.parts.values()) + found.process + found.later
+    printed = shown(plan, module)
+    assert printed.endswith("          beside 92 MB of images in a mapped file, kept in memory while there is room\n")
 
 
 def test_too_little_memory_is_reported_with_an_option_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     plan, module = planned(encoder="conv-small", image_size=32, **FEW)
     found = make_estimate(plan, module, 1)
-    more = found.nbytes - found.present
+    more = found.more
     monkeypatch.setattr(estimate, "free_bytes", lambda device: int(more / estimate.USABLE * 1.01))
     assert "warning" not in shown(plan, module)
     monkeypatch.setattr(estimate, "free_bytes", lambda device: int(more / 2))
@@ -114,8 +135,8 @@ def test_too_little_memory_is_reported_with_an_option_that_fits(monkeypatch: pyt
 def test_fewer_watched_images_are_suggested_if_the_diagnosis_is_largest(monkeypatch: pytest.MonkeyPatch) -> None:
     plan, module = planned(encoder="conv-small", image_size=32, batch_size=16, monitor={"images": 400})
     found = make_estimate(plan, module, 1)
-    assert found.parts["diagnosis"] > 0.5 * found.nbytes
-    monkeypatch.setattr(estimate, "free_bytes", lambda device: (found.nbytes - found.present) // 2)
+    assert found.parts["diagnosis"] > 0.5 * sum(found.parts.values())
+    monkeypatch.setattr(estimate, "free_bytes", lambda device: found.more // 2)
     assert f"Use --monitor.images {len(plan.held_out) // 4}, which needs" in shown(plan, module)
 
 
@@ -133,7 +154,7 @@ def test_what_cannot_be_simulated_is_left_out() -> None:
     found = make_estimate(plan, module, estimate.SHORT_RUN)
     assert found.parts == {}
     assert found.timing is not None
-    assert found.record(None)["estimated_memory_gb"] is None
+    assert found.record()["estimated_memory_gb"] is None
     line = shown(plan, module, estimate.SHORT_RUN)
     assert line.startswith("estimate  about ")
     assert "memory" not in line
@@ -159,7 +180,7 @@ def test_time_beyond_the_largest_trial_is_what_more_images_add(monkeypatch: pyte
     assert found.timing == Timing(128, pytest.approx(0.178))
     assert found.seconds == pytest.approx(17.8)
     # half of the free memory is enough for a part of the images only
-    monkeypatch.setattr(estimate, "free_bytes", lambda device: (found.nbytes - found.present) // 4)
+    monkeypatch.setattr(estimate, "free_bytes", lambda device: found.more // 4)
     timing = make_estimate(plan, module, 100).timing
     assert timing is not None
     assert timing.images in (15, 16)

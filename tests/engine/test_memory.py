@@ -27,16 +27,34 @@ def test_free_memory_is_the_machines_or_the_containers(tmp_path: Path, monkeypat
     assert memory.free_bytes(cpu) == 3_500_000 - 3_000_000 + 1_000_000
 
 
-def test_growth_is_known_where_the_high_water_mark_has_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_peak_is_known_where_the_high_water_mark_has_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(memory, "STATUS", tmp_path / "status")
-    growth = memory.MemoryGrowth(torch.device("cpu"))
-    growth.begin()
-    assert growth.read() is None  # no such file: not Linux
+    monkeypatch.setattr(memory, "MAPPINGS", tmp_path / "smaps")
+    peak = memory.PeakMemory(torch.device("cpu"))
+    peak.begin()
+    assert peak.read(present=0) is None  # no such file: not Linux
+    assert memory.process_bytes() is None
     (tmp_path / "status").write_text("Name:\tx y\nVmHWM:\t  700 kB\nVmRSS:\t  500 kB\n")
-    growth.begin()
-    assert growth.read() is None  # an earlier moment was fuller
+    peak.begin()
+    assert peak.read(present=0) is None  # an earlier moment was fuller
     (tmp_path / "status").write_text("Name:\tx y\nVmHWM:\t  900 kB\nVmRSS:\t  500 kB\n")
-    assert growth.read() == 400 * 1024
+    assert peak.read(present=0) == 900 * 1024
+    (tmp_path / "smaps").write_text(
+        "7f0-7f1 rw-p 00000000 00:00 0 \nSize: 300 kB\nRss: 300 kB\n"
+        "7f1-7f2 rw-p 00000000 08:01 5 /a b/x.npy\nSize: 100 kB\nRss:   64 kB\nPss: 7 kB\n"
+        "7f2-7f3 r--p 00000000 08:01 6 /lib/y.so\nRss: 32 kB\n"
+        "7f3-7f4 rw-p 00001000 08:01 5 /a b/x.npy\nRss:    8 kB\n"
+    )
+    assert peak.read(present=0, mapped=[Path("/a b/x.npy")]) == (900 - 64 - 8) * 1024
+    assert memory.process_bytes([Path("/a b/x.npy")]) == (500 - 64 - 8) * 1024
+
+
+def test_pages_of_a_mapped_file_are_told_apart(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.ones(1 << 20, np.uint8))
+    mapped = np.load(tmp_path / "a.npy", mmap_mode="c")
+    before = memory.mapped_bytes([tmp_path / "a.npy"])
+    assert int(mapped.sum()) == 1 << 20
+    assert memory.mapped_bytes([tmp_path / "a.npy"]) - before >= (1 << 20) - (1 << 16)
 
 
 def beyond_any_machine(kind: str) -> None:

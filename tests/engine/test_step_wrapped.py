@@ -94,9 +94,8 @@ def test_the_loop_and_a_plain_one_end_in_the_same_bits(method: str, fields: dict
     optimizer: Any = plain.configure_optimizers()
     for step, rows in enumerate(batches):
         index = rows["index"]
-        assert plain._pixels is not None
         assert index is not None
-        batch = plain.make_batch(plain._pixels.index_select(0, index), step, index)
+        batch = plain.make_batch(plain.resident_images(index), step, index)
         loss = train_step(plain.method, batch, plain.clock(step), optimizer, plain.options)
     ours, theirs, start = (each.method.state_dict() for each in (shell, plain, build_module(plan)))
     assert ours.keys() == theirs.keys()

@@ -18,12 +18,25 @@ from eigenview.data.pixels.decode import decode_rows
 from eigenview.data.sources.streams import StreamedSet
 from eigenview.errors import UserError
 
+_COPIED = 4096
+"""Images that are copied to a GPU at a time."""
 
-def resident(images: ImageSet, device: torch.device | str) -> torch.Tensor:
-    """All pixels, uint8 (N, 3, S, S), on `device`. On the CPU it shares the set's memory, mapped files included."""
+
+def resident(images: ImageSet, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """Pixels uint8 (M, 3, S, S) on `device`, and the rows int64 (N,) of the set's images in them, None for all.
+
+    On the CPU the tensor shares the memory that the set shares with others, mapped files included; to a GPU only the
+    images of this set are copied.
+    """
     if images.pixels is None:
         raise ValueError(f"{images.name} is decoded when read; only a set with pixels can be resident.")
-    return torch.from_numpy(np.require(images.pixels, requirements="W")).to(device)
+    if torch.device(device).type == "cpu":
+        pixels = torch.from_numpy(np.require(images.pixels, requirements="W"))
+        return pixels, None if images.rows is None else torch.from_numpy(images.rows)
+    pixels = torch.empty((len(images), *images.pixels.shape[1:]), dtype=torch.uint8, device=device)
+    for index in np.array_split(np.arange(len(images)), range(_COPIED, len(images), _COPIED)):
+        pixels[index[0] : index[-1] + 1] = torch.from_numpy(images.read(index))
+    return pixels, None
 
 
 class Batches:

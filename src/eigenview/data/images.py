@@ -40,14 +40,15 @@ class Skipped:
 class ImageSet:
     """N square images of one side, in memory (or memory-mapped), or as files that are decoded when they are read.
 
-    Shapes: pixels uint8 (N, 3, S, S), values 0 to 255, RGB; labels int64 (N,), indices into class_names.
-    `pixels` is None for a set too large to be cached; `paths` is () for arrays. Never both.
+    Shapes: pixels uint8 (M, 3, S, S), values 0 to 255, RGB; labels int64 (N,), indices into class_names.
+    `pixels` is None for a set too large to be cached; `paths` is () for arrays. Never both. M is N, or more where
+    `rows` names the images of this set: parts of a set share its pixels.
     """
 
     name: str
     """How messages call the set: "digits", "photos"."""
     pixels: np.ndarray | None
-    """uint8 (N, 3, S, S), or None for a set that is decoded when read."""
+    """uint8 (M, 3, S, S), or None for a set that is decoded when read."""
     paths: tuple[str, ...]
     """The file, or byte range of a file (pixels/byte_ranges.py), of each image; () if pixels come from no files."""
     labels: np.ndarray | None
@@ -70,11 +71,13 @@ class ImageSet:
     """What was taken for labels and what the probes leave out of them; without labels, why there are none."""
     files: tuple[File, ...] = ()
     """The files that the set was read from, used or not, by which a resumed run notices other data."""
+    rows: np.ndarray | None = None
+    """int64 (N,): which rows of `pixels` are the images of this set; None: all, in their order."""
 
     def __post_init__(self) -> None:
         if self.pixels is None and not self.paths:
             raise ValueError(f"{self.name}: neither pixels nor paths were given; an ImageSet needs one of them.")
-        square = (len(self), 3, self.source_size, self.source_size)
+        square = (0 if self.pixels is None else len(self.pixels), 3, self.source_size, self.source_size)
         if self.pixels is not None and (self.pixels.shape != square or self.pixels.dtype != np.uint8):
             raise ValueError(
                 f"{self.name}: pixels are {self.pixels.dtype} {self.pixels.shape}, expected uint8 {square}."
@@ -84,7 +87,9 @@ class ImageSet:
                 raise ValueError(f"{self.name}: {len(rows)} {what} for {len(self)} images.")
 
     def __len__(self) -> int:
-        return len(self.paths) if self.pixels is None else len(self.pixels)
+        if self.pixels is None:
+            return len(self.paths)
+        return len(self.pixels) if self.rows is None else len(self.rows)
 
     @property
     def nbytes(self) -> int:
@@ -96,14 +101,22 @@ class ImageSet:
         return dataclasses.replace(self, labels=None, class_names=(), label_notes=(why,))
 
     def take(self, index: np.ndarray) -> ImageSet:
-        """The images `index` (integer rows, any order), with their paths and labels. Copies the pixels taken."""
+        """The images `index` (integer rows, any order), with their paths and labels. Pixels are shared, not copied."""
         index = np.asarray(index, dtype=np.int64)
         return dataclasses.replace(
             self,
-            pixels=None if self.pixels is None else np.asarray(self.pixels[index]),
+            rows=None if self.pixels is None else self._rows_of(index),
             paths=tuple(self.paths[i] for i in index) if self.paths else (),
             labels=None if self.labels is None else self.labels[index],
         )
+
+    def kept(self) -> ImageSet:
+        """The same images in memory if every reading of them would begin at the front of a stream; else the set."""
+        return self
+
+    def _rows_of(self, index: np.ndarray) -> np.ndarray:
+        """Rows of `pixels` that hold the images `index`."""
+        return (np.arange(len(self)) if self.rows is None else self.rows)[np.asarray(index, dtype=np.int64)]
 
     def read_marked(self, index: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
         """uint8 (n, 3, S, S) of the rows `index`, and the reason at each position that could not be decoded.
@@ -111,7 +124,7 @@ class ImageSet:
         Such positions are black. Only a set decoded when read has any: its files were checked by their headers.
         """
         if self.pixels is not None:
-            return np.ascontiguousarray(self.pixels[np.asarray(index, dtype=np.int64)]), {}
+            return np.ascontiguousarray(self.pixels[self._rows_of(index)]), {}
         wanted = [self.paths[int(i)] for i in index]
         return decode_all(wanted, self.source_size)
 

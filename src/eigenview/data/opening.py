@@ -9,6 +9,7 @@ from typing import IO, Literal
 
 from eigenview.errors import UserError
 
+_NO_WAIT = os.O_NONBLOCK if "O_NONBLOCK" in dir(os) else 0  # dir() takes longer than opening a file
 Kind = Literal["folder", "file", "other", "nothing"]
 """other: a pipe, a socket or a device. nothing: there is none, or a link that leads nowhere."""
 
@@ -45,7 +46,7 @@ def open_regular(path: str | Path) -> IO[bytes]:
 
 
 def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | (os.O_NONBLOCK if "O_NONBLOCK" in dir(os) else 0))
+    return os.open(path, flags | _NO_WAIT)
 
 
 def read_regular(path: Path) -> bytes:

@@ -34,6 +34,8 @@ from eigenview.errors import UnusableLabels, UserError, require
 from eigenview.runfiles import set_name
 from eigenview.terminal import Console
 
+_COPIED = 256
+"""Images that are read at a time."""
 ADVICE = "Free space, or choose another --out."
 
 
@@ -114,7 +116,12 @@ def _is_same(a: ImageSet, b: ImageSet) -> bool:
     """Whether both hold the same images with the same labels; files are compared by path, arrays by pixels."""
     if len(a) != len(b) or a.class_names != b.class_names or not _equal(a.labels, b.labels):
         return False
-    return a.paths == b.paths if a.paths or b.paths else _equal(a.pixels, b.pixels)
+    if a.paths or b.paths:
+        return a.paths == b.paths
+    if a.source_size != b.source_size:
+        return False
+    parts = np.array_split(np.arange(len(a)), range(_COPIED, len(a), _COPIED))
+    return all(np.array_equal(a.read(rows), b.read(rows)) for rows in parts)
 
 
 def _equal(a: np.ndarray | None, b: np.ndarray | None) -> bool:
@@ -126,11 +133,11 @@ def _keep(images: ImageSet, part: str, folder: Path, root: Path, request: Reques
     assert request.cache_dir is not None
     assert images.pixels is not None  # loader.cache_gb is infinite, so every set fits
     pixels, target = images.pixels, pixels_file(folder, part)
-    written = _file_of(pixels)
+    written = _file_of(pixels) if images.rows is None else None
     if written is not None and written.parent == folder:
         os.replace(written, target)
     else:
-        pixels, _ = write_rows(target, images.source_size, _copied(pixels, request), len(pixels), request.cache_dir)
+        pixels, _ = write_rows(target, images.source_size, _copied(images, request), len(images), request.cache_dir)
     labels_crc = None
     if images.labels is not None:
         buffer = io.BytesIO()
@@ -160,11 +167,11 @@ def _file_of(pixels: np.ndarray) -> Path | None:
     return path if is_all and path.is_file() and path.stat().st_size == HEADER_BYTES + pixels.nbytes else None
 
 
-def _copied(pixels: np.ndarray, request: Request) -> Iterator[Rows]:
+def _copied(images: ImageSet, request: Request) -> Iterator[Rows]:
     def work(index: Sequence[int]) -> Rows:
-        return np.ascontiguousarray(pixels[index[0] : index[-1] + 1]), {}
+        return images.read(np.asarray(index)), {}
 
-    return map_chunks(work, range(len(pixels)), chunk=256, title="writing images", console=request.console)
+    return map_chunks(work, range(len(images)), chunk=_COPIED, title="writing images", console=request.console)
 
 
 def _below(path: str, root: Path) -> str:

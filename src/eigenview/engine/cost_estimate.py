@@ -1,6 +1,7 @@
 """Estimates memory and time of a run before its first step.
 
-Memory is that of a step on fake tensors (fake_step.py), so that a batch which would not fit can be estimated too. Time
+Memory is that of a step on fake tensors (fake_step.py), so that a batch which would not fit can be estimated too. On a
+CPU what the process has in memory before (libraries above all), and what comes after training, is added to it. Time
 is that of one real step of a copy of everything, with as many images as a fraction of a second allows. Neither changes
 the run: networks are copied, and the state of the random generators is restored.
 """
@@ -9,23 +10,24 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from eigenview import runfiles
 from eigenview.durations import rough_duration
 from eigenview.engine.fake_step import fake_step
-from eigenview.engine.memory import MemoryGrowth, free_bytes, gpu_number
+from eigenview.engine.memory import PeakMemory, free_bytes, gpu_number, process_bytes
 from eigenview.engine.module import PretrainModule
 from eigenview.engine.optim import build_optimizer
 from eigenview.engine.plan import Plan
+from eigenview.engine.plan_memory import mapped_files, present_bytes, probe_bytes, resident_bytes
 from eigenview.engine.step import train_step
+from eigenview.launched import launched
 from eigenview.models.network import Network
 from eigenview.models.target import TargetNetwork
 from eigenview.records import ALONE
@@ -41,6 +43,9 @@ FEWEST_WATCHED = 64
 """Held-out images below which none are suggested: ranks could no longer be seen."""
 FAILURES = (RuntimeError, ValueError)
 """Torch's errors about fake tensors and memory, and of a norm or an objective that has too few images of a trial."""
+LIBRARIES, PROBES = "libraries", "probes and report"
+LATER = 250_000_000
+"""Bytes of what probes and report import: scikit-learn, pandas, Arrow, plotly (`benchmarks/sections/memory.py`)."""
 SMALLER = "a smaller --batch-size, fewer --views or a smaller --image-size"
 
 
@@ -57,9 +62,15 @@ class Estimate:
     """What one process needs at its fullest moment, and how long the steps to come will take."""
 
     parts: dict[str, int]
-    """Bytes by what they are for; empty if the step cannot run on fake tensors."""
+    """Bytes of the training by what they are for; empty if the step cannot run on fake tensors."""
     present: int
     """Bytes of these that are in memory already."""
+    process: int = 0
+    """Bytes that this process has beside these, for libraries and lists of files; 0 on a GPU."""
+    later: int = 0
+    """Bytes that probes and report take beyond what training has freed by then; 0 on a GPU."""
+    mapped: int = 0
+    """Bytes of images in mapped files, which are in memory as long as nothing else needs it."""
     images: int
     """Images of a process in each step."""
     timing: Timing | None
@@ -69,41 +80,54 @@ class Estimate:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all parts."""
-        return sum(self.parts.values())
+        """Bytes of all that a process needs; 0 if the step cannot run on fake tensors."""
+        return sum(self.parts.values()) + self.process + self.later if self.parts else 0
+
+    @property
+    def more(self) -> int:
+        """Bytes of the training that are not in memory yet."""
+        return sum(self.parts.values()) - self.present
 
     @property
     def seconds(self) -> float | None:
         """Seconds of all steps to come, without diagnoses, probes and waiting for files or other processes."""
         return None if self.timing is None else self.timing.seconds * self.steps
 
-    def record(self, grown: int | None) -> dict[str, Any]:
-        """Rows of environment.json: the estimate, and what was measured (`grown` by MemoryGrowth), in gigabytes."""
-        measured = None if grown is None else round((grown + self.present) / 1e9, 4)
+    def record(self) -> dict[str, Any]:
+        """Rows of environment.json; memory in gigabytes."""
         return {
             "estimated_memory_gb": round(self.nbytes / 1e9, 4) if self.parts else None,
-            "measured_memory_gb": measured,
+            "measured_memory_gb": None,
             "estimated_seconds": None if self.seconds is None else round(self.seconds, 1),
         }
 
 
 @contextmanager
-def estimated(plan: Plan, module: PretrainModule, directory: Path, *, steps: int, console: Console) -> Iterator[None]:
+def estimated(
+    plan: Plan, module: PretrainModule, directory: Path, *, steps: int, console: Console
+) -> Iterator[Callable[[], None]]:
     """Around a training of `steps` more steps: prints the estimate, and writes it to environment.json; afterwards what
-    was measured."""
-    growth = MemoryGrowth(plan.device)
-    growth.begin()  # a trial step is a part of what is measured: it takes no more than a step of the run
+    was measured. Gives a function that measures again, for what comes after training."""
+    peak = PeakMemory(plan.device)
+    peak.begin()  # a trial step is a part of what is measured: it takes no more than a step of the run
     estimate = make_estimate(plan, module, steps)
     show_estimate(console, plan, module, estimate)
     path = directory / runfiles.ENVIRONMENT
     environment = runfiles.read_environment(directory)
     # a resumed run keeps the estimate of its start
     known = {key: value for key, value in environment.items() if value is not None}
-    runfiles.write_object(path, environment | estimate.record(None) | known)
+    runfiles.write_object(path, environment | estimate.record() | known)
+
+    def note_measured() -> None:
+        measured = peak.read(present=estimate.present, mapped=mapped_files(plan))
+        now = runfiles.read_environment(directory)
+        most = max(round((measured or 0) / 1e9, 4), now.get("measured_memory_gb") or 0.0)
+        runfiles.write_object(path, now | {"measured_memory_gb": most or None})
+
     try:
-        yield
+        yield note_measured
     finally:
-        runfiles.write_object(path, environment | estimate.record(growth.read()) | known)
+        note_measured()
 
 
 def make_estimate(plan: Plan, module: PretrainModule, steps: int) -> Estimate:
@@ -112,25 +136,40 @@ def make_estimate(plan: Plan, module: PretrainModule, steps: int) -> Estimate:
     A network whose program depends on values cannot run on fake tensors, and a step may fail, for example for lack of
     memory. Such numbers are left out: an estimate must not stop a run that may well work.
     """
-    images, present = plan.config.batch_size // plan.config.devices, _present_bytes(plan, module)
+    images, present = plan.config.batch_size // plan.config.devices, present_bytes(plan, module)
+    mapped = mapped_files(plan)
     parts: dict[str, int] = {}
+    process = later = 0
     timing: Timing | None = None
     with suppress(*FAILURES), _twin_of(module, plan.device) as twin:
         with suppress(*FAILURES):
             parts = _parts(plan, twin, plan.config.grad_cache_chunk, len(plan.held_out))
+        if plan.device.type != "cuda" and (resident := process_bytes(mapped)) is not None:
+            process = max(0, resident - present)
+            later = LATER + max(0, probe_bytes(plan, module) - sum(parts.values()))
         pixels = steps * plan.config.batch_size * sum((spec.size or plan.size) ** 2 for spec in plan.specs)
         if steps >= SHORT_RUN or pixels >= FEW_PIXELS:
             with suppress(*FAILURES):
                 most = _images_with_room(plan, images, sum(parts.values()) - present)
                 timing = _timed_step(plan, twin, most, steps)
-    return Estimate(parts=parts, present=present, images=images, timing=timing, steps=steps)
+    return Estimate(
+        parts=parts,
+        present=present,
+        process=process,
+        later=later,
+        mapped=sum(mapped.values()),
+        images=images,
+        timing=timing,
+        steps=steps,
+    )
 
 
 def show_estimate(console: Console, plan: Plan, module: PretrainModule, estimate: Estimate) -> None:
     """One line; a second one with what helps if the free memory will probably not suffice."""
     found: list[str] = []
     if estimate.parts:
-        large = [(name, size) for name, size in estimate.parts.items() if size >= 0.02 * estimate.nbytes]
+        parts = {LIBRARIES: estimate.process, PROBES: estimate.later} | estimate.parts
+        large = [(name, size) for name, size in parts.items() if size >= 0.02 * estimate.nbytes]
         shares = ", ".join(f"{name} {_size(size)}" for name, size in sorted(large, key=lambda row: -row[1]))
         each = " in each process" if plan.config.devices > 1 else ""
         found.append(f"{_size(estimate.nbytes)} of memory{each} ({shares})")
@@ -139,9 +178,19 @@ def show_estimate(console: Console, plan: Plan, module: PretrainModule, estimate
         how = "a step was timed" if tried == images else f"from a step of {tried} of {images} images"
         found.append(f"{rough_duration(estimate.seconds)} of training ({how})")
     lines = [("estimate", f"about {' and '.join(found)}")] if found else []
+    if beside := _beside(plan, estimate):
+        lines.append(("", beside))
     warning = _shortage(plan, module, estimate)
     for label, line in (*lines, *([("warning", warning)] if warning else [])):
         console.print(f"{label:9} {line}")
+
+
+def _beside(plan: Plan, estimate: Estimate) -> str:
+    """The line about mapped images, if they are a notable share."""
+    if not estimate.parts or estimate.mapped < 0.05 * estimate.nbytes:
+        return ""
+    once = ", once for all processes" if plan.config.devices > 1 else ""
+    return f"beside {_size(estimate.mapped)} of images in a mapped file, kept in memory while there is room{once}"
 
 
 def _shortage(plan: Plan, module: PretrainModule, estimate: Estimate) -> str | None:
@@ -149,9 +198,11 @@ def _shortage(plan: Plan, module: PretrainModule, estimate: Estimate) -> str | N
     free, config = free_bytes(plan.device), plan.config
     on_gpu = plan.device.type == "cuda"
     sharing = 1 if on_gpu else config.devices  # processes that this memory is for
+    # processes that are started later have neither libraries nor networks yet
+    to_start = 0 if launched() is not None else sharing - 1
 
     def more(parts: dict[str, int]) -> int:
-        return (sum(parts.values()) - estimate.present) * sharing
+        return (sum(parts.values()) - estimate.present) * sharing + to_start * (estimate.process + estimate.present)
 
     if free is None or more(estimate.parts) <= USABLE * free:
         return None
@@ -179,25 +230,7 @@ def _twin_of(module: PretrainModule, device: torch.device) -> Iterator[PretrainM
 
 
 def _parts(plan: Plan, twin: PretrainModule, chunk: int | None, held_out: int) -> dict[str, int]:
-    return fake_step(twin, chunk=chunk, held_out=held_out, resident=_resident_bytes(plan))
-
-
-def _resident_bytes(plan: Plan) -> int:
-    """Images that stay in memory: training and held out, unless they are a mapped file, whose pages come and go."""
-    kept = [
-        each
-        for each in (plan.train, plan.held_out)
-        if each.pixels is not None and (plan.device.type == "cuda" or not isinstance(each.pixels, np.memmap))
-    ]
-    return sum(each.nbytes for each in kept)
-
-
-def _present_bytes(plan: Plan, module: PretrainModule) -> int:
-    """What of an estimate is in the device's memory before training: images, and on a CPU the networks."""
-    if plan.device.type == "cuda":
-        return 0 if plan.train.pixels is None else plan.train.nbytes
-    tensors = (*module.parameters(), *module.buffers())
-    return _resident_bytes(plan) + sum(tensor.nbytes for tensor in tensors)
+    return fake_step(twin, chunk=chunk, held_out=held_out, resident=resident_bytes(plan))
 
 
 def _images_with_room(plan: Plan, images: int, need: int) -> int:
@@ -284,8 +317,7 @@ def _seconds(plan: Plan, twin: PretrainModule, optimizer: torch.optim.Optimizer,
     wait()
     start = time.perf_counter()
     if plan.train.pixels is not None:
-        assert twin._pixels is not None
-        pixels = twin._pixels.index_select(0, index)
+        pixels = twin.resident_images(index)
     clock = replace(twin.clock(0), processes=ALONE)
     train_step(twin.method, twin.make_batch(pixels, 0, index), clock, optimizer, twin.options)
     wait()

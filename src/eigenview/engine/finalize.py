@@ -26,7 +26,7 @@ from eigenview.engine.step import step_seeds
 from eigenview.methods.parts.building import build_method
 from eigenview.methods.parts.method import Method
 from eigenview.models.export import save_encoder
-from eigenview.probes.features import extract, raw_pixels
+from eigenview.probes.features import RAW_SIDE, extract, extract_all, pooled_to
 from eigenview.probes.protocols import PROTOCOLS
 from eigenview.probes.table import OURS, RAW_PIXELS, below_raw_pixels, probe_table, show_probes
 from eigenview.progress import counting
@@ -130,13 +130,10 @@ def run_probes(plan: Plan, encode: Callable[[Tensor], Tensor], console: Console)
     assert train.labels is not None
     assert test.labels is not None
     start = encoder_function(untrained_encoder(plan), plan)
-    rows = {RAW_PIXELS: (raw_pixels(train), raw_pixels(test))}
-    for name, function in (("untrained encoder", start), (OURS, encode)):
-        with counting(console, f"features, {name}") as progress:
-            rows[name] = (
-                extract(function, train, progress=progress),
-                extract(function, test, progress=progress),
-            )
+    encoders = {RAW_PIXELS: pooled_to(RAW_SIDE), "untrained encoder": start, OURS: encode}
+    with counting(console, "features") as progress:
+        fitted, tested = (extract_all(encoders, images, progress=progress) for images in (train, test))
+    rows = {name: (fitted[name], tested[name]) for name in encoders}
     config = plan.config
     with console.waiting("probes") as show:
         return probe_table(
@@ -161,14 +158,20 @@ def evenly_spaced(count: int, most: int) -> np.ndarray:
 def gallery(plan: Plan, module: PretrainModule, encode: Callable[[Tensor], Tensor]) -> dict[str, np.ndarray]:
     """Views as the network saw them, and nearest neighbours of held-out images among training images."""
     bank = plan.train.take(np.sort(np.random.default_rng(plan.config.seed).permutation(len(plan.train))[:BANK]))
-    originals = torch.from_numpy(bank.read(evenly_spaced(len(bank), GALLERY_IMAGES)))
-    seed, _ = step_seeds(plan.config.seed, 0, 0)
-    views = zip(module.make_views(originals, seed), plan.specs, strict=True)
-    seen = [to_uint8(view, spec) for view, spec in views if spec.size is None]
     queries = plan.held_out.take(evenly_spaced(len(plan.held_out), QUERIES))
     bank_h, query_h = (nn.functional.normalize(torch.from_numpy(extract(encode, x)), dim=1) for x in (bank, queries))
     cosines, index = (query_h @ bank_h.T).topk(min(NEIGHBOURS, len(bank)), dim=1)
-    near = np.stack([bank.read(row) for row in index.numpy()])
+    shown = evenly_spaced(len(bank), GALLERY_IMAGES)
+    # one reading of all, in order: a stream is read from its front each time
+    wanted, place = np.unique(np.concatenate([shown, index.numpy().ravel()]), return_inverse=True)
+    pixels = bank.read(wanted)[place]
+    originals, near = (
+        torch.from_numpy(pixels[: len(shown)]),
+        pixels[len(shown) :].reshape(*index.shape, *pixels.shape[1:]),
+    )
+    seed, _ = step_seeds(plan.config.seed, 0, 0)
+    views = zip(module.make_views(originals, seed), plan.specs, strict=True)
+    seen = [to_uint8(view, spec) for view, spec in views if spec.size is None]
     arrays = {
         "originals": originals.numpy(),
         "views": torch.stack(seen).cpu().numpy(),

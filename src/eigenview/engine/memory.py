@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -11,6 +11,7 @@ import torch
 from eigenview.errors import UserError
 
 MEMINFO, STATUS, CONTROL_GROUP = Path("/proc/meminfo"), Path("/proc/self/status"), Path("/sys/fs/cgroup")
+MAPPINGS = Path("/proc/self/smaps")
 
 
 def free_bytes(device: torch.device) -> int | None:
@@ -59,17 +60,19 @@ def _left_in_container() -> int | None:
         return None
 
 
-class MemoryGrowth:
-    """Peak memory increase since `begin`: of tensors on a GPU, otherwise of resident pages.
+class PeakMemory:
+    """Peak memory of a run: of tensors on a GPU, otherwise the resident pages of this process.
+
+    Pages of mapped files are left out. They are resident too, but the system drops them when memory is short and reads
+    them again, and several processes share them: what a process must have is the rest.
 
     The system keeps one high-water mark for the life of a process. If that was set before `begin` and not exceeded
-    since, the increase is unknown and `read` returns None; also if the system keeps no such numbers (only Linux does).
+    since, the peak is unknown and `read` returns None; also if the system keeps no such numbers (only Linux does).
     """
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
         self._start: int | None = None
-        self._mark: int | None = None
 
     def begin(self) -> None:
         """Measure from here."""
@@ -77,16 +80,35 @@ class MemoryGrowth:
             torch.cuda.reset_peak_memory_stats(gpu_number(self.device))
             self._start = torch.cuda.memory_allocated(gpu_number(self.device))
         else:
-            self._start, self._mark = _kilobytes(STATUS, "VmRSS"), _kilobytes(STATUS, "VmHWM")
+            self._start = _kilobytes(STATUS, "VmHWM")
 
-    def read(self) -> int | None:
-        """Peak bytes minus those at `begin`. On a CPU libraries loaded since then count too."""
+    def read(self, *, present: int, mapped: Collection[Path] = ()) -> int | None:
+        """Peak bytes since `begin`. present: bytes of the run that were on a GPU at that time already."""
         if self._start is None:
             return None
         if self.device.type == "cuda":
-            return torch.cuda.max_memory_allocated(gpu_number(self.device)) - self._start
+            return torch.cuda.max_memory_allocated(gpu_number(self.device)) - self._start + present
         mark = _kilobytes(STATUS, "VmHWM")
-        return None if mark is None or self._mark is None or mark <= self._mark else mark - self._start
+        return None if mark is None or mark <= self._start else mark - mapped_bytes(mapped)
+
+
+def process_bytes(mapped: Collection[Path] = ()) -> int | None:
+    """Resident bytes of this process now, without pages of the files `mapped`; None where the system does not say."""
+    resident = _kilobytes(STATUS, "VmRSS")
+    return None if resident is None else resident - mapped_bytes(mapped)
+
+
+def mapped_bytes(files: Collection[Path]) -> int:
+    """Resident bytes of this process that are pages of these files; 0 where the system does not say."""
+    names, found, is_counted = {str(file) for file in files}, 0, False
+    with suppress(OSError):
+        for line in MAPPINGS.read_text(errors="surrogateescape").splitlines() if names else ():
+            words = line.split(maxsplit=5)
+            if words[0] == "Rss:" and is_counted:
+                found += int(words[1]) * 1024
+            elif not words[0].endswith(":"):  # the first line of a mapping: addresses, rights, ..., file
+                is_counted = len(words) == 6 and words[5] in names
+    return found
 
 
 def _kilobytes(path: Path, row: str) -> int | None:

@@ -35,6 +35,7 @@ class PretrainModule(nn.Module):
         steps_per_epoch: int,
         bf16: bool,
         pixels: Tensor | None,
+        rows: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.config = config
@@ -51,7 +52,8 @@ class PretrainModule(nn.Module):
         self.options = StepOptions(
             optim=config.optim, batch_size=config.batch_size, parts=config.grad_accum_steps, bf16=bf16
         )
-        self._pixels = pixels  # the resident training set (N 3 S S) uint8, or None when workers decode
+        self._pixels = pixels  # resident images (M 3 S S) uint8, or None when workers decode
+        self._rows = rows  # int64 (N,): the training images among them; None: all
         self._watch = NonFiniteWatch()
 
     @property
@@ -65,6 +67,11 @@ class PretrainModule(nn.Module):
         return tuple(
             augment(images, spec, spec.size or self.size, generator, is_compiled=is_compiled) for spec in self.specs
         )
+
+    def resident_images(self, index: Tensor) -> Tensor:
+        """uint8 (n 3 S S): the training images `index`, of a set whose pixels are resident."""
+        assert self._pixels is not None
+        return self._pixels.index_select(0, index if self._rows is None else self._rows[index])
 
     def make_batch(self, images: Tensor, step: int, index: Tensor | None = None) -> Batch:
         """The own rows of a step; also seeds the network's own randomness (dropout) for it."""
@@ -97,7 +104,7 @@ class PretrainModule(nn.Module):
         clock, index, images = self.clock(), batch["index"], batch.get("images")
         assert index is not None
         if self._pixels is not None:
-            images = self._pixels.index_select(0, index)
+            images = self.resident_images(index)
         assert images is not None
         made = self.make_batch(images, clock.step, index)
         try:

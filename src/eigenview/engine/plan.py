@@ -72,6 +72,7 @@ def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
     if probes is not None and config.probe.images is not None:
         probes = (subsample(probes[0], config.probe.images, config.seed), probes[1])
     train, held_out, note = _hold_out(images, probes, config)
+    held_out = held_out.kept()
     if config.data_fraction < 1:
         train = train.take(_share(train, config))
     if config.batch_size > len(train):

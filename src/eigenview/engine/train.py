@@ -81,13 +81,15 @@ def _train(
     ended_early = False
     log, monitor = _log_and_monitor(directory, plan)
     step = 0 if checkpoint is None else checkpoint.step
+    note_measured = None
     if resumed is not None and is_first:
         log.resume(step)
         monitor.resume(step if checkpoint is not None else -1)  # -1: restart at step 0 and drop all rows
     if step < module.steps:
         try:
             left = module.steps - step
-            with estimated(plan, module, directory, steps=left, console=console) if is_first else nullcontext():
+            estimate = estimated(plan, module, directory, steps=left, console=console) if is_first else nullcontext()
+            with estimate as note_measured:
                 _fit(plan, module, directory, log, monitor, checkpoint, console)
         except NonFiniteError as error:
             failure = str(error)
@@ -101,11 +103,14 @@ def _train(
     monitor.gather_spectra()
     ending = {"history": monitor.history, "failure": failure, "ended_early": ended_early}
     try:
-        return finish(plan, module, directory, log=log, **ending, console=console)
+        summary = finish(plan, module, directory, log=log, **ending, console=console)
     except KeyboardInterrupt:
         if failure is not None or ended_early:
             raise
         raise Interrupted(module.steps, is_trained=True) from None
+    if note_measured is not None:
+        note_measured()
+    return summary
 
 
 def note_environment(directory: Path, now: dict[str, Any], step: int) -> None:
@@ -135,6 +140,7 @@ def build_module(plan: Plan) -> PretrainModule:
     method = build_method(config, plan.parts)
     if config.grad_cache_chunk == 1:
         refuse_single_values(method.encoders().values(), {spec.size or plan.size for spec in plan.specs})
+    pixels, rows = (None, None) if plan.train.pixels is None else resident(plan.train, plan.device)
     return PretrainModule(
         config,
         method=method,
@@ -142,7 +148,8 @@ def build_module(plan: Plan) -> PretrainModule:
         size=plan.size,
         steps_per_epoch=plan.steps_per_epoch,
         bf16=plan.bf16,
-        pixels=None if plan.train.pixels is None else resident(plan.train, plan.device),
+        pixels=pixels,
+        rows=rows,
     )
 
 

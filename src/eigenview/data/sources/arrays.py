@@ -86,7 +86,12 @@ def as_image_set(stored: ImageArray, request: Request, sizes: Sizes | None = Non
         elif needed <= request.loader.cache_gb * 1e9:
             what = f"{stored.files[0].name} {stored.part}"
             entry = Entry.of(stored.files[0].parent, stored.listing(), what, cache_dir=request.cache_dir)
-            pixels, _ = entry.pixels(side) or entry.keep_pixels(side, _resized(stored, side, request), len(pixels))
+            kept = entry.pixels(side)
+            if kept is None:
+                with entry.turn(f"resizing the images of {stored.name}", request.console):
+                    parts = _resized(stored, side, request)
+                    kept = entry.pixels(side) or entry.keep_pixels(side, parts, len(pixels))
+            pixels = kept[0]
         elif short < sizes.size:
             raise UserError(
                 f"{stored.name}: enlarged from {short} to {side} px the images take {needed / 1e9:.1f} GB, more than "
@@ -96,7 +101,7 @@ def as_image_set(stored: ImageArray, request: Request, sizes: Sizes | None = Non
             top, left, side = (height - short) // 2, (width - short) // 2, short
             pixels = pixels[:, :, top : top + short, left : left + short]
     if pixels.shape[1] == 1:
-        pixels = np.repeat(pixels, 3, axis=1)
+        pixels = _in_three_channels(pixels)
     return ImageSet(
         name=stored.name,
         pixels=pixels,
@@ -111,6 +116,12 @@ def as_image_set(stored: ImageArray, request: Request, sizes: Sizes | None = Non
         label_notes=stored.label_notes,
         files=stored.listing(),
     )
+
+
+def _in_three_channels(grey: np.ndarray) -> np.ndarray:
+    """Grey images (N, 1, H, W) as (N, 3, H, W), a view: the three channels are the same memory."""
+    shape, strides = (len(grey), 3, *grey.shape[2:]), (grey.strides[0], 0, *grey.strides[2:])
+    return np.lib.stride_tricks.as_strided(grey, shape, strides, subok=True)
 
 
 def _resized(stored: ImageArray, side: int, request: Request) -> Iterator[Rows]:

@@ -157,9 +157,20 @@ class _Reader:
 
     def sides(self) -> Rows:
         """float64 (files, 5) of `decode.headers`, and the reasons of files with an unreadable header."""
-        known = self.entry.sides() if self.keeps else None
-        if known is not None and not self._any_repaired(known[1], short_side):
-            return self._accept(known)
+        if not self.keeps:
+            return self._read_sides()
+        known = self._kept_sides()
+        if known is None:
+            with self.entry.turn(f"checking the images of {printable(str(self.shown))}", self.console):
+                known = self._kept_sides() or self._read_sides()
+        return known
+
+    def _kept_sides(self) -> Rows | None:
+        known = self.entry.sides()
+        is_good = known is not None and not self._any_repaired(known[1], short_side)
+        return self._accept(known) if known is not None and is_good else None
+
+    def _read_sides(self) -> Rows:
         earlier, kept = self._earlier(lambda entry: entry.sides() if self.keeps else None)
 
         def work(index: Sequence[int]) -> Rows:
@@ -174,10 +185,18 @@ class _Reader:
 
     def pixels(self, side: int, expected: int) -> Rows:
         """uint8 (readable files, 3, side, side), memory-mapped, and the reasons of all files left out."""
-        known = self.entry.pixels(side)
-        if known is not None and not self._any_repaired(known[1], lambda path: decode(path, side)):
-            return self._accept(known)
+        known = self._kept_pixels(side)
+        if known is None:
+            with self.entry.turn(f"decoding the images of {printable(str(self.shown))}", self.console):
+                known = self._kept_pixels(side) or self._decoded(side, expected)
+        return known
 
+    def _kept_pixels(self, side: int) -> Rows | None:
+        known = self.entry.pixels(side)
+        is_good = known is not None and not self._any_repaired(known[1], lambda path: decode(path, side))
+        return self._accept(known) if known is not None and is_good else None
+
+    def _decoded(self, side: int, expected: int) -> Rows:
         if not self.entry.has_space(expected * 3 * side * side):
             self.entry.forget_earlier()  # decoding all again is better than a full disk
         earlier, kept = self._earlier(lambda entry: entry.pixels(side))

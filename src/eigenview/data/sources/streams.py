@@ -13,6 +13,7 @@ that there is one decoder for every source.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import itertools
 import json
 import tempfile
@@ -22,7 +23,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 
@@ -150,6 +151,11 @@ class StreamedSet(ImageSet):
         with window.spool:
             return decode_all(window.paths, self.source_size)
 
+    def kept(self) -> ImageSet:
+        """The images in memory, read once; one that breaks is replaced as in `read`."""
+        fields: dict[str, Any] = {each.name: vars(self)[each.name] for each in dataclasses.fields(ImageSet)}
+        return ImageSet(**fields | {"pixels": self.read(np.arange(len(self)))})
+
     def shuffled(self, batch_size: int, seed: int, epoch: int) -> tuple[np.ndarray, list[int]]:
         """Rows of the batches of an epoch, int64 (steps, batch_size), and the first step of each window.
 
@@ -216,7 +222,9 @@ def load_stream(stream: Stream, buffer: int, request: Request) -> ImageSet:
     def decode(side: int, count: int) -> Rows:
         decoded = entry.pixels(side)
         if decoded is None:
-            decoded = entry.keep_pixels(side, _pass(stream, lambda paths: decode_rows(paths, side)), count)
+            with entry.turn(f"decoding the images of {printable(origin.name)}", request.console):
+                parts = _pass(stream, lambda paths: decode_rows(paths, side))
+                decoded = entry.pixels(side) or entry.keep_pixels(side, parts, count)
         _refuse(decoded[1], len(labels), origin, request)
         return decoded
 
@@ -257,25 +265,39 @@ def _row_of(path: str) -> int:
 
 def _surveyed(stream: Stream, entry: Entry, request: Request) -> tuple[Rows, list[Label]]:
     """Short sides with the reasons of unreadable headers, and labels, of all rows; kept in the cache beside pixels."""
-    cache_dir, keeps = request.cache_dir or user_cache(), request.loader.cache_gb > 0
+    cache_dir = request.cache_dir or user_cache()
     file = cache_dir.folder / f"{entry.place}-{entry.version}.labels.json"
-    known = entry.sides() if keeps else None
-    if known is not None:
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            labels = json.loads(file.read_bytes())
-            if len(labels) == len(known[0]):
-                return known, labels
-    labels = []
-    parts = list(_pass(stream, headers, labels))
-    if not parts:
-        raise empty(stream.origin.spec)
-    found = joined(parts)
-    _refuse(found[1], len(labels), stream.origin, request)
-    if keeps:
-        entry.keep_sides(*found)
-        with write_cached(file, cache_dir) as written:
-            written.write(json.dumps(labels).encode())
-    return found, labels
+
+    def read() -> tuple[Rows, list[Label]]:
+        labels: list[Label] = []
+        parts = list(_pass(stream, headers, labels))
+        if not parts:
+            raise empty(stream.origin.spec)
+        found = joined(parts)
+        _refuse(found[1], len(labels), stream.origin, request)
+        return found, labels
+
+    def kept() -> tuple[Rows, list[Label]] | None:
+        known = entry.sides()
+        if known is not None:
+            with contextlib.suppress(OSError, ValueError, TypeError):
+                labels = json.loads(file.read_bytes())
+                if len(labels) == len(known[0]):
+                    return known, labels
+        return None
+
+    if request.loader.cache_gb == 0:
+        return read()
+    known = kept()
+    if known is None:
+        with entry.turn(f"reading {printable(stream.origin.name)}", request.console):
+            known = kept()
+            if known is None:
+                known = read()
+                entry.keep_sides(*known[0])
+                with write_cached(file, cache_dir) as written:
+                    written.write(json.dumps(known[1]).encode())
+    return known
 
 
 def _pass(stream: Stream, read: Read, labels: list[Label] | None = None) -> Iterator[Rows]:
