@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 
 from eigenview.errors import UserError
 from eigenview.probes import knn
@@ -79,9 +82,55 @@ def test_knn_in_chunks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(90, WIDTH)).astype(np.float32), rng.integers(0, CLASSES, 90)
     whole = knn_of(TRAIN_X, TRAIN_Y, x, y)
-    monkeypatch.setattr(knn, "CHUNK", 7 * len(TRAIN_X))
+    shapes = []
+    search = knn.nearest
+
+    def recorded(cosines: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        shapes.append(tuple(cosines.shape))
+        return search(cosines, *args, **kwargs)
+
+    monkeypatch.setattr(knn, "nearest", recorded)
+    monkeypatch.setattr(knn, "BANK_ROWS", 70)
+    monkeypatch.setattr(knn, "QUERY_ROWS", 40)
     assert knn_of(TRAIN_X, TRAIN_Y, x, y) == whole
     assert 0 < whole < 100
+    assert set(shapes) == {(q, n) for q in (40, 10) for n in (70, 60)}, "no more cosines at a time than a block"
+
+
+def test_each_train_row_is_brought_to_unit_length_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many blocks of test rows there are."""
+    rows = []
+    bring = knn._unit_rows
+
+    def recorded(x: np.ndarray, device: torch.device) -> torch.Tensor:
+        rows.append(len(x))
+        return bring(x, device)
+
+    monkeypatch.setattr(knn, "_unit_rows", recorded)
+    monkeypatch.setattr(knn, "QUERY_ROWS", 1)
+    knn_of(TRAIN_X, TRAIN_Y, TEST_X, TEST_Y)
+    assert [n for n in rows if n > 1] == [len(TRAIN_X)]
+
+
+def test_knn_is_the_vote_of_a_loop_over_the_rows_with_ties(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features of a few whole numbers: many train rows lie at the very same angle, and some appear several times."""
+    rng = np.random.default_rng(5)
+    x, y = rng.integers(0, 2, (150, 4)).astype(np.float32), rng.integers(0, 3, 150)
+    train_x, train_y, test_x = x[:100], y[:100], x[100:]
+    k, temperature = 7, 0.07
+    cosines = (
+        torch.nn.functional.normalize(torch.from_numpy(test_x))
+        @ torch.nn.functional.normalize(torch.from_numpy(train_x)).T
+    )
+    expected = []
+    for row in cosines.numpy():
+        near = sorted(range(100), key=lambda j, row=row: (-row[j], j))[:k]
+        votes = [sum(np.exp(row[j] / temperature) for j in near if train_y[j] == c) for c in range(3)]
+        expected.append(int(np.argmax(votes)))
+    for block in (100, 33):
+        monkeypatch.setattr(knn, "BANK_ROWS", block)
+        found = knn.knn_predictions(train_x, train_y, test_x, y[100:], k=k, temperature=temperature, num_classes=3)
+        assert found.tolist() == expected
 
 
 def test_classes_are_counted_over_train_and_test() -> None:

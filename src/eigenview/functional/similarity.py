@@ -1,14 +1,13 @@
-"""Angles between embeddings: cosine, NT-Xent, InfoNCE, alignment and uniformity, the k-NN vote, correlations."""
+"""Angles between embeddings: cosine, NT-Xent, InfoNCE, alignment and uniformity, correlations."""
 
 from __future__ import annotations
 
 from itertools import combinations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from eigenview.errors import require
 from eigenview.functional.fused.log_sum_exp import log_sum_exp
 from eigenview.functional.moments import centred, in_range
 
@@ -90,26 +89,6 @@ def uniformity(z: Float[Tensor, "N D"], t: float = 2.0) -> Float[Tensor, ""]:
     distances = (squares[:, None] + squares - 2 * u @ u.T).clamp_min(0.0)  # rounding can fall below zero
     pairs = torch.tensor(len(u) * (len(u) - 1), dtype=u.dtype, device=u.device)
     return (-t * distances).fill_diagonal_(-torch.inf).flatten().logsumexp(dim=0) - pairs.log()
-
-
-def knn_vote(
-    queries: Float[Tensor, "M D"],
-    bank: Float[Tensor, "N D"],
-    bank_labels: Int[Tensor, " N"],
-    num_classes: int,
-    k: int,
-    temperature: float,
-) -> Float[Tensor, "M C"]:
-    """Share of the vote of each class among the k bank rows nearest in angle, weighted by exp(cosine / temperature).
-
-    Rows sum to 1. Needs M x N memory: give queries in chunks. Source: Wu et al. 2018, arXiv 1805.01978, section 3.4.
-
-    Raises: UserError where k is not between 1 and the size of the bank.
-    """
-    require(1 <= k <= len(bank), "k", k, f"between 1 and the {len(bank)} rows of the bank")
-    similarity, neighbours = (unit(queries) @ unit(bank).T).topk(k, dim=1)
-    weights = (similarity / temperature).softmax(dim=1)
-    return weights.new_zeros(len(queries), num_classes).scatter_add(1, bank_labels[neighbours], weights)
 
 
 def correlation(z: Float[Tensor, "N D"]) -> Float[Tensor, "D D"]:
