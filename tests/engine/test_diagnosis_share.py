@@ -50,7 +50,7 @@ def diagnosed(
 def test_all_are_made_while_they_take_little(monkeypatch: pytest.MonkeyPatch) -> None:
     due = [*range(0, STEPS + 1, 10)]
     assert diagnosed(monkeypatch, cost=0.02) == due, "4 seconds in all"
-    assert diagnosed(monkeypatch, cost=0.2) == due, "2 % of the time of ten steps"
+    assert diagnosed(monkeypatch, cost=0.19) == due, "less than 2 % of the time of ten steps"
     assert diagnosed(monkeypatch, cost=30.0, share=1.0) == due
     assert diagnosed(monkeypatch, cost=30.0, stop=True) == due, "when the run ends must not depend on the machine"
 
@@ -62,7 +62,7 @@ def test_costly_ones_take_at_most_their_share(monkeypatch: pytest.MonkeyPatch, f
     assert 5.0 * len(steps) <= 0.02 * (STEPS - first + 5.0 * len(steps))
     assert len(steps) >= 0.02 * (STEPS - first) / 5.0 - 2
     assert steps[-1] == STEPS
-    assert max(b - a for a, b in itertools.pairwise(steps)) <= 520
+    assert max(b - a for a, b in itertools.pairwise(steps)) <= 760
     assert diagnosed(monkeypatch, cost=500.0) == [0, STEPS], "the first and the last are always made"
 
 

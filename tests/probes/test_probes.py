@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -236,3 +238,54 @@ def test_tiny_training_parts_work() -> None:
     rows = np.concatenate([np.flatnonzero(c == TRAIN_Y)[:2] for c in range(CLASSES)])
     few = TRAIN_X[rows, :CLASSES]
     assert linear_accuracy(few, TRAIN_Y[rows], TEST_X[:, :CLASSES], TEST_Y) == 100
+
+
+def test_blocks_of_rows_change_no_digit_of_the_linear_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Statistics and standardised rows equal those of the whole array in one go; so do the predictions."""
+    from eigenview.probes import linear
+
+    rng = np.random.default_rng(2)
+    x = (rng.normal(size=(1000, 30)) * 10.0 ** rng.uniform(-3, 3, 30) + rng.normal(size=30)).astype(np.float32)
+    x[:, 7] = 0.1
+    mean, std = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
+    scale = np.where(std > 1e-6 * np.abs(mean), 1 / np.where(std == 0, 1.0, std), 0.0)
+    whole = linear.linear_predictions(TRAIN_X, TRAIN_Y, TEST_X, TEST_Y)
+    few = linear.few_label_predictions(TRAIN_X, TRAIN_Y, TEST_X, TEST_Y, labels_per_class=5, draws=2)
+    for rows in (1000, 64, 7):
+        monkeypatch.setattr(linear, "FLOAT64_ROWS", rows)
+        monkeypatch.setattr(linear, "BLOCK_ROWS", rows)
+        scaling = linear._scaling(x)
+        assert np.array_equal(scaling.mean, mean)
+        assert np.array_equal(scaling.scale, scale)
+        assert np.array_equal(linear._standardised(x, scaling), ((x - mean) * scale).astype(np.float32))
+        assert np.array_equal(linear.linear_predictions(TRAIN_X, TRAIN_Y, TEST_X, TEST_Y), whole)
+        again = linear.few_label_predictions(TRAIN_X, TRAIN_Y, TEST_X, TEST_Y, labels_per_class=5, draws=2)
+        assert np.array_equal(again, few)
+
+
+def test_the_linear_probes_hold_one_copy_of_the_features_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With few labels none: the mean and the deviation need no copy, and only the rows drawn are standardised."""
+    from eigenview.probes import linear
+
+    class Answers:
+        def predict(self, x: np.ndarray) -> np.ndarray:
+            return np.zeros(len(x), np.int64)
+
+    monkeypatch.setattr(linear, "_fit", lambda *_: Answers())
+    monkeypatch.setattr(linear, "_choose_strength", lambda *_: 1.0)
+    monkeypatch.setattr(linear, "FLOAT64_ROWS", 256)
+    monkeypatch.setattr(linear, "BLOCK_ROWS", 1024)
+    x = np.random.default_rng(0).normal(size=(20_000, 64)).astype(np.float32)
+    y = np.arange(20_000) % 2
+
+    def peak(of: Callable[[], object]) -> float:
+        tracemalloc.start()
+        try:
+            of()
+            return tracemalloc.get_traced_memory()[1] / x.nbytes
+        finally:
+            tracemalloc.stop()
+
+    # beside the features: labels in int64 (0.06 twice) and blocks
+    assert peak(lambda: linear.linear_predictions(x, y, x, y)) < 1.4
+    assert peak(lambda: linear.few_label_predictions(x, y, x, y, labels_per_class=10, draws=1)) < 0.4
