@@ -7,7 +7,8 @@ from torch import Tensor
 
 from eigenview.engine.optim import LARS
 from eigenview.engine.schedules import learning_rate
-from eigenview.functional.similarity import correlation, knn_vote, unit_standard_deviation
+from eigenview.functional.neighbours import knn_vote
+from eigenview.functional.similarity import correlation, unit_standard_deviation
 from eigenview.functional.spectrum import covariance_eigenvalues, power_law, power_law_r2, rankme
 from eigenview.models.target import target_momentum
 from tests.golden_file import Golden

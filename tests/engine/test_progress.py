@@ -27,7 +27,7 @@ def lines(monkeypatch: pytest.MonkeyPatch, *, step: int, seconds: float, termina
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     config = SimpleNamespace(epochs=10, batch_size=32)
     module: Any = SimpleNamespace(step=step, steps=100, steps_per_epoch=10, terms={"mse": 0.5}, config=config)
-    monitor: Any = SimpleNamespace(history=[], verdict=None)
+    monitor: Any = SimpleNamespace(history=[], verdict=None, left_out=0, seconds=0.0, share=0.02)
     progress = Progress(Console(file=out, force_terminal=terminal, width=200, color_system=None), monitor)
     progress.start(module)
     found: list[tuple[int, str]] = []

@@ -7,7 +7,6 @@ import math
 import pytest
 import torch
 
-from eigenview.errors import UserError
 from eigenview.functional import similarity
 from tests.draws import random
 from tests.functional import naive
@@ -73,19 +72,6 @@ def test_uniformity_known_values() -> None:
     z = random(20, 6)
     distances = torch.pdist(torch.nn.functional.normalize(z, dim=1))
     torch.testing.assert_close(similarity.uniformity(z), (-2 * distances**2).exp().mean().log())
-
-
-def test_knn_vote_by_hand() -> None:
-    bank = torch.tensor([[1.0, 0], [0, 1], [-1, 0]])
-    labels = torch.tensor([2, 0, 0])
-    votes = similarity.knn_vote(torch.tensor([[5.0, 0]]), bank, labels, num_classes=3, k=2, temperature=0.5)
-    share = math.exp(2) / (math.exp(2) + 1)
-    torch.testing.assert_close(votes, torch.tensor([[1 - share, 0, share]]))
-    tiny = similarity.knn_vote(torch.tensor([[1.0, 0.1]]), bank, labels, num_classes=3, k=3, temperature=1e-4)
-    torch.testing.assert_close(tiny, torch.tensor([[0.0, 0, 1]]))  # exp(10000) never happens
-    for k in (0, 4):
-        with pytest.raises(UserError, match=f"k is {k}"):
-            similarity.knn_vote(bank, bank, labels, num_classes=3, k=k, temperature=1.0)
 
 
 def test_correlation_matches_torch_and_guards_constant_features() -> None:

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 
 from eigenview.errors import UserError
 from eigenview.probes import knn
@@ -79,9 +84,55 @@ def test_knn_in_chunks_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(90, WIDTH)).astype(np.float32), rng.integers(0, CLASSES, 90)
     whole = knn_of(TRAIN_X, TRAIN_Y, x, y)
-    monkeypatch.setattr(knn, "CHUNK", 7 * len(TRAIN_X))
+    shapes = []
+    search = knn.nearest
+
+    def recorded(cosines: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        shapes.append(tuple(cosines.shape))
+        return search(cosines, *args, **kwargs)
+
+    monkeypatch.setattr(knn, "nearest", recorded)
+    monkeypatch.setattr(knn, "BANK_ROWS", 70)
+    monkeypatch.setattr(knn, "QUERY_ROWS", 40)
     assert knn_of(TRAIN_X, TRAIN_Y, x, y) == whole
     assert 0 < whole < 100
+    assert set(shapes) == {(q, n) for q in (40, 10) for n in (70, 60)}, "no more cosines at a time than a block"
+
+
+def test_each_train_row_is_brought_to_unit_length_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many blocks of test rows there are."""
+    rows = []
+    bring = knn._unit_rows
+
+    def recorded(x: np.ndarray, device: torch.device) -> torch.Tensor:
+        rows.append(len(x))
+        return bring(x, device)
+
+    monkeypatch.setattr(knn, "_unit_rows", recorded)
+    monkeypatch.setattr(knn, "QUERY_ROWS", 1)
+    knn_of(TRAIN_X, TRAIN_Y, TEST_X, TEST_Y)
+    assert [n for n in rows if n > 1] == [len(TRAIN_X)]
+
+
+def test_knn_is_the_vote_of_a_loop_over_the_rows_with_ties(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Features of a few whole numbers: many train rows lie at the very same angle, and some appear several times."""
+    rng = np.random.default_rng(5)
+    x, y = rng.integers(0, 2, (150, 4)).astype(np.float32), rng.integers(0, 3, 150)
+    train_x, train_y, test_x = x[:100], y[:100], x[100:]
+    k, temperature = 7, 0.07
+    cosines = (
+        torch.nn.functional.normalize(torch.from_numpy(test_x))
+        @ torch.nn.functional.normalize(torch.from_numpy(train_x)).T
+    )
+    expected = []
+    for row in cosines.numpy():
+        near = sorted(range(100), key=lambda j, row=row: (-row[j], j))[:k]
+        votes = [sum(np.exp(row[j] / temperature) for j in near if train_y[j] == c) for c in range(3)]
+        expected.append(int(np.argmax(votes)))
+    for block in (100, 33):
+        monkeypatch.setattr(knn, "BANK_ROWS", block)
+        found = knn.knn_predictions(train_x, train_y, test_x, y[100:], k=k, temperature=temperature, num_classes=3)
+        assert found.tolist() == expected
 
 
 def test_classes_are_counted_over_train_and_test() -> None:
@@ -187,3 +238,54 @@ def test_tiny_training_parts_work() -> None:
     rows = np.concatenate([np.flatnonzero(c == TRAIN_Y)[:2] for c in range(CLASSES)])
     few = TRAIN_X[rows, :CLASSES]
     assert linear_accuracy(few, TRAIN_Y[rows], TEST_X[:, :CLASSES], TEST_Y) == 100
+
+
+def test_blocks_of_rows_change_no_digit_of_the_linear_probes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Statistics and standardised rows equal those of the whole array in one go; so do the predictions."""
+    from eigenview.probes import linear
+
+    rng = np.random.default_rng(2)
+    x = (rng.normal(size=(1000, 30)) * 10.0 ** rng.uniform(-3, 3, 30) + rng.normal(size=30)).astype(np.float32)
+    x[:, 7] = 0.1
+    mean, std = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
+    scale = np.where(std > 1e-6 * np.abs(mean), 1 / np.where(std == 0, 1.0, std), 0.0)
+    whole = linear.linear_predictions(TRAIN_X, TRAIN_Y, TEST_X, TEST_Y)
+    few = linear.few_label_predictions(TRAIN_X, TRAIN_Y, TEST_X, TEST_Y, labels_per_class=5, draws=2)
+    for rows in (1000, 64, 7):
+        monkeypatch.setattr(linear, "FLOAT64_ROWS", rows)
+        monkeypatch.setattr(linear, "BLOCK_ROWS", rows)
+        scaling = linear._scaling(x)
+        assert np.array_equal(scaling.mean, mean)
+        assert np.array_equal(scaling.scale, scale)
+        assert np.array_equal(linear._standardised(x, scaling), ((x - mean) * scale).astype(np.float32))
+        assert np.array_equal(linear.linear_predictions(TRAIN_X, TRAIN_Y, TEST_X, TEST_Y), whole)
+        again = linear.few_label_predictions(TRAIN_X, TRAIN_Y, TEST_X, TEST_Y, labels_per_class=5, draws=2)
+        assert np.array_equal(again, few)
+
+
+def test_the_linear_probes_hold_one_copy_of_the_features_at_most(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With few labels none: the mean and the deviation need no copy, and only the rows drawn are standardised."""
+    from eigenview.probes import linear
+
+    class Answers:
+        def predict(self, x: np.ndarray) -> np.ndarray:
+            return np.zeros(len(x), np.int64)
+
+    monkeypatch.setattr(linear, "_fit", lambda *_: Answers())
+    monkeypatch.setattr(linear, "_choose_strength", lambda *_: 1.0)
+    monkeypatch.setattr(linear, "FLOAT64_ROWS", 256)
+    monkeypatch.setattr(linear, "BLOCK_ROWS", 1024)
+    x = np.random.default_rng(0).normal(size=(20_000, 64)).astype(np.float32)
+    y = np.arange(20_000) % 2
+
+    def peak(of: Callable[[], object]) -> float:
+        tracemalloc.start()
+        try:
+            of()
+            return tracemalloc.get_traced_memory()[1] / x.nbytes
+        finally:
+            tracemalloc.stop()
+
+    # beside the features: labels in int64 (0.06 twice) and blocks
+    assert peak(lambda: linear.linear_predictions(x, y, x, y)) < 1.4
+    assert peak(lambda: linear.few_label_predictions(x, y, x, y, labels_per_class=10, draws=1)) < 0.4

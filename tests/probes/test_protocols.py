@@ -7,6 +7,7 @@ import sys
 
 import numpy as np
 import pytest
+import torch
 
 from eigenview.config import ProbeConfig
 from eigenview.probes.protocols import PROTOCOLS, TITLES, protocol_names
@@ -42,7 +43,7 @@ def test_each_record_writes_its_own_keys() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(40, 3)).astype(np.float32), np.arange(40) % 2
     for protocol in PROTOCOLS:
-        keys = set(protocol.run((x, y, x, y), ProbeConfig(), 2, 0))
+        keys = set(protocol.run((x, y, x, y), ProbeConfig(), 2, 0, torch.device("cpu")))
         assert protocol.name in keys
         assert keys <= {protocol.name, f"{protocol.name}_per_class", f"{protocol.name}_std"}
 

@@ -142,7 +142,10 @@ class MonitorConfig:
     images: int = 512
     """Images in the fixed held-out batch."""
     every_epochs: float = 1.0
-    """Epochs between two diagnoses."""
+    """Epochs between two diagnoses, one of which is made at the start and one at the end."""
+    diagnosis_share: float = 0.02
+    """Largest share of the time that diagnoses may take, once they have taken 5 seconds: those beyond it are left out,
+    and the run says so. 1: none is. With --monitor.stop-on-collapse none is either."""
     checkpoint_minutes: float = 2.0
     """Longest time between two checkpoints; one is also written after each epoch. Large ones are written less often, so
     that they take at most 2 % of the time."""
@@ -155,6 +158,7 @@ class MonitorConfig:
         require(8 <= self.images <= 10**6, "monitor.images", self.images, "8 or more, up to 1,000,000")
         allowed = f"above 0, up to {MOST_EPOCHS:,}"
         require(0 < self.every_epochs <= MOST_EPOCHS, "monitor.every_epochs", self.every_epochs, allowed)
+        require(0 < self.diagnosis_share <= 1, "monitor.diagnosis_share", self.diagnosis_share, "above 0, up to 1")
         minutes = self.checkpoint_minutes
         require(0 < minutes <= 10**6, "monitor.checkpoint_minutes", minutes, "above 0, up to 1,000,000")
         require(self.log_every_steps >= 1, "monitor.log_every_steps", self.log_every_steps, "1 or more")

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eigenview.diagnostics.measures import measure, spectrum
+from eigenview.diagnostics.measures import measure, measure_and_spectrum
 from eigenview.diagnostics.verdict import Verdict, judge_features
 from eigenview.errors import require
 from eigenview.runfiles import json_ready
@@ -26,8 +26,8 @@ def diagnose(h: Tensor, z: Tensor, step: int, epoch: float) -> tuple[dict[str, A
     The row has all fields except "verdict", which depends on earlier rows too. Measures that are not finite are None.
     """
     require(h.shape[:2] == z.shape[:2], "h and z", (tuple(h.shape), tuple(z.shape)), "the same views and images")
-    row = json_ready({"step": step, "epoch": epoch, "h": measure(h), "z": measure(z)})
-    return row, {"h": spectrum(h), "z": spectrum(z)}
+    (of_h, h_spectrum), (of_z, z_spectrum) = measure_and_spectrum(h), measure_and_spectrum(z)
+    return json_ready({"step": step, "epoch": epoch, "h": of_h, "z": of_z}), {"h": h_spectrum, "z": z_spectrum}
 
 
 def diagnose_embeddings(x: Tensor | np.ndarray) -> tuple[dict[str, float | None], Verdict]:

@@ -60,10 +60,7 @@ def spectrum(x: Tensor) -> np.ndarray:
     float64, descending, of length width: with N images at most N - 1 of them are not zero. All nan if x is not
     finite.
     """
-    values = np.zeros(x.shape[2])
-    eigenvalues = _eigenvalues(_on_cpu(x)).numpy()
-    values[: len(eigenvalues)] = eigenvalues
-    return values if np.isfinite(eigenvalues).all() else np.full(x.shape[2], np.nan)
+    return _padded(_eigenvalues(_on_cpu(x)), x.shape[2])
 
 
 def measure(x: Tensor) -> dict[str, float]:
@@ -86,13 +83,18 @@ def measure(x: Tensor) -> dict[str, float]:
 
     If x contains nan or infinity, all are nan.
     """
+    return measure_and_spectrum(x)[0]
+
+
+def measure_and_spectrum(x: Tensor) -> tuple[dict[str, float], np.ndarray]:
+    """`measure` and `spectrum` of x (V N width), from one decomposition."""
     require(x.ndim == 3, "features", tuple(x.shape), "three axes: views, images, width")
     views, images, width = x.shape
     require(images >= 2, "images", images, "2 or more")
     require(width >= 2, "width", width, "2 or more")
     x = _on_cpu(x)
     if not x.isfinite().all():
-        return dict.fromkeys(MEASURES, math.nan)
+        return dict.fromkeys(MEASURES, math.nan), np.full(width, np.nan)
     eigenvalues = _eigenvalues(x)
     std, centre = standard_deviations(x), x.mean(dim=(0, 1))
     u = unit(x)
@@ -118,7 +120,14 @@ def measure(x: Tensor) -> dict[str, float]:
         "cosine_views": 1 - aligned / 2,
         "cosine_others": others,
     }
-    return {name: float(values[name]) for name in MEASURES}
+    return {name: float(values[name]) for name in MEASURES}, _padded(eigenvalues, width)
+
+
+def _padded(eigenvalues: Tensor, width: int) -> np.ndarray:
+    """With zeros up to `width`; all nan if any is."""
+    values = np.zeros(width)
+    values[: len(eigenvalues)] = eigenvalues.numpy()
+    return values if np.isfinite(values).all() else np.full(width, np.nan)
 
 
 def _on_cpu(x: Tensor) -> Tensor:

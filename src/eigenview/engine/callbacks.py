@@ -27,6 +27,10 @@ from eigenview.records import Batch
 
 LARGEST_SHARE = 0.02
 """Of the clock that writing checkpoints may take, apart from the last one and those that a signal asks for."""
+WRITTEN_PER_SECOND = 200e6
+"""Bytes of a checkpoint, by which the time of the first one is estimated."""
+FREE_SECONDS = 5.0
+"""Of diagnoses in a session, whatever their share of it is: a short run has all of them."""
 STOP_SIGNALS = tuple(s for n in ("SIGINT", "SIGTERM", "SIGUSR1") if (s := getattr(signal, n, None)) is not None)
 
 
@@ -96,14 +100,27 @@ class MetricsWriter(Callback):
 
 
 class Monitor(Callback):
-    """Diagnoses on a fixed held-out batch, in evaluation mode, on rank 0; spectra; the verdict so far."""
+    """Diagnoses on a fixed held-out batch, in evaluation mode, on rank 0; spectra; the verdict so far.
 
-    def __init__(self, directory: Path, images: Tensor, every_steps: int, log: MetricsWriter, stop: bool) -> None:
+    A diagnosis that is due each `every_steps` is left out if with it, and the last one to come, diagnoses would take
+    more than `share` of this session's time, and more than FREE_SECONDS. The first and the last are always made, and
+    all of them if the run is to `stop` at a collapse: when it ends must not depend on the machine. The training state
+    is unchanged by a diagnosis, so that the weights do not depend on which are made.
+    """
+
+    def __init__(
+        self, directory: Path, images: Tensor, every_steps: int, log: MetricsWriter, stop: bool, share: float = 1.0
+    ) -> None:
         self.directory = directory
         self.images = images
         self.every_steps = every_steps
         self.clock = log
         self.stop = stop
+        self.share = share
+        self.left_out = 0  # diagnoses of this session
+        self.seconds = 0.0  # of the last one
+        self._spent = 0.0  # seconds of all in this session
+        self._began = 0.0
         self.history: list[dict[str, Any]] = []
         self.verdict: Verdict | None = None
         self.views: tuple[Tensor, ...] = ()
@@ -123,6 +140,7 @@ class Monitor(Callback):
             self._write_spectra({name: values[keep] for name, values in saved.items()})
 
     def start(self, module: PretrainModule) -> None:
+        self._began = time.monotonic()
         # a seed of their own, never a training step's: the diagnostic views are the same in every diagnosis
         seed = module.config.seed + 2**31
         self.views = module.make_views(self.images.to(module.device), seed)[: module.config.views]
@@ -133,16 +151,30 @@ class Monitor(Callback):
         step = module.step
         if step % self.every_steps == 0 or step == module.steps:
             module.raise_non_finite()
-            self.diagnose(module, step)
+            if step == module.steps or self.stop or self._has_time():
+                self.diagnose(module, step)
+            else:
+                self.left_out += 1
             collapsed = [len(self.history) > 2 and all("collapse" in r["verdict"] for r in self.history[-2:])]
             if self.stop and any_rank(collapsed, module.device)[0]:
                 raise Collapsed
+
+    def _has_time(self) -> bool:
+        allowed = max(FREE_SECONDS, self.share * (time.monotonic() - self._began))
+        return self.share >= 1 or self._spent + 2 * self.seconds <= allowed
 
     def diagnose(self, module: PretrainModule, step: int) -> None:
         """One row of diagnostics.jsonl; the training state is unchanged."""
         if rank() != 0:
             return
         self.clock.pause()
+        began = time.monotonic()
+        self._write_rows(module, step)
+        self.seconds = time.monotonic() - began
+        self._spent += self.seconds
+        self.clock.proceed()
+
+    def _write_rows(self, module: PretrainModule, step: int) -> None:
         # nothing here may move the network: evaluation mode, no gradient. In float32 whatever the run trains in:
         # bfloat16's rounding noise fills the empty directions of a collapsed spectrum (RankMe 11 read as 33)
         module.method.eval()
@@ -165,7 +197,6 @@ class Monitor(Callback):
         self.history.append(row)
         runfiles.append_row(self.directory / runfiles.DIAGNOSTICS, row)
         runfiles.append_row(self.directory / runfiles.SPECTRA_ROWS, runfiles.spectra_row(step, spectra))
-        self.clock.proceed()
 
     def gather_spectra(self) -> None:
         """Put the rows of spectra.jsonl into spectra.npz, which is written only once a session."""
@@ -181,8 +212,8 @@ class Monitor(Callback):
 class Checkpoints(Callback):
     """checkpoints/last.ckpt, written atomically: after epochs, every few minutes, and when asked to stop.
 
-    A checkpoint waits until the last one was no more than LARGEST_SHARE of the time since then. The one before the last
-    is kept as checkpoints/previous.ckpt.
+    A checkpoint waits until the last one was no more than LARGEST_SHARE of the time since then; for the first, its time
+    is estimated from its size. The one before the last is kept as checkpoints/previous.ckpt.
 
     Ctrl-C, SIGTERM and SIGUSR1 (which SLURM can send before a job's time is over) set a flag; the step in progress
     ends, a checkpoint is written and `Interrupted` is raised. On several processes they agree on it every `agree_every`
@@ -202,6 +233,8 @@ class Checkpoints(Callback):
 
     def start(self, module: PretrainModule) -> None:
         self._saved_at = time.monotonic()
+        # the optimiser's state, which is there after the first step, is about as large as the weights
+        self._seconds = 2 * sum(each.nbytes for each in module.state_dict().values()) / WRITTEN_PER_SECOND
         if threading.current_thread() is threading.main_thread():  # Python allows signal handlers in this one only
             for number in STOP_SIGNALS:
                 self._handlers[number] = signal.signal(number, self._on_signal)

@@ -147,6 +147,7 @@ def run_probes(plan: Plan, encode: Callable[[Tensor], Tensor], console: Console)
             shared=(RAW_PIXELS, "untrained encoder"),
             memory=cache_folder() / "probes",
             notes=plan.label_notes,
+            device=plan.device,
         )
 
 

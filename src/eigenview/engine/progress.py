@@ -125,6 +125,7 @@ class Progress(Callback):
         self._bar: Bar | None = None
         self._pace: Pace | None = None
         self._printed_at = 0.0
+        self._says_left_out = True
 
     def start(self, module: PretrainModule) -> None:
         if rank() != 0:
@@ -142,6 +143,9 @@ class Progress(Callback):
             return
         step, now = module.step, time.monotonic()
         pace.after_step(step)
+        if self.monitor.left_out and self._says_left_out:
+            self._says_left_out = False
+            self.console.print(left_out_note(self.monitor.seconds, self.monitor.share))
         last = step == module.steps
         due = now - self._printed_at >= (TERMINAL_SECONDS if self._bar else FILE_SECONDS)
         if not (last or (due and (pace.done > 1 or now - pace.started >= FIRST_SECONDS))):
@@ -170,6 +174,14 @@ class Progress(Callback):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def left_out_note(seconds: float, share: float) -> str:
+    """What is printed when the first diagnosis is left out."""
+    return (
+        f"note      a diagnosis takes {duration(seconds)}: some of those that are due are left out, so that they take "
+        f"at most {100 * share:g} % of the time (--monitor.diagnosis-share 1 makes all)"
+    )
 
 
 def images_per_pass(config: RunConfig[Any]) -> int:

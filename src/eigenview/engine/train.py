@@ -157,8 +157,10 @@ def _log_and_monitor(directory: Path, plan: Plan) -> tuple[MetricsWriter, Monito
     config = plan.config
     log = MetricsWriter(directory, config.monitor.log_every_steps, config.batch_size)
     images = torch.from_numpy(plan.held_out.read(np.arange(len(plan.held_out))))
-    every = max(1, round(config.monitor.every_epochs * plan.steps_per_epoch))
-    return log, Monitor(directory, images, every, log, config.monitor.stop_on_collapse)
+    monitor = config.monitor
+    every = max(1, round(monitor.every_epochs * plan.steps_per_epoch))
+    stop, share = monitor.stop_on_collapse, monitor.diagnosis_share
+    return log, Monitor(directory, images, every, log, stop, share)
 
 
 def _fit(

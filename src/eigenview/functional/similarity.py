@@ -1,19 +1,20 @@
-"""Angles between embeddings: cosine, NT-Xent, InfoNCE, alignment and uniformity, the k-NN vote, correlations."""
+"""Angles between embeddings: cosine, NT-Xent, InfoNCE, alignment and uniformity, correlations."""
 
 from __future__ import annotations
 
 from itertools import combinations
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
-from eigenview.errors import require
 from eigenview.functional.fused.log_sum_exp import log_sum_exp
 from eigenview.functional.moments import centred, in_range
 
 SMALLEST_SQUARE = 1e-24
 """A row shorter than 1e-12 has no direction: it becomes zero and receives no gradient."""
+STRIP = 512
+"""Features whose correlations with all others are in memory at a time."""
 
 
 def unit(x: Float[Tensor, "*batch D"]) -> Float[Tensor, "*batch D"]:
@@ -92,49 +93,40 @@ def uniformity(z: Float[Tensor, "N D"], t: float = 2.0) -> Float[Tensor, ""]:
     return (-t * distances).fill_diagonal_(-torch.inf).flatten().logsumexp(dim=0) - pairs.log()
 
 
-def knn_vote(
-    queries: Float[Tensor, "M D"],
-    bank: Float[Tensor, "N D"],
-    bank_labels: Int[Tensor, " N"],
-    num_classes: int,
-    k: int,
-    temperature: float,
-) -> Float[Tensor, "M C"]:
-    """Share of the vote of each class among the k bank rows nearest in angle, weighted by exp(cosine / temperature).
-
-    Rows sum to 1. Needs M x N memory: give queries in chunks. Source: Wu et al. 2018, arXiv 1805.01978, section 3.4.
-
-    Raises: UserError where k is not between 1 and the size of the bank.
-    """
-    require(1 <= k <= len(bank), "k", k, f"between 1 and the {len(bank)} rows of the bank")
-    similarity, neighbours = (unit(queries) @ unit(bank).T).topk(k, dim=1)
-    weights = (similarity / temperature).softmax(dim=1)
-    return weights.new_zeros(len(queries), num_classes).scatter_add(1, bank_labels[neighbours], weights)
-
-
 def correlation(z: Float[Tensor, "N D"]) -> Float[Tensor, "D D"]:
     """Correlation matrix of the features; zeros in the row and column of a feature that does not vary.
 
     A feature counts as not varying when its centred length is within rounding of zero next to its own magnitude.
     """
+    y = _unit_features(z)
+    return y.T @ y
+
+
+def _unit_features(z: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
+    """Centred columns of length 1, whose products are correlations; zeros for a feature that does not vary."""
     y = centred(z)
     length = y.square().sum(dim=0).sqrt()
     rounding = 4 * torch.finfo(z.dtype).eps * z.square().sum(dim=0).sqrt()
-    y = torch.where(length > rounding, y / length.clamp_min(torch.finfo(z.dtype).tiny), 0.0)
-    return y.T @ y
+    return torch.where(length > rounding, y / length.clamp_min(torch.finfo(z.dtype).tiny), 0.0)
 
 
 def off_diagonal_correlation(z: Float[Tensor, "N D"]) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
     """(mean absolute value, root mean square) of the correlations between different features, both in [0, 1].
 
     Features that do not vary count as uncorrelated, so look at the standard deviations beside these. D >= 2.
-    Independent features have a root mean square near 1 / sqrt(N - 1).
+    Independent features have a root mean square near 1 / sqrt(N - 1). Of the D x D correlations, those on one side of
+    the diagonal are computed, a strip at a time.
     """
-    width = z.shape[1]
-    c = correlation(z)
-    c = c - c.diagonal().diag()
-    pairs = width * (width - 1)
-    return c.abs().sum() / pairs, (c.square().sum() / pairs).sqrt()
+    y, width = _unit_features(z), z.shape[1]
+    absolute, square = z.new_zeros(()), z.new_zeros(())
+    for first in range(0, width, STRIP):
+        strip, after = y[:, first : first + STRIP], y[:, first + STRIP :]
+        among = (strip.T @ strip).triu(diagonal=1)
+        others = strip.T @ after
+        absolute = absolute + among.abs().sum() + others.abs().sum()
+        square = square + among.square().sum() + others.square().sum()
+    pairs = width * (width - 1) / 2
+    return absolute / pairs, (square / pairs).sqrt()
 
 
 def unit_standard_deviation(z: Float[Tensor, "N D"]) -> Float[Tensor, ""]:

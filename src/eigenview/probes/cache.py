@@ -30,7 +30,8 @@ Numbers = dict[str, float]
 def program() -> str:
     """A hash of the code that computes the probes and of the versions of its libraries."""
     digest = hashlib.blake2b(digest_size=16)
-    for path in sorted(Path(__file__).parent.glob("*.py")):
+    probes = Path(__file__).parent
+    for path in sorted((*probes.glob("*.py"), *(probes.parent / "functional").glob("*.py"))):
         digest.update(path.read_bytes())
     for library in ("numpy", "scipy", "scikit-learn", "torch"):
         digest.update(f"{library} {version(library)} ".encode())

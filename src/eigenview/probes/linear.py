@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
@@ -19,6 +20,10 @@ FEW_STRENGTH = 1e-2
 SEARCH_ROWS = 10_000
 """Most training rows fitted in the search for the strength; half as many more rows validate it."""
 MAX_ITERATIONS = 200
+BLOCK_ROWS = 65_536
+"""Test rows that are classified at a time."""
+FLOAT64_ROWS = 4096
+"""Rows that are in memory in float64 at a time."""
 
 
 def linear_accuracy(
@@ -41,9 +46,10 @@ def linear_predictions(
     """
     train_y, test_y = checked(train_x, train_y, "train"), checked(test_x, test_y, "test")
     _require_two_classes(train_y)
-    train, test = _standardised(train_x, test_x)
+    scaling = _scaling(train_x)
+    train = _standardised(train_x, scaling)
     strength = _choose_strength(train, train_y, np.random.default_rng(seed))
-    return np.asarray(_fit(train, train_y, strength).predict(test))
+    return _predictions([_fit(train, train_y, strength)], test_x, scaling)[0]
 
 
 def few_label_accuracy(
@@ -96,13 +102,13 @@ def few_label_predictions(
     shortage = label_shortage(train_y, labels_per_class, class_names)
     if shortage:
         raise UserError(shortage)
-    train, test = _standardised(train_x, test_x)
-    found = []
+    scaling = _scaling(train_x)
+    models = []
     for draw in range(draws):
         rng = np.random.default_rng([seed, draw])
         rows = np.concatenate([rng.permutation(_rows_of(train_y, c))[:labels_per_class] for c in np.unique(train_y)])
-        found.append(_fit(train[rows], train_y[rows], FEW_STRENGTH).predict(test))
-    return found
+        models.append(_fit(_standardised(train_x[rows], scaling), train_y[rows], FEW_STRENGTH))
+    return _predictions(models, test_x, scaling)
 
 
 def _rows_of(y: np.ndarray, label: int) -> np.ndarray:
@@ -114,12 +120,42 @@ def _require_two_classes(train_y: np.ndarray) -> None:
         raise UserError(f"all train labels are {train_y[0]}; a classifier needs images of at least two classes.")
 
 
-def _standardised(train_x: np.ndarray, test_x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean 0 and standard deviation 1 over the train rows; features that do not vary there become 0."""
-    mean, std = train_x.mean(axis=0, dtype=np.float64), train_x.std(axis=0, dtype=np.float64)
+class _Scaling(NamedTuple):
+    """(x - mean) scale has mean 0 and standard deviation 1 over the train rows; constant features become 0."""
+
+    mean: np.ndarray
+    scale: np.ndarray
+
+
+def _blocks(rows: int, most: int) -> Iterator[slice]:
+    return (slice(first, min(first + most, rows)) for first in range(0, rows, most))
+
+
+def _scaling(train_x: np.ndarray) -> _Scaling:
+    """In float64. Rows are added one after another as NumPy adds them, so that blocks change no digit."""
+    mean, squares = train_x.mean(axis=0, dtype=np.float64), np.zeros((1, train_x.shape[1]))
+    for rows in _blocks(len(train_x), FLOAT64_ROWS):
+        squares = np.concatenate([squares, np.square(train_x[rows] - mean)]).sum(axis=0, keepdims=True)
+    std = np.sqrt(squares[0] / len(train_x))
     varies = std > 1e-6 * np.abs(mean)  # below, the deviation is the rounding of float32
-    scale = np.where(varies, 1 / np.where(varies, std, 1.0), 0.0)
-    return ((train_x - mean) * scale).astype(np.float32), ((test_x - mean) * scale).astype(np.float32)
+    return _Scaling(mean, np.where(varies, 1 / np.where(varies, std, 1.0), 0.0))
+
+
+def _standardised(x: np.ndarray, scaling: _Scaling) -> np.ndarray:
+    """float32, computed in float64."""
+    found = np.empty(x.shape, np.float32)
+    for rows in _blocks(len(x), FLOAT64_ROWS):
+        found[rows] = (x[rows] - scaling.mean) * scaling.scale
+    return found
+
+
+def _predictions(models: Sequence[LogisticRegression], test_x: np.ndarray, scaling: _Scaling) -> list[np.ndarray]:
+    """The class of each test row by each model, a block of rows at a time."""
+    parts = []
+    for rows in _blocks(len(test_x), BLOCK_ROWS):
+        test = _standardised(test_x[rows], scaling)
+        parts.append([np.asarray(model.predict(test)) for model in models])
+    return [np.concatenate(of_model) for of_model in zip(*parts, strict=True)]
 
 
 def _choose_strength(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> float:

@@ -14,6 +14,7 @@ from eigenview.config import ProbeConfig
 
 if TYPE_CHECKING:
     import numpy as np
+    import torch
 
     Arrays: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
@@ -26,10 +27,10 @@ class Protocol:
     """Key of its numbers in probes.json and summary.json."""
     title: str
     """Heading in tables."""
-    run: Callable[[Arrays, ProbeConfig, int, int], dict[str, float]]
-    """((train x, train y, test x, test y), config, number of classes, seed) -> {name: percent of test rows classified
-    correctly, name_per_class: mean over the classes of the same}; with random draws also {name_std: their standard
-    deviation}."""
+    run: Callable[[Arrays, ProbeConfig, int, int, torch.device], dict[str, float]]
+    """((train x, train y, test x, test y), config, number of classes, seed, device) -> {name: percent of test rows
+    classified correctly, name_per_class: mean over the classes of the same}; with random draws also
+    {name_std: their standard deviation}."""
     describe: Callable[[int, int, ProbeConfig], str]
     """(number of training images, number of test images, config) -> the sentence printed below the table."""
     reason_to_skip: Callable[[np.ndarray, ProbeConfig, Sequence[str]], str | None]
@@ -68,11 +69,13 @@ def _numbers(name: str, predicted: np.ndarray, truth: np.ndarray) -> dict[str, f
     return dict(zip((name, f"{name}_per_class"), accuracies(predicted, truth), strict=True))
 
 
-def _run_knn(arrays: Arrays, config: ProbeConfig, num_classes: int, seed: int) -> dict[str, float]:
+def _run_knn(
+    arrays: Arrays, config: ProbeConfig, num_classes: int, seed: int, device: torch.device
+) -> dict[str, float]:
     from eigenview.probes.knn import knn_predictions
 
-    k, temperature = config.knn_k, config.knn_temperature
-    return _numbers("knn", knn_predictions(*arrays, k=k, temperature=temperature, num_classes=num_classes), arrays[3])
+    options = {"k": config.knn_k, "temperature": config.knn_temperature}
+    return _numbers("knn", knn_predictions(*arrays, **options, num_classes=num_classes, device=device), arrays[3])  # type: ignore[arg-type]
 
 
 def _describe_knn(num_train: int, num_test: int, config: ProbeConfig) -> str:
@@ -88,7 +91,9 @@ def _note_knn(train_y: np.ndarray, config: ProbeConfig, class_names: Sequence[st
     return f"k-NN used all {num_train} training images, fewer than k = {config.knn_k}."
 
 
-def _run_linear(arrays: Arrays, config: ProbeConfig, num_classes: int, seed: int) -> dict[str, float]:
+def _run_linear(
+    arrays: Arrays, config: ProbeConfig, num_classes: int, seed: int, device: torch.device
+) -> dict[str, float]:
     from eigenview.probes.linear import linear_predictions
 
     return _numbers("linear", linear_predictions(*arrays, seed=seed), arrays[3])
@@ -104,7 +109,9 @@ def _describe_linear(num_train: int, num_test: int, config: ProbeConfig) -> str:
     )
 
 
-def _run_few_labels(arrays: Arrays, config: ProbeConfig, num_classes: int, seed: int) -> dict[str, float]:
+def _run_few_labels(
+    arrays: Arrays, config: ProbeConfig, num_classes: int, seed: int, device: torch.device
+) -> dict[str, float]:
     from eigenview.probes.labels import accuracies
     from eigenview.probes.linear import few_label_predictions, mean_and_deviation
 

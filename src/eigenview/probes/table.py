@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 
 from eigenview.config import ProbeConfig
 from eigenview.errors import require
@@ -41,6 +42,7 @@ def probe_table(
     shared: Collection[str] = (),
     memory: Path | None = None,
     notes: Sequence[str] = (),
+    device: torch.device | None = None,
 ) -> dict[str, Any]:
     """The content of probes.json (runfiles): percent of test images classified correctly, a row for each of `rows`.
 
@@ -50,6 +52,7 @@ def probe_table(
     probe that these labels do not allow is null and `note` has the reason, so that a long run keeps its other numbers;
     `notes` come before it. `progress` is called with the name of each probe before it starts. Rows named in `shared`
     have the same features in other runs: their numbers are read from the folder `memory` if they are there (cache.py).
+    `device` is where the products of k-NN are computed, default the CPU.
 
     Raises: UserError for labels that are missing or do not fit the features, and for an unknown column.
     """
@@ -60,6 +63,7 @@ def probe_table(
     train_y, test_y = checked(first[0], train_labels, "train"), checked(first[1], test_labels, "test")
     num_classes = count_classes(train_y, test_y, class_names)
     skipped = {p.name: why for p in PROTOCOLS if (why := p.reason_to_skip(train_y, config, class_names))}
+    place = torch.device("cpu") if device is None else device
     table = []
     for name, (train_x, test_x) in rows.items():
         numbers: dict[str, Any] = {"features": name}
@@ -72,7 +76,7 @@ def probe_table(
             if protocol.name in skipped:
                 numbers[protocol.name] = None
                 continue
-            compute = partial(protocol.run, protocol.tested(arrays, config), config, num_classes, seed)
+            compute = partial(protocol.run, protocol.tested(arrays, config), config, num_classes, seed, place)
             numbers |= cached(compute, folder, data, protocol.name, config, seed)
         table.append(numbers)
     found = [*notes, *(reason for name, reason in skipped.items() if name in columns)]
