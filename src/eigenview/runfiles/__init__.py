@@ -88,6 +88,7 @@ from eigenview.runfiles.sealing import is_intact, sealed
 from eigenview.runfiles.writing import (
     append_row,
     atomic_write,
+    delete_abandoned,
     delete_leftovers,
     json_ready,
     keep_copy,
@@ -124,6 +125,7 @@ __all__ = [
     "atomic_write",
     "create_run_dir",
     "damaged",
+    "delete_abandoned",
     "delete_leftovers",
     "file_bytes",
     "is_intact",

@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import shutil
-import time
 import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -33,7 +32,6 @@ from eigenview.errors import UserError
 ADVICE = (
     "Free space, set EIGENVIEW_CACHE to another folder, or use pretrain's --loader.cache-gb 0 (decodes at each step)."
 )
-ABANDONED_SECONDS = 3600.0
 _CHECKED_ROWS = 64
 HEADER_BYTES = 128
 """Where the pixels begin in a file of `write_rows`."""
@@ -179,10 +177,7 @@ class Entry:
             if not old.name.startswith(f"{self.place}-{self.version}."):
                 with contextlib.suppress(OSError):
                     old.unlink()
-        for unfinished in self.cache_dir.folder.glob(f".{self.place}-*"):
-            with contextlib.suppress(OSError):
-                if time.time() - unfinished.stat().st_mtime > ABANDONED_SECONDS:
-                    unfinished.unlink()
+        runfiles.delete_abandoned(self.cache_dir.folder)
 
 
 def write_rows(target: Path, side: int, parts: Iterable[Rows], expected: int, cache_dir: CacheDir) -> Rows:
