@@ -58,6 +58,17 @@ def atomic_write(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
         Path(temporary).unlink(missing_ok=True)  # renamed already if all went well
 
 
+def open_temporary(path: Path) -> IO[bytes]:
+    """A file beside `path` that is deleted when it is closed, or by `delete_leftovers` if its writer is killed.
+
+    Raises: OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.")  # noqa: SIM115
+    _lock(file.fileno())
+    return file  # pyright: ignore[reportReturnType]
+
+
 def _lock(handle: int) -> bool | None:
     """Lock a file for this process; False if another one has locked it, None where there are no locks."""
     if fcntl is None:
