@@ -24,6 +24,7 @@ import numpy as np
 
 from eigenview import runfiles
 from eigenview.data.opening import open_regular
+from eigenview.data.pixels.budget import LIMIT, limit_pixels
 from eigenview.data.pixels.decode import DECODE_VERSION
 from eigenview.data.pixels.eviction import hold, make_room
 from eigenview.data.pixels.parallel import Rows
@@ -77,7 +78,8 @@ class Entry:
 
         cache_dir: default the user's cache.
         """
-        digest = hashlib.sha256(f"{DECODE_VERSION}\0".encode())
+        limit_pixels()  # another limit makes other images readable
+        digest = hashlib.sha256(f"{DECODE_VERSION}{os.environ.get(LIMIT, '')}\0".encode())
         files: list[bytes] = []
         for name, size, modified in listing:
             one = os.fsencode(name) + f"\0{size}\0{modified}\0".encode()
