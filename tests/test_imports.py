@@ -11,7 +11,7 @@ SOURCE = Path(__file__).parents[1] / "src" / "eigenview"
 FILES = sorted(SOURCE.rglob("*.py"))
 # These may be imported from anywhere.
 ANYWHERE = {"errors", "views", "records", "config", "runfiles", "distributed", "progress"}
-ANYWHERE |= {"terminal", "durations", "launched"}
+ANYWHERE |= {"terminal", "durations", "launched", "hub"}
 # Any other part may import from itself, from ANYWHERE and from parts of a lower level.
 LEVEL = {
     "functional": 0,

@@ -212,3 +212,22 @@ def test_a_closed_file_is_one_line(make_images: MakeImages, monkeypatch: pytest.
         ("inside", "cannot be listed: Permission denied"),
         ("001.png", "Permission denied"),
     ]
+
+
+def test_an_image_over_the_pixel_limit_says_so_and_the_limit_can_be_raised(
+    tmp_path: Path, make_images: MakeImages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 500)  # Pillow refuses from twice as many
+    make_images(tmp_path / "photos", 3)
+    Image.new("RGB", (40, 40)).save(tmp_path / "photos" / "large.png")
+    images = load_images(str(tmp_path / "photos"), size=16)
+    assert len(images) == 3
+    (skipped,) = images.skipped
+    said = "its 1,600 pixels are over the limit of 1,000; to read it set EIGENVIEW_MAX_PIXELS=1600"
+    assert skipped.reason == said
+    monkeypatch.setenv("EIGENVIEW_MAX_PIXELS", "1600")
+    assert len(load_images(str(tmp_path / "photos"), size=16)) == 4  # not what the cache holds of the first time
+    for text in ("abc", "0", "1e9", "9" * 5000):
+        monkeypatch.setenv("EIGENVIEW_MAX_PIXELS", text)
+        with pytest.raises(UserError, match=r"EIGENVIEW_MAX_PIXELS is .*allowed: a number of pixels"):
+            load_images(str(tmp_path / "photos"), size=16)

@@ -124,6 +124,18 @@ def test_a_folder_of_images_through_the_library(tmp_path: Path, make_images: Mak
         assert images.name == theirs.name == "pets/train"
 
 
+def test_a_data_set_of_the_hub_is_taken_from_the_cache_where_the_hub_does_not_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("eigenview.data.sources.hugging_face.why_unreachable", lambda: "the hub does not answer")
+    with pytest.raises(UserError, match=r"^hf:someone/set: it is not in the cache.*the hub does not answer.*hf:FOLDER"):
+        load_images("hf:someone/set")
+    datasets.load_dataset(str(write_parquet(table(range(11)), tmp_path / "set" / "train.parquet")))
+    (tmp_path / "hf-cache" / "set").rename(tmp_path / "hf-cache" / "someone___set")
+    for option in ("", "?streaming=1"):
+        assert ids(load_images(f"hf:someone/set{option}", size=20)) == list(range(11))
+
+
 def both(tmp_path: Path, kind: str) -> str:
     """Training and test images with the classes of `table`."""
     parts = {"train": table(range(12)), "validation": table(range(20, 26))}

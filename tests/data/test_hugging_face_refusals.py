@@ -153,7 +153,9 @@ def test_specs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(load_images("hf:set")) == 1  # a path that exists comes first
 
 
-def test_a_name_on_the_hub_without_a_network(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_name_that_the_hub_does_not_give(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("eigenview.data.sources.hugging_face.why_unreachable", lambda: "")
+
     def unreachable(*_: object) -> None:
         raise ConnectionError("Couldn't reach 'a/b' on the Hub (LocalEntryNotFoundError)\nmore")
 

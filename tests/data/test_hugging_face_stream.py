@@ -124,13 +124,25 @@ def test_a_streamed_image_that_breaks_is_replaced_and_counted(tmp_path: Path) ->
 
 def test_leaving_an_epoch_early_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     images = streamed(tmp_path, 40, 8)
-    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "spools"))
-    (tmp_path / "spools").mkdir()
+    monkeypatch.setenv("EIGENVIEW_CACHE", str(tmp_path / "spools"))
     batches = iter(Batches(images, batch_size=4, seed=0))
     next(batches)
     assert list((tmp_path / "spools").iterdir())
     batches.close()  # type: ignore[attr-defined]
     assert not list((tmp_path / "spools").iterdir())
+
+
+def test_the_folder_for_temporary_files_is_not_needed_and_one_for_the_cache_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", "/nonexistent")
+    monkeypatch.setattr("tempfile.tempdir", "/nonexistent")
+    images = streamed(tmp_path, 12, 4)
+    assert ids(images) == list(range(12))
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("EIGENVIEW_CACHE", str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r"cannot be written to the cache .*file: .*EIGENVIEW_CACHE.*buffer="):
+        images.read(np.arange(3))
 
 
 @pytest.mark.slow

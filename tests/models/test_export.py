@@ -94,6 +94,21 @@ def test_timm_reads_the_hub_folder(tmp_path, monkeypatch, name, stem):
     )
 
 
+@pytest.mark.filterwarnings("default")  # those of transformers are not ours to fix
+@pytest.mark.parametrize("name", ["timm:mobilenetv3_small_050", "timm:test_vit"])
+def test_transformers_reads_the_hub_folder(tmp_path, name):
+    transformers = pytest.importorskip("transformers", reason="transformers is not a dependency")
+    saved(tmp_path / "run", name, size=32)
+    encoder, model = (
+        load_encoder(tmp_path / "run"),
+        transformers.AutoModel.from_pretrained(export(tmp_path / "run", "hf", tmp_path / "out")),
+    )
+    images = torch.randn(2, 3, 32, 32)
+    with torch.no_grad():
+        theirs = model.eval()(pixel_values=images).pooler_output
+        torch.testing.assert_close(theirs, encoder(images), rtol=1e-5, atol=1e-6)  # float32 rounding
+
+
 @pytest.mark.parametrize(
     ("name", "format", "message"),
     [
@@ -143,13 +158,23 @@ def test_onnx_without_its_packages_is_a_clear_error(tmp_path, monkeypatch):
     assert not (tmp_path / "out").exists()
 
 
+def test_onnx_of_a_network_that_is_too_large_for_its_format(tmp_path, monkeypatch):
+    saved(tmp_path / "run", "conv-tiny")
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: True)
+    monkeypatch.setattr("eigenview.models.export.LARGEST_ONNX", 100_000)
+    with pytest.raises(UserError, match=r"onnx: conv-tiny has 0\.000\d+ GB of weights.*at most 0\.0001.*--format timm"):
+        export(tmp_path / "run", "onnx", tmp_path / "out")
+
+
 @pytest.mark.filterwarnings("default")  # the exporter's own deprecations are not ours to fix
 @pytest.mark.parametrize("name", ["conv-small", "timm:mobilenetv3_small_050"])
 def test_onnx_gives_the_same_features_for_any_batch(tmp_path, monkeypatch, name):
     for package in ("onnx", "onnxscript", "onnxruntime"):
         pytest.importorskip(package, reason=f"{package} is an extra")
     saved(tmp_path / "run", name, size=32)
-    out = export(tmp_path / "run", "onnx", tmp_path / "out")
+    with monkeypatch.context() as without:
+        without.setattr("tempfile.tempdir", "/nonexistent")
+        out = export(tmp_path / "run", "onnx", tmp_path / "out")
     session = run_readme(out, monkeypatch)["session"]
     encoder = load_encoder(tmp_path / "run")
     for n in (1, 5):

@@ -3,11 +3,13 @@
 import hashlib
 import json
 import pickle
+import shutil
 from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
 import safetensors.torch
+import timm
 import torch
 
 from eigenview.errors import UserError
@@ -234,10 +236,21 @@ def test_a_timm_network_without_weights():
     assert encoder.embed(torch.zeros(2, 3, 20, 20, dtype=torch.uint8)).shape == (2, 64)
 
 
-def test_pretrained_timm_weights_offline_are_a_clear_error(monkeypatch, tmp_path):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
+def test_published_weights_come_from_the_cache_without_asking_the_hub(monkeypatch, tmp_path):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(UserError, match=r"timm:test_vit.*weights.*run directory"):
+    monkeypatch.setattr("eigenview.models.saved.why_unreachable", lambda: "the hub was asked")
+    weights = timm.create_model("test_vit", num_classes=1000).state_dict()
+    folder = tmp_path / "models--timm--test_vit.r160_in1k"
+    for name, content in {
+        "refs/main": b"abc",
+        "snapshots/abc/model.safetensors": safetensors.torch.save(weights),
+    }.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    loaded = load_encoder("timm:test_vit").network.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in loaded.items())
+    shutil.rmtree(folder)
+    with pytest.raises(UserError, match=r"timm:test_vit: .*cache, and the hub was asked.*give a run directory\.$"):
         load_encoder("timm:test_vit")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import pytest
 
 from eigenview import runfiles
 from eigenview.errors import UserError
+from eigenview.runfiles import writing
 from tests.writer import other_writer
 
 
@@ -109,3 +111,40 @@ def test_what_killed_writers_left_is_deleted_at_the_next_start(tmp_path: Path) -
     os.utime(kept[0], (0, 0))  # another process may be writing a report; not since 1970
     runfiles.write_bytes(tmp_path / runfiles.REPORT, b"page")
     assert not kept[0].exists()
+
+
+def test_a_run_killed_before_it_had_a_configuration_can_be_started_again(tmp_path: Path) -> None:
+    unfinished = tmp_path / f".{runfiles.CONFIG}.abcd1234"
+    unfinished.touch()
+    (tmp_path / runfiles.WRITER).touch()
+    runfiles.create_run_dir(tmp_path)
+    with runfiles.run_lock(tmp_path):
+        assert not unfinished.exists()
+
+
+def test_temporary_files_of_a_killed_writer_are_deleted_and_those_in_use_are_not(tmp_path: Path) -> None:
+    target, long_ago = tmp_path / "pixels.npy", time.time() - 100
+    left, new = tmp_path / ".pixels.npy.abcd1234", tmp_path / ".pixels.npy.abcd5678"
+    with runfiles.atomic_write(target) as file:
+        (used,) = tmp_path.iterdir()
+        left.touch()
+        for path in (used, left):
+            os.utime(path, (long_ago, long_ago))
+        new.touch()
+        for delete in (runfiles.delete_leftovers, lambda path: runfiles.delete_abandoned(path.parent)):
+            left.touch()
+            os.utime(left, (long_ago, long_ago))
+            delete(target)
+            assert set(tmp_path.iterdir()) == {used, new}
+        file.write(b"whole")
+    assert target.read_bytes() == b"whole"
+
+
+def test_without_locks_age_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writing, "_lock", lambda handle: None)
+    old, newer = tmp_path / ".x.abcd1234", tmp_path / ".x.abcd5678"
+    for path, age in ((old, 2 * writing.WITHOUT_LOCKS), (newer, 2 * writing.ABANDONED_SECONDS)):
+        path.touch()
+        os.utime(path, (time.time() - age, time.time() - age))
+    runfiles.delete_leftovers(tmp_path / "x")
+    assert list(tmp_path.iterdir()) == [newer]

@@ -8,6 +8,7 @@ from typing import Literal
 
 import tyro
 
+from eigenview import runfiles
 from eigenview.commands.options import parse
 from eigenview.data.pixels.cache import cache_folder
 from eigenview.data.pixels.eviction import cache_entries, delete_entry, limit_bytes
@@ -35,6 +36,8 @@ def main(args: list[str]) -> int:
             write(f"{entry.num_bytes / 1e6:12,.1f} MB  {used}  {entry.name}")
         write(f"{folder}: {len(entries)} entries, {total / 1e9:.2f} GB of at most {limit / 1e9:g}")
         return 0
+    for each in (folder, folder / "probes"):
+        runfiles.delete_abandoned(each)
     deleted = [entry for entry in entries if delete_entry(entry)]
     write(f"{folder}: {len(deleted)} entries deleted, {sum(entry.num_bytes for entry in deleted) / 1e9:.2f} GB")
     if len(deleted) < len(entries):

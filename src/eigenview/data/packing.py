@@ -24,7 +24,7 @@ import tyro
 from eigenview.config import LoaderConfig
 from eigenview.data.images import ImageSet, Skipped, printable
 from eigenview.data.load import find_source
-from eigenview.data.pixels.cache import ABANDONED_SECONDS, HEADER_BYTES, CacheDir, sample_crc, write_cached, write_rows
+from eigenview.data.pixels.cache import HEADER_BYTES, CacheDir, sample_crc, write_cached, write_rows
 from eigenview.data.pixels.image_size import Sizes
 from eigenview.data.pixels.parallel import Rows, map_chunks
 from eigenview.data.sources.packs import MANIFEST, Card, PartCard, labels_file, pixels_file
@@ -37,6 +37,8 @@ from eigenview.terminal import Console
 _COPIED = 256
 """Images that are read at a time."""
 ADVICE = "Free space, or choose another --out."
+ABANDONED_SECONDS = 3600.0
+"""A pack being made that has not changed for so long was left by a process that was killed."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import importlib.util
 import json
-import tempfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -27,6 +26,7 @@ __all__ = ["FORMATS", "LoadedEncoder", "export", "load_encoder", "save_encoder"]
 
 Format = Literal["timm", "torchvision", "onnx", "hf"]
 FORMATS: tuple[Format, ...] = ("timm", "torchvision", "onnx", "hf")
+LARGEST_ONNX = 2**31
 WEIGHTS, README = "model.safetensors", "README.md"
 
 
@@ -139,25 +139,28 @@ def _onnx_files(encoder: LoadedEncoder) -> dict[str, bytes]:
             f"--format onnx needs the package {' and '.join(missing)}: pip install 'eigenview[onnx]', "
             "or choose another --format."
         )
+    size = sum(value.numel() * value.element_size() for value in encoder.network.state_dict().values())
+    if size >= LARGEST_ONNX:
+        raise UserError(
+            f"--format onnx: {encoder.name} has {size / 1e9:.2g} GB of weights, and a file of ONNX holds at most "
+            f"{LARGEST_ONNX / 1e9:.2g}. Use --format timm or torchvision."
+        )
     example = torch.zeros(2, 3, encoder.size, encoder.size)
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "model.onnx"
-        try:
-            torch.onnx.export(
-                encoder.network,
-                (example,),
-                path,
-                input_names=["images"],
-                output_names=["h"],
-                dynamic_shapes=({0: torch.export.Dim("n")},),
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-            )
-        except torch.onnx.OnnxExporterError as error:
-            reason = str(error).strip().splitlines()[0]
-            raise UserError(f"--format onnx: PyTorch cannot convert {encoder.name} ({reason}).") from error
-        graph = path.read_bytes()
+    try:
+        program = torch.onnx.export(
+            encoder.network,
+            (example,),
+            input_names=["images"],
+            output_names=["h"],
+            dynamic_shapes=({0: torch.export.Dim("n")},),
+            dynamo=True,
+            verbose=False,
+        )
+    except torch.onnx.OnnxExporterError as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(f"--format onnx: PyTorch cannot convert {encoder.name} ({reason}).") from error
+    assert program is not None  # it is None only for a scripted network
+    graph = program.model_proto.SerializeToString()
     code = [
         "import numpy as np",
         "import onnxruntime",

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from eigenview import runfiles
 from eigenview.data.opening import kind_of
 from eigenview.errors import UserError, require
+from eigenview.hub import cache_only, why_unreachable
 from eigenview.models.encoders import build_encoder, features_of_zeros, resolve, vector_width
 from eigenview.models.given_images import Given, as_images
 from eigenview.models.norms import NORMS
@@ -184,17 +185,35 @@ def _load_timm(name: str, pretrained: bool) -> LoadedEncoder:
     from timm.data.config import resolve_model_data_config
 
     _, model = resolve(name)
-    try:
-        network = timm.create_model(model, pretrained=pretrained, num_classes=0)
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise UserError(
-            f"{name}: its pretrained weights could not be loaded ({reason}). They are fetched once from the internet; "
-            "offline, give a run directory instead."
-        ) from error
+    network = _published(name, model) if pretrained else timm.create_model(model, pretrained=False, num_classes=0)
     images = resolve_model_data_config(network)
     size = images["input_size"][-1]
     card = {"format": FORMAT, "encoder": name, "stem": "standard", "size": size, "mean": list(images["mean"])}
     width = vector_width(features_of_zeros(network, size), name)
     card |= {"std": list(images["std"]), "width": width, "method": None, "run": {}}
     return LoadedEncoder(network, card)
+
+
+def _published(name: str, model: str) -> nn.Module:
+    """A network of timm with its published weights: from the cache, else from the hub if that answers."""
+    import timm
+
+    try:
+        with cache_only():
+            return timm.create_model(model, pretrained=True, num_classes=0)
+    except (OSError, RuntimeError, ValueError) as error:
+        missing = error
+    silent = why_unreachable()
+    if silent:
+        raise UserError(
+            f"{name}: its published weights are not in this machine's cache, and {silent}. Run the same command once "
+            "with a network and copy its cache here (~/.cache/huggingface, or where HF_HOME points), or give a run "
+            "directory."
+        ) from missing
+    try:
+        return timm.create_model(model, pretrained=True, num_classes=0)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise UserError(
+            f"{name}: its published weights could not be loaded ({reason}). Try again, or give a run directory."
+        ) from error

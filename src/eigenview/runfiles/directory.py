@@ -61,13 +61,18 @@ def create_run_dir(directory: Path) -> None:
     try:
         if directory.exists() and not directory.is_dir():
             raise UserError(f"--out {directory} is a file; give a directory.")
-        if directory.exists() and any(path.name != WRITER for path in directory.iterdir()):
+        if directory.exists() and not all(_is_of_the_beginning(path) for path in directory.iterdir()):
             what = "another run" if (directory / CONFIG).exists() else "other files"
             hint = "Continue it with --resume, or choose" if what == "another run" else "Choose"
             raise UserError(f"--out {directory} already holds {what}. {hint} another --out.")
         directory.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"--out {directory} cannot be created: {error.strerror}.") from error
+
+
+def _is_of_the_beginning(path: Path) -> bool:
+    """What a run has that was killed before it had written its configuration; `run_lock` deletes it."""
+    return path.name == WRITER or path.match(f".{CONFIG}.????????")
 
 
 @contextmanager

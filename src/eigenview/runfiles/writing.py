@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import errno
 import glob
 import io
 import json
@@ -20,21 +21,32 @@ import numpy as np
 
 from eigenview.errors import UserError
 
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+
 CHECKSUM = "checksum"
 """Field of JSON files and of rows that holds the CRC-32 of everything else in them, as 8 hexadecimal digits."""
-ABANDONED_SECONDS = 3600.0
-"""A temporary file without a change for so long was left by a writer that was killed."""
+ABANDONED_SECONDS = 60.0
+"""A temporary file that nobody has locked and that has not changed for so long was left by a writer that was killed."""
+WITHOUT_LOCKS = 3600.0
+"""The same on file systems without locks."""
 
 
 @contextmanager
 def atomic_write(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
     """A file that appears under its name only when it is complete and on disk: written beside it, then renamed.
 
+    It is locked until then, by which `delete_leftovers` knows it from one whose writer was killed.
+
     Raises: OSError, and then the target is as it was.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    lock = os.dup(handle)  # holds the lock when the file is closed
     try:
+        _lock(lock)
         with os.fdopen(handle, "wb") as file:
             yield file
             file.flush()
@@ -42,7 +54,30 @@ def atomic_write(path: Path, mode: int = 0o644) -> Iterator[IO[bytes]]:
         os.chmod(temporary, mode)
         os.replace(temporary, path)
     finally:
+        os.close(lock)
         Path(temporary).unlink(missing_ok=True)  # renamed already if all went well
+
+
+def open_temporary(path: Path) -> IO[bytes]:
+    """A file beside `path` that is deleted when it is closed, or by `delete_leftovers` if its writer is killed.
+
+    Raises: OSError.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = tempfile.NamedTemporaryFile(dir=path.parent, prefix=f".{path.name}.")  # noqa: SIM115
+    _lock(file.fileno())
+    return file  # pyright: ignore[reportReturnType]
+
+
+def _lock(handle: int) -> bool | None:
+    """Lock a file for this process; False if another one has locked it, None where there are no locks."""
+    if fcntl is None:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        return False if error.errno == errno.EWOULDBLOCK else None
+    return True
 
 
 def keep_copy(path: Path, copy: Path) -> None:
@@ -61,12 +96,39 @@ def keep_copy(path: Path, copy: Path) -> None:
     os.replace(second, copy)
 
 
-def delete_leftovers(path: Path, *, older_than: float = ABANDONED_SECONDS) -> None:
-    """Delete the temporary files of `path` that killed writers left, unchanged for `older_than` seconds."""
+def delete_leftovers(path: Path, *, older_than: float | None = None) -> None:
+    """Delete the temporary files of `path` that killed writers left.
+
+    older_than: by default, files are left alone that are locked or have just changed; with a number of seconds only
+    their age decides.
+    """
     for old in path.parent.glob(f".{glob.escape(path.name)}.????????"):
         with suppress(OSError):
-            if time.time() - old.stat().st_mtime >= older_than:
+            if _is_abandoned(old) if older_than is None else _age(old) >= older_than:
                 old.unlink()
+
+
+def delete_abandoned(folder: Path) -> None:
+    """Delete the temporary files of all files in a folder that killed writers left."""
+    for old in folder.glob(".?*.????????"):
+        with suppress(OSError):
+            if _is_abandoned(old):
+                old.unlink()
+
+
+def _is_abandoned(path: Path) -> bool:
+    if _age(path) < ABANDONED_SECONDS:
+        return False
+    handle = os.open(path, os.O_RDWR)
+    try:
+        is_free = _lock(handle)
+        return _age(path) >= WITHOUT_LOCKS if is_free is None else is_free
+    finally:
+        os.close(handle)
+
+
+def _age(path: Path) -> float:
+    return time.time() - path.stat().st_mtime
 
 
 def cannot_write(path: Path, error: OSError) -> UserError:

@@ -1,15 +1,37 @@
-"""How many pixels may be decoded at the same time, so that several threads do not decode huge images at once."""
+"""How many pixels an image may have, and how many may be decoded at the same time on several threads."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import threading
 from collections.abc import Iterator
+
+from PIL import Image
+
+from eigenview.errors import require
 
 MOST_PIXELS = 100_000_000
 """About 0.4 GB for each copy that decoding makes: eight photos of 12 million pixels at once."""
 SMALL_PIXELS = 1_000_000
 """Smaller images are not counted: sixteen threads hold at most a sixth of the budget, and waiting costs time."""
+
+
+LIMIT = "EIGENVIEW_MAX_PIXELS"
+"""Environment variable: the most pixels an image may have; default Pillow's limit, 178,956,970."""
+
+
+def limit_pixels() -> int:
+    """Let Pillow open images of up to $EIGENVIEW_MAX_PIXELS pixels; returns the limit.
+
+    Raises: UserError if that is no number of pixels.
+    """
+    text = os.environ.get(LIMIT, "")
+    if text:
+        is_number = text.isascii() and text.isdigit() and 1 <= len(text) <= 12
+        require(is_number and int(text) > 1, LIMIT, text[:20], "a number of pixels, such as 500000000")
+        Image.MAX_IMAGE_PIXELS = int(text) // 2  # Pillow warns from here on, and refuses from twice as many
+    return 2 * (Image.MAX_IMAGE_PIXELS or 1 << 62)
 
 
 class Budget:

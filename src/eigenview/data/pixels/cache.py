@@ -14,7 +14,6 @@ import hashlib
 import json
 import os
 import shutil
-import time
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
@@ -26,6 +25,7 @@ import numpy as np
 
 from eigenview import runfiles
 from eigenview.data.opening import open_regular
+from eigenview.data.pixels.budget import LIMIT, limit_pixels
 from eigenview.data.pixels.decode import DECODE_VERSION
 from eigenview.data.pixels.eviction import hold, make_room
 from eigenview.data.pixels.parallel import Rows
@@ -36,7 +36,6 @@ from eigenview.terminal import Console
 ADVICE = (
     "Free space, set EIGENVIEW_CACHE to another folder, or use pretrain's --loader.cache-gb 0 (decodes at each step)."
 )
-ABANDONED_SECONDS = 3600.0
 _CHECKED_ROWS = 64
 HEADER_BYTES = 128
 """Where the pixels begin in a file of `write_rows`."""
@@ -82,7 +81,8 @@ class Entry:
 
         cache_dir: default the user's cache.
         """
-        digest = hashlib.sha256(f"{DECODE_VERSION}\0".encode())
+        limit_pixels()  # another limit makes other images readable
+        digest = hashlib.sha256(f"{DECODE_VERSION}{os.environ.get(LIMIT, '')}\0".encode())
         files: list[bytes] = []
         for name, size, modified in listing:
             one = os.fsencode(name) + f"\0{size}\0{modified}\0".encode()
@@ -186,10 +186,7 @@ class Entry:
             if not old.name.startswith(f"{self.place}-{self.version}."):
                 with contextlib.suppress(OSError):
                     old.unlink()
-        for unfinished in self.cache_dir.folder.glob(f".{self.place}-*"):
-            with contextlib.suppress(OSError):
-                if time.time() - unfinished.stat().st_mtime > ABANDONED_SECONDS:
-                    unfinished.unlink()
+        runfiles.delete_abandoned(self.cache_dir.folder)
 
 
 def write_rows(target: Path, side: int, parts: Iterable[Rows], expected: int, cache_dir: CacheDir) -> Rows:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import struct
 import zlib
 from collections.abc import Sequence
@@ -19,7 +20,7 @@ import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin
 
 from eigenview.data.opening import open_regular
-from eigenview.data.pixels.budget import IN_FLIGHT
+from eigenview.data.pixels.budget import IN_FLIGHT, LIMIT, limit_pixels
 from eigenview.data.pixels.byte_ranges import Piece, as_piece, read_piece
 
 DECODE_VERSION = 1
@@ -32,7 +33,7 @@ _FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 _BAND_PIXELS = 1 << 20
 _LOW_RANGE = 65536 / 4
 
-# What Pillow's readers raise on damaged files. DecompressionBombError: an image of more than 179 million pixels;
+# What Pillow's readers raise on damaged files. DecompressionBombError: an image of more pixels than `limit_pixels`;
 # NotImplementedError: a variant of a format that Pillow cannot read.
 _DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, AttributeError, OverflowError)
 _DAMAGE += (struct.error, zlib.error, MemoryError, NotImplementedError, Image.DecompressionBombError)
@@ -45,6 +46,10 @@ class Unreadable(Exception):
 def _reason(path: str, error: BaseException) -> str:
     if isinstance(error, Image.UnidentifiedImageError):
         return "not an image in a format eigenview reads" if _has_content(path) else "empty file"
+    if isinstance(error, Image.DecompressionBombError):
+        found = re.search(r"\d+", str(error))  # Pillow raises before there is an image to ask
+        pixels = int(found[0]) if found else 0
+        return f"its {pixels:,} pixels are over the limit of {limit_pixels():,}; to read it set {LIMIT}={pixels}"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror
     return (str(error) or type(error).__name__).replace("\n", " ")
@@ -68,7 +73,7 @@ def short_side(path: str) -> int:
 def header(path: str) -> tuple[int, int, int]:
     """Short side in pixels, bits of a value (8, 16 or 32), and pages of a TIFF, from the headers. Raises Unreadable."""
     try:
-        with _content(path) as file, Image.open(file, formats=_FORMATS) as image:
+        with _content(path) as file, _opened(file) as image:
             pages = image.n_frames if isinstance(image, TiffImagePlugin.TiffImageFile) else 1
             return min(image.size), _bits(image), pages
     except _DAMAGE as error:
@@ -93,7 +98,7 @@ def value_range(path: str) -> tuple[float, float]:
     try:
         with (
             _content(path) as file,
-            Image.open(file, formats=_FORMATS) as image,
+            _opened(file) as image,
             IN_FLIGHT.held(image.width * image.height),
         ):
             values = np.asarray(image)
@@ -109,13 +114,18 @@ def decode(path: str, side: int) -> np.ndarray:
         piece = as_piece(path)
         if piece is not None and piece.side:
             return _stored(piece, side)
-        with _content(path) as file, Image.open(file, formats=_FORMATS) as image:
+        with _content(path) as file, _opened(file) as image:
             # JPEG can decode at 1/2, 1/4, 1/8; twice the wanted side keeps the final resize's quality.
             image.draft(None, (2 * side, 2 * side))
             with IN_FLIGHT.held(image.width * image.height):
                 return square(to_rgb(_upright(image)), side)
     except _DAMAGE as error:
         raise Unreadable(_reason(path, error)) from error
+
+
+def _opened(file: IO[bytes]) -> Image.Image:
+    limit_pixels()
+    return Image.open(file, formats=_FORMATS)
 
 
 def _content(path: str) -> IO[bytes]:

@@ -37,6 +37,7 @@ from eigenview.data.sources.source import Loaded, Request
 from eigenview.data.sources.streams import Origin, Sample, Stream, empty, load_stream
 from eigenview.data.splitting import same_classes
 from eigenview.errors import UserError, nearest, require
+from eigenview.hub import cache_only, why_unreachable
 from eigenview.terminal import Console
 
 PREFIX = "hf:"
@@ -250,19 +251,23 @@ def _saved(source: HuggingFace, folder: Path) -> _Table:
     """What save_to_disk wrote into `folder`."""
     if not json.loads(read_regular(folder / "state.json"))["_data_files"]:
         raise empty(source.spec)  # datasets cannot open it
-    data = _library().load_from_disk(str(folder), keep_in_memory=False)
+    return _table(_library().load_from_disk(str(folder), keep_in_memory=False), source)
+
+
+def _table(data: Any, source: HuggingFace) -> _Table:
     files = tuple(each["filename"] for each in data.cache_files)
     return _Table(data.to_iterable_dataset() if source.is_streaming else data, files)
 
 
 def _built(source: HuggingFace) -> dict[str, Callable[[], _Table]]:
-    """What load_dataset reads, by its readers of Parquet, Arrow and image files alone."""
+    """What load_dataset reads, by its readers of Parquet, Arrow and image files, and of its own cache, alone."""
     from datasets.packaged_modules.arrow.arrow import Arrow
+    from datasets.packaged_modules.cache.cache import Cache
     from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
     from datasets.packaged_modules.parquet.parquet import Parquet
 
-    builder = _library().load_dataset_builder(source.place, source.config)
-    if not isinstance(builder, Arrow | ImageFolder | Parquet):
+    builder = _builder(source)
+    if not isinstance(builder, Arrow | Cache | ImageFolder | Parquet):
         kind = type(builder).__mro__[1].__name__
         raise UserError(
             f"{source.spec} would be read by the reader {kind}; only those of Parquet, Arrow and image files are used. "
@@ -271,9 +276,25 @@ def _built(source: HuggingFace) -> dict[str, Callable[[], _Table]]:
     return _splits_of(builder, source)
 
 
+def _builder(source: HuggingFace) -> Any:
+    """The data set as `datasets` describes it; one on the hub comes from its cache if the hub does not answer."""
+    datasets = _library()
+    silent = "" if kind_of(Path(source.place)) == "folder" else why_unreachable()
+    if not silent:
+        return datasets.load_dataset_builder(source.place, source.config)
+    try:
+        with cache_only(datasets.config):
+            return datasets.load_dataset_builder(source.place, source.config)
+    except OSError as error:
+        raise UserError(
+            f"{source.spec}: it is not in the cache of datasets, and {silent}. On a machine with a network, save it "
+            f"with datasets.load_dataset({source.place!r}).save_to_disk('FOLDER'), copy that here and give hf:FOLDER."
+        ) from error
+
+
 def _splits_of(builder: Any, source: HuggingFace) -> dict[str, Callable[[], _Table]]:
     sources = {str(name): tuple(files) for name, files in (builder.config.data_files or {}).items()}
-    if source.is_streaming:
+    if source.is_streaming and sources:  # its own cache names no files
         return {
             name: lambda name=name: _Table(builder.as_streaming_dataset(split=name), sources[name]) for name in sources
         }
@@ -282,7 +303,6 @@ def _splits_of(builder: Any, source: HuggingFace) -> dict[str, Callable[[], _Tab
     def prepared(name: str) -> _Table:
         if not builder.info.splits[name].num_examples:
             raise empty(source.spec)  # datasets cannot open it
-        data = builder.as_dataset(split=name)
-        return _Table(data, tuple(each["filename"] for each in data.cache_files))
+        return _table(builder.as_dataset(split=name), source)
 
     return {name: functools.partial(prepared, name) for name in builder.info.splits}

@@ -16,7 +16,6 @@ import contextlib
 import dataclasses
 import itertools
 import json
-import tempfile
 import threading
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -27,9 +26,10 @@ from typing import Any, NamedTuple, overload
 
 import numpy as np
 
+from eigenview import runfiles
 from eigenview.data.images import File, ImageSet, decode_all, printable
 from eigenview.data.pixels.byte_ranges import Piece, as_piece
-from eigenview.data.pixels.cache import Entry, user_cache, write_cached
+from eigenview.data.pixels.cache import Entry, cache_folder, user_cache, write_cached
 from eigenview.data.pixels.decode import decode_rows, headers
 from eigenview.data.pixels.parallel import Rows, joined, map_chunks
 from eigenview.data.sources.encoded import encoded_set, refuse_unreadable
@@ -89,11 +89,16 @@ class Stream:
 
 
 class Spool:
-    """A temporary file of encoded images side by side, to be decoded as byte ranges of it. Deleted on close."""
+    """A temporary file of encoded images side by side, to be decoded as byte ranges of it. Deleted on close.
+
+    It lies in the cache folder, which is chosen for data; $TMPDIR may be small or missing.
+    """
 
     def __init__(self) -> None:
+        place = cache_folder() / "stream"
         try:
-            self._file = tempfile.NamedTemporaryFile(prefix="eigenview-")  # noqa: SIM115
+            runfiles.delete_leftovers(place)
+            self._file = runfiles.open_temporary(place)
         except OSError as error:
             raise _not_spooled(error) from error
 
@@ -125,8 +130,8 @@ class Spool:
 
 def _not_spooled(error: OSError) -> UserError:
     return UserError(
-        f"images of a stream cannot be written to {tempfile.gettempdir()}: {error.strerror}. "
-        "Free space, set TMPDIR to another folder, or take a smaller buffer=."
+        f"images of a stream cannot be written to the cache {cache_folder()}: {error.strerror}. "
+        "Free space, set EIGENVIEW_CACHE to another folder, or take a smaller buffer=."
     )
 
 
