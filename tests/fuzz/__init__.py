@@ -12,8 +12,8 @@ What a case promises is in oracle.py. The kinds are in battery.py, and what each
     tables.py    arrays, Parquet and Arrow data sets, files of embeddings
 
 A case is a recipe, plain values drawn by hypothesis, from which its input is built in a sandbox of its own (sandbox.py)
-out of a good input (stock.py). hypothesis draws a block of recipes at once, seeded with kind and number of the block: a
-case depends on seed, kind and number alone, however many cases there are and whichever process runs it. @given does not
-run the cases itself, because they run in forked processes (children.py), several at a time, which must not import
-torch again, must be killed when they take too long, and must not disturb each other.
+out of a good input (stock.py). Each recipe is drawn by itself, seeded with seed, kind and number: a case is the same
+however many there are and whichever process runs it. @given draws recipes and does not run them, because cases run in
+forked processes (children.py), several at a time, which must not import torch again, must be killed when they take too
+long, and must not disturb each other. A case has one to four damages, so that there is little left to shrink.
 """

@@ -10,6 +10,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from hypothesis import strategies as st
 
 from eigenview.cli import VERBS
+from eigenview.commands.check import Check
 from eigenview.commands.diagnose import Diagnose
 from eigenview.commands.embed import Embed
 from eigenview.commands.experiment import Experiment
@@ -55,7 +56,8 @@ Kind = Any
 def flags_of(declared: type, prefix: str = "", *, is_flat: bool = False) -> dict[str, Kind]:
     """{option: annotation} of a dataclass; the fields of a dataclass in it are below its name, or beside the others."""
     found: dict[str, Kind] = {}
-    for name, kind in get_type_hints(declared).items():
+    hints = get_type_hints(declared)
+    for name, kind in ((field.name, hints[field.name]) for field in dataclasses.fields(declared)):
         flag = f"--{prefix}{name.replace('_', '-')}"
         if dataclasses.is_dataclass(kind):
             assert isinstance(kind, type)
@@ -68,10 +70,13 @@ def flags_of(declared: type, prefix: str = "", *, is_flat: bool = False) -> dict
 def values_of(flag: str, kind: Kind) -> st.SearchStrategy[list[str]]:
     """What may follow an option."""
     if flag in NAMES:
-        return st.one_of(st.sampled_from(NAMES[flag]), st.sampled_from(NAMES[flag]), TEXTS).map(lambda one: [one])
-    good = _good(kind)
-    wild = st.one_of(TEXTS.map(lambda text: [text]), st.lists(TEXTS, max_size=3))
-    return st.one_of(good, good, wild)
+        return mostly(st.sampled_from(NAMES[flag]), TEXTS).map(lambda one: [one])
+    return mostly(_good(kind), st.one_of(TEXTS.map(lambda text: [text]), st.lists(TEXTS, max_size=3)))
+
+
+def mostly(good: st.SearchStrategy[Any], wild: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """`good` in five cases of six, so that a command line with several values often gets beyond the first."""
+    return st.integers(0, 5).flatmap(lambda k: wild if k == 5 else good)
 
 
 def _good(kind: Kind) -> st.SearchStrategy[list[str]]:
@@ -112,7 +117,7 @@ RUN |= {"--method": str, "--recipe": str, "--stratified": bool, "--resume": bool
 def _pretrain() -> st.SearchStrategy[list[str]]:
     def of(method: str) -> st.SearchStrategy[list[str]]:
         own = flags_of(config_class(method), "method.")
-        data = st.one_of(st.sampled_from(DATA), st.sampled_from(PLACES), TEXTS)
+        data = mostly(st.sampled_from(DATA), st.one_of(st.sampled_from(PLACES), TEXTS))
         given = st.tuples(data, _options(RUN), _options(own, 2), st.sampled_from([[], ["--dry-run"], ["--dry-run"]]))
         return given.map(lambda g: ["pretrain", g[0], *SMALL, "--method", method, *g[1], *g[2], *g[3]])
 
@@ -120,17 +125,18 @@ def _pretrain() -> st.SearchStrategy[list[str]]:
 
 
 def _others() -> st.SearchStrategy[list[str]]:
-    place, data = st.one_of(st.sampled_from(PLACES), TEXTS), st.one_of(st.sampled_from(DATA), TEXTS)
-    run = st.one_of(st.sampled_from(["vicreg", "byol", "vicreg/encoder.safetensors"]), place)
-    what = st.one_of(run, st.sampled_from(["x.npy", "x.npz", "x.parquet", "timm:nothing"]))
-    out = st.one_of(st.sampled_from(["out/x", "out/x.parquet", "vicreg", "photos", "x.npy", "nowhere/a/b"]), INSIDE)
+    place, data = st.one_of(st.sampled_from(PLACES), TEXTS), mostly(st.sampled_from(DATA), TEXTS)
+    run = mostly(st.sampled_from(["vicreg", "byol", "vicreg/encoder.safetensors"]), place)
+    what = st.one_of(run, run, st.sampled_from(["x.npy", "x.npz", "x.parquet", "timm:nothing"]))
+    outs = st.sampled_from(["out/x", "out.parquet", "new.parquet", "vicreg", "photos", "x.npy", "nowhere/a/b"])
+    out = mostly(outs, INSIDE)
     declared = {
         "probe": (Probe, [run]),
         "embed": (Embed, [run, data]),
         "diagnose": (Diagnose, [what]),
         "export": (Export, [run]),
         "pack": (PackOptions, [data]),
-        "check": (Export, [run]),
+        "check": (Check, [run]),
         "report": (Report, [run, run]),
         "experiment": (Experiment, [TEXTS]),
     }
@@ -140,23 +146,23 @@ def _others() -> st.SearchStrategy[list[str]]:
         own = flags_of(kind, is_flat=True)
         for name in ("--run", "--runs", "--images", "--what", "--name", "--open", "--out"):
             own.pop(name, None)
-        if verb in ("pack", "embed", "check"):
-            own.pop("--data", None)
-        if verb == "check":
-            own = {"--out": str}
-        given = st.tuples(*first, _options(own), st.one_of(st.just([]), out.map(lambda o: ["--out", o])))
+        if verb == "pack":
+            del own["--data"]
+        placed = st.just([]) if verb in ("check", "diagnose") else st.one_of(st.just([]), out.map(lambda o: ["--out", o]))
+        given = st.tuples(*first, _options(own), placed)
         return given.map(lambda g: [verb, *g[:-2], *g[-2], *g[-1]])
 
     def theory(name: str) -> st.SearchStrategy[list[str]]:
         own = flags_of(load(name).options)
-        sweep = st.one_of(st.just([]), TEXTS.map(lambda text: ["--sweep", text]))
+        named = st.tuples(st.sampled_from(sorted(own)), st.lists(st.sampled_from((*COUNTS, *SHARES)), max_size=3))
+        text = mostly(named.map(lambda each: f"{each[0].removeprefix('--')}={','.join(each[1])}"), TEXTS)
+        sweep = st.one_of(st.just([]), text.map(lambda text: ["--sweep", text]))
         return st.tuples(_options(own), sweep).map(lambda g: ["simulate", name, *g[0], *g[1]])
 
     words = st.sampled_from(sorted({*VERBS, *LISTS, *WILD_TEXTS, "--help", "--version", "list", "clear"}))
     anything = st.lists(st.one_of(words, words, TEXTS), max_size=4).filter(lambda args: args[:1] != ["pretrain"])
     return st.one_of(
-        st.sampled_from(sorted(declared)).flatmap(of),
-        st.sampled_from(sorted(declared)).flatmap(of),
+        *[st.sampled_from(sorted(declared)).flatmap(of)] * 4,
         st.sampled_from(THEORIES).flatmap(theory),
         anything,
     )
@@ -164,7 +170,7 @@ def _others() -> st.SearchStrategy[list[str]]:
 
 RECIPES_OF_OPTIONS = st.fixed_dictionaries(
     {
-        "args": st.one_of(_pretrain(), _others()),
+        "args": st.one_of(_pretrain(), _pretrain(), _others()),
         "encoding": st.sampled_from(["utf-8", "utf-8", "ascii", "latin-1"]),
     }
 )

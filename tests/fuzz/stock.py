@@ -183,7 +183,7 @@ def _cifar(folder: Path, rng: np.random.Generator) -> None:
     root = folder / "cifar-10-batches-py"
     root.mkdir()
     for name in (*(f"data_batch_{k}" for k in range(1, 6)), "test_batch"):
-        batch = {b"data": rng.integers(0, 255, (16, 3072), dtype=np.uint8), b"labels": [k % 10 for k in range(16)]}
+        batch = {"data": rng.integers(0, 255, (16, 3072), dtype=np.uint8), "labels": [k % 10 for k in range(16)]}
         (root / name).write_bytes(pickle.dumps(batch, protocol=2))
-    names = {b"label_names": [b"a", b"b", b"c", b"d", b"e", b"f", b"g", b"h", b"i", b"j"]}
+    names = {"label_names": list("abcdefghij")}
     (root / "batches.meta").write_bytes(pickle.dumps(names, protocol=2))

@@ -241,11 +241,11 @@ def build_cifar(recipe: Recipe, sandbox: Path, stock: Path) -> Command:
     else:
         made = np.zeros(recipe["shape"]).astype(recipe["dtype"])
         values: dict[str, dict[Any, Any]] = {
-            "data": {b"data": made},
-            "labels": {b"labels": recipe["value"]},
-            "names": {b"label_names": recipe["value"]},
-            "key": {b"data": recipe["value"], 5: None},
-            "object": {b"data": Path("x")},
+            "data": {"data": made},
+            "labels": {"labels": recipe["value"]},
+            "names": {"label_names": recipe["value"]},
+            "key": {"data": recipe["value"], 5: None},
+            "object": {"data": Path("x")},
         }
         content = pickle.loads(path.read_bytes())
         path.write_bytes(pickle.dumps(content | values[recipe["what"]], protocol=2))
