@@ -1,4 +1,4 @@
-"""Draws the cases, runs them on several processes, and says which promises were broken: python -m tests.fuzz.battery."""
+"""Draws the cases, runs them on several processes, and says which promises broke: python -m tests.fuzz.battery."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ import hypothesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.strategies import SearchStrategy
 
-from tests.fuzz import folders, options, runs, tables
+from tests.fuzz import caches, folders, options, runs, tables
 from tests.fuzz.children import run_forked, run_fresh
 from tests.fuzz.oracle import broken_promises
 from tests.fuzz.sandbox import Command, fresh, listing
@@ -53,6 +53,7 @@ KINDS = {
     "data-sets": Kind(6, tables.RECIPES_OF_SETS, tables.build_set),
     "shards": Kind(8, folders.RECIPES_OF_SHARDS, folders.build_shards),
     "packs": Kind(3, folders.RECIPES_OF_PACKS, folders.build_pack),
+    "caches": Kind(4, caches.RECIPES, caches.build),
     "cifar": Kind(2, tables.RECIPES_OF_CIFAR, tables.build_cifar),
     "embeddings": Kind(7, tables.RECIPES_OF_EMBEDDINGS, tables.build_embeddings),
 }
@@ -124,11 +125,16 @@ def run_case(case: Case, recipe: Recipe, stock: Path, work: Path) -> Report:
     sandbox = fresh(work / "sandbox")
     os.chdir(sandbox)
     command = KINDS[case.kind].build(recipe, sandbox, stock)
+    first = None if command.before is None else run_forked(command, sandbox, work)
+    if command.before is not None:
+        command.before()
     before = listing(sandbox)
     for name in ("out", "err"):
         (work / name).unlink(missing_ok=True)
     ending = (run_fresh if case.is_fresh else run_forked)(command, sandbox, work)
     broken = broken_promises(command, ending, before, listing(sandbox))
+    if first is not None and first.code != ending.code:
+        broken.append(f"it ended with {first.code} before its cache was changed")
     return Report(str(case), command.args, ending.code, ending.seconds, ending.megabytes, broken, ending.err[-1500:])
 
 
@@ -149,7 +155,9 @@ def run_all(cases: list[tuple[Case, Recipe]], stock: Path, work: Path, processes
             try:
                 report = run_case(*cases[k], stock, own)
             except Exception:  # a fault of the battery itself, which must not end the others
-                report = Report(str(cases[k][0]), [], None, 0.0, 0.0, ["it could not be run"], traceback.format_exc()[-1500:])
+                report = Report(
+                    str(cases[k][0]), [], None, 0.0, 0.0, ["it could not be run"], traceback.format_exc()[-1500:]
+                )
             reports.put(vars(report))
         reports.put(None)
 
@@ -219,7 +227,12 @@ def _show(report: dict[str, Any], seed: int) -> None:
 
 
 def _summarise(
-    codes: Counter[tuple[str, int | None]], failed: list[dict[str, Any]], seed: int, count: int, ready: float, took: float
+    codes: Counter[tuple[str, int | None]],
+    failed: list[dict[str, Any]],
+    seed: int,
+    count: int,
+    ready: float,
+    took: float,
 ) -> None:
     print(f"\n{count} cases, seed {seed}, {took:.0f} s of which {ready:.0f} s of preparation; exit codes by kind:")
     for kind in KINDS:

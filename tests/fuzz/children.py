@@ -32,7 +32,7 @@ def run_forked(command: Command, sandbox: Path, said: Path) -> Ending:
 def run_fresh(command: Command, sandbox: Path, said: Path) -> Ending:
     """The same in a new interpreter."""
     streams = [open(said / name, "wb") for name in ("out", "err")]  # noqa: SIM115
-    variables = environment(sandbox) | {"PYTHONIOENCODING": command.encoding}
+    variables = environment(sandbox, command.variables) | {"PYTHONIOENCODING": command.encoding}
     process = subprocess.Popen(
         [sys.executable, "-m", "eigenview", *command.args],
         cwd=sandbox,
@@ -54,11 +54,14 @@ def _be_the_command(command: Command, sandbox: Path, said: Path) -> None:
     code = 1
     try:
         os.setsid()
-        for number, (path, mode) in enumerate((("/dev/null", os.O_RDONLY), *((said / n, _NEW) for n in ("out", "err")))):
+        for number, (path, mode) in enumerate(
+            (("/dev/null", os.O_RDONLY), *((said / n, _NEW) for n in ("out", "err")))
+        ):
             os.dup2(os.open(path, mode, 0o600), number)
         sys.stdout, sys.stderr = (_stream(number, command.encoding) for number in (1, 2))
         os.environ.clear()
-        os.environ.update(environment(sandbox))
+        os.environ.update(environment(sandbox, command.variables))
+        _move_library_caches(sandbox)
         os.chdir(sandbox)
         sys.argv = ["eigenview", *command.args]
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -78,6 +81,16 @@ def _be_the_command(command: Command, sandbox: Path, said: Path) -> None:
             sys.stdout.flush()
             sys.stderr.flush()
         os._exit(code & 0xFF)
+
+
+def _move_library_caches(sandbox: Path) -> None:
+    """The Hugging Face library reads the variable for its cache when it is imported, which was before the fork."""
+    import datasets
+
+    cache = sandbox / "hf" / "datasets"
+    datasets.config.HF_DATASETS_CACHE = cache
+    datasets.config.DOWNLOADED_DATASETS_PATH = cache / "downloads"
+    datasets.config.EXTRACTED_DATASETS_PATH = cache / "downloads" / "extracted"
 
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
@@ -110,7 +123,9 @@ def _watched(child: int, said: Path) -> Ending:
         time.sleep(min(_LOOK_SECONDS, seconds / 10 + 0.001))
     seconds = time.monotonic() - began
     left = _end_group(child)
-    text = [(said / name).read_bytes().decode(errors="replace") if (said / name).exists() else "" for name in ("out", "err")]
+    text = [
+        (said / name).read_bytes().decode(errors="replace") if (said / name).exists() else "" for name in ("out", "err")
+    ]
     return Ending(
         code=None if used is None else os.waitstatus_to_exitcode(status),
         out=text[0],

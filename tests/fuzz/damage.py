@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from eigenview import runfiles
 from eigenview.runfiles.writing import checksum, row_line
-from tests.fuzz.values import JSON_VALUES, PLACES, Recipe, at
+from tests.fuzz.values import JSON_VALUES, PLACES, WILD_TEXTS, Recipe, at
 
 OTHER_CONTENTS: dict[str, bytes] = {
     "text": b"not what it is called\n",
@@ -50,7 +50,7 @@ REPLACED = st.one_of(
     st.fixed_dictionaries({"how": st.just("other"), "what": st.sampled_from(sorted(OTHER_CONTENTS))}),
     st.fixed_dictionaries({"how": st.just("place"), "what": st.sampled_from(IN_PLACE)}),
 )
-FILES = st.one_of(BYTES, BYTES, REPLACED)
+FILES = st.one_of(BYTES, BYTES, BYTES, REPLACED)
 """Any damage of a file whose format does not matter."""
 
 JSON_EDITS = st.fixed_dictionaries(
@@ -58,8 +58,12 @@ JSON_EDITS = st.fixed_dictionaries(
         "how": st.just("edit"),
         "line": PLACES,
         "path": st.lists(PLACES, min_size=1, max_size=4),
-        "do": st.sampled_from(["set", "set", "set", "delete", "add", "rename"]),
+        "do": st.sampled_from(["set", "set", "alike", "alike", "alike", "delete", "add", "rename"]),
         "value": JSON_VALUES,
+        "number": st.sampled_from(
+            [0, 1, -1, 2, 3, 7, 31, 64, 1000, 10**6, 10**9, 10**15, 0.1, 0.9, 1e30, 1e300, 1e-300]
+        ),
+        "text": st.sampled_from(WILD_TEXTS),
         "checksum": st.sampled_from(["none", "right", "right", "old"]),
     }
 )
@@ -177,9 +181,30 @@ def edited(value: Any, recipe: Recipe) -> Any:
             holder[key].append(recipe["value"])
         case "rename" if isinstance(holder, dict):
             holder[f"{key}2"] = holder.pop(key)
+        case "alike":
+            holder[key] = _alike(holder[key], recipe)
         case _:
             holder[key] = recipe["value"]
     return value if "" not in holder else next(iter(holder.values()), None)
+
+
+def _alike(value: Any, recipe: Recipe) -> Any:
+    """Another value of the same kind."""
+    match value:
+        case bool():
+            return not value
+        case int():
+            return int(recipe["number"])
+        case float():
+            return float(recipe["number"])
+        case str():
+            return recipe["text"]
+        case list():
+            return value[1:] if recipe["line"] % 2 else [*value, *value]
+        case dict():
+            return dict(list(value.items())[1:])
+        case _:
+            return recipe["number"]
 
 
 def _edit_arrays(path: Path, recipe: Recipe) -> None:

@@ -42,9 +42,28 @@ def reading(data: str, reader: str) -> Command:
 
 
 ODD_NAMES = (
-    *("[bold]x.png", "a\nb.png", "ä漢.png", "\udcff.png", " .png", "-x.png", ".hidden.png", "x" * 200 + ".png", "x.PNG"),
+    *(
+        "[bold]x.png",
+        "a\nb.png",
+        "ä漢.png",
+        "\udcff.png",
+        " .png",
+        "-x.png",
+        ".hidden.png",
+        "x" * 200 + ".png",
+        "x.PNG",
+    ),
     *("x.png.txt", "x.txt", "x.svg", "%s.png", "a:b.png", "x.tar", "x.npy", "dataset_dict.json", "eigenview-pack.json"),
-    *("train/x.png", "test/c/x.png", "c/d/e/f.png", "data_batch_1", "\x1b[31m.png", "x..png", "x.png/y.png", "state.json"),
+    *(
+        "train/x.png",
+        "test/c/x.png",
+        "c/d/e/f.png",
+        "data_batch_1",
+        "\x1b[31m.png",
+        "x..png",
+        "x.png/y.png",
+        "state.json",
+    ),
 )
 MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I", "I;16", "F", "HSV", "LAB", "PA")
 FORMATS = ("PNG", "JPEG", "TIFF", "GIF", "BMP", "WEBP", "PPM", "ICO", "TGA")
@@ -58,13 +77,20 @@ PICTURES = st.fixed_dictionaries(
     }
 )
 NAMED = st.fixed_dictionaries({"how": st.just("name"), "name": st.sampled_from(ODD_NAMES)})
+CHANGES = (
+    "pipe",
+    "link to a pipe",
+    "link to its parent",
+    "linked classes",
+    "closed folder",
+    "one class",
+    "one of each",
+)
+CHANGES += ("no subfolders", "empty folder", "few images", "deep", "socket", "link to nothing", "a class of one")
 TREES = st.fixed_dictionaries(
     {
         "how": st.just("tree"),
-        "what": st.sampled_from(
-            ["pipe", "link to a pipe", "link to its parent", "linked classes", "closed folder", "one class", "one of each"]
-            + ["no subfolders", "empty folder", "few images", "deep", "socket", "link to nothing", "a class of one"]
-        ),
+        "what": st.sampled_from(CHANGES),
     }
 )
 RECIPES = st.fixed_dictionaries(
@@ -118,7 +144,9 @@ def picture_of(recipe: Recipe) -> bytes:
         buffer = io.BytesIO()
         try:
             page = image.convert("RGB").convert("LAB" if mode == "LAB" else mode) if mode != "LAB" else image
-            pages = {"save_all": True, "append_images": [page] * (recipe["pages"] - 1)} if kind in ("TIFF", "GIF") else {}
+            pages = (
+                {"save_all": True, "append_images": [page] * (recipe["pages"] - 1)} if kind in ("TIFF", "GIF") else {}
+            )
             page.save(buffer, kind, **pages)
             return buffer.getvalue()
         except (OSError, ValueError, KeyError):
@@ -177,7 +205,19 @@ def _change_tree(folder: Path, path: Path, what: str) -> None:
             path.rename(folder / "single" / path.name) if path.is_file() else None
 
 
-MEMBERS = ("x.png", "x.cls", "x.json", "x.txt", ".png", "", "/abs.png", "../up.png", "a/b/x.png", "x.seg.png", "x" * 120)
+MEMBERS = (
+    "x.png",
+    "x.cls",
+    "x.json",
+    "x.txt",
+    ".png",
+    "",
+    "/abs.png",
+    "../up.png",
+    "a/b/x.png",
+    "x.seg.png",
+    "x" * 120,
+)
 MEMBERS += ("ä.png", "\udcff.png", "a\nb.png", "[bold].png", "000.png", "000.cls")
 RECIPES_OF_SHARDS = st.fixed_dictionaries(
     {
@@ -186,20 +226,24 @@ RECIPES_OF_SHARDS = st.fixed_dictionaries(
             st.fixed_dictionaries(
                 {
                     "name": st.sampled_from(MEMBERS),
-                    "type": st.sampled_from(["0", "0", "0", "\0", "1", "2", "3", "5", "6", "7", "S", "x", "g", "L", "K", "V"]),
+                    "type": st.sampled_from(
+                        ["0", "0", "0", "\0", "1", "2", "3", "5", "6", "7", "S", "x", "g", "L", "K", "V"]
+                    ),
                     "size": st.sampled_from([0, 1, 3, 511, 512, 513, 10**6, 2**33, -1]),
                     "content": st.one_of(
                         st.binary(max_size=12).map(list),
-                        st.sampled_from([b"7", b"-3", b"cat", b'{"label": 3}', b"[]", b"9" * 5000, b'{"label": NaN}']).map(list),
+                        st.sampled_from(
+                            [b"7", b"-3", b"cat", b'{"label": 3}', b"[]", b"9" * 5000, b'{"label": NaN}']
+                        ).map(list),
                         st.just("picture"),
                     ),
-                    "is_true": st.booleans(),
+                    "is_true": st.sampled_from([True, True, True, False]),
                     "at": PLACES,
                 }
             ),
             max_size=4,
         ),
-        "data": st.sampled_from(["data", "data", "data/x-0.tar", "data/x-{0..1}.tar", "data/x-{0..2}.tar"]),
+        "data": st.sampled_from(["data"] * 5 + ["data/x-0.tar", "data/x-{0..1}.tar", "data/x-{0..2}.tar"]),
         "reader": st.sampled_from(READERS),
     }
 )
@@ -212,13 +256,21 @@ def build_shards(recipe: Recipe, sandbox: Path, stock: Path) -> Command:
     if recipe["members"]:
         path = folder / "x-0.tar"
         content = path.read_bytes()
-        for each in recipe["members"]:
-            place = at(each["at"], len(content)) // 512 * 512
-            content = content[:place] + _member(each, stock) + content[place:]
+        with tarfile.open(path) as tar:
+            starts = [member.offset for member in tar]
+        for start, each in sorted(
+            ((starts[at(each["at"], len(starts))], each) for each in recipe["members"]), key=_start
+        ):
+            content = content[:start] + _member(each, stock) + content[start:]
         path.write_bytes(content)
     for each in recipe["bytes"]:
         damage(folder / f"x-{each['file']}.tar", each["damage"])
     return reading(recipe["data"], recipe["reader"])
+
+
+def _start(member: tuple[int, Recipe]) -> int:
+    """The last first, so that the others' places still hold."""
+    return -member[0]
 
 
 def _member(recipe: Recipe, stock: Path) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import types
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -28,9 +29,26 @@ from tests.fuzz.sandbox import Command
 from tests.fuzz.stock import SMALL, THEORIES
 from tests.fuzz.values import TEXTS, WILD_TEXTS, Recipe
 
-DATA = ("photos", "parts", "images.npy", "images.npz", "halves.npz", "shards", "shards/x-{0..1}.tar", "pack", "hf:arrow")
+DATA = (
+    "photos",
+    "parts",
+    "images.npy",
+    "images.npz",
+    "halves.npz",
+    "shards",
+    "shards/x-{0..1}.tar",
+    "pack",
+    "hf:arrow",
+)
 PLACES = (*DATA, "vicreg", "byol", "x.npy", "x.parquet", "nowhere", "vicreg/config.json", "photos/dark/00.png")
-ENCODERS = ("conv-tiny", "conv-small", "timm:resnet10t", "torchvision:squeezenet1_0", "timm:vit_tiny_patch16_224", "abc")
+ENCODERS = (
+    "conv-tiny",
+    "conv-small",
+    "timm:resnet10t",
+    "torchvision:squeezenet1_0",
+    "timm:vit_tiny_patch16_224",
+    "abc",
+)
 INSIDE = TEXTS.filter(lambda text: ".." not in text and text[:1] not in ("/", "~"))
 """Names that cannot lie outside the sandbox, which a command may write to."""
 COUNTS = ("0", "1", "2", "3", "4", "8", "12", "16", "32", "64")
@@ -86,7 +104,9 @@ def _good(kind: Kind) -> st.SearchStrategy[list[str]]:
     if origin is Literal:
         return st.sampled_from([[str(each)] for each in inner])
     if origin is tuple:
-        return st.tuples(*(_good(each) for each in inner if each is not ...)).map(lambda parts: sum(parts, []))
+        return st.tuples(*(_good(each) for each in inner if each is not ...)).map(
+            lambda parts: [*itertools.chain(*parts)]
+        )
     if kind is bool:
         return st.just([])
     if kind is int:
@@ -105,7 +125,7 @@ def _options(declared: dict[str, Kind], most: int = 3) -> st.SearchStrategy[list
     )
 
     def written(chosen: list[tuple[str, list[str], bool]]) -> list[str]:
-        return sum(([f"{f}={v[0]}"] if joined and len(v) == 1 else [f, *v] for f, v, joined in chosen), [])
+        return [*itertools.chain(*([f"{f}={v[0]}"] if joined and len(v) == 1 else [f, *v] for f, v, joined in chosen))]
 
     return st.lists(one, max_size=most).map(written)
 
@@ -148,7 +168,9 @@ def _others() -> st.SearchStrategy[list[str]]:
             own.pop(name, None)
         if verb == "pack":
             del own["--data"]
-        placed = st.just([]) if verb in ("check", "diagnose") else st.one_of(st.just([]), out.map(lambda o: ["--out", o]))
+        placed = (
+            st.just([]) if verb in ("check", "diagnose") else st.one_of(st.just([]), out.map(lambda o: ["--out", o]))
+        )
         given = st.tuples(*first, _options(own), placed)
         return given.map(lambda g: [verb, *g[:-2], *g[-2], *g[-1]])
 
@@ -168,9 +190,32 @@ def _others() -> st.SearchStrategy[list[str]]:
     )
 
 
+VARIABLES = st.one_of(
+    TEXTS.filter(lambda text: text.isprintable() and "\udcff" not in text).map(
+        lambda text: {"EIGENVIEW_CACHE_GB": text}
+    ),
+    st.sampled_from(["x.npy", "nowhere/cache", "/dev/null", "photos"]).map(lambda place: {"EIGENVIEW_CACHE": place}),
+    st.sampled_from(["x.npy", "nowhere", "/dev/null"]).map(lambda place: {"TMPDIR": place}),
+    st.sampled_from(
+        [{"COLUMNS": "1"}, {"COLUMNS": "abc"}, {"HOME": ""}, {"CUDA_VISIBLE_DEVICES": "7"}, {"TERM": "dumb"}]
+    ),
+    st.sampled_from(
+        [
+            {"RANK": "abc", "WORLD_SIZE": "2"},
+            {"RANK": "0", "WORLD_SIZE": "0"},
+            {"RANK": "5", "WORLD_SIZE": "2"},
+            {"RANK": "0", "WORLD_SIZE": "1", "MASTER_PORT": "x"},
+            {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": ""},
+            {"SLURM_STEP_NUM_TASKS": "x"},
+            {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "-1"},
+            {"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0", "SLURM_JOB_ID": "x"},
+        ]
+    ),
+)
 RECIPES_OF_OPTIONS = st.fixed_dictionaries(
     {
         "args": st.one_of(_pretrain(), _pretrain(), _others()),
+        "variables": st.one_of(st.just({}), st.just({}), VARIABLES),
         "encoding": st.sampled_from(["utf-8", "utf-8", "ascii", "latin-1"]),
     }
 )
@@ -190,7 +235,11 @@ def build(recipe: Recipe, sandbox: Path, stock: Path) -> Command:
     if large and "--dry-run" not in args:
         args.append("--dry-run")
     is_resumed = "--resume" in args
-    return Command(args=args, may_write=_places(args), replaces=is_resumed, encoding=recipe["encoding"])
+    variables, places = recipe["variables"], _places(args)
+    places += tuple(variables[name] for name in ("EIGENVIEW_CACHE",) if name in variables and name != "/dev/null")
+    return Command(
+        args=args, may_write=places, replaces=is_resumed, encoding=recipe["encoding"], variables=recipe["variables"]
+    )
 
 
 def _places(args: list[str]) -> tuple[str, ...]:

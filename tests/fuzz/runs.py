@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -11,13 +12,30 @@ from hypothesis import strategies as st
 from eigenview import runfiles
 from tests.fuzz.damage import ARRAY_EDITS, BYTES, FILES, FLIPS, JSON_EDITS, REPLACED, copy, damage, edited
 from tests.fuzz.sandbox import Command
-from tests.fuzz.values import JSON_VALUES, PLACES, Recipe
+from tests.fuzz.values import JSON_VALUES, PLACES, WILD_TEXTS, Recipe
 
 OBJECTS = ("config.json", "environment.json", "summary.json", "probes.json", "encoder.json")
 ROWS = ("metrics.jsonl", "diagnostics.jsonl")
 ARRAYS = ("spectra.npz", "gallery.npz", "data_files.npz")
 OTHERS = ("skipped.csv", "report.html", "spectra.jsonl", ".writer", "checkpoints", "encoder.safetensors")
 RESUME = ("pretrain", "--out", "run", "--resume")
+RESUMING = ("resume", "continue")
+READ_BY: dict[str, tuple[str, ...]] = {
+    "config.json": ("resume", "continue", "report", "probe", "check", "compare"),
+    "environment.json": ("resume", "continue", "report", "compare"),
+    "summary.json": ("report", "compare", "diagnose", "resume"),
+    "probes.json": ("report", "compare"),
+    "encoder.json": ("encode", "embed", "probe", "export", "check"),
+    "encoder.safetensors": ("encode", "embed", "probe", "export", "check"),
+    "metrics.jsonl": ("report", "theory", "continue", "compare"),
+    "diagnostics.jsonl": ("report", "theory", "diagnose", "continue", "resume"),
+    "spectra.npz": ("report", "theory", "continue", "resume"),
+    "spectra.jsonl": ("report", "theory", "continue"),
+    "gallery.npz": ("report", "check"),
+    "data_files.npz": RESUMING,
+    "skipped.csv": ("report", "continue", "check"),
+}
+"""The commands that read a file; another is drawn in one case of six, and for the other files."""
 VERBS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "check": (("check", "run"), ()),
     "report": (("report", "run"), ("run/report.html",)),
@@ -51,13 +69,14 @@ RECIPES = st.fixed_dictionaries(
         "run": st.sampled_from(["vicreg", "byol"]),
         "damages": st.lists(DAMAGES, min_size=1, max_size=2),
         "verb": st.sampled_from(sorted(VERBS)),
+        "reader": st.integers(0, 59),
     }
 )
 
 
 def _command(verb: str) -> Command:
     args, places = VERBS[verb]
-    return Command(args=list(args), may_write=places, replaces=verb in ("resume", "continue"))
+    return Command(args=list(args), may_write=places, replaces=verb in RESUMING)
 
 
 def build(recipe: Recipe, sandbox: Path, stock: Path) -> Command:
@@ -65,12 +84,15 @@ def build(recipe: Recipe, sandbox: Path, stock: Path) -> Command:
     run = copy(stock / recipe["run"], sandbox / "run")
     (run / runfiles.SKIPPED).write_text("path,reason\nphotos/x.png,cut off\n")
     copy(stock / "photos", sandbox / "photos")
-    if recipe["verb"] == "compare":
+    readers = READ_BY.get(recipe["damages"][0]["file"], ())
+    k = recipe["reader"]
+    verb = readers[k % len(readers)] if readers and k < 50 else recipe["verb"]
+    if verb == "compare":
         copy(stock / "vicreg", sandbox / "other")
     _move(run, stock, sandbox)
     for each in recipe["damages"]:
         damage(run / each["file"], each["damage"])
-    return _command(recipe["verb"])
+    return _command(verb)
 
 
 def _move(run: Path, stock: Path, sandbox: Path) -> None:
@@ -80,13 +102,9 @@ def _move(run: Path, stock: Path, sandbox: Path) -> None:
         if "data" in content:
             content["data"] = content["data"].replace(str(stock), str(sandbox))
         runfiles.write_object(path, content)
-    table = runfiles.read_table(run / runfiles.SKIPPED)
-    assert table
-    times = {path.relative_to(stock): path.stat() for path in (stock / "photos").rglob("*.*")}
-    import os
-
-    for name, status in times.items():
-        os.utime(sandbox / name, ns=(status.st_atime_ns, status.st_mtime_ns))
+    for path in (stock / "photos").rglob("*.*"):  # data_files.npz knows their times
+        status = path.stat()
+        os.utime(sandbox / path.relative_to(stock), ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
 CHECKPOINTS = ("checkpoints/last.ckpt", "checkpoints/previous.ckpt")
@@ -94,7 +112,10 @@ FIELDS = st.fixed_dictionaries(
     {
         "how": st.just("field"),
         "path": st.lists(PLACES, min_size=1, max_size=5),
-        "do": st.sampled_from(["set", "set", "delete", "add", "rename", "tensor"]),
+        "do": st.sampled_from(["set", "alike", "alike", "delete", "add", "rename", "tensor"]),
+        "line": PLACES,
+        "number": st.sampled_from([0, 1, -1, 2, 3, 4, 10**6, 2**40, 0.1, 1e300]),
+        "text": st.sampled_from(WILD_TEXTS),
         "value": JSON_VALUES,
         "dtype": st.sampled_from(["float16", "float64", "int64", "bool", "complex64", "float32"]),
         "shape": st.lists(st.integers(0, 3), max_size=3),

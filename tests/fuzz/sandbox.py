@@ -6,6 +6,7 @@ import hashlib
 import os
 import shutil
 import stat
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -24,17 +25,19 @@ class Command:
     """Whether it continues what lies at `may_write` (--resume), so that it may change it although it fails later."""
     encoding: str = "utf-8"
     """Of standard output and standard error."""
-    said: tuple[str, ...] = field(default=())
-    """What this case is, for people."""
+    variables: dict[str, str] = field(default_factory=dict)
+    """Environment variables of its own."""
+    before: Callable[[], None] | None = None
+    """If given, the command is run twice, with this in between; it must end with the same exit code."""
 
 
-def environment(sandbox: Path) -> dict[str, str]:
+def environment(sandbox: Path, own: dict[str, str] = {}) -> dict[str, str]:  # noqa: B006
     """Environment variables of a case: nothing is read from or written to outside the sandbox, nothing is fetched."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("EIGENVIEW_", "XDG_", "HF_"))}
     kept.pop("PYTHONDONTWRITEBYTECODE", None)
-    own = {"HOME": "home", "TMPDIR": "tmp", "EIGENVIEW_CACHE": "cache", "HF_HOME": "hf"}
+    places = {"HOME": "home", "TMPDIR": "tmp", "EIGENVIEW_CACHE": "cache", "HF_HOME": "hf"}
     offline = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "NO_PROXY": "*", "OMP_NUM_THREADS": "1"}
-    return kept | {name: str(sandbox / folder) for name, folder in own.items()} | offline
+    return kept | {name: str(sandbox / folder) for name, folder in places.items()} | offline | own
 
 
 def fresh(sandbox: Path) -> Path:

@@ -12,6 +12,7 @@ import sys
 import tarfile
 import warnings
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -35,6 +36,7 @@ def prepare(folder: Path) -> None:
 
     This process does not train: torch cannot compute gradients in the fork of a process that has computed some.
     """
+    os.environ.update(environment(folder))  # which libraries read when they are imported
     for name in (*PRELOAD, *(each.name for each in pkgutil.walk_packages(eigenview.__path__, "eigenview."))):
         if not name.endswith("__main__"):
             importlib.import_module(name)
@@ -53,7 +55,7 @@ def prepare(folder: Path) -> None:
                 importlib.import_module(name)
 
 
-def _make_in_child(folder: Path, names: multiprocessing.queues.SimpleQueue[list[str]]) -> None:
+def _make_in_child(folder: Path, names: Any) -> None:
     known = set(sys.modules)
     try:
         make_stock(folder)

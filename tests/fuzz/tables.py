@@ -85,11 +85,15 @@ RECIPES_OF_EMBEDDINGS = st.fixed_dictionaries(
                 {
                     "shape": st.lists(st.sampled_from([0, 1, 2, 3, 8, 60, 200]), min_size=0, max_size=3),
                     "dtype": st.sampled_from(["f2", "f4", "f8", "i1", "u8", "?", "c8", "U2", "M8[s]", ">f4"]),
-                    "values": st.sampled_from(["normal", "zeros", "same rows", "nan", "inf", "huge", "tiny", "some nan"]),
+                    "values": st.sampled_from(
+                        ["normal", "zeros", "same rows", "nan", "inf", "huge", "tiny", "some nan"]
+                    ),
                 }
             ),
         ),
-        "column": st.sampled_from([[], [], [], ["--column", "h"], ["--column", "x"], ["--column", "index"], ["--column", "no"]]),
+        "column": st.sampled_from(
+            [[], [], [], ["--column", "h"], ["--column", "x"], ["--column", "index"], ["--column", "no"]]
+        ),
         "is_json": st.booleans(),
     }
 )
@@ -119,7 +123,11 @@ def _write_embeddings(path: Path, recipe: Recipe) -> None:
         x[: len(x) // 2] = np.nan
     with np.errstate(all="ignore"):
         kind = np.dtype(recipe["dtype"])
-        x = np.nan_to_num(x, posinf=100, neginf=-100).clip(-100, 100).astype("i8").astype(kind) if kind.kind in "iu?M" else x.astype(kind)
+        x = (
+            np.nan_to_num(x, posinf=100, neginf=-100).clip(-100, 100).astype("i8").astype(kind)
+            if kind.kind in "iu?M"
+            else x.astype(kind)
+        )
     if path.suffix == ".npy":
         np.save(path, x)
     elif path.suffix == ".npz":
@@ -150,14 +158,17 @@ RECIPES_OF_SETS = st.fixed_dictionaries(
         "file": PLACES,
         "damages": st.lists(st.one_of(FILES, JSON_EDITS), max_size=2),
         "options": st.sampled_from(
-            ["", "", "?streaming=1", "?streaming=1&buffer=8", "?split=train", "?split=no", "?image=label", "?label=image"]
-            + ["?image=image&label=label", "?buffer=0", "?x=1", "?split=", "?config=abc"]
+            [""] * 8
+            + ["?streaming=1", "?streaming=1&buffer=8", "?split=train", "?image=image&label=label"] * 2
+            + ["?split=no", "?image=label", "?label=image", "?buffer=0", "?x=1", "?split=", "?config=abc"]
         ),
         "table": st.one_of(
             st.none(),
             st.fixed_dictionaries(
                 {
-                    "image": st.sampled_from(["bytes", "struct", "path", "text", "null", "some null", "numbers", "empty"]),
+                    "image": st.sampled_from(
+                        ["bytes", "struct", "path", "text", "null", "some null", "numbers", "empty"]
+                    ),
                     "label": st.sampled_from(["ints", "texts", "floats", "null", "none", "list", "large"]),
                     "rows": st.sampled_from([0, 1, 2, 40]),
                 }

@@ -14,7 +14,10 @@ from tests.fuzz.damage import changed, damage, edited
 from tests.fuzz.oracle import Ending, broken_promises
 from tests.fuzz.sandbox import Command, listing
 
-CASES, SEED = int(os.environ.get("EIGENVIEW_FUZZ_CASES", "300")), int(os.environ.get("EIGENVIEW_FUZZ_SEED", battery.SEED))
+CASES, SEED = (
+    int(os.environ.get("EIGENVIEW_FUZZ_CASES", "300")),
+    int(os.environ.get("EIGENVIEW_FUZZ_SEED", battery.SEED)),
+)
 ONLY = os.environ.get("EIGENVIEW_FUZZ_ONLY", "")
 
 
@@ -45,7 +48,13 @@ REFUSED = ending(2, err="eigenview: x is missing. Give another.\n")
         (Command(args=["check"]), ending(2, out="config.json damaged why\n"), {}, {}, ""),
         (Command(args=["embed"], may_write=("e",)), ending(), {}, {"e": "1"}, ""),
         (Command(args=["embed"]), ending(2, err="left out: 1\neigenview: x\n"), {}, {}, ""),
-        (Command(args=["embed"]), ending(1, err="Traceback (most recent call last):\nKeyError: 1\n"), {}, {}, "KeyError"),
+        (
+            Command(args=["embed"]),
+            ending(1, err="Traceback (most recent call last):\nKeyError: 1\n"),
+            {},
+            {},
+            "KeyError",
+        ),
         (Command(args=["embed"]), ending(0, err="x.py:1: RuntimeWarning: overflow\n"), {}, {}, "a warning"),
         (Command(args=["embed"]), ending(2), {}, {}, "0 lines on standard error"),
         (Command(args=["embed"]), ending(2, err="eigenview: a\nb\n"), {}, {}, "2 lines on standard error"),

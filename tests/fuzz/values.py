@@ -11,8 +11,33 @@ Recipe = dict[str, Any]
 
 WILD_TEXTS = (
     *("", " ", "-", "--", "nan", "inf", "-inf", "1e308", "-1e308", "1e-320", "-1", "0", "0.5", "1.5", "1e9", "1e10"),
-    *("1000000", "4294967296", str(2**63), str(-(2**63) - 1), str(10**30), "9" * 400, "0x10", "1_0", "١", "1,2", "None"),
-    *("True", "false", "auto", "none", "abc", "[bold]x[/bold]", "[/]", "ä€漢", "a\nb", "a\tb", "\x1b[31mred", "x" * 3000),
+    *(
+        "1000000",
+        "4294967296",
+        str(2**63),
+        str(-(2**63) - 1),
+        str(10**30),
+        "9" * 400,
+        "0x10",
+        "1_0",
+        "١",
+        "1,2",
+        "None",
+    ),
+    *(
+        "True",
+        "false",
+        "auto",
+        "none",
+        "abc",
+        "[bold]x[/bold]",
+        "[/]",
+        "ä€漢",
+        "a\nb",
+        "a\tb",
+        "\x1b[31mred",
+        "x" * 3000,
+    ),
     *("\udcff", "%s%d", "{0}", "$HOME", "~nobody", ".", "/dev/null", "/dev/zero", "os.path:join", "json:loads"),
     *("digits", "timm:nothing", "hf:", "hf:a/b", "'", '"', "\\", "\u202e", "../../x", "a/b/c", "*.tar", "x-{0..3}.tar"),
 )
@@ -35,7 +60,8 @@ LEAVES = st.one_of(
     st.text(max_size=8),
 )
 JSON_VALUES = st.recursive(
-    LEAVES, lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=6), inner, max_size=3))
+    LEAVES,
+    lambda inner: st.one_of(st.lists(inner, max_size=4), st.dictionaries(st.text(max_size=6), inner, max_size=3)),
 )
 
 
