@@ -38,7 +38,19 @@ WILD_TEXTS = (
         "\x1b[31mred",
         "x" * 3000,
     ),
-    *("\udcff", "%s%d", "{0}", "$HOME", "~nobody", ".", "/dev/null", "/dev/zero", "os.path:join", "json:loads"),
+    *(
+        "\udcff",
+        "%s%d",
+        "{0}",
+        "$HOME",
+        "~nobody",
+        "~no-such-user/x",
+        ".",
+        "/dev/null",
+        "/dev/zero",
+        "os.path:join",
+        "json:loads",
+    ),
     *("digits", "timm:nothing", "hf:", "hf:a/b", "'", '"', "\\", "\u202e", "../../x", "a/b/c", "*.tar", "x-{0..3}.tar"),
 )
 TEXTS = st.one_of(
