@@ -1,4 +1,4 @@
-.PHONY: check format test test-all nightly docs bench wheel-check versions
+.PHONY: check format test test-all fuzz nightly docs bench wheel-check versions
 
 check:      ## format, lint, types
 	uv run --group dev ruff format --check .
@@ -13,9 +13,12 @@ test:       ## the fast tests, under four minutes on two cores
 	uv run --group dev pytest
 
 test-all:   ## the fast and the slow tests
-	uv run --group dev pytest -m "not gpu"
+	uv run --group dev pytest -m "not gpu and not fuzz"
 
-nightly: check docs test-all   ## all that .ci/run does, the site, slow tests, every page's commands, the wheel, other versions
+fuzz:       ## 5,000 damaged inputs and odd command lines, about 25 minutes; EIGENVIEW_FUZZ_SEED= draws others
+	EIGENVIEW_FUZZ_CASES=$${EIGENVIEW_FUZZ_CASES:-5000} uv run --group dev pytest -n 0 -m fuzz
+
+nightly: check docs test-all fuzz   ## all that .ci/run does, the site, slow tests, fuzz, every page's commands, the wheel, other versions
 	.ci/pages all
 	.ci/wheel-check
 	.ci/versions

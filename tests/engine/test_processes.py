@@ -48,6 +48,25 @@ def test_a_process_finds_its_place_in_the_launchers_environment(env: dict[str, s
     assert launched(env) == place
 
 
+@pytest.mark.parametrize(
+    ("env", "said"),
+    [
+        ({"RANK": "abc", "WORLD_SIZE": "2"}, "the variable RANK is 'abc'; allowed: a whole number, 0 or more, up to 1"),
+        ({"RANK": "0", "WORLD_SIZE": "0"}, "the variable WORLD_SIZE is '0'; allowed: a whole number, 1 or more"),
+        ({"RANK": "2", "WORLD_SIZE": "2"}, "RANK is '2'"),
+        ({"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": ""}, "LOCAL_RANK is ''"),
+        ({"RANK": "0", "WORLD_SIZE": "2", "MASTER_PORT": "70000"}, "MASTER_PORT is '70000'"),
+        ({"SLURM_STEP_NUM_TASKS": "x"}, "SLURM_STEP_NUM_TASKS is 'x'"),
+        ({"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "-1"}, "SLURM_PROCID is '-1'"),
+        ({"SLURM_STEP_NUM_TASKS": "2", "SLURM_PROCID": "0", "SLURM_JOB_ID": "1_2"}, "SLURM_JOB_ID is '1_2'"),
+    ],
+)
+def test_a_launchers_variable_that_is_no_number_is_named(env: dict[str, str], said: str) -> None:
+    with pytest.raises(UserError) as error:
+        launched(env)
+    assert said in str(error.value)
+
+
 def test_devices_must_be_the_number_of_launched_processes(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -120,6 +120,7 @@ def test_help_of_a_method_shows_its_options(capsys: pytest.CaptureFixture[str]) 
         (["pretrain", "--resume"], ("--out",)),
         (["pretrain", "--resume", "--out", "{root}/one/a.png"], ("a.png", "is a file")),
         (["pretrain", "", "--epochs", "1"], ("empty text", "a folder")),
+        (["pretrain", "~no-such-user/x", "--epochs", "1"], ("~no-such-user/x", "neither a path that exists")),
         (["pretrain", "--recipe", ":"], ("--recipe :", "MODULE:FUNCTION")),
         (["probe", "{root}/nowhere", "--seed", "-1"], ("--seed", "0 or more")),
         (["list", "experiments"], ("no folder experiments/ here",)),

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from pathlib import Path
 
 from eigenview.config import LoaderConfig
 from eigenview.data.images import ImageSet, Split
-from eigenview.data.opening import kind_of
+from eigenview.data.opening import at_home, kind_of
 from eigenview.data.pixels.decode import READABLE, SUFFIXES
 from eigenview.data.sources.arrays import ArrayFile
 from eigenview.data.sources.builtin import Digits, find_on_disk
@@ -86,8 +85,8 @@ def absolute(spec: str) -> str:
     """`spec` so that it names the same images from any folder: paths are made absolute, links are kept."""
     if spec.startswith(PREFIX):
         place, mark, query = spec.removeprefix(PREFIX).partition("?")
-        return PREFIX + (_absolute(place) if kind_of(Path(place).expanduser()) == "folder" else place) + mark + query
-    is_there = spec.strip() != "" and kind_of(Path(spec).expanduser()) != "nothing"
+        return PREFIX + (_absolute(place) if kind_of(at_home(place)) == "folder" else place) + mark + query
+    is_there = spec.strip() != "" and kind_of(at_home(spec)) != "nothing"
     return _absolute(spec) if is_there or spec.lower().endswith(".tar") else spec
 
 
@@ -99,7 +98,7 @@ def find_source(spec: str) -> Source:
     """What `spec` names. A path that exists comes before a built-in name. Raises UserError for neither."""
     if not spec.strip():  # Path("") is the current folder, but the user most likely has an unset shell variable
         raise UserError("the images are named by an empty text. Give a folder, or . for the current one.")
-    path = Path(spec).expanduser()
+    path = at_home(spec)
     kind = kind_of(path)
     if kind == "folder":
         return find_pack(path) or find_on_disk(path) or find_shards(spec) or Folder(path)

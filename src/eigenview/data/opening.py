@@ -25,6 +25,11 @@ def kind_of(path: Path) -> Kind:
     return "folder" if stat.S_ISDIR(mode) else "file" if stat.S_ISREG(mode) else "other"
 
 
+def at_home(path: str) -> Path:
+    """The path with ~ and ~user replaced by home folders; unchanged if there is no such user."""
+    return Path(os.path.expanduser(path))
+
+
 def not_allowed(path: Path) -> UserError:
     """The error of a path that this user may not read."""
     return UserError(

@@ -24,6 +24,7 @@ import tyro
 from eigenview.config import LoaderConfig
 from eigenview.data.images import ImageSet, Skipped, printable
 from eigenview.data.load import find_source
+from eigenview.data.opening import at_home
 from eigenview.data.pixels.cache import HEADER_BYTES, CacheDir, sample_crc, write_cached, write_rows
 from eigenview.data.pixels.image_size import Sizes
 from eigenview.data.pixels.parallel import Rows, map_chunks
@@ -103,7 +104,7 @@ def write_pack(options: PackOptions, console: Console | None = None) -> Packed:
         parts = {"train": train}
         if pair is not None:
             parts |= {"test": pair[1]} if _is_same(train, pair[0]) else {"probes": pair[0], "test": pair[1]}
-        root = Path(spec).expanduser()
+        root = at_home(spec)
         root = root if root.exists() else Path(str(root).partition("{")[0] + "x").parent  # a pattern of shards
         cards = {name: _keep(images, name, folder, root, request) for name, images in parts.items()}
         sizes = Sizes(size=train.size, source_size=train.source_size, reason=train.size_reason)

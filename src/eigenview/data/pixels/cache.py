@@ -24,7 +24,7 @@ from typing import IO, Any
 import numpy as np
 
 from eigenview import runfiles
-from eigenview.data.opening import open_regular
+from eigenview.data.opening import at_home, open_regular
 from eigenview.data.pixels.budget import LIMIT, limit_pixels
 from eigenview.data.pixels.decode import DECODE_VERSION
 from eigenview.data.pixels.eviction import hold, make_room
@@ -44,8 +44,8 @@ HEADER_BYTES = 128
 def cache_folder() -> Path:
     """$EIGENVIEW_CACHE, else eigenview/ in $XDG_CACHE_HOME, else ~/.cache/eigenview."""
     if own := os.environ.get("EIGENVIEW_CACHE"):
-        return Path(own).expanduser()
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "eigenview"
+        return at_home(own)
+    return Path(os.environ.get("XDG_CACHE_HOME") or at_home("~/.cache")) / "eigenview"
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
 from eigenview.data.images import ImageSet, Split, printable
-from eigenview.data.opening import kind_of, read_regular
+from eigenview.data.opening import at_home, kind_of, read_regular
 from eigenview.data.sources.files import read_part
 from eigenview.data.sources.folder import Part, splits_of
 from eigenview.data.sources.hugging_face_rows import Columns, choose_columns, indexed, stamped
@@ -167,7 +167,7 @@ def find_hugging_face(spec: str) -> HuggingFace | None:
     streaming, buffer = given.pop("streaming", "0"), given.pop("buffer", "4096")
     require(streaming in ("0", "1"), f"{spec}: streaming", streaming, "0 or 1")
     require(buffer.isascii() and buffer.isdigit() and int(buffer) > 0, f"{spec}: buffer", buffer, "rows, 1 or more")
-    path = Path(place).expanduser()
+    path = at_home(place)
     if place and kind_of(path) == "folder":
         place = str(path.resolve())
     elif not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", place):

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 
 from eigenview.data.images import File, ImageSet, Skipped, Split, printable
-from eigenview.data.opening import kind_of
+from eigenview.data.opening import at_home, kind_of
 from eigenview.data.pixels.byte_ranges import Piece
 from eigenview.data.pixels.decode import READABLE
 from eigenview.data.pixels.parallel import Rows, map_chunks
@@ -45,7 +45,7 @@ def find_shards(spec: str) -> Shards | None:
     Raises UserError for shards that are missing, and for what only other programs accept as shards (`_NO_SHARDS`): a
     command is not run, a URL is not opened.
     """
-    path = Path(spec).expanduser()
+    path = at_home(spec)
     if kind_of(path) == "folder":
         try:
             named = sorted(each for each in path.iterdir() if each.suffix.lower() == ".tar")
