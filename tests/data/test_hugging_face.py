@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib
 import logging
+import shutil
 import threading
 from pathlib import Path
 from typing import Any
@@ -14,12 +16,14 @@ import torch
 
 from eigenview import runfiles
 from eigenview.cli import run
-from eigenview.config import LoaderConfig
+from eigenview.config import LoaderConfig, MonitorConfig, RunConfig
 from eigenview.data.images import ImageSet, printable
 from eigenview.data.load import load_images, load_probe_sets
 from eigenview.data.pixels.byte_ranges import as_piece, read_piece
 from eigenview.data.sources.folder import scan
 from eigenview.data.sources.streams import StreamedSet
+from eigenview.engine.data_check import changes, write_files
+from eigenview.engine.plan import make_plan
 from eigenview.errors import UserError
 from eigenview.run import pretrain
 from eigenview.runfiles import run_dir
@@ -284,6 +288,25 @@ def test_changed_data_are_read_again(tmp_path: Path) -> None:
         images = load_images(f"hf:{folder}{option}", size=20)
         assert ids(images) == [10, 11, 12, 13, 14]
         assert names_of(images) == [CLASSES[k % 3] for k in range(10, 15)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_resumed_run_notices_other_rows(tmp_path: Path, kind: str) -> None:
+    """Every kind has a fingerprint: the same data are known, also elsewhere, and others are told apart."""
+    first = written(table(range(88)), tmp_path / "set", kind)
+    config = RunConfig(data=first, batch_size=8, labels="none", loader=ROWS, monitor=MonitorConfig(images=8))
+    (tmp_path / "run").mkdir()
+    write_files(tmp_path / "run", make_plan(config))
+    assert changes(tmp_path / "run", make_plan(config), is_moved=False) == []
+    if kind != "parquet":  # datasets writes it out as Arrow, another file for another place
+        shutil.copytree(tmp_path / "set", tmp_path / "moved")
+        moved = dataclasses.replace(config, data=first.replace("/set", "/moved"))
+        assert changes(tmp_path / "run", make_plan(moved), is_moved=True) == []
+    shutil.rmtree(tmp_path / "set")
+    written(table(range(88), {5: {"bytes": png(5) + b"more", "path": "5.png"}}), tmp_path / "set", kind)
+    (found,) = changes(tmp_path / "run", make_plan(config), is_moved=False)
+    assert found.part == "train"
+    assert found.other > 0
 
 
 def photos(root: Path, make_images: MakeImages) -> Any:

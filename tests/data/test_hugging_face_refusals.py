@@ -32,7 +32,7 @@ def test_the_path_of_a_row_is_followed_only_to_a_regular_local_file(tmp_path: Pa
     file = tmp_path / "a.arrow"
     with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
         writer.write_batch(pa.record_batch([column], schema=schema))
-    rows = list(indexed(str(file), Columns("image", None)))
+    rows = list(indexed(str(file), Columns("image", None), str(tmp_path)))
     assert [row.path for row in rows][::2][:2] == [paths[0], paths[2]]
     pieces = [as_piece(row.path) for row in rows]
     assert [piece is not None for piece in pieces] == [False, True, False, True, True, True]
@@ -57,9 +57,9 @@ def test_slices_large_binaries_and_compressed_batches(tmp_path: Path) -> None:
                 writer.write_batch(part)
         if options:
             with pytest.raises(UserError, match=r"images are compressed.*save_to_disk"):
-                list(indexed(str(file), Columns("image", None)))
+                list(indexed(str(file), Columns("image", None), str(tmp_path)))
             continue
-        pieces = [as_piece(row.path) for row in indexed(str(file), Columns("image", None))]
+        pieces = [as_piece(row.path) for row in indexed(str(file), Columns("image", None), str(tmp_path))]
         assert [read_piece(piece) for piece in pieces if piece is not None] == [*contents, b""]
 
 

@@ -112,7 +112,7 @@ class HuggingFace:
 
     def _mapped(self, tables: list[_Table], columns: Columns, suffix: str, request: Request) -> ImageSet:
         with _one_line_errors(self.spec):
-            rows = [row for table in tables for file in table.files for row in indexed(file, columns)]
+            rows = [row for table in tables for file in table.files for row in indexed(file, columns, self.place)]
         if len(rows) != sum(len(table.data) for table in tables):
             raise UserError(f"{self.spec} is a selection from its files; save it again with save_to_disk.")
         if not rows:
@@ -134,7 +134,7 @@ class HuggingFace:
             spec=self.spec,
             name=f"{Path(self.place).name}{suffix}",
             place=Path(self.place),
-            files=tuple(stamped(file) for table in tables for file in table.files),
+            files=tuple(stamped(file, self.place) for table in tables for file in table.files),
             what=f"{PREFIX}stream {columns.image} {columns.label}{suffix}",
             notes=columns.notes,
         )

@@ -112,8 +112,10 @@ class Row(NamedTuple):
     label: Label
 
 
-def indexed(path: str, columns: Columns) -> Iterator[Row]:
+def indexed(path: str, columns: Columns, place: str) -> Iterator[Row]:
     """The rows of an Arrow stream file in order, each image as a piece of it, or as the local file it names.
+
+    place: the folder of the data set, see `stamped`.
 
     Raises UserError where images are compressed within the file, pyarrow's errors where it is damaged.
     """
@@ -140,7 +142,7 @@ def indexed(path: str, columns: Columns) -> Iterator[Row]:
                     file = File(f"{os.path.basename(path)}/row {row} {offset}", size or 0, modified)
                     name = Piece(path, f"row {row}", offset, size or 0).path()
                 else:
-                    file, name = stamped(readable), readable
+                    file, name = stamped(readable, place), readable
                 yield Row(name, file, columns.label_of(label))
                 row += 1
 
@@ -174,10 +176,14 @@ def _readable(path: object) -> str | None:
         return path  # the reason is reported when it is decoded
 
 
-def stamped(file: str) -> File:
-    """A file with its size and time; a file elsewhere by its name alone, which on the Hub holds the commit."""
+def stamped(file: str, place: str) -> File:
+    """A file with its size and time, named below the folder `place` of its data set, so that a moved one is known.
+
+    A file that is not on this machine has its name alone, which on the Hub holds the commit.
+    """
     try:
         status = os.stat(file)
     except OSError:
         return File(file, 0, 0)
-    return File(file, status.st_size, status.st_mtime_ns)
+    name = file.removeprefix(place.rstrip("/") + "/")
+    return File(name, status.st_size, status.st_mtime_ns)
