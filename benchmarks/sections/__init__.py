@@ -16,6 +16,7 @@ NAMES = (
     "grad-cache",
     "start",
     "growth",
+    "memory",
 )
 """In the order of the table."""
 
@@ -27,6 +28,7 @@ def sections() -> dict[str, Section]:
     from benchmarks.sections.grad_cache import GRAD_CACHE
     from benchmarks.sections.growth import GROWTH
     from benchmarks.sections.loader import LOADER
+    from benchmarks.sections.memory import MEMORY
     from benchmarks.sections.objective import OBJECTIVE
     from benchmarks.sections.predictor import PREDICTOR
     from benchmarks.sections.sent_bytes import BYTES
@@ -34,5 +36,5 @@ def sections() -> dict[str, Section]:
     from benchmarks.sections.step import STEP
     from benchmarks.sections.unbiased import UNBIASED
 
-    found = (OBJECTIVE, UNBIASED, AUGMENTATION, LOADER, PREDICTOR, STEP, BYTES, GRAD_CACHE, START, GROWTH)
+    found = (OBJECTIVE, UNBIASED, AUGMENTATION, LOADER, PREDICTOR, STEP, BYTES, GRAD_CACHE, START, GROWTH, MEMORY)
     return dict(zip(NAMES, found, strict=True))
