@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from eigenview.config import LoaderConfig
+from eigenview.data import npz
 from eigenview.data.load import load_images, load_probe_sets
 from eigenview.data.sources import arrays as arrays_module
 from eigenview.errors import UnusableLabels, UserError
@@ -173,3 +175,25 @@ def test_nothing_known_in_the_archive(tmp_path: Path) -> None:
     np.savez(tmp_path / "a.npz", x=CHANNELS_FIRST)
     with pytest.raises(UserError, match="no test images"):
         load_images(str(tmp_path / "a.npz"), split="test")
+
+
+@pytest.mark.parametrize("order", ["C", "F"])
+def test_a_large_array_of_an_archive_is_mapped_unless_it_is_compressed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, order: Any
+) -> None:
+    monkeypatch.setattr(npz, "_MAPPED_BYTES", 5000)
+    images = np.asarray(np.random.default_rng(0).integers(0, 256, (9, 16, 16, 3), dtype=np.uint8), order=order)
+    labels = np.arange(9) % 3
+    np.savez(tmp_path / "plain.npz", more=np.zeros(7), images=images, labels=labels)
+    np.savez_compressed(tmp_path / "packed.npz", images=images, labels=labels)
+    plain, packed = (load_images(str(tmp_path / name)) for name in ("plain.npz", "packed.npz"))
+    assert isinstance(plain.pixels, np.memmap)
+    assert str(plain.pixels.filename) == str(tmp_path / "plain.npz")
+    assert not isinstance(packed.pixels, np.memmap)
+    np.testing.assert_array_equal(plain.read(np.arange(9)), packed.read(np.arange(9)))
+    np.testing.assert_array_equal(plain.labels, labels)
+    content = (tmp_path / "plain.npz").read_bytes()
+    magic = content.index(b"\x93NUMPY", content.index(b"images.npy"))
+    (tmp_path / "plain.npz").write_bytes(content[:magic] + b"x" + content[magic + 1 :])
+    with pytest.raises(UserError, match=r"plain\.npz cannot be read as a NumPy file"):
+        load_images(str(tmp_path / "plain.npz"))
