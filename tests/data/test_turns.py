@@ -5,6 +5,8 @@ from __future__ import annotations
 import io
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -92,3 +94,40 @@ def test_a_file_system_without_locks_is_not_waited_for(tmp_path: Path, monkeypat
     with turns.turn(tmp_path / "a.lock", "decoding photos"):
         pass
     assert not list(tmp_path.iterdir())
+
+
+FOUR = """if True:
+    import os, re, sys, time
+    from pathlib import Path
+    import numpy as np
+    from eigenview.data.load import load_images
+    from eigenview.data.sources import files
+    folder, number = Path(sys.argv[1]), sys.argv[2]
+    def together(what):
+        (folder / f"{what}-{number}").touch()
+        while len(list(folder.glob(f"{what}-*"))) < 4:
+            time.sleep(0.02)
+    decoded, decode_rows = [], files.decode_rows
+    files.decode_rows = lambda paths, side: (decoded.extend(paths), decode_rows(paths, side))[1]
+    together("here")
+    images = load_images(str(folder / "set"), size=64)
+    int(images.pixels.sum())  # every page is in memory now
+    together("read")
+    blocks = re.split(r"\\n(?=[0-9a-f]+-)", Path("/proc/self/smaps").read_text())
+    mine = [block for block in blocks if str(images.pixels.filename) in block.partition("\\n")[0]]
+    kilobytes = [sum(int(re.search(rf"^{row}: *(\\d+)", block, re.M)[1]) for block in mine) for row in ("Rss", "Pss")]
+    together("done")
+    print(len(decoded), *kilobytes, images.pixels.nbytes // 1024)
+"""
+
+
+@pytest.mark.slow
+def test_four_processes_hold_the_pixels_once(tmp_path: Path, make_images: MakeImages) -> None:
+    make_images(tmp_path / "set", 250, 64)
+    command = [sys.executable, "-c", FOUR, str(tmp_path)]
+    runs = [subprocess.Popen([*command, str(k)], stdout=subprocess.PIPE, text=True) for k in range(4)]
+    rows = [list(map(int, run.communicate(timeout=300)[0].split())) for run in runs]
+    assert sum(row[0] for row in rows) == 250  # decoded by one of them
+    for _, resident, _, whole in rows:
+        assert resident >= 0.95 * whole
+    assert sum(row[2] for row in rows) <= 1.05 * rows[0][3] + 4  # shares of the common pages add up to one copy
