@@ -21,7 +21,7 @@ from eigenview.data.load import load_images, load_probe_sets
 from eigenview.data.pixels.budget import Budget
 from eigenview.data.pixels.decode import Unreadable, decode, to_rgb
 from eigenview.data.sources.folder import scan
-from eigenview.embeddings_file import read_embeddings
+from eigenview.embeddings_file import open_embeddings
 from eigenview.errors import UserError
 from eigenview.models.saved import load_encoder
 from tests.data.conftest import MakeImages
@@ -133,7 +133,7 @@ def test_an_archive_that_unpacks_a_thousandfold_is_refused_by_its_header(
     with pytest.raises(UserError, match=r"images unpacks from 0\.0 MB to 0\.0 GB, more than 200-fold"):
         load_images(str(images))
     with pytest.raises(UserError, match="200-fold"):
-        read_embeddings(bomb(tmp_path / "table.npz", (1000, 400), "<f4"), None)
+        next(open_embeddings(bomb(tmp_path / "table.npz", (1000, 400), "<f4"), None).blocks())
     monkeypatch.setattr(npz, "_SMALL_BYTES", 10**9)
     monkeypatch.setattr(npz, "_memory_bytes", lambda: 1000)
     with pytest.raises(UserError, match="this machine has"):
@@ -155,7 +155,7 @@ def test_a_parquet_table_that_unpacks_a_thousandfold_is_refused(
     table = pa.table({f"c{k}": np.zeros(100_000, np.float32) for k in range(2)})
     pq.write_table(table, tmp_path / "a.parquet", use_dictionary=False, compression="zstd")
     with pytest.raises(UserError, match="200-fold"):
-        read_embeddings(tmp_path / "a.parquet", None)
+        open_embeddings(tmp_path / "a.parquet", None)
 
 
 @contextmanager
@@ -184,7 +184,7 @@ def test_a_closed_folder_is_one_line(tmp_path: Path, name: str) -> None:
             with pytest.raises(UserError, match="permission denied"):
                 read(f"hf:{place}" if "hf:" in name else str(place), size=16)
         with pytest.raises(UserError, match="permission denied"):
-            read_embeddings(place.with_suffix(".npy"), None)
+            open_embeddings(place.with_suffix(".npy"), None)
         with pytest.raises(UserError, match="permission denied"):
             load_encoder(place)
 
@@ -204,7 +204,7 @@ def test_a_closed_file_is_one_line(make_images: MakeImages, monkeypatch: pytest.
         make_images(folder / "photos" / "inside", 1)
         with without_access(folder / "x.npy", folder / "x.npz", paths[1], folder / "photos" / "inside"):
             for array in ("x.npy", "x.npz"):
-                for read in (load_images, lambda path: read_embeddings(Path(path), None)):
+                for read in (load_images, lambda path: open_embeddings(Path(path), None)):
                     with pytest.raises(UserError, match="permission denied"):
                         read(str(folder / array))
             skipped = load_images(str(folder / "photos"), size=20).skipped

@@ -18,12 +18,15 @@ from eigenview import runfiles
 from eigenview.cli import run
 from eigenview.config import with_fields
 from eigenview.data.views import augment
+from eigenview.durations import rough_duration
 from eigenview.engine import cost_estimate as estimate
+from eigenview.engine import probe_estimate
 from eigenview.engine.cost_estimate import Timing, make_estimate, show_estimate
 from eigenview.engine.memory import process_bytes
 from eigenview.engine.module import PretrainModule
 from eigenview.engine.plan import Plan, make_plan
 from eigenview.engine.train import build_module
+from eigenview.probes.linear import MAX_ITERATIONS
 from eigenview.recipes import default
 from eigenview.terminal import Console
 from tests.engine.stepping import Stepper, joint_embedding
@@ -223,3 +226,26 @@ def test_memory_is_what_a_gpus_allocator_counts() -> None:
         stepper.step(number)
     measured = torch.cuda.max_memory_allocated()
     assert 0.5 < sum(parts.values()) / measured < 2
+
+
+def test_the_time_of_large_probes_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three k-NN readings, three linear fits and the features of two encoders, in proportion to what was tried."""
+    plan, module = planned(**FEW, batch_size=32, image_size=16)
+    assert plan.probes is not None
+    assert probe_estimate.probe_seconds(plan, module.method.widths["h"], lambda images: images) is None, "seconds"
+    monkeypatch.setattr(probe_estimate, "LEAST_PRODUCTS", 1.0)
+    monkeypatch.setattr(probe_estimate, "_seconds", lambda work: work() is None or 0.5)
+    train, test = map(len, plan.probes)
+    knn = 3 * train * test / (probe_estimate.BANK * probe_estimate.QUERIES)
+    linear = 3 * MAX_ITERATIONS * (train + 5 * (2 * train // 3)) / probe_estimate.BANK
+    features = 2 * (train + test) / probe_estimate.TRIED_IMAGES
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    found = make_estimate(plan, module, 1)
+    assert found.probe_seconds is not None
+    assert found.probe_seconds == pytest.approx(0.5 * (knn + linear + features))
+    out = io.StringIO()
+    show_estimate(Console(file=out), plan, module, found)
+    text = f"and up to {rough_duration(found.probe_seconds)} of probes afterwards ({train:,} x {test:,} images)"
+    assert text in " ".join(out.getvalue().split())
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+    assert all(part.training for part in joint_embedding(module).network.modules())

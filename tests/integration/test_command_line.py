@@ -268,7 +268,7 @@ def test_damaged_embeddings_are_said_to_be(tmp_path: Path, capsys: pytest.Captur
     pq.write_table(pa.table({"h": [[1.0, 2.0], None, [3.0, 4.0]]}), tmp_path / "null.parquet")
     for name in ("array.NPZ", "archive.npy", "cut.npz"):
         refused(capsys, ["diagnose", str(tmp_path / name)], f"{name} cannot be read")
-    refused(capsys, ["diagnose", str(tmp_path / "null.parquet")], "column h has 1 rows without a vector")
+    refused(capsys, ["diagnose", str(tmp_path / "null.parquet")], "column h has no vector in row 1")
     pq.write_table(pa.table({"h": [[1.0, 2.0], [3.0]]}), tmp_path / "ragged.parquet")
     refused(capsys, ["diagnose", str(tmp_path / "ragged.parquet")], "holds no numbers in rows of one length")
 
@@ -301,5 +301,5 @@ def test_tables_of_another_shape_or_range_and_files_of_another_format(
     printed = capsys.readouterr()
     assert "50 of 50 rows contain nan or infinity" in printed.out
     assert printed.err == ""
-    for name in ("x.npy", "x.csv", "x"):
+    for name in ("x.txt", "x.npz", "x"):
         refused(capsys, ["embed", str(finished), "digits", "--out", str(tmp_path / name)], name, ".parquet")

@@ -11,8 +11,8 @@ import tyro
 
 from eigenview import runfiles
 from eigenview.commands.options import parse
-from eigenview.commands.represent import represent
-from eigenview.progress import loading
+from eigenview.commands.represent import encoder_and_images
+from eigenview.progress import counting, loading
 from eigenview.terminal import Console, styled, write
 
 # measures of the verdict in the order in which people read them, with what they mean
@@ -68,18 +68,21 @@ def diagnose(what: str, data: str | None, column: str | None, console: Console) 
         kept["warnings"] = summary.get("warnings", [])  # absent in runs of earlier versions
         return {"what": what, "of": "embedding z, held-out batch", **kept, "measures": measures}
     with loading(console, "PyTorch"):
-        import torch
-
-        from eigenview.diagnostics.diagnose import diagnose_embeddings
-        from eigenview.embeddings_file import SUFFIXES, read_embeddings
+        from eigenview.diagnostics.diagnose import diagnose_blocks
+        from eigenview.embeddings_file import SUFFIXES, open_embeddings
+        from eigenview.probes.features import feature_blocks
 
     if path.suffix.lower() in SUFFIXES:
-        x = read_embeddings(path, column)
-        of = f"{len(x):,} rows, {x.shape[1]} wide"
+        table = open_embeddings(path, column)
+        rows, width, of = table.rows, table.width, f"{table.rows:,} rows, {table.width} wide"
+        measures, verdict = diagnose_blocks(table.blocks(), rows, width)
     else:
-        _, x = represent(what, data or "digits", console, most=MOST_IMAGES)
-        of = f"representation of {len(x):,} images of {data or 'digits'}, {x.shape[1]} wide"
-    measures, verdict = diagnose_embeddings(torch.from_numpy(x))
+        encoder, images = encoder_and_images(what, data or "digits", console, most=MOST_IMAGES)
+        rows, width = len(images), encoder.width
+        of = f"representation of {rows:,} images of {data or 'digits'}, {width} wide"
+        with counting(console, "embedding") as progress:
+            blocks = feature_blocks(encoder.embed, images, progress=progress)
+            measures, verdict = diagnose_blocks(blocks, rows, width)
     values = asdict(verdict)
     return {"what": what, "of": of, "verdict": values.pop("label"), **values, "measures": measures}
 

@@ -1,34 +1,33 @@
-"""`eigenview embed`: representations of images in a Parquet file."""
+"""`eigenview embed`: representations of images in a file."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import tyro
 
-from eigenview import runfiles
 from eigenview.commands.options import parse
-from eigenview.commands.represent import represent
-from eigenview.errors import UserError
+from eigenview.commands.represent import encoder_and_images
+from eigenview.progress import counting
 from eigenview.terminal import Console, write
 
 
 @dataclass(frozen=True, kw_only=True)
 class Embed:
-    """Representations of images as a Parquet file: columns index, path and label (if there are any), h."""
+    """Representations of images in a file: Parquet or CSV with index, path and label (if there are any) and h, or .npy
+    with h alone."""
 
     run: tyro.conf.Positional[str]
     """Run directory, encoder.safetensors, or timm:NAME."""
     images: tyro.conf.Positional[str]
     """Images, as for pretrain."""
     out: Path = Path("embeddings.parquet")
-    """The file to write."""
+    """The file to write; its suffix decides the format: .parquet, .csv or .npy."""
 
 
 def main(args: list[str]) -> int:
-    """Write the Parquet file and print its size."""
+    """Write the file and print its size."""
     options: Embed = parse(Embed, args, "embed")
     rows, width = embed_images(options.run, options.images, options.out, Console(stderr=True))
     write(f"{options.out}: {rows:,} rows, {width} wide")
@@ -36,29 +35,28 @@ def main(args: list[str]) -> int:
 
 
 def embed_images(model: str, images: str, out: Path, console: Console) -> tuple[int, int]:
-    """Write a Parquet file of representations; returns the number of rows and the width.
+    """Write a file of representations, a block at a time; returns the number of rows and the width.
 
     Raises:
-        UserError: the folder of `out` does not exist, and as `represent`.
+        UserError: a suffix that names no format, a folder that does not exist, and as `encoder_and_images`.
     """
-    import numpy as np
-    import pyarrow as pa
-    import pyarrow.parquet as pq
+    from eigenview.embeddings_file import check_out, write_embeddings
 
+    check_out(out)
+    encoder, found = encoder_and_images(model, images, console)
     from eigenview.data.images import printable
+    from eigenview.probes.features import feature_blocks
 
-    if out.suffix.lower() != ".parquet":
-        raise UserError(f"--out {out}: the file is written as Parquet; give it a name that ends in .parquet.")
-    if not out.parent.is_dir():
-        raise UserError(f"--out {out}: the folder {out.parent} does not exist. Create it, or choose another --out.")
-    found, h = represent(model, images, console)
-    columns: dict[str, Any] = {"index": pa.array(np.arange(len(found)))}
-    if found.paths:
-        columns["path"] = pa.array([printable(path) for path in found.paths])
-    if found.labels is not None:
-        columns["label"] = pa.array([found.class_names[k] for k in found.labels])
-    columns["h"] = pa.FixedSizeListArray.from_arrays(pa.array(h.reshape(-1)), h.shape[1])
-    sink = pa.BufferOutputStream()
-    pq.write_table(pa.table(columns), sink)
-    runfiles.write_bytes(out, sink.getvalue().to_pybytes())
-    return h.shape
+    def texts(first: int, count: int) -> dict[str, list[int] | list[str]]:
+        rows = slice(first, first + count)
+        columns: dict[str, list[int] | list[str]] = {"index": list(range(first, first + count))}
+        if found.paths:
+            columns["path"] = [printable(path) for path in found.paths[rows]]
+        if found.labels is not None:
+            columns["label"] = [found.class_names[k] for k in found.labels[rows]]
+        return columns
+
+    with counting(console, "embedding") as progress:
+        blocks = feature_blocks(encoder.embed, found, progress=progress)
+        write_embeddings(out, blocks, texts, rows=len(found), width=encoder.width)
+    return len(found), encoder.width

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from eigenview.progress import counting, loading
+from eigenview.progress import loading
 from eigenview.terminal import Console
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from eigenview.data.images import ImageSet
+    from eigenview.models.saved import LoadedEncoder
 
 
-def represent(model: str, data: str, console: Console, *, most: int | None = None) -> tuple[ImageSet, np.ndarray]:
-    """The images that `data` names and their representations h (N, width), in float32.
+def encoder_and_images(
+    model: str, data: str, console: Console, *, most: int | None = None
+) -> tuple[LoadedEncoder, ImageSet]:
+    """An encoder, and the images that `data` names, from which it makes representations.
 
     Args:
         model: run directory, encoder.safetensors, or timm:NAME.
@@ -30,7 +31,6 @@ def represent(model: str, data: str, console: Console, *, most: int | None = Non
 
         from eigenview.data.load import load_images
         from eigenview.models.saved import load_encoder
-        from eigenview.probes.features import extract
 
     encoder = load_encoder(model)
     source = encoder.card.get("source_size")
@@ -41,5 +41,4 @@ def represent(model: str, data: str, console: Console, *, most: int | None = Non
         console.print(text)
     if most is not None and len(images) > most:  # a pack or a stream: rows of it are read when they are embedded
         images = images.take(np.sort(np.random.default_rng(0).permutation(len(images))[:most]))
-    with counting(console, "embedding") as progress:
-        return images, extract(encoder.embed, images, progress=progress)
+    return encoder, images

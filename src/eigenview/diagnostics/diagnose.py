@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -9,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from eigenview.diagnostics.measures import measure, measure_and_spectrum
+from eigenview.diagnostics.measures import MEASURES, measure, measure_and_spectrum
 from eigenview.diagnostics.verdict import Verdict, judge_features
 from eigenview.errors import require
 from eigenview.runfiles import json_ready
@@ -39,21 +41,43 @@ def diagnose_embeddings(x: Tensor | np.ndarray) -> tuple[dict[str, float | None]
     """
     if isinstance(x, np.ndarray):
         require(x.dtype.kind in "fiu", "embeddings", f"an array of {x.dtype}", "numbers")
-        x = torch.from_numpy(np.asarray(x, dtype=np.float32))
     require(x.ndim == 2, "embeddings", tuple(x.shape), "two axes: rows, width")
-    total = len(x)
+    return diagnose_blocks((x[first : first + MOST_ROWS] for first in range(0, len(x), MOST_ROWS)), *x.shape)
+
+
+def diagnose_blocks(
+    blocks: Iterable[Tensor | np.ndarray], total: int, width: int
+) -> tuple[dict[str, float | None], Verdict]:
+    """`diagnose_embeddings` of `total` rows that come in blocks (n, width): those measured are in memory, and a block.
+
+    All blocks are read, since nan in any row is a finding. NumPy arrays are measured in float32.
+    """
     require(total >= 2, "embeddings", f"{total} row(s)", "2 rows or more")
-    require(x.shape[1] >= 2, "embeddings", f"{x.shape[1]} column(s)", "2 columns or more")
-    if not x.isfinite().all():
-        broken = int((~x.isfinite().all(dim=1)).sum())
-        note: str | None = f"{broken:,} of {total:,} rows contain nan or infinity."
+    require(width >= 2, "embeddings", f"{width} column(s)", "2 columns or more")
+    drawn = torch.arange(total)
+    if total > MOST_ROWS:
+        drawn = torch.randperm(total, generator=torch.Generator().manual_seed(0))[:MOST_ROWS]
+    ascending, place = drawn.sort()
+    first, broken = 0, 0
+    x: Tensor | None = None
+    for block in blocks:
+        if isinstance(block, np.ndarray):
+            block = torch.from_numpy(np.array(block, dtype=np.float32))
+        if x is None:
+            x = block.new_empty(len(drawn), width)
+        broken += int((~block.isfinite().all(dim=1)).sum())
+        low, high = (int(torch.searchsorted(ascending, first + k)) for k in (0, len(block)))
+        x[place[low:high].to(x.device)] = block[(ascending[low:high] - first).to(x.device)]
+        first += len(block)
+    assert x is not None  # there are rows
+    note: str | None = None
+    if broken:
+        note = f"{broken:,} of {total:,} rows contain nan or infinity."
     elif total > MOST_ROWS:
-        x = x[torch.randperm(total, generator=torch.Generator().manual_seed(0))[:MOST_ROWS].to(x.device)]
         note = f"measured on {MOST_ROWS:,} of {total:,} rows, drawn at random."
-    else:
-        note = None
-    measures = {name: value for name, value in measure(x[None]).items() if name not in OF_TWO_VIEWS}
-    verdict = judge_features(measures, x.shape[1])
+    found = dict.fromkeys(MEASURES, math.nan) if broken else measure(x[None])
+    measures = {name: value for name, value in found.items() if name not in OF_TWO_VIEWS}
+    verdict = judge_features(measures, width)
     if note is not None:
         verdict = replace(verdict, notes=(*verdict.notes, note))
     return json_ready(measures), verdict

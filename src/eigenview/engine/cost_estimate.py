@@ -21,11 +21,13 @@ import torch
 from eigenview import runfiles
 from eigenview.durations import rough_duration
 from eigenview.engine.fake_step import fake_step
+from eigenview.engine.finalize import encoder_function, main_encoder
 from eigenview.engine.memory import PeakMemory, free_bytes, gpu_number, process_bytes
 from eigenview.engine.module import PretrainModule
 from eigenview.engine.optim import build_optimizer
 from eigenview.engine.plan import Plan
 from eigenview.engine.plan_memory import mapped_files, present_bytes, probe_bytes, resident_bytes
+from eigenview.engine.probe_estimate import probe_seconds
 from eigenview.engine.step import train_step
 from eigenview.launched import launched
 from eigenview.models.network import Network
@@ -77,6 +79,8 @@ class Estimate:
     """Of one step; None where none was timed."""
     steps: int
     """Steps to come."""
+    probe_seconds: float | None = None
+    """Seconds of the probes afterwards, at most; None where there are none, or small ones."""
 
     @property
     def nbytes(self) -> int:
@@ -141,6 +145,7 @@ def make_estimate(plan: Plan, module: PretrainModule, steps: int) -> Estimate:
     parts: dict[str, int] = {}
     process = later = 0
     timing: Timing | None = None
+    probes: float | None = None
     with suppress(*FAILURES), _twin_of(module, plan.device) as twin:
         with suppress(*FAILURES):
             parts = _parts(plan, twin, plan.config.grad_cache_chunk, len(plan.held_out))
@@ -152,6 +157,8 @@ def make_estimate(plan: Plan, module: PretrainModule, steps: int) -> Estimate:
             with suppress(*FAILURES):
                 most = _images_with_room(plan, images, sum(parts.values()) - present)
                 timing = _timed_step(plan, twin, most, steps)
+        with suppress(*FAILURES):
+            probes = probe_seconds(plan, twin.method.widths["h"], encoder_function(main_encoder(twin.method), plan))
     return Estimate(
         parts=parts,
         present=present,
@@ -161,6 +168,7 @@ def make_estimate(plan: Plan, module: PretrainModule, steps: int) -> Estimate:
         images=images,
         timing=timing,
         steps=steps,
+        probe_seconds=probes,
     )
 
 
@@ -177,6 +185,9 @@ def show_estimate(console: Console, plan: Plan, module: PretrainModule, estimate
         tried, images = estimate.timing.images, estimate.images
         how = "a step was timed" if tried == images else f"from a step of {tried} of {images} images"
         found.append(f"{rough_duration(estimate.seconds)} of training ({how})")
+    if estimate.probe_seconds is not None and plan.probes is not None:
+        train, test = (f"{len(each):,}" for each in plan.probes)
+        found.append(f"up to {rough_duration(estimate.probe_seconds)} of probes afterwards ({train} x {test} images)")
     lines = [("estimate", f"about {' and '.join(found)}")] if found else []
     if beside := _beside(plan, estimate):
         lines.append(("", beside))

@@ -29,11 +29,12 @@ def mapped_files(plan: Plan) -> dict[Path, int]:
 
 
 def probe_bytes(plan: Plan, module: PretrainModule) -> int:
-    """Features of the probes' images, float32: raw pixels, the untrained and the trained encoder."""
+    """Features of the probes' images, float32: raw pixels, the untrained and the trained encoder; and the standardised
+    copy of the training features that a linear probe is fitted on."""
     if plan.probes is None:
         return 0
-    width = 3 * min(plan.train.source_size, 16) ** 2 + 2 * module.method.widths["h"]
-    return 4 * width * sum(map(len, plan.probes))
+    pixels, width = 3 * min(plan.train.source_size, 16) ** 2, module.method.widths["h"]
+    return 4 * ((pixels + 2 * width) * sum(map(len, plan.probes)) + max(pixels, width) * len(plan.probes[0]))
 
 
 def present_bytes(plan: Plan, module: PretrainModule) -> int:
