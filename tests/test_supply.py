@@ -12,8 +12,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1] / ".ci"))
 
-import audit  # noqa: E402
-import licences  # noqa: E402
+import audit
+import licences
 
 
 def test_every_dependency_is_listed_and_has_a_licence_that_is_accepted(capsys: pytest.CaptureFixture[str]) -> None:
