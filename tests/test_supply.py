@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Mapping
 from email.message import Message
 from importlib.metadata import requires
 from pathlib import Path
@@ -67,7 +68,7 @@ def test_where_the_licence_is_read() -> None:
     assert of() == "not stated"
 
 
-def output(*packages: dict[str, object]) -> str:
+def output(*packages: Mapping[str, object]) -> str:
     return json.dumps({"dependencies": list(packages), "fixes": []})
 
 
