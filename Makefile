@@ -1,4 +1,4 @@
-.PHONY: check format test test-all fuzz nightly docs bench wheel-check versions
+.PHONY: check format test test-all fuzz nightly docs bench wheel-check versions licences audit
 
 check:      ## format, lint, types
 	uv run --group dev ruff format --check .
@@ -18,7 +18,7 @@ test-all:   ## the fast and the slow tests
 fuzz:       ## 5,000 damaged inputs and odd command lines, about 25 minutes; EIGENVIEW_FUZZ_SEED= draws others
 	EIGENVIEW_FUZZ_CASES=$${EIGENVIEW_FUZZ_CASES:-5000} uv run --group dev pytest -n 0 -m fuzz
 
-nightly: check docs test-all fuzz   ## all that .ci/run does, the site, slow tests, fuzz, every page's commands, the wheel, other versions
+nightly: check docs test-all fuzz licences audit   ## all that .ci/run does, the site, slow tests, fuzz, every page's commands, the wheel, other versions
 	.ci/pages all
 	.ci/wheel-check
 	.ci/versions
@@ -34,3 +34,9 @@ wheel-check:  ## the wheel, installed in an empty environment outside the reposi
 
 versions:   ## lowest declared versions, newest ones, other Pythons: first command and fast tests, in one table
 	.ci/versions
+
+licences:   ## what eigenview runs with, extras included: a table with licences; fails on one that is not permissive
+	uv run --all-extras python .ci/licences.py --extras
+
+audit:      ## known vulnerabilities of these packages (pip-audit); a line "skipped" where nobody answers
+	python3 .ci/audit.py

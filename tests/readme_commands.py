@@ -4,8 +4,10 @@
 
 Blocks fenced with ```sh are run, line by line joined, with `bash -euo pipefail`, in order, in one folder that holds
 `photos/` (a few labelled pictures made here). Blocks fenced with ```python are run with the checkout's interpreter.
-```text and ```console blocks are shown only. A block that follows the comment <!-- not run: REASON --> is skipped and
-its reason printed.
+A ```console block has a command behind each `$ `, and below it all that the command prints; `...` in it stands for any
+text, and a line `...` for any lines. Its commands end with the exit code of the comment <!-- exit CODE --> before it,
+else with 0. What is inside of <!-- setup ... --> is run and not shown. ```text blocks are shown only. A block that
+follows the comment <!-- not run: REASON --> is skipped and its reason printed.
 """
 
 from __future__ import annotations
@@ -19,7 +21,11 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>.*?) -->\s*)?```(?P<kind>sh|python)\n(?P<body>.*?)```", re.DOTALL)
+BLOCK = re.compile(
+    r"(?:<!-- not run: (?P<reason>.*?) -->\s*)?(?:<!-- exit (?P<code>\d+) -->\s*)?"
+    r"```(?P<kind>sh|python|console)\n(?P<body>.*?)```|<!-- setup\n(?P<setup>.*?)-->",
+    re.DOTALL,
+)
 
 PHOTOS = """
 import numpy as np
@@ -39,6 +45,30 @@ for k in range(240):
 """
 
 
+def execute(command: list[str], folder: Path, environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command, cwd=folder, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
+
+
+def transcript(body: str) -> list[tuple[str, str]]:
+    """The commands of a console block, each with what it is expected to print."""
+    parts = re.split(r"^\$ (.*)\n", body, flags=re.MULTILINE)
+    return list(zip(parts[1::2], parts[2::2], strict=True))
+
+
+def differs(done: subprocess.CompletedProcess[str], expected: str, code: int) -> str | None:
+    """What is wrong with a command's exit code or output; None if both are as expected."""
+    printed = "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
+    lines = (line.rstrip() for line in expected.splitlines())
+    pattern = "".join(
+        r"(?:.*\n)*?" if line == "..." else re.escape(line).replace(re.escape("..."), ".*") + r"\n" for line in lines
+    )
+    if done.returncode == code and re.fullmatch(pattern, printed):
+        return None
+    return f"exit code {done.returncode}, expected {code}; expected\n{expected}---\nprinted\n{printed}"
+
+
 def main() -> int:
     """Run every block; exit code 1 at the first that fails, with its output."""
     parser = argparse.ArgumentParser()
@@ -53,21 +83,24 @@ def main() -> int:
         subprocess.run([*uv, "python", "-c", PHOTOS], cwd=given.scratch, env=environment, check=True)
     failed = 0
     for block in BLOCK.finditer(text):
-        line = text[: block.start("body")].count("\n") + 1
-        where = f"{given.file}:{line}"
+        where = f"{given.file}:{text[: block.start()].count(chr(10)) + 2}"
         if block["reason"]:
             print(f"{where}: not run: {block['reason']}", flush=True)
             continue
-        command = ["bash", "-euo", "pipefail", "-c", block["body"]]
-        if block["kind"] == "python":
-            command = [*uv, "python", "-c", block["body"]]
+        kind, body = ("setup", block["setup"]) if block["setup"] else (block["kind"], block["body"])
+        wrong = None
         start = time.monotonic()
-        done = subprocess.run(
-            command, cwd=given.scratch, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
-        )
-        print(f"{where}: exit {done.returncode}, {time.monotonic() - start:.0f} s", flush=True)
-        if done.returncode:
-            print(block["body"], done.stdout[-4000:], sep="\n---\n")
+        if kind == "console":
+            for line, expected in transcript(body):
+                done = execute([*uv, "bash", "-c", line], given.scratch, environment)
+                wrong = wrong or differs(done, expected, int(block["code"] or 0))
+        else:
+            command = [*uv, "python", "-c", body] if kind == "python" else ["bash", "-euo", "pipefail", "-c", body]
+            done = execute([*uv, *command] if kind == "setup" else command, given.scratch, environment)
+            wrong = done.stdout[-4000:] if done.returncode else None
+        print(f"{where}: {'fails' if wrong else 'as expected'}, {time.monotonic() - start:.0f} s", flush=True)
+        if wrong is not None:
+            print(body, wrong, sep="\n---\n")
             failed = 1
             break
     return failed

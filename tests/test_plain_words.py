@@ -15,7 +15,7 @@ FOLDERS = ("src", "docs", "examples")
 KINDS = {".py", ".md", ".html", ".js", ".css"}
 HISTORY = {"docs/log.md"}
 """Tells of the past in the words of the past."""
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md"]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "SECURITY.md"]
 FILES = PAGES + sorted(
     path
     for folder in FOLDERS

@@ -19,7 +19,7 @@ from eigenview.methods import METHODS, module_name
 ROOT = Path(__file__).resolve().parents[2]
 HELP_WIDTH = "82"
 """Columns of a help text: as many as fit beside the navigation at 1280 pixels."""
-OUTSIDE = {"index.md": "README.md", "contributing.md": "CONTRIBUTING.md"}
+OUTSIDE = {"index.md": "README.md", "contributing.md": "CONTRIBUTING.md", "security.md": "SECURITY.md"}
 """Page -> the file at the root of the repository that it shows."""
 PACKAGES = {
     "functional": "Pure tensor mathematics: moments, similarities, spectra, predictors, and the statistics of a batch.",

@@ -260,7 +260,7 @@ def _table(data: Any, source: HuggingFace) -> _Table:
 
 
 def _built(source: HuggingFace) -> dict[str, Callable[[], _Table]]:
-    """What load_dataset reads, by its readers of Parquet, Arrow and image files, and of its own cache, alone."""
+    """What load_dataset reads, by its readers of Parquet, Arrow and image files, and from its cache, alone."""
     from datasets.packaged_modules.arrow.arrow import Arrow
     from datasets.packaged_modules.cache.cache import Cache
     from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
@@ -294,7 +294,7 @@ def _builder(source: HuggingFace) -> Any:
 
 def _splits_of(builder: Any, source: HuggingFace) -> dict[str, Callable[[], _Table]]:
     sources = {str(name): tuple(files) for name, files in (builder.config.data_files or {}).items()}
-    if source.is_streaming and sources:  # its own cache names no files
+    if source.is_streaming and sources:  # its cache names no files
         return {
             name: lambda name=name: _Table(builder.as_streaming_dataset(split=name), sources[name]) for name in sources
         }
