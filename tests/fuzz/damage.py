@@ -57,7 +57,7 @@ JSON_EDITS = st.fixed_dictionaries(
     {
         "how": st.just("edit"),
         "line": PLACES,
-        "path": st.lists(PLACES, min_size=1, max_size=4),
+        "path": st.lists(PLACES, max_size=4),
         "do": st.sampled_from(["set", "set", "alike", "alike", "alike", "delete", "add", "rename"]),
         "value": JSON_VALUES,
         "number": st.sampled_from(
@@ -165,7 +165,8 @@ def _edit_json(path: Path, recipe: Recipe) -> None:
 
 def edited(value: Any, recipe: Recipe) -> Any:
     """`value` with one of its values changed: `path` says which, a step for each level."""
-    holder: Any = {"": value}
+    whole = {"": value}
+    holder: Any = whole
     key: Any = ""
     for step in recipe["path"]:
         inner = holder[key]
@@ -185,7 +186,7 @@ def edited(value: Any, recipe: Recipe) -> Any:
             holder[key] = _alike(holder[key], recipe)
         case _:
             holder[key] = recipe["value"]
-    return value if "" not in holder else next(iter(holder.values()), None)
+    return next(iter(whole.values()), None)
 
 
 def _alike(value: Any, recipe: Recipe) -> Any:

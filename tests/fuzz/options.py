@@ -249,7 +249,7 @@ def _places(args: list[str]) -> tuple[str, ...]:
         for option in ("--out", "--png"):
             given = args[k + 1] if arg == option and k + 1 < len(args) else arg.partition("=")[2]
             if arg == option or arg.startswith(option + "="):
-                places.append(str(Path(given)) if given else "")
+                places += [Path(given).parts[0]] if given and Path(given).parts else []
     verb = args[0] if args else ""
     if verb == "report":
         places += ["report.html", *(f"{arg}/report.html" for arg in args[1:])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,7 @@ def test_a_flipped_bit_of_a_checkpoint_is_refused(checkpoint: Path, tmp_path: Pa
         assert said is not None
         assert str(path) in said
         assert "damaged" in said or "not a checkpoint" in said
+        assert said.count(str(path)) == 1
 
 
 def test_a_checkpoint_without_a_checksum_is_of_an_earlier_version(checkpoint: Path, tmp_path: Path) -> None:
@@ -182,6 +184,26 @@ def test_every_damage_is_one_line_with_the_name_of_the_file(run: Path, name: str
         assert said is not None
         assert str(path.resolve()) in said
     assert [each.name for each in check_run(run) if each.state == "damaged"] == [name]
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(run: Path) -> None:
+    """Each file, and both checkpoints: opening a pipe would block until somebody writes into it."""
+    checkpoints = (run / runfiles.CHECKPOINT, run / runfiles.PREVIOUS_CHECKPOINT)
+    checkpoints[0].parent.mkdir(exist_ok=True)
+    for path in (*(run / name for name in FILES), *checkpoints):
+        content = path.read_bytes() if path.exists() else None
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+        said = refusal(lambda: READERS[str(path.relative_to(run))](run))  # noqa: B023
+        assert said is not None
+        assert str(path) in said
+        if path in checkpoints:
+            said = refusal(lambda: load(path))  # noqa: B023
+            assert said is not None
+            assert "a pipe, a socket or a device, not a file" in said
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)
 
 
 WRONG = ["abc", -1, 1.5, 10**30, [], [[]], {}, {"a": {"b": 1}}, None]
