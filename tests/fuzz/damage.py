@@ -155,6 +155,7 @@ def _edit_json(path: Path, recipe: Recipe) -> None:
     old = value.pop("checksum", None) if isinstance(value, dict) else None
     value = edited(value, recipe)
     kind = recipe["checksum"]
+    value = json.loads(json.dumps(value), parse_constant=str)  # the checksum is that of JSON, which has no NaN
     if kind == "right" and isinstance(value, dict):
         content = row_line(value).rstrip() if is_rows else json.dumps(value | {"checksum": checksum(value)}).encode()
     else:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-CACHES = ("cache", "hf", "home/.cache")
+CACHES = ("cache", "hf", "home/.cache", "other-cache")
 """Folders that any command may write to: eigenview's cache and that of the Hugging Face library, and the user's."""
 
 

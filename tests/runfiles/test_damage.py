@@ -305,6 +305,13 @@ def test_spectra_are_those_of_the_archive_and_of_the_rows_behind_it(tmp_path: Pa
         runfiles.read_spectra(tmp_path)
 
 
+def test_images_without_pixels_are_refused(run: Path) -> None:
+    arrays = runfiles.read_gallery(run)
+    runfiles.write_arrays(run / runfiles.GALLERY, arrays | {"originals": arrays["originals"][..., :0]})
+    with pytest.raises(UserError, match=r"gallery\.npz is damaged: originals is uint8 of shape \(\d+, 3, \d+, 0\)"):
+        runfiles.read_gallery(run)
+
+
 def test_an_archive_that_would_fill_the_memory_is_refused_by_its_header(tmp_path: Path) -> None:
     path = tmp_path / runfiles.SPECTRA
     np.savez_compressed(path, step=np.zeros(2_000_000, np.int64))
