@@ -74,6 +74,15 @@ def test_damaged_files_are_one_line(tmp_path: Path, kind: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("content", ["[]", '{"_data_files": 5}', '{"_data_files": [1]}', "[" * 100_000, "{}"])
+def test_a_description_of_another_kind_is_one_line(tmp_path: Path, content: str) -> None:
+    spec = written(table(range(6)), tmp_path / "set", "saved")
+    (tmp_path / "set" / "state.json").write_text(content)
+    with pytest.raises(UserError, match="cannot be read by datasets") as error:
+        load_images(spec, size=8)
+    assert "\n" not in str(error.value)
+
+
 def test_loading_scripts_and_other_readers_are_refused(tmp_path: Path) -> None:
     """Nothing of the data set's own is imported: not its script, not a script of another name, not a pickle."""
     proof = tmp_path / "it-ran"
