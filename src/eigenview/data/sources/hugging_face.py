@@ -274,7 +274,7 @@ def _table(data: Any, source: HuggingFace) -> _Table:
 
 
 def _built(source: HuggingFace) -> dict[str, Callable[[], _Table]]:
-    """What load_dataset reads, by its readers of Parquet, Arrow and image files, and of its own cache, alone."""
+    """What load_dataset reads, by its readers of Parquet, Arrow and image files, and of the cache of `datasets`, alone."""
     from datasets.packaged_modules.arrow.arrow import Arrow
     from datasets.packaged_modules.cache.cache import Cache
     from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
