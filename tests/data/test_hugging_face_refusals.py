@@ -150,6 +150,7 @@ def test_specs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("hf:a/b?split=a&split=b", "split is 'b'; allowed: one value"),
         ("hf:a/b?streaming=yes", "streaming is 'yes'; allowed: 0 or 1"),
         ("hf:a/b?streaming=1&buffer=0", "buffer is '0'; allowed: rows, 1 or more"),
+        (f"hf:a/b?streaming=1&buffer={'9' * 5000}", "allowed: rows, 1 or more, up to 999,999,999"),
         ("hf:parquet", "'parquet'.*folder.*OWNER/NAME"),
         ("hf:../nothing/there", "'../nothing/there'.*folder.*OWNER/NAME"),
         ("hf:", "''.*folder.*OWNER/NAME"),

@@ -149,7 +149,7 @@ class HuggingFace:
             # IterableDataset.skip would be shorter, but in datasets 4.8.5 it goes on at a wrong row
             seen = 0
             with _one_line_errors(self.spec):
-                for batch in rows.iter(batch_size=256):
+                for batch in _quietly(rows.iter(batch_size=256)):
                     if seen + len(batch) > row:
                         yield from map(columns.sample, batch.slice(max(row - seen, 0)).to_pylist())
                     seen += len(batch)
@@ -169,7 +169,8 @@ def find_hugging_face(spec: str) -> HuggingFace | None:
         given[name] = value
     streaming, buffer = given.pop("streaming", "0"), given.pop("buffer", "4096")
     require(streaming in ("0", "1"), f"{spec}: streaming", streaming, "0 or 1")
-    require(buffer.isascii() and buffer.isdigit() and int(buffer) > 0, f"{spec}: buffer", buffer, "rows, 1 or more")
+    is_number = buffer.isascii() and buffer.isdigit() and len(buffer) < 10
+    require(is_number and int(buffer) > 0, f"{spec}: buffer", buffer, "rows, 1 or more, up to 999,999,999")
     path = at_home(place)
     if place and kind_of(path) == "folder":
         place = str(path.resolve())
@@ -231,6 +232,16 @@ def _silenced() -> Iterator[None]:
                 datasets.enable_progress_bars()
 
 
+def _quietly(batches: Iterator[Any]) -> Iterator[Any]:
+    """The same batches; `datasets` logs nothing while it reads one."""
+    while True:
+        with _silenced():
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
+
+
 class _Table(NamedTuple):
     """A split as `datasets` gives it."""
 
@@ -274,7 +285,7 @@ def _table(data: Any, source: HuggingFace) -> _Table:
 
 
 def _built(source: HuggingFace) -> dict[str, Callable[[], _Table]]:
-    """What load_dataset reads, by its readers of Parquet, Arrow and image files, and of the cache of `datasets`, alone."""
+    """What load_dataset reads, by its readers of Parquet, Arrow, image files and its cache alone."""
     from datasets.packaged_modules.arrow.arrow import Arrow
     from datasets.packaged_modules.cache.cache import Cache
     from datasets.packaged_modules.imagefolder.imagefolder import ImageFolder
