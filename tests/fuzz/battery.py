@@ -111,7 +111,7 @@ def drawn(case: Case, seed: int) -> Recipe:
 
 
 def cases_of(count: int) -> list[Case]:
-    """`count` cases, kinds mixed by their shares. In a new interpreter: 50 of a thousand or more, else some of QUICK."""
+    """`count` cases, kinds mixed by their shares. In a new interpreter: 50 of a thousand or more, else a few of QUICK."""
     total = sum(kind.share for kind in KINDS.values())
     numbered = [
         ((number + 0.5) / kind.share, name, number)
