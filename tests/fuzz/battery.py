@@ -111,7 +111,7 @@ def drawn(case: Case, seed: int) -> Recipe:
 
 
 def cases_of(count: int) -> list[Case]:
-    """`count` cases, kinds mixed by their shares. In a new interpreter: 50 of a thousand or more, else a few of QUICK."""
+    """`count` cases, kinds mixed by their shares. 50 of a thousand or more, else a few of QUICK, are fresh."""
     total = sum(kind.share for kind in KINDS.values())
     numbered = [
         ((number + 0.5) / kind.share, name, number)
@@ -214,6 +214,7 @@ def main() -> int:
                 if len(failed) <= SHOWN:
                     _show(report, given.seed)
     _summarise(codes, failed, given.seed, len(cases), ready, time.monotonic() - began)
+    gc.unfreeze()  # otherwise libraries report at the end what was not freed
     if given.keep is None:
         fresh(home)
         shutil.rmtree(home)
@@ -229,7 +230,9 @@ def _show(report: dict[str, Any], seed: int) -> None:
     print(f"\n{report['case']}: {'; '.join(report['broken'])}")
     print(f"  eigenview {report['args']!r} -> {report['code']} in {report['seconds']:.1f} s")
     print("  " + "\n  ".join(report["err"].splitlines()[-8:]))
-    print(f"  again: EIGENVIEW_FUZZ_SEED={seed} EIGENVIEW_FUZZ_ONLY={report['case']} python -m pytest -n 0 -m fuzz")
+    print(
+        f"  again: EIGENVIEW_FUZZ_SEED={seed} EIGENVIEW_FUZZ_ONLY={report['case']} python -m pytest -n 0 -m fuzz tests/fuzz"
+    )
     sys.stdout.flush()
 
 
