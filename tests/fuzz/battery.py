@@ -230,9 +230,8 @@ def _show(report: dict[str, Any], seed: int) -> None:
     print(f"\n{report['case']}: {'; '.join(report['broken'])}")
     print(f"  eigenview {report['args']!r} -> {report['code']} in {report['seconds']:.1f} s")
     print("  " + "\n  ".join(report["err"].splitlines()[-8:]))
-    print(
-        f"  again: EIGENVIEW_FUZZ_SEED={seed} EIGENVIEW_FUZZ_ONLY={report['case']} python -m pytest -n 0 -m fuzz tests/fuzz"
-    )
+    variables = f"EIGENVIEW_FUZZ_SEED={seed} EIGENVIEW_FUZZ_ONLY={report['case']}"
+    print(f"  again: {variables} python -m pytest -n 0 -m fuzz tests/fuzz")
     sys.stdout.flush()
 
 
