@@ -16,7 +16,7 @@ test-all:   ## the fast and the slow tests
 	uv run --group dev pytest -m "not gpu and not fuzz"
 
 fuzz:       ## 5,000 damaged inputs and odd command lines, about 25 minutes; EIGENVIEW_FUZZ_SEED= draws others
-	EIGENVIEW_FUZZ_CASES=$${EIGENVIEW_FUZZ_CASES:-5000} uv run --group dev pytest -n 0 -m fuzz
+	EIGENVIEW_FUZZ_CASES=$${EIGENVIEW_FUZZ_CASES:-5000} uv run --group dev pytest -n 0 -m fuzz tests/fuzz
 
 nightly: check docs test-all fuzz licences audit   ## all that .ci/run does, the site, slow tests, fuzz, every page's commands, the wheel, other versions
 	.ci/pages all

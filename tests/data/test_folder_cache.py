@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import resource
 import shutil
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from eigenview import runfiles
 from eigenview.config import RunConfig
 from eigenview.data.load import load_images
 from eigenview.data.pixels import cache as cache_module
@@ -57,7 +59,13 @@ def test_cache_is_reused_and_rebuilt(
     for damage in (content[:-5], b"", b"nonsense", content[:128] + bytes(len(content) - 128)):
         entry.write_bytes(damage)
         assert load() == ([0, 1, 2], 3)
-    entry.with_suffix(".json").write_text("{")
+    for broken in ("{", '{"broken": [], ', '{"broken": {"9": "cut"}, ', '{"broken": {"0": 7}, '):
+        card = runfiles.parse_json(entry.with_suffix(".json").read_bytes())
+        rest = f'"rows": {card["rows"]}, "crc": {card["crc"]}}}' if len(broken) > 1 else ""
+        entry.with_suffix(".json").write_text(broken + rest)
+        assert load() == ([0, 1, 2], 3)
+    entry.with_suffix(".json").unlink()
+    os.mkfifo(entry.with_suffix(".json"))  # opening it would block
     assert load() == ([0, 1, 2], 3)
     next(iter(cache.glob("*.headers"))).write_text('{"broken": {}, "crc": 1}\n12345678')
     assert load() == ([0, 1, 2], 0)
@@ -191,6 +199,12 @@ def test_an_index_of_shards_is_read_from_the_cache(
     os.utime(path, ns=(1, 1))
     load_images(str(path), size=20)
     assert len(made) == 2
-    next(iter((tmp_path / "cache").glob("*.index.json"))).write_text("{")
+    kept = next(iter((tmp_path / "cache").glob("*.index.json")))
+    content = runfiles.parse_json(kept.read_bytes())
+    for k, change in enumerate(({"labels": [[], 1, 2, 3]}, {"offsets": ["0"] * 4}, {"further": None})):
+        kept.write_text(json.dumps(content | change))
+        load_images(str(path), size=20)
+        assert len(made) == 3 + k
+    kept.write_text("{")
     load_images(str(path), size=20)
-    assert len(made) == 3
+    assert len(made) == 6

@@ -74,6 +74,15 @@ def test_damaged_files_are_one_line(tmp_path: Path, kind: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("content", ["[]", '{"_data_files": 5}', '{"_data_files": [1]}', "[" * 100_000, "{}"])
+def test_a_description_of_another_kind_is_one_line(tmp_path: Path, content: str) -> None:
+    spec = written(table(range(6)), tmp_path / "set", "saved")
+    (tmp_path / "set" / "state.json").write_text(content)
+    with pytest.raises(UserError, match="cannot be read by datasets") as error:
+        load_images(spec, size=8)
+    assert "\n" not in str(error.value)
+
+
 def test_loading_scripts_and_other_readers_are_refused(tmp_path: Path) -> None:
     """Nothing of the data set's own is imported: not its script, not a script of another name, not a pickle."""
     proof = tmp_path / "it-ran"
@@ -141,6 +150,7 @@ def test_specs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         ("hf:a/b?split=a&split=b", "split is 'b'; allowed: one value"),
         ("hf:a/b?streaming=yes", "streaming is 'yes'; allowed: 0 or 1"),
         ("hf:a/b?streaming=1&buffer=0", "buffer is '0'; allowed: rows, 1 or more"),
+        (f"hf:a/b?streaming=1&buffer={'9' * 5000}", "allowed: rows, 1 or more, up to 999,999,999"),
         ("hf:parquet", "'parquet'.*folder.*OWNER/NAME"),
         ("hf:../nothing/there", "'../nothing/there'.*folder.*OWNER/NAME"),
         ("hf:", "''.*folder.*OWNER/NAME"),

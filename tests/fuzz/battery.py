@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import gc
 import hashlib
 import json
 import multiprocessing
@@ -31,6 +32,9 @@ from tests.fuzz.values import Recipe
 
 SEED = 20261129
 SHOWN = 40
+"""Cases that are printed."""
+QUICK = ("options", "run-files", "packs", "caches", "embeddings")
+"""Kinds that start a new interpreter soon: a few seconds each, as long as thirty forked cases."""
 
 
 @dataclass(frozen=True)
@@ -107,7 +111,7 @@ def drawn(case: Case, seed: int) -> Recipe:
 
 
 def cases_of(count: int) -> list[Case]:
-    """`count` cases, kinds mixed by their shares; 5 of them in a new interpreter, 50 of a thousand or more."""
+    """`count` cases, kinds mixed by their shares. 50 of a thousand or more, else a few of QUICK, are fresh."""
     total = sum(kind.share for kind in KINDS.values())
     numbered = [
         ((number + 0.5) / kind.share, name, number)
@@ -115,8 +119,10 @@ def cases_of(count: int) -> list[Case]:
         for number in range(-(-count * kind.share // total))
     ]
     chosen = [(name, number) for _, name, number in sorted(numbered)[:count]]
-    num_fresh = min(50 if count >= 1000 else 5, count)
-    is_fresh = {count * k // num_fresh for k in range(num_fresh)} if num_fresh else set()
+    if count >= 1000:
+        is_fresh = {count * k // 50 for k in range(50)}
+    else:
+        is_fresh = {k for k, (name, number) in enumerate(chosen) if name in QUICK and number == 0}
     return [Case(name, number, k in is_fresh) for k, (name, number) in enumerate(chosen)]
 
 
@@ -194,6 +200,7 @@ def main() -> int:
     cases = cases_of(given.cases) if not given.only else [_named(each) for each in given.only.split(",")]
     # here, where the same modules are imported whatever is run: hypothesis also tries numbers that the source names
     recipes = [(case, drawn(case, given.seed)) for case in cases]
+    gc.freeze()  # what is there already is not touched again, and stays shared between the forks
     ready = time.monotonic() - began
     codes: Counter[tuple[str, int | None]] = Counter()
     failed: list[dict[str, Any]] = []
@@ -207,6 +214,7 @@ def main() -> int:
                 if len(failed) <= SHOWN:
                     _show(report, given.seed)
     _summarise(codes, failed, given.seed, len(cases), ready, time.monotonic() - began)
+    gc.unfreeze()  # otherwise libraries report at the end what was not freed
     if given.keep is None:
         fresh(home)
         shutil.rmtree(home)
@@ -222,7 +230,8 @@ def _show(report: dict[str, Any], seed: int) -> None:
     print(f"\n{report['case']}: {'; '.join(report['broken'])}")
     print(f"  eigenview {report['args']!r} -> {report['code']} in {report['seconds']:.1f} s")
     print("  " + "\n  ".join(report["err"].splitlines()[-8:]))
-    print(f"  again: EIGENVIEW_FUZZ_SEED={seed} EIGENVIEW_FUZZ_ONLY={report['case']} python -m pytest -n 0 -m fuzz")
+    variables = f"EIGENVIEW_FUZZ_SEED={seed} EIGENVIEW_FUZZ_ONLY={report['case']}"
+    print(f"  again: {variables} python -m pytest -n 0 -m fuzz tests/fuzz")
     sys.stdout.flush()
 
 

@@ -17,23 +17,30 @@ from tests.fuzz.stock import SMALL
 from tests.fuzz.values import PLACES, Recipe, at
 
 READERS = ("plan", "plan", "pack", "embed", "diagnose", "probe", "train", "uncached", "strict")
+TRAINED = tuple(
+    f"out/{name}" for name in ("summary.json", "encoder.safetensors", "report.html", "checkpoints/last.ckpt")
+)
 
 
 def reading(data: str, reader: str) -> Command:
     """A command that reads the images `data`; the run that encodes them is `run`."""
     match reader:
         case "pack":
-            return Command(args=["pack", data, "--out", "out"], may_write=("out",))
+            return Command(args=["pack", data, "--out", "out"], may_write=("out",), makes=("out/eigenview-pack.json",))
         case "strict":
-            return Command(args=["pack", data, "--out", "out", "--strict"], may_write=("out",))
+            return Command(
+                args=["pack", data, "--out", "out", "--strict"], may_write=("out",), makes=("out/eigenview-pack.json",)
+            )
         case "embed":
-            return Command(args=["embed", "run", data, "--out", "e.parquet"], may_write=("e.parquet",))
+            return Command(
+                args=["embed", "run", data, "--out", "e.parquet"], may_write=("e.parquet",), makes=("e.parquet",)
+            )
         case "diagnose":
             return Command(args=["diagnose", "run", "--data", data])
         case "probe":
             return Command(args=["probe", "run", "--data", data, "--few-label-draws", "1"])
         case "train":
-            return Command(args=["pretrain", data, "--out", "out", *SMALL], may_write=("out",))
+            return Command(args=["pretrain", data, "--out", "out", *SMALL], may_write=("out",), makes=TRAINED)
         case "uncached":
             own = ["--loader.cache-gb", "0", "--loader.workers", "0", "--dry-run"]
             return Command(args=["pretrain", data, *SMALL, *own])
@@ -233,7 +240,7 @@ RECIPES_OF_SHARDS = st.fixed_dictionaries(
                     "content": st.one_of(
                         st.binary(max_size=12).map(list),
                         st.sampled_from(
-                            [b"7", b"-3", b"cat", b'{"label": 3}', b"[]", b"9" * 5000, b'{"label": NaN}']
+                            [b"7", b"-3", b"cat", b'{"label": 3}', b"[]", b"9" * 100, b"9" * 5000, b'{"label": NaN}']
                         ).map(list),
                         st.just("picture"),
                     ),

@@ -62,6 +62,8 @@ NAMES: dict[str, tuple[str, ...]] = {
     "--method": (*METHODS, "vicrge"),
     "--recipe": (*sorted(RECIPES)[:8], "tests.fuzz.options:nothing"),
     "--augmentation": ("auto", "simclr", "byol", "digits", "none"),
+    "--views": ("2", "3", "4", "1"),
+    "--local-views": ("0", "1", "2", "6", "-1"),
     "--probe-data": PLACES,
     "--data": PLACES,
     "--column": ("h", "index", "x", "other", "columns"),
@@ -194,8 +196,8 @@ VARIABLES = st.one_of(
     TEXTS.filter(lambda text: text.isprintable() and "\udcff" not in text).map(
         lambda text: {"EIGENVIEW_CACHE_GB": text}
     ),
-    st.sampled_from(["x.npy", "nowhere/cache", "/dev/null", "photos"]).map(lambda place: {"EIGENVIEW_CACHE": place}),
-    st.sampled_from(["x.npy", "nowhere", "/dev/null"]).map(lambda place: {"TMPDIR": place}),
+    st.sampled_from(["other-cache/a", "/dev/null"]).map(lambda place: {"EIGENVIEW_CACHE": place}),
+    st.sampled_from(["nowhere", "/dev/null"]).map(lambda place: {"TMPDIR": place}),
     st.sampled_from(
         [{"COLUMNS": "1"}, {"COLUMNS": "abc"}, {"HOME": ""}, {"CUDA_VISIBLE_DEVICES": "7"}, {"TERM": "dumb"}]
     ),
@@ -235,10 +237,12 @@ def build(recipe: Recipe, sandbox: Path, stock: Path) -> Command:
     if large and "--dry-run" not in args:
         args.append("--dry-run")
     is_resumed = "--resume" in args
-    variables, places = recipe["variables"], _places(args)
-    places += tuple(variables[name] for name in ("EIGENVIEW_CACHE",) if name in variables and name != "/dev/null")
     return Command(
-        args=args, may_write=places, replaces=is_resumed, encoding=recipe["encoding"], variables=recipe["variables"]
+        args=args,
+        may_write=_places(args),
+        replaces=is_resumed,
+        encoding=recipe["encoding"],
+        variables=recipe["variables"],
     )
 
 
@@ -249,7 +253,7 @@ def _places(args: list[str]) -> tuple[str, ...]:
         for option in ("--out", "--png"):
             given = args[k + 1] if arg == option and k + 1 < len(args) else arg.partition("=")[2]
             if arg == option or arg.startswith(option + "="):
-                places.append(str(Path(given)) if given else "")
+                places += [Path(given).parts[0]] if given and Path(given).parts else []
     verb = args[0] if args else ""
     if verb == "report":
         places += ["report.html", *(f"{arg}/report.html" for arg in args[1:])]

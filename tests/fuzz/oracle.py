@@ -5,6 +5,7 @@
 * A failure is one line on standard error that begins with "eigenview: ". Lines before it may name images left out;
   `check` prints its table instead.
 * Inputs stay as they are; files appear and change only where the command says, and in the caches.
+* After exit code 0 the command's result is there.
 * Nothing is half-written: no temporary file is left, and after bad input (exit code 2) everything is as it was.
 """
 
@@ -74,6 +75,8 @@ def _of_the_files(command: Command, ending: Ending, before: dict[str, str], afte
     changed = sorted(path for path in before.keys() | after.keys() if before.get(path) != after.get(path))
     left = [path for path in after if path not in before and (_TEMPORARY.search(path) or path.startswith("tmp/"))]
     found = [f"a temporary file is left: {path}" for path in left[:1]]
+    if ending.code == 0:
+        found += [f"it ended well and did not make {path}" for path in command.makes if path not in after]
     ours = [path for path in changed if not is_below(path, CACHES) and path not in left]
     beside = [path for path in ours if not is_below(path, command.may_write)]
     found += [f"{'changed' if path in before else 'created'}: {path}" for path in beside[:1]]

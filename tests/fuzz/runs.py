@@ -76,7 +76,8 @@ RECIPES = st.fixed_dictionaries(
 
 def _command(verb: str) -> Command:
     args, places = VERBS[verb]
-    return Command(args=list(args), may_write=places, replaces=verb in RESUMING)
+    makes = ("run/summary.json", "run/encoder.json") if verb in RESUMING else places
+    return Command(args=list(args), may_write=places, makes=makes, replaces=verb in RESUMING)
 
 
 def build(recipe: Recipe, sandbox: Path, stock: Path) -> Command:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-CACHES = ("cache", "hf", "home/.cache")
+CACHES = ("cache", "hf", "home/.cache", "other-cache")
 """Folders that any command may write to: eigenview's cache and that of the Hugging Face library, and the user's."""
 
 
@@ -25,6 +25,8 @@ class Command:
     """Whether it continues what lies at `may_write` (--resume), so that it may change it although it fails later."""
     encoding: str = "utf-8"
     """Of standard output and standard error."""
+    makes: tuple[str, ...] = ()
+    """Files that are there once it has ended with exit code 0."""
     variables: dict[str, str] = field(default_factory=dict)
     """Environment variables of its own."""
     before: Callable[[], None] | None = None

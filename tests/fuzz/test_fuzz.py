@@ -64,6 +64,7 @@ REFUSED = ending(2, err="eigenview: x is missing. Give another.\n")
         (Command(args=["embed"]), ending(None, why="it took over 30 s"), {}, {}, "over 30 s"),
         (Command(args=["embed"]), ending(left_processes=True), {}, {}, "still running"),
         (Command(args=["embed"], may_write=("e",)), ending(), {}, {"e2": "1"}, "created: e2"),
+        (Command(args=["embed"], may_write=("e",), makes=("e",)), ending(), {}, {}, "did not make e"),
         (Command(args=["embed"]), ending(), {"x": "1"}, {"x": "2"}, "changed: x"),
         (Command(args=["embed"]), ending(), {"x": "1"}, {}, "changed: x"),
         (Command(args=["embed"], may_write=("e",)), REFUSED, {"e": "1"}, {}, "deleted e"),

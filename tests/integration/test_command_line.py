@@ -108,6 +108,7 @@ def test_help_of_a_method_shows_its_options(capsys: pytest.CaptureFixture[str]) 
         (["pretrain", "--recipe", "small-vicrge"], ("small-vicrge", "small-vicreg")),
         (["pretrain", "--method.variance2", "1"], ("--method.variance2", "VICReg", "--method.variance,")),
         (["pretrain", "--method", "simclr", "--method.variance", "1"], ("--method.variance", "SimCLR", "temperature")),
+        (["pack", "{root}/photos", "--image-size", "9" * 400], ("--image-size", "8 to 4096")),
         (["pack", "{root}/photos", "--size", "8"], ("--size", "--image-size")),
         (["pretrain", "{root}/nowhere"], ("nowhere",)),
         (["pretrain", "{root}/empty"], ("empty",)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,7 @@ def test_a_flipped_bit_of_a_checkpoint_is_refused(checkpoint: Path, tmp_path: Pa
         assert said is not None
         assert str(path) in said
         assert "damaged" in said or "not a checkpoint" in said
+        assert said.count(str(path)) == 1
 
 
 def test_a_checkpoint_without_a_checksum_is_of_an_earlier_version(checkpoint: Path, tmp_path: Path) -> None:
@@ -182,6 +184,26 @@ def test_every_damage_is_one_line_with_the_name_of_the_file(run: Path, name: str
         assert said is not None
         assert str(path.resolve()) in said
     assert [each.name for each in check_run(run) if each.state == "damaged"] == [name]
+
+
+def test_a_pipe_in_the_place_of_a_file_is_not_waited_for(run: Path) -> None:
+    """Each file, and both checkpoints: opening a pipe would block until somebody writes into it."""
+    checkpoints = (run / runfiles.CHECKPOINT, run / runfiles.PREVIOUS_CHECKPOINT)
+    checkpoints[0].parent.mkdir(exist_ok=True)
+    for path in (*(run / name for name in FILES), *checkpoints):
+        content = path.read_bytes() if path.exists() else None
+        path.unlink(missing_ok=True)
+        os.mkfifo(path)
+        said = refusal(lambda: READERS[str(path.relative_to(run))](run))  # noqa: B023
+        assert said is not None
+        assert str(path) in said
+        if path in checkpoints:
+            said = refusal(lambda: load(path))  # noqa: B023
+            assert said is not None
+            assert "a pipe, a socket or a device, not a file" in said
+        path.unlink()
+        if content is not None:
+            path.write_bytes(content)
 
 
 WRONG = ["abc", -1, 1.5, 10**30, [], [[]], {}, {"a": {"b": 1}}, None]
@@ -281,6 +303,13 @@ def test_spectra_are_those_of_the_archive_and_of_the_rows_behind_it(tmp_path: Pa
     runfiles.append_row(tmp_path / runfiles.SPECTRA_ROWS, other)
     with pytest.raises(UserError, match=r"spectra\.jsonl is damaged: h does not have as many values in each row"):
         runfiles.read_spectra(tmp_path)
+
+
+def test_images_without_pixels_are_refused(run: Path) -> None:
+    arrays = runfiles.read_gallery(run)
+    runfiles.write_arrays(run / runfiles.GALLERY, arrays | {"originals": arrays["originals"][..., :0]})
+    with pytest.raises(UserError, match=r"gallery\.npz is damaged: originals is uint8 of shape \(\d+, 3, \d+, 0\)"):
+        runfiles.read_gallery(run)
 
 
 def test_an_archive_that_would_fill_the_memory_is_refused_by_its_header(tmp_path: Path) -> None:

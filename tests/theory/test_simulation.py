@@ -87,6 +87,21 @@ def test_no_more_evaluations_than_allowed(method: Method) -> None:
         integrate(field, start, TIMES, evaluations=0)
 
 
+def test_matrices_are_given_fewer_evaluations_by_default() -> None:
+    """Each of theirs takes a millisecond: 100,000 would be minutes without an answer."""
+    calls = 0
+
+    def field(_: float, y: Mapping[str, Any]) -> dict[str, Any]:
+        nonlocal calls
+        calls += 1
+        return {"x": y["v"], "v": -y["x"]}
+
+    start = {"x": np.ones(40), "v": np.zeros(40)}
+    with pytest.raises(UserError, match="evaluated the rates 10,000 times"):
+        integrate(field, start, np.array([0.0, 1e9]))
+    assert calls == 10_000
+
+
 def test_a_stiff_system_is_stopped_with_one_method_and_solved_with_the_other() -> None:
     """y' = -1e6 (y - cos t) follows cos t: explicit steps are bounded by 1e-6, implicit ones by the cosine."""
 

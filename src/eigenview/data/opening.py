@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import stat
 from pathlib import Path
-from typing import IO, Literal
+from typing import Literal
 
 from eigenview.errors import UserError
+from eigenview.runfiles.opening import open_regular, read_regular
 
-_NO_WAIT = os.O_NONBLOCK if "O_NONBLOCK" in dir(os) else 0  # dir() takes longer than opening a file
+__all__ = ["at_home", "kind_of", "not_allowed", "open_regular", "read_regular", "why"]
+
 Kind = Literal["folder", "file", "other", "nothing"]
 """other: a pipe, a socket or a device. nothing: there is none, or a link that leads nowhere."""
 
@@ -35,29 +37,6 @@ def not_allowed(path: Path) -> UserError:
     return UserError(
         f"{path} cannot be read: permission denied. Ask its owner for access, or give data that you may read."
     )
-
-
-def open_regular(path: str | Path) -> IO[bytes]:
-    """The file at `path`, links followed, opened for reading.
-
-    Raises OSError if it cannot be opened, and for anything but a regular file: a pipe would block until somebody writes
-    into it.
-    """
-    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise OSError("a pipe, a socket or a device, not a file")
-    return file
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | _NO_WAIT)
-
-
-def read_regular(path: Path) -> bytes:
-    """The content of a regular file. Raises OSError as `open_regular`."""
-    with open_regular(path) as file:
-        return file.read()
 
 
 def why(error: OSError) -> str:

@@ -22,6 +22,7 @@ import numpy as np
 import tyro
 
 from eigenview.config import LoaderConfig
+from eigenview.config.run import LARGEST_SIDE
 from eigenview.data.images import ImageSet, Skipped, printable
 from eigenview.data.load import find_source
 from eigenview.data.opening import at_home
@@ -86,7 +87,7 @@ def write_pack(options: PackOptions, console: Console | None = None) -> Packed:
     """
     start = time.monotonic()
     spec, size = options.data, options.image_size
-    require(size is None or size >= 8, "--image-size", size, "8 or more")
+    require(size is None or 8 <= size <= LARGEST_SIDE, "--image-size", size, f"8 to {LARGEST_SIDE}")
     source = find_source(spec)
     out = options.out or Path(f"{set_name(spec) or 'images'}-pack")
     _refuse_occupied(out)

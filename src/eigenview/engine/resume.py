@@ -114,12 +114,14 @@ def load(path: Path) -> dict[str, Any]:
     Raises: Damaged; UserError for a file that was not written by eigenview.
     """
     try:
-        with path.open("rb") as file:
+        with runfiles.open_regular(path) as file:
             intact = runfiles.is_intact(file)
             if intact is False:
                 raise Damaged(f"{path} is damaged: its content does not fit the checksum in it. {ADVICE}")
             file.seek(0)
             content = torch.load(file, map_location="cpu", weights_only=True)
+    except Damaged:  # a ValueError too
+        raise
     except pickle.UnpicklingError as error:
         reason = _reason(error)
         raise Damaged(f"{path} is not a checkpoint of plain tensors and was not opened: {reason} {ADVICE}") from None

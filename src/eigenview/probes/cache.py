@@ -72,7 +72,7 @@ def cached(
 def _read(path: Path, column: str) -> Numbers | None:
     """The entry; None if there is none, or if it is damaged."""
     try:
-        entry: Any = runfiles.parse_json(path.read_bytes())
+        entry: Any = runfiles.parse_json(runfiles.read_regular(path))
     except (OSError, ValueError):
         return None
     has_column = isinstance(entry, dict) and column in entry

@@ -73,6 +73,7 @@ from eigenview.runfiles.names import (
     SUMMARY,
     WRITER,
 )
+from eigenview.runfiles.opening import open_regular, read_regular
 from eigenview.runfiles.reading import (
     ARRAY_ERRORS,
     damaged,
@@ -132,6 +133,7 @@ __all__ = [
     "is_intact",
     "json_ready",
     "keep_copy",
+    "open_regular",
     "open_temporary",
     "parse_json",
     "read_arrays",
@@ -143,6 +145,7 @@ __all__ = [
     "read_metrics",
     "read_object",
     "read_probes",
+    "read_regular",
     "read_rows",
     "read_spectra",
     "read_summary",

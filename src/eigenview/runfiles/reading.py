@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from eigenview.errors import UserError
+from eigenview.runfiles.opening import open_regular, read_regular
 from eigenview.runfiles.schema import Kind, misfit
 from eigenview.runfiles.writing import CHECKSUM, checksum
 
@@ -35,13 +36,11 @@ def damaged(path: Path, reason: object, advice: str = "") -> UserError:
 def file_bytes(path: Path) -> bytes:
     """The content of a file. Raises UserError naming it if it is missing or cannot be read."""
     try:
-        if not path.is_file() and path.exists():  # a pipe would be waited for without end
-            raise UserError(f"{path} cannot be read: it is no file.")
-        return path.read_bytes()
+        return read_regular(path)
     except FileNotFoundError:
         raise UserError(f"{path} is missing: {path.parent} is not a finished eigenview run.") from None
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
 
 
 def parse_json(content: bytes) -> Any:
@@ -180,7 +179,7 @@ def read_arrays(path: Path, *, most_bytes: float = 4e9) -> dict[str, np.ndarray]
         return {}
     try:
         # opened here, since NumPy leaves the file open when the archive in it is damaged
-        with path.open("rb") as file, zipfile.ZipFile(file) as archive:
+        with open_regular(path) as file, zipfile.ZipFile(file) as archive:
             total = sum(member.file_size for member in archive.infolist())
             if total > most_bytes:
                 raise ValueError(f"its arrays take {total / 1e9:.1f} GB; at most {most_bytes / 1e9:g} GB are read")

@@ -86,6 +86,7 @@ def one_of(*names: str) -> Leaf:
 
 TEXT = Leaf("text", lambda value: isinstance(value, str))
 FLAG = Leaf("true or false", lambda value: isinstance(value, bool))
+LABEL = Leaf("text or a whole number", lambda value: isinstance(value, str) or type(value) is int)
 PLAIN = Leaf("text, a number, true, false or null", lambda value: not isinstance(value, dict | list))
 ANY = Leaf("any value", lambda value: True)
 OBJECT = TableOf(ANY)

@@ -21,6 +21,7 @@ from eigenview.runfiles.formats import (
     read_spectra,
     read_summary,
 )
+from eigenview.runfiles.opening import open_regular
 from eigenview.runfiles.reading import file_bytes, read_arrays, read_object, read_table
 from eigenview.runfiles.sealing import is_intact
 
@@ -73,10 +74,10 @@ def _is_finished(directory: Path) -> bool:
 
 def _check_archive(path: Path) -> None:
     try:
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             intact = is_intact(file)
     except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}.") from error
+        raise UserError(f"{path} cannot be read: {error.strerror or error}.") from error
     if intact is None:
         raise UserError(f"{path} has no checksum: an earlier version wrote it, or it was cut. --resume can tell.")
     if not intact:

@@ -19,7 +19,7 @@ from eigenview.simulations.result import (
     time_to_reach,
 )
 from eigenview.theory import infonce
-from eigenview.theory.simulation import Simulation, check_number
+from eigenview.theory.simulation import MOST_SAMPLES, Simulation, check_number, check_size
 
 CLOSED_FORM_TOLERANCE = 0.1
 """Relative error up to which the closed form counts as accurate."""
@@ -52,10 +52,11 @@ class Options:
 
 def simulate(o: Options) -> Result:
     """Singular values of W and eigenvalues of Sigma_0 - Sigma_aug in time, compared with the closed form."""
-    for name, value in (("kept", o.kept), ("noisy", o.noisy), ("seed", o.seed)):
-        require(value >= 0, name, value, "0 or more")
+    require(o.seed >= 0, "seed", o.seed, "0 or more")
+    for name, value, least in (("kept", o.kept, 0), ("noisy", o.noisy, 0), ("width", o.width, 1)):
+        check_size(name, value, least)
+    check_size("samples", o.samples, 2, MOST_SAMPLES)
     require(o.kept + o.noisy >= 1, "kept and noisy", (o.kept, o.noisy), "together 1 or more")
-    require(o.width >= 1, "width", o.width, "1 or more")
     check_number("scale", o.scale, 0, strict=True)
     check_number("noise", o.noise, 0)
     longest = 5.0 if o.eps == 0 else np.inf

@@ -10,7 +10,7 @@ from numpy import ndarray
 from eigenview.errors import require
 from eigenview.simulations.result import Curve, Number, Panel, Result, Theory, time_grid, time_to_reach
 from eigenview.theory import modes
-from eigenview.theory.simulation import check_number
+from eigenview.theory.simulation import check_number, check_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +36,7 @@ class Options:
 
 def simulate(o: Options) -> Result:
     """Eigenvalues of the cross-correlation C in time, simulated and in closed form, and the loss."""
-    require(o.inputs >= 1, "inputs", o.inputs, "1 or more")
+    check_size("inputs", o.inputs)
     require(1 <= o.width <= o.inputs, "width", o.width, f"1 to {o.inputs}, the number of inputs")
     check_number("decay", o.decay, 0)
     check_number("start", o.start, 0, strict=True)

@@ -11,7 +11,7 @@ from numpy import ndarray
 from eigenview.errors import require
 from eigenview.simulations.result import Curve, Number, Panel, Result, Theory, effective_rank, time_grid
 from eigenview.theory import infonce, two_layers
-from eigenview.theory.simulation import check_number, check_values
+from eigenview.theory.simulation import MOST_SAMPLES, check_number, check_size, check_values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +42,8 @@ class Options:
 def simulate(o: Options) -> Result:
     """Singular values of two layers and of one layer started as their product, alignment, and the conserved matrix."""
     require(o.seed >= 0, "seed", o.seed, "0 or more")
+    check_size("width", o.width)
+    check_size("samples", o.samples, 2, MOST_SAMPLES)
     check_number("noise", o.noise, 0)
     check_number("at", o.at, 0)
     sigma = np.array(o.sigma)

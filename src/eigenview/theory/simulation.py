@@ -18,6 +18,10 @@ Method = Literal["DOP853", "LSODA"]
 MAX_EVALUATIONS = 100_000
 """Evaluations of the rates after which an integration is stopped. The pages of docs/theory need up to 6,000; one takes
 30 microseconds in a small system."""
+MAX_EVALUATIONS_OF_MATRICES = 10_000
+"""The same for explicit steps of more than 64 numbers, such as two matrices of 8 x 8: one takes about a millisecond."""
+LARGEST_SIZE, MOST_SAMPLES = 256, 4096
+"""Of a matrix in a simulation, which keeps it at 200 times; and of the points or samples that it is computed from."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,7 @@ def integrate(
     rtol: float = 1e-10,
     atol: float = 1e-12,
     method: Method = "DOP853",
-    evaluations: int = MAX_EVALUATIONS,
+    evaluations: int | None = None,
 ) -> Simulation:
     """Solve y' = field(t, y), y(times[0]) = start, for a dictionary y of arrays; scipy's `solve_ivp` does the work.
 
@@ -52,8 +56,8 @@ def integrate(
         their rates under the same names. States between the integrator's own steps are interpolated (order 7 for
         DOP853). `rtol` and `atol` bound the error of one step, not the total error; `rtol` must be 2.3e-14 or more.
         For stiff systems (the fastest rate times the whole time is 1e4 or more) `method="LSODA"` is faster.
-        `evaluations` is the maximum number of calls of `field`: a step of DOP853 takes 12, and is never longer than
-        about 6 / the fastest rate.
+        `evaluations` is the maximum number of calls of `field`, by default MAX_EVALUATIONS, or
+        MAX_EVALUATIONS_OF_MATRICES: a step of DOP853 takes 12, and is never longer than about 6 / the fastest rate.
 
     Shapes
         times (T), increasing, T >= 2; every state comes back as (T, *shape of its start).
@@ -69,11 +73,13 @@ def integrate(
         times,
         "two or more finite numbers in increasing order",
     )
-    require(evaluations >= 1, "evaluations", evaluations, "1 or more")
+    require(evaluations is None or evaluations >= 1, "evaluations", evaluations, "1 or more")
     initial = {name: np.asarray(value, dtype=np.float64) for name, value in start.items()}
     for name, value in initial.items():
         require(bool(np.isfinite(value).all()), f"the start of {name}", value, "finite numbers")
     ends = np.cumsum([value.size for value in initial.values()])
+    is_small = method != "DOP853" or ends[-1] <= 64
+    most = evaluations or (MAX_EVALUATIONS if is_small else MAX_EVALUATIONS_OF_MATRICES)
 
     def unpack(y: ndarray) -> dict[str, ndarray]:
         pieces = np.split(y, ends[:-1])
@@ -90,7 +96,7 @@ def integrate(
 
     def rates(t: float, y: ndarray) -> ndarray:
         nonlocal last, repeats, overflows, used
-        if used == evaluations:
+        if used == most:
             raise UserError(
                 f"{task} was stopped at t = {last:.6g}: it has evaluated the rates {used:,} times, the maximum "
                 f"(method {method}, rtol {rtol:g}, atol {atol:g}). The fastest rate is too large for this time. "
@@ -144,6 +150,11 @@ def check_number(name: str, value: float, low: float, high: float = math.inf, *,
     if math.isfinite(high):
         allowed += f", up to {high:g}"
     require(bool(math.isfinite(value) and above and value <= high), name, value, allowed)
+
+
+def check_size(name: str, value: int, low: int = 1, high: int = LARGEST_SIZE) -> None:
+    """Raise UserError unless `value` is a whole number in [low, high]."""
+    require(low <= value <= high, name, value, f"{low} to {high:,}")
 
 
 def check_values(name: str, values: ndarray, low: float = 0.0) -> None:

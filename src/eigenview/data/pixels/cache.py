@@ -24,13 +24,14 @@ from typing import IO, Any
 import numpy as np
 
 from eigenview import runfiles
-from eigenview.data.opening import at_home, open_regular
+from eigenview.data.opening import at_home, open_regular, read_regular
 from eigenview.data.pixels.budget import LIMIT, limit_pixels
 from eigenview.data.pixels.decode import DECODE_VERSION
 from eigenview.data.pixels.eviction import hold, make_room
 from eigenview.data.pixels.parallel import Rows
 from eigenview.data.pixels.turns import turn
 from eigenview.errors import UserError
+from eigenview.runfiles.schema import TEXT, TableOf, misfit
 from eigenview.terminal import Console
 
 ADVICE = (
@@ -105,7 +106,7 @@ class Entry:
             version = path.name.removeprefix(f"{self.place}-").removesuffix(".files")
             if version != self.version:
                 with contextlib.suppress(OSError, ValueError):
-                    return dataclasses.replace(self, version=version, files=np.frombuffer(path.read_bytes(), "<u8"))
+                    return dataclasses.replace(self, version=version, files=np.frombuffer(read_regular(path), "<u8"))
         return None
 
     def rows_of(self, files: np.ndarray, broken: dict[int, str]) -> np.ndarray:
@@ -122,11 +123,11 @@ class Entry:
     def sides(self) -> Rows | None:
         """What `keep_sides` kept, or None."""
         try:
-            first, _, content = self._file("headers").read_bytes().partition(b"\n")
+            first, _, content = read_regular(self._file("headers")).partition(b"\n")
             about = runfiles.parse_json(first)
             rows = np.frombuffer(content, "<f8").reshape(-1, 5)
             is_whole = isinstance(about, dict) and about["crc"] == zlib.crc32(content)
-            return (rows, _positions(about["broken"])) if is_whole else None
+            return (rows, _positions(about["broken"], len(self.files))) if is_whole else None
         except (OSError, KeyError, TypeError, ValueError, AttributeError):
             return None
 
@@ -146,7 +147,7 @@ class Entry:
             if card is None or rows is None:
                 return None
             hold(self._file(f"{side}.npy"))
-            return rows, _positions(card["broken"])
+            return rows, _positions(card["broken"], len(self.files))
         except (KeyError, TypeError, ValueError):
             return None  # missing or damaged: in both cases the caller rebuilds it
 
@@ -239,13 +240,19 @@ def sample_crc(rows: np.ndarray) -> int:
     return zlib.crc32(b"".join(rows[i].tobytes() for i in picks))
 
 
-def _positions(broken: dict[str, str]) -> dict[int, str]:
-    return {int(position): reason for position, reason in broken.items()}
+def _positions(broken: Any, count: int) -> dict[int, str]:
+    """The reasons of files left out, by position. Raises ValueError if they are not those of `count` files."""
+    if misfit(broken, TableOf(TEXT)) is not None or not all(name.isdecimal() for name in broken):
+        raise ValueError("broken")
+    positions = {int(position): reason for position, reason in broken.items()}
+    if max(positions, default=-1) >= count:
+        raise ValueError("broken")
+    return positions
 
 
 def _read(path: Path) -> dict[str, Any] | None:
     try:
-        value = runfiles.parse_json(path.read_bytes())
+        value = runfiles.parse_json(read_regular(path))
     except (OSError, ValueError):
         return None
     return value if isinstance(value, dict) else None

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -28,6 +27,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import parse_qsl
 
+from eigenview import runfiles
 from eigenview.data.images import ImageSet, Split, printable
 from eigenview.data.opening import at_home, kind_of, read_regular
 from eigenview.data.sources.files import read_part
@@ -38,10 +38,13 @@ from eigenview.data.sources.streams import Origin, Sample, Stream, empty, load_s
 from eigenview.data.splitting import same_classes
 from eigenview.errors import UserError, nearest, require
 from eigenview.hub import cache_only, why_unreachable
+from eigenview.runfiles.schema import OBJECT, TEXT, Fields, ListOf, Maybe, misfit
 from eigenview.terminal import Console
 
 PREFIX = "hf:"
 OPTIONS = ("split", "image", "label", "config", "streaming", "buffer")
+STATE = Fields(required={"_data_files": ListOf(OBJECT)}, optional={"_split": Maybe(TEXT)})
+"""state.json of save_to_disk."""
 _INSTALL = "uv sync --extra hf, or pip install 'eigenview[hf]'"
 
 
@@ -146,7 +149,7 @@ class HuggingFace:
             # IterableDataset.skip would be shorter, but in datasets 4.8.5 it goes on at a wrong row
             seen = 0
             with _one_line_errors(self.spec):
-                for batch in rows.iter(batch_size=256):
+                for batch in _quietly(rows.iter(batch_size=256)):
                     if seen + len(batch) > row:
                         yield from map(columns.sample, batch.slice(max(row - seen, 0)).to_pylist())
                     seen += len(batch)
@@ -166,7 +169,8 @@ def find_hugging_face(spec: str) -> HuggingFace | None:
         given[name] = value
     streaming, buffer = given.pop("streaming", "0"), given.pop("buffer", "4096")
     require(streaming in ("0", "1"), f"{spec}: streaming", streaming, "0 or 1")
-    require(buffer.isascii() and buffer.isdigit() and int(buffer) > 0, f"{spec}: buffer", buffer, "rows, 1 or more")
+    is_number = buffer.isascii() and buffer.isdigit() and len(buffer) < 10
+    require(is_number and int(buffer) > 0, f"{spec}: buffer", buffer, "rows, 1 or more, up to 999,999,999")
     path = at_home(place)
     if place and kind_of(path) == "folder":
         place = str(path.resolve())
@@ -195,7 +199,9 @@ def _one_line_errors(spec: str) -> Iterator[None]:
     datasets = _library()
     import pyarrow as pa
 
-    known = (OSError, ValueError, TypeError, LookupError, RuntimeError, pa.ArrowException)
+    # the library takes values of its files as they are: one of another kind ends in any of these
+    known = (OSError, ValueError, TypeError, LookupError, RuntimeError, AttributeError, ArithmeticError, MemoryError)
+    known += (AssertionError, pa.ArrowException)
     try:
         yield
     except UserError:
@@ -226,6 +232,16 @@ def _silenced() -> Iterator[None]:
                 datasets.enable_progress_bars()
 
 
+def _quietly(batches: Iterator[Any]) -> Iterator[Any]:
+    """The same batches; `datasets` logs nothing while it reads one."""
+    while True:
+        with _silenced():
+            batch = next(batches, None)
+        if batch is None:
+            return
+        yield batch
+
+
 class _Table(NamedTuple):
     """A split as `datasets` gives it."""
 
@@ -239,17 +255,26 @@ def _opened(source: HuggingFace) -> dict[str, Callable[[], _Table]]:
     """{split name: function that reads the split}."""
     place = Path(source.place)
     if kind_of(place / "dataset_dict.json") == "file":
-        names = json.loads(read_regular(place / "dataset_dict.json"))["splits"]
-        return {str(name): functools.partial(_saved, source, place / str(name)) for name in names}
+        names = _described(place / "dataset_dict.json", Fields(required={"splits": ListOf(TEXT)}))["splits"]
+        return {name: functools.partial(_saved, source, place / name) for name in names}
     if kind_of(place / "state.json") == "file" == kind_of(place / "dataset_info.json"):
-        name = json.loads(read_regular(place / "state.json")).get("_split") or "train"
-        return {str(name): functools.partial(_saved, source, place)}
+        name = _described(place / "state.json", STATE).get("_split") or "train"
+        return {name: functools.partial(_saved, source, place)}
     return _built(source)
+
+
+def _described(path: Path, kind: Fields) -> dict[str, Any]:
+    """A JSON file that save_to_disk wrote. Raises ValueError with the first field that is of another kind."""
+    content = runfiles.parse_json(read_regular(path))
+    found = misfit(content, kind)
+    if found is not None:
+        raise ValueError(f"{path.name} is damaged: {found}")
+    return content
 
 
 def _saved(source: HuggingFace, folder: Path) -> _Table:
     """What save_to_disk wrote into `folder`."""
-    if not json.loads(read_regular(folder / "state.json"))["_data_files"]:
+    if not _described(folder / "state.json", STATE)["_data_files"]:
         raise empty(source.spec)  # datasets cannot open it
     return _table(_library().load_from_disk(str(folder), keep_in_memory=False), source)
 

@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import dataclasses
 import io
-import json
 import os
 import zlib
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from typing import Any
 
 import numpy as np
 
+from eigenview import runfiles
 from eigenview.data.images import File, ImageSet, Skipped, Split
 from eigenview.data.opening import kind_of, read_regular, why
 from eigenview.data.pixels.byte_ranges import Piece
@@ -115,12 +115,12 @@ class Pack:
     def _card(self) -> Card:
         path = self.root / MANIFEST
         try:
-            return _parsed(json.loads(read_regular(path)), path)
+            return _parsed(runfiles.parse_json(read_regular(path)), path)
         except OSError as error:
             raise UserError(f"{path} cannot be read: {why(error)}.") from error
         except UserError:
             raise
-        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise UserError(f"{path} is damaged or no manifest of a pack. {_pack_again(self.root)}") from error
 
     def _images(self, card: Card, parts: tuple[str, ...], request: Request) -> ImageSet:

@@ -56,7 +56,7 @@ def read_arrays_pickle(path: Path) -> dict[str, Any]:
     except OSError as error:
         raise UserError(f"{path} cannot be read: {why(error)}. Unpack the archive again.") from error
     except (*_DAMAGE, MemoryError) as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        reason = (str(error) or type(error).__name__).splitlines()[0].rstrip(".,")
         raise UserError(f"{path} is damaged or not what it seems: {reason}. Unpack the archive again.") from error
     if not isinstance(content, dict):
         raise UserError(f"{path} holds a {type(content).__name__} where CIFAR has a dictionary.")

@@ -36,6 +36,7 @@ from eigenview.data.sources.encoded import encoded_set, refuse_unreadable
 from eigenview.data.sources.folder import Label, numbered_labels
 from eigenview.data.sources.source import Request
 from eigenview.errors import UserError
+from eigenview.runfiles.schema import LABEL, ListOf, Maybe, misfit
 from eigenview.terminal import Console
 
 CHUNK = 256
@@ -285,9 +286,9 @@ def _surveyed(stream: Stream, entry: Entry, request: Request) -> tuple[Rows, lis
     def kept() -> tuple[Rows, list[Label]] | None:
         known = entry.sides()
         if known is not None:
-            with contextlib.suppress(OSError, ValueError, TypeError):
-                labels = json.loads(file.read_bytes())
-                if len(labels) == len(known[0]):
+            with contextlib.suppress(OSError, ValueError):
+                labels = runfiles.parse_json(runfiles.read_regular(file))
+                if misfit(labels, ListOf(Maybe(LABEL), len(known[0]))) is None:
                     return known, labels
         return None
 

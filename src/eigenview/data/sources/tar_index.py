@@ -12,17 +12,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 
+from eigenview import runfiles
 from eigenview.data.images import printable
-from eigenview.data.opening import open_regular, why
+from eigenview.data.opening import open_regular, read_regular, why
 from eigenview.data.pixels.byte_ranges import Piece
 from eigenview.data.pixels.cache import CacheDir, user_cache, write_cached
 from eigenview.data.pixels.decode import SUFFIXES
 from eigenview.data.pixels.turns import turn
 from eigenview.data.sources.folder import Label
 from eigenview.data.sources.source import Request
+from eigenview.runfiles.schema import LABEL, PLAIN, TEXT, Fields, ListOf, Maybe, integer, misfit
 
 _MOST_LABEL_BYTES = 1_000_000
-_INDEX_VERSION = 1
+_INDEX_VERSION = 2
+_COLUMNS = ("names", "offsets", "bytes", "labels")
+_INDEX = Fields(
+    required={
+        "stamp": ListOf(PLAIN),
+        "names": ListOf(TEXT),
+        "offsets": ListOf(integer(0)),
+        "bytes": ListOf(integer(0)),
+        "labels": ListOf(Maybe(LABEL)),
+        "further": integer(0),
+        "links": integer(0),
+        "problem": TEXT,
+    }
+)
+"""The kept index of a tar: a list for each column, with an entry for each sample."""
 _WORTH_KEEPING = 1000
 """Images of a shard from which on its index is kept in the cache."""
 _MOST_HEADER_BYTES = 1 << 14
@@ -92,19 +108,21 @@ def kept_index(tar: Path, request: Request) -> Indexed:
 
 def _read_index(file: Path, path: str, stamp: list[int | str]) -> Indexed | None:
     """What `_keep_index` kept, or None: nothing, that of another state of the tar, or a damaged file."""
-    with contextlib.suppress(OSError, ValueError, TypeError, KeyError):
-        kept = json.loads(file.read_bytes())
-        if kept["stamp"] == stamp:
-            samples = [Sample(Piece(path, str(n), int(o), int(b)), label) for n, o, b, label in kept["samples"]]
-            return Indexed(int(stamp[3]), samples, int(kept["further"]), int(kept["links"]), str(kept["problem"]))
+    with contextlib.suppress(OSError, ValueError):
+        kept = runfiles.parse_json(read_regular(file))
+        if misfit(kept, _INDEX) is None and kept["stamp"] == stamp:
+            columns = (kept[name] for name in _COLUMNS)
+            samples = [Sample(Piece(path, n, o, b), label) for n, o, b, label in zip(*columns, strict=True)]
+            return Indexed(int(stamp[3]), samples, kept["further"], kept["links"], kept["problem"])
     return None
 
 
 def _keep_index(found: Indexed, file: Path, stamp: list[int | str], cache_dir: CacheDir) -> None:
-    rows = [(s.piece.name, s.piece.offset, s.piece.bytes, s.label) for s in found.samples]
+    rows = ((s.piece.name, s.piece.offset, s.piece.bytes, s.label) for s in found.samples)
+    columns = dict(zip(_COLUMNS, map(list, zip(*rows, strict=True)), strict=True))
     rest = {"further": found.further, "links": found.links, "problem": found.problem}
     with write_cached(file, cache_dir) as written:
-        written.write(json.dumps({"stamp": stamp, "samples": rows, **rest}).encode())
+        written.write(json.dumps({"stamp": stamp, **columns, **rest}).encode())
 
 
 @functools.cache
