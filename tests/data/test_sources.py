@@ -140,6 +140,16 @@ def test_cifar_with_missing_or_foreign_parts(tmp_path: Path) -> None:
     write_pickle(folder / "data_batch_2", {"data": np.zeros((1, 3072), np.uint8), "labels": [10]}, 2)
     with pytest.raises(UserError, match="do not fit"):
         load_images(str(folder))
+    one = np.zeros((1, 3072), np.uint8)
+    for content, said in (
+        ({"data": one, "labels": [[1, 2], 3]}, r"labels\[0\] is a list of 2 values"),
+        ({"data": one, "labels": None}, "labels is None; expected a list"),
+        ({"data": one, "labels": [1.5]}, r"labels\[0\] is 1.5; expected a whole number"),
+        ({"data": [[1], [2, 3]], "labels": [1]}, "data is list, expected uint8"),
+    ):
+        write_pickle(folder / "data_batch_2", content, 2)
+        with pytest.raises(UserError, match=said):
+            load_images(str(folder))
     write_pickle(folder / "data_batch_2", {"labels": [1]}, 2)
     with pytest.raises(UserError, match="has no 'data'"):
         load_images(str(folder))

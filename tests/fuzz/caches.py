@@ -32,7 +32,8 @@ def build(recipe: Recipe, sandbox: Path, stock: Path) -> Command:
         paths = sorted(path for path in (sandbox / "cache").rglob("*") if path.is_file())
         for each in recipe["damages"] if paths else ():
             path = paths[at(each["file"], len(paths))]
-            if not (each["damage"]["how"] == "edit" and path.suffix != ".json"):
+            is_folder = each["damage"].get("what") == "folder"  # cannot be replaced by a file: the command is refused
+            if not is_folder and not (each["damage"]["how"] == "edit" and path.suffix != ".json"):
                 damage(path, each["damage"])
 
     limit = {"EIGENVIEW_CACHE_GB": recipe["limit"]} if recipe["limit"] else {}

@@ -78,12 +78,17 @@ def _write_header(path: Path, recipe: Recipe) -> None:
 RECIPES_OF_EMBEDDINGS = st.fixed_dictionaries(
     {
         "file": st.sampled_from(["x.npy", "x.npz", "x.parquet"]),
-        "damages": st.lists(st.one_of(FILES, ARRAY_EDITS, ARRAY_EDITS, HEADER_EDITS), max_size=2),
+        "damages": st.one_of(
+            st.just([]), st.lists(st.one_of(FILES, ARRAY_EDITS, ARRAY_EDITS, HEADER_EDITS), max_size=2)
+        ),
         "content": st.one_of(
             st.none(),
             st.fixed_dictionaries(
                 {
-                    "shape": st.lists(st.sampled_from([0, 1, 2, 3, 8, 60, 200]), min_size=0, max_size=3),
+                    "shape": st.one_of(
+                        st.sampled_from([[60, 8], [200, 3], [2, 2], [8, 60], [1000, 4]]),
+                        st.lists(st.sampled_from([0, 1, 2, 3, 8, 60, 200]), min_size=0, max_size=3),
+                    ),
                     "dtype": st.sampled_from(["f2", "f4", "f8", "i1", "u8", "?", "c8", "U2", "M8[s]", ">f4"]),
                     "values": st.sampled_from(
                         ["normal", "zeros", "same rows", "nan", "inf", "huge", "tiny", "some nan"]

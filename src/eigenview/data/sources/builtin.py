@@ -19,7 +19,9 @@ from eigenview.data.sources.pickles import read_arrays_pickle
 from eigenview.data.sources.source import Request
 from eigenview.data.splitting import same_classes, stratified_split
 from eigenview.errors import UserError
+from eigenview.runfiles.schema import TEXT, Kind, ListOf, integer, misfit
 
+UNPACK = "Unpack the archive again."
 DIGITS_SIDE = 16
 DIGITS_SPLIT_SEED = 0
 
@@ -114,26 +116,43 @@ def _entry(content: dict[str, Any], key: str, path: Path) -> Any:
     return content[key]
 
 
+def _require_kind(value: Any, kind: Kind, key: str, path: Path) -> None:
+    found = misfit(value, kind, key)
+    if found is not None:
+        raise UserError(f"{path} is damaged: {found}. {UNPACK}")
+
+
+def _labels_of(content: dict[str, Any], key: str, path: Path) -> np.ndarray:
+    labels = _entry(content, key, path)
+    labels = labels.tolist() if isinstance(labels, np.ndarray) else labels
+    _require_kind(labels, ListOf(integer(0, 10**6)), key, path)
+    return np.array(labels, np.int64)
+
+
 def _pickled_half(label_key: str) -> Callable[[Path, tuple[str, ...]], Half]:
     def read(folder: Path, files: tuple[str, ...]) -> Half:
         pixels: list[np.ndarray] = []
         labels: list[np.ndarray] = []
         for file in files:
             content = read_arrays_pickle(folder / file)
-            rows = np.asarray(_entry(content, "data", folder / file))
-            if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != 3072:
-                raise UserError(
-                    f"{folder / file}: data is {rows.dtype} of shape {rows.shape}, expected uint8 (N, 3072)."
-                )
+            rows = _entry(content, "data", folder / file)
+            if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8 or rows.shape[1:] != (3072,):
+                given = f"{rows.dtype} of shape {rows.shape}" if isinstance(rows, np.ndarray) else type(rows).__name__
+                raise UserError(f"{folder / file}: data is {given}, expected uint8 (N, 3072). {UNPACK}")
             pixels.append(rows.reshape(-1, 3, 32, 32))
-            labels.append(np.asarray(_entry(content, label_key, folder / file), np.int64))
+            labels.append(_labels_of(content, label_key, folder / file))
         return np.concatenate(pixels), np.concatenate(labels)
 
     return read
 
 
 def _pickled_names(file: str, key: str) -> Callable[[Path], tuple[str, ...]]:
-    return lambda folder: tuple(str(name) for name in _entry(read_arrays_pickle(folder / file), key, folder / file))
+    def read(folder: Path) -> tuple[str, ...]:
+        names = _entry(read_arrays_pickle(folder / file), key, folder / file)
+        _require_kind(names, ListOf(TEXT), key, folder / file)
+        return tuple(names)
+
+    return read
 
 
 def _bytes_of(path: Path, row: int) -> np.ndarray:
@@ -176,7 +195,7 @@ def _stl_images(path: Path) -> np.ndarray:
 def _stl_half(folder: Path, files: tuple[str, ...]) -> Half:
     """Files come as images, labels, images, labels; labels count from 1."""
     pixels = [_stl_images(folder / file) for file in files[::2]]
-    labels = [np.fromfile(folder / file, np.uint8).astype(np.int64) - 1 for file in files[1::2]]
+    labels = [_bytes_of(folder / file, 1)[:, 0].astype(np.int64) - 1 for file in files[1::2]]
     return (pixels[0] if len(pixels) == 1 else np.concatenate(pixels)), np.concatenate(labels)
 
 
