@@ -160,7 +160,8 @@ class StreamedSet(ImageSet):
     def kept(self) -> ImageSet:
         """The images in memory, read once; one that breaks is replaced as in `read`."""
         fields: dict[str, Any] = {each.name: vars(self)[each.name] for each in dataclasses.fields(ImageSet)}
-        return ImageSet(**fields | {"pixels": self.read(np.arange(len(self)))})
+        fields["pixels"] = self.read(np.arange(len(self)))
+        return ImageSet(**fields)
 
     def shuffled(self, batch_size: int, seed: int, epoch: int) -> tuple[np.ndarray, list[int]]:
         """Rows of the batches of an epoch, int64 (steps, batch_size), and the first step of each window.
