@@ -15,9 +15,7 @@ from eigenview.simulations.result import Result, Theory
 MAX_VALUES = 7  # as many as the palette has distinguishable colours
 SMALLEST, LARGEST = 1e-12, 1e4
 """In size, of the numbers of a theory, whose values are near 1: beyond, one sees the limits of float64."""
-MOST = {"samples": 10_000, "seed": 2**32 - 1}
-MOST_BY_DEFAULT = 1_000
-"""Of the whole numbers of a theory: sizes of matrices, of which a step takes the cube."""
+MOST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -64,9 +62,8 @@ def _simulated(theory: Theory, options: Any) -> Result:
     for field, given in vars(options).items():
         for value in given if isinstance(given, tuple) else (given,):
             name = field.replace("_", "-")
-            if isinstance(value, int) and not isinstance(value, bool):
-                most = MOST.get(field, MOST_BY_DEFAULT)
-                require(value <= most, name, value, f"up to {most:,}")
+            if name == "seed":
+                require(value <= MOST_SEED, name, value, f"up to {MOST_SEED:,}")
             elif isinstance(value, float) and math.isfinite(value):  # the theories refuse the others
                 is_plain = value == 0 or SMALLEST <= abs(value) <= LARGEST
                 require(is_plain, name, value, f"0, or {SMALLEST:g} to {LARGEST:g} in size")
