@@ -26,7 +26,7 @@ from typing import Any, TypeAlias
 
 from eigenview import runfiles
 from eigenview.config import RunConfig, with_fields
-from eigenview.errors import UserError, nearest, require
+from eigenview.errors import UserError, hint, require
 from eigenview.run import Run, pretrain
 from eigenview.terminal import Console
 from experiments._index import described, sources, write_index
@@ -52,7 +52,7 @@ def load_experiment(name: str) -> ModuleType:
     """
     known = experiments()
     if name not in known:
-        raise UserError(f"experiment {name}: no such experiment. {nearest(name, known)} (eigenview list experiments)")
+        raise UserError(f"experiment {name}: no such experiment. {hint(name, known)}(eigenview list experiments)")
     return importlib.import_module(f"experiments.{name}")
 
 

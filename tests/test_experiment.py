@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from experiments import _frame, _grids
 
 from eigenview import runfiles
+from eigenview.cli import run
 from eigenview.config import RunConfig, to_dict
 from eigenview.errors import UserError
 from eigenview.recipes import default, load_recipe
@@ -110,3 +112,21 @@ def test_a_missing_matplotlib_is_reported_before_any_training(monkeypatch: pytes
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(UserError, match=r"matplotlib.*uv sync --extra figures"):
         _frame.run_experiment("headline", "tiny", 1, "cifar", None, None, Console(quiet=True))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["methods", "--seeds", "1" + "0" * 30], r"--seeds is 1000.*; allowed: 1 to 1,000\."),
+        (["methods", "--seeds", "0"], r"--seeds is 0; allowed: 1 to 1,000\."),
+        (["zzz"], r"experiment zzz: no such experiment\. \(eigenview list experiments\)"),
+    ],
+)
+def test_a_refused_experiment_is_one_line(
+    arguments: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(Path(__file__).parents[1])
+    assert run(["experiment", *arguments]) == 2
+    error = capsys.readouterr().err
+    assert re.search(said, error), error
+    assert error.count("\n") == 1

@@ -7,6 +7,7 @@ import io
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ import rich.console
 from eigenview.config import ProbeConfig
 from eigenview.probes.table import show_probes
 from eigenview.progress import counting
-from eigenview.terminal import REPLACE, Bar, Console, complain, console_for, styled, table, write
+from eigenview.terminal import REPLACE, Bar, Console, Line, complain, console_for, styled, table, write
 from tests.test_imports import FILES, SOURCE, imported
 
 MARKUP = "[bold]few[/red] :smile: [link=x]"
@@ -139,6 +140,31 @@ def test_a_reader_that_leaves_ends_the_printing_and_not_the_work() -> None:
         console = Console(file=out)
         for _ in range(3):
             console.print("x" * 10_000)
+
+
+def test_a_line_of_a_notebook_is_rewritten_in_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, str]] = []
+
+    class Handle:
+        def update(self, data: dict[str, str], *, raw: bool) -> None:
+            seen.append(("update", data["text/plain"]))
+
+    def display(data: dict[str, str], *, raw: bool, display_id: bool) -> Handle:
+        seen.append(("display", data["text/plain"]))
+        return Handle()
+
+    module = types.ModuleType("IPython.display")
+    module.display = display  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "IPython.display", module)
+    line = Line(Console(force_jupyter=True))
+    for text in ("epoch 1", "epoch \x1b2", "epoch 3"):
+        line.show(text)
+    assert seen == [("display", "epoch 1"), ("update", "epoch \\x1b2"), ("update", "epoch 3")]
+    out = io.StringIO()
+    line = Line(Console(file=out))
+    for text in ("epoch 1", "epoch 2"):
+        line.show(text)
+    assert out.getvalue() == "epoch 1\nepoch 2\n"
 
 
 @pytest.mark.slow

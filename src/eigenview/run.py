@@ -6,6 +6,7 @@ import dataclasses
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +52,22 @@ class Run:
         from eigenview.models.export import load_encoder
 
         return load_encoder(self.directory)
+
+    def _repr_html_(self) -> str:
+        """What a notebook shows: directory, verdict and accuracies."""
+        name = escape(str(self.directory))
+        if not (self.directory / runfiles.SUMMARY).exists():
+            return f"<p><code>{name}</code>: a run without a summary yet</p>"
+        summary = self.summary
+        columns = {"knn": "k-NN", "linear": "linear", "linear_few": "linear, few labels"}
+        rows: dict[str, Any] = {**summary.get("baselines", {}), "this encoder": summary}
+        cells = {row: [values.get(column) for column in columns] for row, values in rows.items()}
+        table = [["accuracy in percent", *columns.values()]]
+        table += [[row, *("" if each is None else f"{each:.1f}" for each in values)] for row, values in cells.items()]
+        lines = ["".join(f"<td>{escape(cell)}</td>" for cell in row) for row in table]
+        accuracies = f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+        verdict = f"<b>{escape(summary['verdict'])}</b>: {escape(summary['reason'])}"
+        return f"<p><code>{name}</code><br>{verdict}</p>{accuracies if any(map(any, cells.values())) else ''}"
 
 
 def read_config(directory: Path, *, trusted_method: str | None = None) -> RunConfig[Any]:

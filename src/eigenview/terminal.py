@@ -11,6 +11,7 @@ Nothing else in the package imports rich or calls print (tests/test_terminal.py)
 from __future__ import annotations
 
 import codecs
+import importlib
 import io
 import os
 import sys
@@ -208,6 +209,24 @@ def console_for(console: RichConsole | None) -> Console:
     if console is None:
         return Console()
     return Console(file=console.file, width=console.width, force_terminal=console.is_terminal, quiet=console.quiet)  # type: ignore[arg-type]
+
+
+class Line:
+    """Texts one after another: in a notebook each takes the place of the one before, elsewhere each is a line."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._display: Any = None
+
+    def show(self, text: str) -> None:
+        """Print the text, or put it in the place of the last one."""
+        if not self._console.is_jupyter:
+            self._console.print(text)
+        elif self._display is None:
+            display = importlib.import_module("IPython.display").display  # there is one wherever a notebook runs
+            self._display = display({"text/plain": shown(text)}, raw=True, display_id=True)
+        else:
+            self._display.update({"text/plain": shown(text)}, raw=True)
 
 
 class Bar:

@@ -300,3 +300,9 @@ def test_labels_that_cannot_be_probed_are_packed_all_the_same(tmp_path: Path, ma
     pair = load_probe_sets(str(pack), size=16)
     assert pair is not None
     assert [len(part) for part in pair] == [3, 2]  # split: one of each class to test
+
+
+@pytest.mark.parametrize("size", ["4097", "1" + "0" * 30, "-1"])
+def test_a_side_beyond_all_measure_is_refused(size: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["pack", "digits", "--image-size", size]) == 2
+    assert f"--image-size is {size}; allowed: 8 to 4096." in capsys.readouterr().err

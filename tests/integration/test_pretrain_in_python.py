@@ -102,3 +102,27 @@ def test_refused_before_anything_is_done(
         ev.pretrain(**given)
     assert not started
     assert not list(tmp_path.iterdir())
+
+
+def test_a_notebook_shows_verdict_and_accuracies_of_a_run(tmp_path: Path) -> None:
+    run = ev.Run(tmp_path / "<b>run")
+    assert run._repr_html_() == f"<p><code>{tmp_path}/&lt;b&gt;run</code>: a run without a summary yet</p>"
+    run.directory.mkdir()
+    accuracies = {"knn": 98.25, "linear": 99.0, "linear_few": None}
+    summary = {
+        "verdict": "healthy",
+        "since_epoch": None,
+        "reason": "spread 0.9 > 0.5",
+        "remedies": [],
+        "notes": [],
+        **accuracies,
+    }
+    baselines = {"raw pixels": {"knn": 97.2, "linear": 95.0, "linear_few": 88.16}}
+    runfiles.write_object(run.directory / runfiles.SUMMARY, {**summary, "baselines": baselines})
+    shown = run._repr_html_()
+    assert "<b>healthy</b>: spread 0.9 &gt; 0.5" in shown
+    assert "<tr><td>raw pixels</td><td>97.2</td><td>95.0</td><td>88.2</td></tr>" in shown
+    assert "<tr><td>this encoder</td><td>98.2</td><td>99.0</td><td></td></tr>" in shown
+    without = {**summary, "knn": None, "linear": None}
+    runfiles.write_object(run.directory / runfiles.SUMMARY, without)
+    assert "<table>" not in run._repr_html_()

@@ -197,3 +197,26 @@ def test_effective_rank_of_known_spectra() -> None:
     assert effective_rank(np.zeros(3)) == 0
     # shares 1/2, 1/4, 1/4: entropy 1.5 log 2
     assert effective_rank(np.array([2.0, 1.0, 1.0])) == pytest.approx(2**1.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["infonce", "--width", "1" + "0" * 30], r"width is 1000000000000000000000000000000; allowed: 1 to 256\."),
+        (["infonce", "--noise", "1e30"], r"noise is 1e\+30; allowed: 0, or 1e-12 to 10000 in size\."),
+        (["infonce", "--noise", "1000"], r"noise is 1000\.0; allowed: up to 100\."),
+        (["modes", "--seed", "1" + "0" * 30], r"seed is 1000.*allowed: up to 4,294,967,295\."),
+        (["isoloss", "--alpha", "1e-308"], r"alpha is 1e-308; allowed: 0, or 1e-12"),
+        (["two-layers", "--at", "1000"], r"growth times at is 1000\.0; allowed: up to 100 in size"),
+        (["byol-eigenvalues", "--p", "0.1", "1e308"], r"p is 1e\+308; allowed"),
+        (["byol-matrices", "--sweep", "eta=0.1,1e308"], r"at eta = 1e\+308: eta is 1e\+308; allowed"),
+    ],
+)
+def test_numbers_beyond_all_measure_are_one_line(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["simulate", *arguments, "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err
+    assert re.search(said, error), error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out").exists()

@@ -12,9 +12,10 @@ from typing import Literal
 import tyro
 
 from eigenview.commands.options import parse
-from eigenview.errors import UserError
+from eigenview.errors import UserError, require
 from eigenview.terminal import Console
 
+MOST_SEEDS = 1_000
 FRAME = Path("experiments") / "_frame.py"
 
 
@@ -42,6 +43,7 @@ class Experiment:
 def main(args: list[str]) -> int:
     """Run what is missing of the grid, and write its result files."""
     options: Experiment = parse(Experiment, args, "experiment")
+    require(1 <= options.seeds <= MOST_SEEDS, "--seeds", options.seeds, f"1 to {MOST_SEEDS:,}")
     frame = load_frame(f"experiment {options.name}")
     grid = (options.name, options.scale, options.seeds, options.data, options.cells, options.out)
     frame.run_experiment(*grid, Console(), finished=options.finished)

@@ -18,7 +18,7 @@ from eigenview.engine.callbacks import Monitor
 from eigenview.engine.loop import Callback
 from eigenview.engine.module import PretrainModule
 from eigenview.engine.plan import Plan
-from eigenview.terminal import Bar, Console, styled
+from eigenview.terminal import Bar, Console, Line, styled
 
 
 def show_plan(
@@ -70,8 +70,8 @@ def show_plan(
         console.print(f"{'note':9} {note}")
 
 
-TERMINAL_SECONDS, FILE_SECONDS = 0.25, 10.0
-"""Least time between two updates of the bar of a terminal, and between two lines in a file or a notebook."""
+TERMINAL_SECONDS, NOTEBOOK_SECONDS, FILE_SECONDS = 0.25, 1.0, 10.0
+"""Least time between two updates of a terminal's bar and of a notebook's line, and between two lines in a file."""
 FIRST_SECONDS = 2.0
 """After so long the first line is printed, even if it is after one step."""
 
@@ -123,6 +123,8 @@ class Progress(Callback):
         self.console = console
         self.monitor = monitor
         self._bar: Bar | None = None
+        self._text = Line(console)
+        self._seconds = NOTEBOOK_SECONDS if console.is_jupyter else FILE_SECONDS
         self._pace: Pace | None = None
         self._printed_at = 0.0
         self._says_left_out = True
@@ -131,9 +133,9 @@ class Progress(Callback):
         if rank() != 0:
             return
         self._pace = Pace(module.steps, module.step, module.config.batch_size)
-        self._printed_at = self._pace.started - FILE_SECONDS + FIRST_SECONDS
+        self._printed_at = self._pace.started - self._seconds + FIRST_SECONDS
         if self.console.is_terminal:
-            self._bar = Bar(self.console, transient=False)
+            self._bar, self._seconds = Bar(self.console, transient=False), TERMINAL_SECONDS
             self._bar.update("epoch", module.step / module.steps, "starting")
             self._bar.start()
 
@@ -147,7 +149,7 @@ class Progress(Callback):
             self._says_left_out = False
             self.console.print(left_out_note(self.monitor.seconds, self.monitor.share))
         last = step == module.steps
-        due = now - self._printed_at >= (TERMINAL_SECONDS if self._bar else FILE_SECONDS)
+        due = now - self._printed_at >= self._seconds
         if not (last or (due and (pace.done > 1 or now - pace.started >= FIRST_SECONDS))):
             return
         self._printed_at = now
@@ -158,7 +160,7 @@ class Progress(Callback):
         if self._bar is not None:
             self._bar.update(title, step / module.steps, f"{numbers}\n{self._line(module)}")
         else:
-            self.console.print(f"{title}  {numbers}   {self._line(module)}")
+            self._text.show(f"{title}  {numbers}   {self._line(module)}")
 
     def _line(self, module: PretrainModule) -> str:
         parts = [f"{name.replace('_', ' ')} {float(value):.3g}" for name, value in module.terms.items()]

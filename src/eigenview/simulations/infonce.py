@@ -21,6 +21,7 @@ from eigenview.simulations.result import (
 from eigenview.theory import infonce
 from eigenview.theory.simulation import MOST_SAMPLES, Simulation, check_number, check_size
 
+STIFF = 100.0
 CLOSED_FORM_TOLERANCE = 0.1
 """Relative error up to which the closed form counts as accurate."""
 
@@ -59,6 +60,8 @@ def simulate(o: Options) -> Result:
     require(o.kept + o.noisy >= 1, "kept and noisy", (o.kept, o.noisy), "together 1 or more")
     check_number("scale", o.scale, 0, strict=True)
     check_number("noise", o.noise, 0)
+    for name, value in (("scale", o.scale), ("noise", o.noise)):
+        require(value <= STIFF, name, value, f"up to {STIFF:g}", "Beyond, the integrator's steps become too short.")
     longest = 5.0 if o.eps == 0 else np.inf
     end = (20.0 if o.eps else 3.0) if o.end is None else o.end
     require(end <= longest, "end", end, "at most 5 with eps 0, for which the embedding grows without bound")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import typing
 from dataclasses import dataclass
 from types import NoneType
@@ -12,6 +13,9 @@ from eigenview.errors import UserError, nearest, require
 from eigenview.simulations.result import Result, Theory
 
 MAX_VALUES = 7  # as many as the palette has distinguishable colours
+SMALLEST, LARGEST = 1e-12, 1e4
+"""In size, of the numbers of a theory, whose values are near 1: beyond, one sees the limits of float64."""
+MOST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True)
@@ -40,17 +44,30 @@ def run(name: str, theory: Theory, options: Any, sweep: str | None) -> Study:
         option, _ = parse_sweep(theory.default_sweep, theory.options)
         sweep = theory.default_sweep if getattr(options, option) is None else None
     if sweep is None:
-        return Study(name, theory.assumptions, (("", theory.simulate(options)),))
+        return Study(name, theory.assumptions, (("", _simulated(theory, options)),))
     option, values = parse_sweep(sweep, theory.options)
     results: list[tuple[str, Result]] = []
     for value in values:
         shown = f"{value:g}" if isinstance(value, float) else str(value).lower()
         label = f"{option.replace('_', '-')} = {shown}"
         try:
-            results.append((label, theory.simulate(dataclasses.replace(options, **{option: value}))))
+            results.append((label, _simulated(theory, dataclasses.replace(options, **{option: value}))))
         except UserError as error:
             raise UserError(f"at {label}: {error}") from error
     return Study(name, theory.assumptions, tuple(results))
+
+
+def _simulated(theory: Theory, options: Any) -> Result:
+    """The result for these options. Raises UserError for a number that no memory, time or float64 suffices for."""
+    for field, given in vars(options).items():
+        for value in given if isinstance(given, tuple) else (given,):
+            name = field.replace("_", "-")
+            if name == "seed":
+                require(value <= MOST_SEED, name, value, f"up to {MOST_SEED:,}")
+            elif isinstance(value, float) and math.isfinite(value):  # the theories refuse the others
+                is_plain = value == 0 or SMALLEST <= abs(value) <= LARGEST
+                require(is_plain, name, value, f"0, or {SMALLEST:g} to {LARGEST:g} in size")
+    return theory.simulate(options)
 
 
 def parse_sweep(text: str, options: type) -> tuple[str, list[Any]]:

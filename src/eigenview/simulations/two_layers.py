@@ -46,6 +46,9 @@ def simulate(o: Options) -> Result:
     check_size("samples", o.samples, 2, MOST_SAMPLES)
     check_number("noise", o.noise, 0)
     check_number("at", o.at, 0)
+    require(
+        abs(o.growth) * o.at <= 100, "growth times at", o.growth * o.at, "up to 100 in size, since exp(it) is shown"
+    )
     sigma = np.array(o.sigma)
     check_values("sigma", sigma)
     require(len(sigma) > 0 and bool((sigma > 0).all()), "sigma", o.sigma, "one number or more, above 0")
