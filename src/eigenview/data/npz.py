@@ -32,9 +32,9 @@ class Header(NamedTuple):
 
     shape: tuple[int, ...]
     dtype: np.dtype
-    start: int
+    start: int = 0
     """Where in the member the values begin."""
-    is_fortran: bool
+    is_fortran: bool = False
     """The first axis changes fastest."""
 
     @property
