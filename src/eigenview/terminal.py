@@ -5,12 +5,13 @@ Nothing else in the package imports rich or calls print (tests/test_terminal.py)
 * text is never parsed as markup: a folder `[bold]few` is shown under its name; styles are given by `styled`;
 * characters that the output's encoding lacks are replaced, as are control characters in names;
 * outside a terminal nothing is wrapped or cut at 80 columns, and there are no control codes;
-* a reader that has gone (`| head`) ends the printing, not the work.
+* a reader that has gone (`| head`), or a terminal that was closed, ends the printing, not the work.
 """
 
 from __future__ import annotations
 
 import codecs
+import errno
 import importlib
 import io
 import os
@@ -114,12 +115,14 @@ class Output(io.TextIOBase):
 def _reader_may_leave(stream: TextIO) -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:
+    except OSError as error:
+        if error.errno not in (errno.EPIPE, errno.EIO):  # EIO: the terminal was closed
+            raise
         silence(stream)
 
 
 def silence(stream: TextIO) -> None:
-    """Sends what is still to come to nowhere: the program at the other end of the pipe has ended."""
+    """Sends what is still to come to nowhere: nobody is at the other end any more."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     try:
         os.dup2(nowhere, stream.fileno())

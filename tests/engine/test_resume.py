@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import pty
 import signal
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +48,23 @@ def test_asked_to_stop_it_saves_at_once_and_resumes(whole: Path, tmp_path: Path,
     assert torch.load(out / runfiles.CHECKPOINT, weights_only=True)["global_step"] >= 5
     finish(out, "--resume")
     assert_same_run(whole, out)
+
+
+@pytest.mark.slow
+def test_a_closed_terminal_ends_the_run_with_a_checkpoint(tmp_path: Path) -> None:
+    """A process whose controlling terminal goes away: the system sends SIGHUP, and writing fails."""
+    out = tmp_path / "run"
+    command = [sys.executable, "-m", "eigenview", "pretrain", "--out", str(out), *FIELDS, "--epochs", "400"]
+    child, terminal = pty.fork()
+    if child == 0:
+        os.execv(command[0], command)
+    while not ((out / runfiles.METRICS).exists() and (out / runfiles.METRICS).stat().st_size):
+        os.read(terminal, 4096)  # what nobody reads would block the run
+    os.close(terminal)
+    _, status = os.waitpid(child, 0)
+    assert os.waitstatus_to_exitcode(status) == 130
+    with (out / runfiles.CHECKPOINT).open("rb") as file:
+        assert runfiles.is_intact(file)
 
 
 def test_resuming_a_finished_run_trains_no_further(whole: Path) -> None:

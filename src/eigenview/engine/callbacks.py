@@ -1,7 +1,8 @@
-"""What happens around the training steps: the log, diagnoses, checkpoints, clean shutdown on Ctrl-C or SIGTERM."""
+"""What happens around the training steps: the log, diagnoses, checkpoints, clean shutdown on a signal."""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -31,7 +32,10 @@ WRITTEN_PER_SECOND = 200e6
 """Bytes of a checkpoint, by which the time of the first one is estimated."""
 FREE_SECONDS = 5.0
 """Of diagnoses in a session, whatever their share of it is: a short run has all of them."""
-STOP_SIGNALS = tuple(s for n in ("SIGINT", "SIGTERM", "SIGUSR1") if (s := getattr(signal, n, None)) is not None)
+STOP_SIGNALS = tuple(
+    s for n in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if (s := getattr(signal, n, None)) is not None
+)
+"""SIGUSR1 is what SLURM can send before a job's time is over; SIGHUP comes when the terminal is closed."""
 
 
 class MetricsWriter(Callback):
@@ -215,7 +219,7 @@ class Checkpoints(Callback):
     A checkpoint waits until the last one was no more than LARGEST_SHARE of the time since then; for the first, its time
     is estimated from its size. The one before the last is kept as checkpoints/previous.ckpt.
 
-    Ctrl-C, SIGTERM and SIGUSR1 (which SLURM can send before a job's time is over) set a flag; the step in progress
+    Any of STOP_SIGNALS that is not ignored (nohup ignores SIGHUP) sets a flag; the step in progress
     ends, a checkpoint is written and `Interrupted` is raised. On several processes they agree on it every `agree_every`
     steps, so that no rank waits for another without end.
     """
@@ -236,7 +240,7 @@ class Checkpoints(Callback):
         # the optimiser's state, which is there after the first step, is about as large as the weights
         self._seconds = 2 * sum(each.nbytes for each in module.state_dict().values()) / WRITTEN_PER_SECOND
         if threading.current_thread() is threading.main_thread():  # Python allows signal handlers in this one only
-            for number in STOP_SIGNALS:
+            for number in (each for each in STOP_SIGNALS if signal.getsignal(each) != signal.SIG_IGN):
                 self._handlers[number] = signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
@@ -244,7 +248,8 @@ class Checkpoints(Callback):
             raise KeyboardInterrupt
         self.asked = True
         if rank() == 0:
-            os.write(2, b"\nstopping after this step and saving; press Ctrl-C again to leave at once\n")
+            with contextlib.suppress(OSError):  # the terminal is gone
+                os.write(2, b"\nstopping after this step and saving; press Ctrl-C again to leave at once\n")
 
     def after_step(self, module: PretrainModule) -> None:
         step = module.step
