@@ -46,7 +46,7 @@ class ProcessLost(RuntimeError):
 
 
 class Interrupted(Exception):
-    """The run was asked to stop (Ctrl-C, SIGTERM, a closed terminal) and can be resumed from its checkpoint at `step`."""
+    """The run was asked to stop (a signal, a closed terminal) and can be resumed from its checkpoint at `step`."""
 
     def __init__(self, step: int, *, is_trained: bool = False) -> None:
         done = "training is complete, and its last checkpoint is saved; the probes and the report are missing"
