@@ -82,3 +82,34 @@ def test_the_report_never_imports_torch() -> None:
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
 def test_files_fit_the_house(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 350
+
+
+def imported_at_once(path: Path) -> list[str]:
+    """Dotted names of what a file imports when it is imported itself: not within functions, not for types alone."""
+    names: list[str] = []
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, ast.Import):
+            names += [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names += [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
+    return names
+
+
+def test_before_the_first_step_no_library_is_imported_that_only_the_end_needs() -> None:
+    """sklearn takes a second, with scipy and pandas: a run imports it after its steps."""
+    modules = {".".join(path.relative_to(SOURCE.parent).with_suffix("").parts): path for path in FILES}
+    modules = {name.removesuffix(".__init__"): path for name, path in modules.items()}
+    coming, seen, others = ["eigenview.engine.train"], set[str](), dict[str, str]()
+    while coming:
+        name = coming.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        for each in imported_at_once(modules[name]):
+            if each in modules:
+                coming.append(each)
+            else:
+                others[each.split(".")[0]] = name
+    assert "torch" in others
+    late = {"sklearn", "scipy", "pandas", "matplotlib", "pyarrow", "torchvision", "timm"} & set(others)
+    assert not late, f"imported before the first step: {[f'{each} by {others[each]}' for each in late]}"

@@ -11,8 +11,6 @@ from torch import Tensor
 
 from eigenview.engine.plan import Plan
 from eigenview.probes.features import RAW_SIDE
-from eigenview.probes.knn import nearest_rows
-from eigenview.probes.linear import MAX_ITERATIONS, SEARCH_ROWS, STRENGTHS
 
 LEAST_PRODUCTS = 1e10
 """Multiplications of one k-NN reading below which the probes are over in seconds and not timed in advance."""
@@ -40,6 +38,8 @@ def probe_seconds(plan: Plan, width: int, encode: Callable[[Tensor], Tensor]) ->
 
 
 def _knn_seconds(train: int, test: int, width: int, device: torch.device) -> float:
+    from eigenview.probes.knn import nearest_rows
+
     rng = np.random.default_rng(0)
     bank, queries = (rng.standard_normal((n, width), dtype=np.float32) for n in (BANK, QUERIES))
     return _seconds(lambda: nearest_rows(bank, queries, 20, device)) * train * test / (BANK * QUERIES)
@@ -47,6 +47,8 @@ def _knn_seconds(train: int, test: int, width: int, device: torch.device) -> flo
 
 def _linear_seconds(train: int, width: int, classes: int) -> float:
     """An iteration multiplies the features by the weights, and their transpose by the residuals."""
+    from eigenview.probes.linear import MAX_ITERATIONS, SEARCH_ROWS, STRENGTHS  # imports sklearn, which takes a second
+
     rng = np.random.default_rng(0)
     x, weights = (rng.standard_normal(shape, dtype=np.float32) for shape in ((BANK, width), (width, classes)))
     rows = train + len(STRENGTHS) * min(SEARCH_ROWS, 2 * train // 3)
