@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -70,8 +70,8 @@ def shares(width: int, epochs: int, scratch: Path) -> dict[str, float]:
 
 
 def share_rows(settings: Settings) -> Iterator[Row]:
-    """The share of checkpoints and diagnoses in a run of about four minutes."""
-    width, epochs = settings.pick((32, 1), (512, 2), (8192, 80))
+    """The share of checkpoints and diagnoses in a run of about eight minutes."""
+    width, epochs = settings.pick((32, 1), (512, 2), (8192, 300))
     with tempfile.TemporaryDirectory() as scratch:
         spent = shares(width, epochs, Path(scratch))
     parts = {name: spent[name] for name in ("checkpoints", "diagnoses")}
@@ -120,24 +120,30 @@ def checkpoint(width: int) -> Callable[[], object]:
     return work
 
 
-Case = tuple[str, Sequence[int], Callable[[int], Callable[[], object]]]
+class Case(NamedTuple):
+    """One axis: what is done at each of its sizes, and the order that is stated for its time."""
+
+    title: str
+    sizes: Sequence[int]
+    work_at: Callable[[int], Callable[[], object]]
+    stated: Callable[[float], float]
+
+
+def _linear(size: float) -> float:
+    return size
 
 
 def cases(settings: Settings) -> list[Case]:
-    """Axes after the run: title, sizes, work at a size; each is stated to be linear."""
+    """The axes."""
     tested = settings.pick(50, 200, 2_000)
+    banks = settings.pick((100, 200, 400), (1_000, 2_000, 4_000), (50_000, 100_000, 200_000))
+    widths = settings.pick((64, 128, 256), (256, 512, 1024), (2048, 4096, 8192))
+    wider = settings.pick((64, 128, 256), (256, 512, 1024), (8192, 16384, 32768))
     return [
-        (
-            f"k-NN of {tested:,} rows, rows of the bank",
-            settings.pick((100, 200, 400), (1_000, 2_000, 4_000), (50_000, 100_000, 200_000)),
-            partial(knn, tested=tested),
-        ),
-        (
-            "diagnosis of 512 images, width",
-            settings.pick((64, 128, 256), (256, 512, 1024), (2048, 4096, 8192)),
-            diagnosis,
-        ),
-        ("checkpoint, width", settings.pick((64, 128, 256), (256, 512, 1024), (8192, 16384, 32768)), checkpoint),
+        Case(f"k-NN of {tested:,} rows, rows of the bank", banks, partial(knn, tested=tested), _linear),
+        # a decomposition takes N^2 D, the products of correlations N D^2
+        Case("diagnosis of 512 images, width", widths, diagnosis, lambda d: d * (512 + d)),
+        Case("checkpoint, width", wider, checkpoint, _linear),
     ]
 
 
@@ -159,11 +165,11 @@ def measure(settings: Settings) -> Iterator[Row]:
     """Shares of a run, then the exponents of what comes after it."""
     yield from share_rows(settings)
     torch.set_num_threads(settings.threads[-1])
-    for title, sizes, work_at in cases(settings):
-        times = []
-        for size in sizes:
-            work = work_at(size)
+    threads, rounds = settings.threads[-1], settings.pick(1, 2, 4)
+    for case in cases(settings):
+        works = [case.work_at(size) for size in case.sizes]
+        for work in works:
             work()
-            times.append(min(seconds(work, settings.device) for _ in range(settings.pick(1, 2, 3))))
-        threads = settings.threads[-1]
-        yield growth_row(SECTION, title, "time", sizes, times, lambda n: n, settings, threads=threads)
+        turns = [[seconds(work, settings.device) for work in works] for _ in range(rounds)]
+        times = [min(each) for each in zip(*turns, strict=True)]
+        yield growth_row(SECTION, case.title, "time", case.sizes, times, case.stated, settings, threads=threads)

@@ -143,12 +143,12 @@ class MonitorConfig:
     """Images in the fixed held-out batch."""
     every_epochs: float = 1.0
     """Epochs between two diagnoses, one of which is made at the start and one at the end."""
-    diagnosis_share: float = 0.02
+    diagnosis_share: float = 0.01
     """Largest share of the time that diagnoses may take, once they have taken 5 seconds: those beyond it are left out,
     and the run says so. 1: none is. With --monitor.stop-on-collapse none is either."""
     checkpoint_minutes: float = 2.0
     """Longest time between two checkpoints; one is also written after each epoch. Large ones are written less often, so
-    that they take at most 2 % of the time."""
+    that they take at most 1 % of the time."""
     log_every_steps: int = 10
     """Steps between two rows of metrics.jsonl."""
     stop_on_collapse: bool = False

@@ -26,7 +26,7 @@ from eigenview.engine.module import PretrainModule
 from eigenview.errors import Collapsed, Interrupted, UserError
 from eigenview.records import Batch
 
-LARGEST_SHARE = 0.02
+LARGEST_SHARE = 0.01
 """Of the clock that writing checkpoints may take, apart from the last one and those that a signal asks for."""
 WRITTEN_PER_SECOND = 200e6
 """Bytes of a checkpoint, by which the time of the first one is estimated."""
