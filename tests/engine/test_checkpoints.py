@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import os
+import random
 import time
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -100,6 +102,29 @@ def test_a_damaged_one_is_named_and_the_one_before_it_is_used(tmp_path: Path) ->
     with pytest.raises(UserError, match=r"last\.ckpt is damaged.*previous\.ckpt is damaged") as error:
         read(tmp_path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("is_archive", [True, False])
+def test_no_pickle_ends_in_a_traceback(tmp_path: Path, *, is_archive: bool, recwarn: pytest.WarningsRecorder) -> None:
+    """An archive of an earlier version, which has no checksum, with any instructions in the place of its content."""
+    save(tmp_path, 2)
+    path, whole = tmp_path / runfiles.CHECKPOINT, zipfile.ZipFile(tmp_path / runfiles.CHECKPOINT)
+    parts = {name: whole.read(name) for name in whole.namelist()}
+    drawn = random.Random(0)
+    for _ in range(200):
+        content = (
+            b"\x80\x02" + bytes(drawn.choices(b"QabcRstpq01JXM}])\x80\x85\x86\x93\x81\x88K\x01Nehj\x00", k=8)) + b"."
+        )
+        if is_archive:
+            with zipfile.ZipFile(path, "w") as archive:
+                for name, value in parts.items():
+                    archive.writestr(name, content if name.endswith("data.pkl") else value)
+        else:
+            path.write_bytes(content)
+        with pytest.raises(UserError) as error:
+            read(tmp_path)
+        assert "\n" not in str(error.value)
+    assert not recwarn.list
 
 
 def test_a_failed_writer_leaves_the_last_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import struct
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,10 @@ from eigenview.errors import UserError
 from eigenview.runfiles.schema import Fields, Leaf, ListOf, Maybe, TableOf, integer, misfit, number
 from eigenview.terminal import Console
 
+ZIP = b"PK\x03\x04"
+"""First bytes of an archive of torch.save."""
+UNREADABLE = (RuntimeError, EOFError, LookupError, AssertionError, struct.error, *runfiles.ARRAY_ERRORS)
+"""What torch raises for a damaged archive, or for a damaged pickle in one, besides UnpicklingError."""
 ADVICE = "Move it away to start this run again, or choose another --out."
 TENSOR = Leaf("a tensor", lambda value: isinstance(value, Tensor))
 
@@ -119,7 +125,11 @@ def load(path: Path) -> dict[str, Any]:
             if intact is False:
                 raise Damaged(f"{path} is damaged: its content does not fit the checksum in it. {ADVICE}")
             file.seek(0)
-            content = torch.load(file, map_location="cpu", weights_only=True)
+            if file.read(len(ZIP)) != ZIP:
+                raise Damaged(f"{path} is damaged: it is no archive of torch.save. {ADVICE}")
+            file.seek(0)
+            with warnings.catch_warnings(action="ignore"):  # a second line, about a pickle that is refused
+                content = torch.load(file, map_location="cpu", weights_only=True)
     except Damaged:  # a ValueError too
         raise
     except pickle.UnpicklingError as error:
@@ -127,7 +137,7 @@ def load(path: Path) -> dict[str, Any]:
         raise Damaged(f"{path} is not a checkpoint of plain tensors and was not opened: {reason} {ADVICE}") from None
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error.strerror or error}. {ADVICE}") from None
-    except (RuntimeError, EOFError, *runfiles.ARRAY_ERRORS) as error:
+    except UNREADABLE as error:
         raise Damaged(f"{path} is damaged: {_reason(error)} {ADVICE}") from None
     found = misfit(content, CHECKPOINT)
     if found is not None:
