@@ -127,6 +127,16 @@ def test_no_pickle_ends_in_a_traceback(tmp_path: Path, *, is_archive: bool, recw
     assert not recwarn.list
 
 
+def test_a_folder_in_the_place_of_the_previous_one_leaves_nothing_behind(tmp_path: Path) -> None:
+    save(tmp_path, 1)
+    (tmp_path / runfiles.PREVIOUS_CHECKPOINT / "something").mkdir(parents=True)
+    before = sorted((tmp_path / "checkpoints").rglob("*"))
+    with pytest.raises(UserError, match=r"last\.ckpt cannot be written"):
+        save(tmp_path, 2)
+    assert sorted((tmp_path / "checkpoints").rglob("*")) == before
+    assert read(tmp_path).step == 1
+
+
 def test_a_failed_writer_leaves_the_last_as_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save(tmp_path, 1)
 

@@ -184,7 +184,7 @@ def _change_tree(folder: Path, path: Path, what: str) -> None:
             for each in folder.rglob("*bright*/*"):
                 each.unlink()
         case "one of each":
-            for k, each in enumerate(sorted(folder.rglob("*.png"))):
+            for k, each in enumerate(sorted(p for p in folder.rglob("*.png") if p.is_file())):
                 (folder / f"class{k}").mkdir(exist_ok=True)
                 each.rename(folder / f"class{k}" / "x.png")
         case "no subfolders":

@@ -93,7 +93,12 @@ def keep_copy(path: Path, copy: Path) -> None:
         os.link(path, second)
     except OSError:
         second = path
-    os.replace(second, copy)
+    try:
+        os.replace(second, copy)
+    except OSError:  # something that is no file has the name of the copy
+        if second != path:
+            second.unlink()
+        raise
 
 
 def delete_leftovers(path: Path, *, older_than: float | None = None) -> None:
