@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import threading
 from collections.abc import Iterator
@@ -22,15 +23,18 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[socket.socket, lis
         monkeypatch.setattr(settings, "HF_HUB_OFFLINE", False)
 
         def answer() -> None:
-            with listening.accept()[0] as connection:
-                seen.append(connection.recv(1000))
+            with contextlib.suppress(OSError), listening.accept()[0] as connection:
+                if request := connection.recv(1000):
+                    seen.append(request)
                 connection.sendall(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")
 
         thread = threading.Thread(target=answer, daemon=True)
         thread.start()
         yield listening, seen
-        if seen:
-            thread.join(10)
+        with contextlib.suppress(OSError):  # the thread that nobody asked still waits
+            socket.create_connection(listening.getsockname(), timeout=5).close()
+        thread.join(10)
+        assert not thread.is_alive()
 
 
 def test_any_answer_is_one(server: tuple[socket.socket, list[bytes]]) -> None:
