@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import signal
 import threading
@@ -30,8 +31,8 @@ LARGEST_SHARE = 0.01
 """Of the clock that writing checkpoints may take, apart from the last one and those that a signal asks for."""
 WRITTEN_PER_SECOND = 200e6
 """Bytes of a checkpoint, by which the time of the first one is estimated."""
-FREE_SECONDS = 5.0
-"""Of diagnoses in a session, whatever their share of it is: a short run has all of them."""
+CHEAP_SECONDS = 0.5
+"""Diagnoses that take no longer are all made, so that the curves of a short run have no gaps."""
 STOP_SIGNALS = tuple(
     s for n in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if (s := getattr(signal, n, None)) is not None
 )
@@ -106,10 +107,10 @@ class MetricsWriter(Callback):
 class Monitor(Callback):
     """Diagnoses on a fixed held-out batch, in evaluation mode, on rank 0; spectra; the verdict so far.
 
-    A diagnosis that is due each `every_steps` is left out if with it, and the last one to come, diagnoses would take
-    more than `share` of this session's time, and more than FREE_SECONDS. The first and the last are always made, and
-    all of them if the run is to `stop` at a collapse: when it ends must not depend on the machine. The training state
-    is unchanged by a diagnosis, so that the weights do not depend on which are made.
+    A diagnosis that is due each `every_steps` is left out if it takes longer than CHEAP_SECONDS and if with it, and the
+    last one to come, diagnoses would take more than `share` of this session's time. The first and the last are always
+    made, and all of them if the run is to `stop` at a collapse: when it ends must not depend on the machine. The
+    training state is unchanged by a diagnosis, so that the weights do not depend on which are made.
     """
 
     def __init__(
@@ -122,7 +123,7 @@ class Monitor(Callback):
         self.stop = stop
         self.share = share
         self.left_out = 0  # diagnoses of this session
-        self.seconds = 0.0  # of the last one
+        self.seconds = math.inf  # of the fastest: others may have waited for the machine
         self._spent = 0.0  # seconds of all in this session
         self._began = 0.0
         self.history: list[dict[str, Any]] = []
@@ -164,8 +165,9 @@ class Monitor(Callback):
                 raise Collapsed
 
     def _has_time(self) -> bool:
-        allowed = max(FREE_SECONDS, self.share * (time.monotonic() - self._began))
-        return self.share >= 1 or self._spent + 2 * self.seconds <= allowed
+        if self.share >= 1 or self.seconds <= CHEAP_SECONDS or math.isinf(self.seconds):
+            return True
+        return self._spent + 2 * self.seconds <= self.share * (time.monotonic() - self._began)
 
     def diagnose(self, module: PretrainModule, step: int) -> None:
         """One row of diagnostics.jsonl; the training state is unchanged."""
@@ -174,8 +176,9 @@ class Monitor(Callback):
         self.clock.pause()
         began = time.monotonic()
         self._write_rows(module, step)
-        self.seconds = time.monotonic() - began
-        self._spent += self.seconds
+        took = time.monotonic() - began
+        self.seconds = min(self.seconds, took)
+        self._spent += took
         self.clock.proceed()
 
     def _write_rows(self, module: PretrainModule, step: int) -> None:

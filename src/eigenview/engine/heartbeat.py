@@ -2,8 +2,8 @@
 
 A collective waits up to half an hour for a process that does not answer, and cannot say which one that is. So each
 process has a number in the store of the process group, which a thread counts up. The first process watches the numbers
-of all others, and the others watch the first. A step that takes long is no silence: only a process
-that was stopped, that was ended without closing its connections, or whose machine is gone stops counting.
+of all others, and the others watch the first. A step that takes long is no silence: a process stops counting only if
+it was stopped, was ended without closing its connections, or if its machine is gone.
 """
 
 from __future__ import annotations
@@ -60,9 +60,8 @@ def _beat(
 ) -> None:
     # a second connection: the group's is blocked while a collective waits
     store = StoreConnection(address, port, timedelta(seconds=EVERY))
-    seen: dict[int, tuple[bytes, int]] = dict.fromkeys(
-        watched, (b"", 0)
-    )  # number of a process -> its last sign, looks since then
+    # number of a process -> its last sign, and the looks since then
+    seen: dict[int, tuple[bytes, int]] = dict.fromkeys(watched, (b"", 0))
     count = 0
     while not done.wait(EVERY):
         count += 1

@@ -181,8 +181,8 @@ class Progress(Callback):
 def left_out_note(seconds: float, share: float) -> str:
     """What is printed when the first diagnosis is left out."""
     return (
-        f"note      a diagnosis takes {duration(seconds)}: some of those that are due are left out, so that they take "
-        f"at most {100 * share:g} % of the time (--monitor.diagnosis-share 1 makes all)"
+        f"note      a diagnosis takes {duration(seconds)}, so not all that are due are made: they take at most "
+        f"{100 * share:g} % of the time (--monitor.diagnosis-share 1 makes all)"
     )
 
 

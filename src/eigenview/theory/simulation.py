@@ -21,7 +21,7 @@ MAX_EVALUATIONS = 100_000
 MAX_EVALUATIONS_OF_MATRICES = 10_000
 """The same for explicit steps of more than 64 numbers, such as two matrices of 8 x 8: one takes about a millisecond."""
 LARGEST_SIZE, MOST_SAMPLES = 256, 4096
-"""Of a matrix in a simulation, which keeps it at 200 times; and of the points or samples that it is computed from."""
+"""Largest side of a matrix, of which a simulation keeps 200 copies in time; most points or samples it is made from."""
 
 
 @dataclass(frozen=True)
