@@ -27,6 +27,7 @@ from eigenview.methods.parts.building import build_method
 from eigenview.methods.parts.method import Method
 from eigenview.models.export import save_encoder
 from eigenview.probes.features import RAW_SIDE, extract, extract_all, pooled_to
+from eigenview.probes.knn import nearest_rows
 from eigenview.probes.protocols import PROTOCOLS
 from eigenview.probes.table import OURS, RAW_PIXELS, below_raw_pixels, probe_table, show_probes
 from eigenview.progress import counting
@@ -160,8 +161,7 @@ def gallery(plan: Plan, module: PretrainModule, encode: Callable[[Tensor], Tenso
     """Views as the network saw them, and nearest neighbours of held-out images among training images."""
     bank = plan.train.take(np.sort(np.random.default_rng(plan.config.seed).permutation(len(plan.train))[:BANK]))
     queries = plan.held_out.take(evenly_spaced(len(plan.held_out), QUERIES))
-    bank_h, query_h = (nn.functional.normalize(torch.from_numpy(extract(encode, x)), dim=1) for x in (bank, queries))
-    cosines, index = (query_h @ bank_h.T).topk(min(NEIGHBOURS, len(bank)), dim=1)
+    cosines, index = nearest_rows(extract(encode, bank), extract(encode, queries), NEIGHBOURS, plan.device)
     shown = evenly_spaced(len(bank), GALLERY_IMAGES)
     # one reading of all, in order: a stream is read from its front each time
     wanted, place = np.unique(np.concatenate([shown, index.numpy().ravel()]), return_inverse=True)
