@@ -49,10 +49,16 @@ def diagnosed(
 
 def test_all_are_made_while_they_take_little(monkeypatch: pytest.MonkeyPatch) -> None:
     due = [*range(0, STEPS + 1, 10)]
-    assert diagnosed(monkeypatch, cost=0.5, share=1e-9) == due, "half a second each"
+    assert diagnosed(monkeypatch, cost=0.1, share=1e-9) == due, "a tenth of a second each"
     assert diagnosed(monkeypatch, cost=0.6, share=0.2) == due, "less than a fifth of the time of ten steps"
     assert diagnosed(monkeypatch, cost=30.0, share=1.0) == due
     assert diagnosed(monkeypatch, cost=30.0, stop=True) == due, "when the run ends must not depend on the machine"
+
+
+def test_half_a_second_is_no_little_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One after each epoch of a second and a half, as at a width of 8,192: all of them took 28 % of the time."""
+    steps = diagnosed(monkeypatch, cost=0.49, share=0.01)
+    assert 0.49 * len(steps) <= 0.01 * (STEPS + 0.49 * len(steps))
 
 
 @pytest.mark.parametrize("first", [0, 1000])

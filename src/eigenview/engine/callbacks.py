@@ -31,8 +31,9 @@ LARGEST_SHARE = 0.01
 """Of the clock that writing checkpoints may take, apart from the last one and those that a signal asks for."""
 WRITTEN_PER_SECOND = 200e6
 """Bytes of a checkpoint, by which the time of the first one is estimated."""
-CHEAP_SECONDS = 0.5
-"""Diagnoses that take no longer are all made, so that the curves of a short run have no gaps."""
+CHEAP_SECONDS = 0.1
+"""Diagnoses that take no longer are all made, so that the curves of a short run have no gaps. One of an embedding
+8,192 wide takes half a second."""
 STOP_SIGNALS = tuple(
     s for n in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if (s := getattr(signal, n, None)) is not None
 )
