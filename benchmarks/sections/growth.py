@@ -81,7 +81,8 @@ def _closed_form(v: int, n: int, d: int) -> float:
 
 
 def axes(settings: Settings) -> Iterator[Axis]:
-    """Sizes at which the leading term outweighs the rest."""
+    """Sizes at which the leading term outweighs the rest; those of the cheap ones are all beyond a processor's cache,
+    where a byte takes the same time at every size."""
     small = settings.pick(64, 16, 1)  # divides N and D
 
     def axis(method: str, along: str, sizes: tuple[int, int, int], time: Cost, **others: int) -> Axis:
@@ -106,9 +107,9 @@ def axes(settings: Settings) -> Iterator[Axis]:
     yield axis("directclr", "V", views, _ordered_pairs, N=1024, D=512)
     yield axis("directclr", "N", (2048, 4096, 8192), _ordered_pairs, V=2, D=512)
     for method in ("byol", "simsiam"):
-        yield axis(method, "V", views, _linear, N=4096, D=1024)
+        yield axis(method, "V", views, _linear, N=16384, D=1024)
     for method in ("directset", "directpred", "directcopy", "isoloss"):
-        yield axis(method, "V", views, _closed_form, N=4096, D=1024)
+        yield axis(method, "V", views, _closed_form, N=16384, D=512)
 
 
 @dataclass(frozen=True, kw_only=True)

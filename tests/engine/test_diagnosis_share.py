@@ -49,7 +49,7 @@ def diagnosed(
 
 def test_all_are_made_while_they_take_little(monkeypatch: pytest.MonkeyPatch) -> None:
     due = [*range(0, STEPS + 1, 10)]
-    assert diagnosed(monkeypatch, cost=0.1, share=1e-9) == due, "a tenth of a second each"
+    assert diagnosed(monkeypatch, cost=0.09, share=1e-9) == due, "less than a tenth of a second each"
     assert diagnosed(monkeypatch, cost=0.6, share=0.2) == due, "less than a fifth of the time of ten steps"
     assert diagnosed(monkeypatch, cost=30.0, share=1.0) == due
     assert diagnosed(monkeypatch, cost=30.0, stop=True) == due, "when the run ends must not depend on the machine"
@@ -73,7 +73,7 @@ def test_costly_ones_take_at_most_their_share(monkeypatch: pytest.MonkeyPatch, f
 
 
 def test_the_first_checkpoint_waits_for_its_share_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """200 MB of weights, and as much of the optimiser, take about 2 seconds: after 200 seconds, not after 5."""
+    """200 MB of weights, and as much of the optimiser, take about 2 seconds: after 250 seconds, not after 5."""
     now, saved = [0.0], []
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
     monkeypatch.setattr(callbacks, "save_checkpoint", lambda directory, module, log, batches: saved.append(module.step))
@@ -83,13 +83,13 @@ def test_the_first_checkpoint_waits_for_its_share_too(tmp_path: Path, monkeypatc
     any_log: Any = None
     saver = Checkpoints(tmp_path, 2.0, 10, any_log, any_log)
     saver.start(module)
-    for step in range(1, 210):
+    for step in range(1, 260):
         now[0] += 1.0
         module.step = step
         saver.after_step(module)
     saver.end()
-    assert saved[0] == 200
-    assert saved[1:] == [206], "this one took no time"
+    assert saved[0] == 250
+    assert saved[1:] == [256], "this one took no time"
 
 
 @pytest.mark.slow

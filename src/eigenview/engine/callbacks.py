@@ -27,8 +27,9 @@ from eigenview.engine.module import PretrainModule
 from eigenview.errors import Collapsed, Interrupted, UserError
 from eigenview.records import Batch
 
-LARGEST_SHARE = 0.01
-"""Of the clock that writing checkpoints may take, apart from the last one and those that a signal asks for."""
+LARGEST_SHARE = 0.008
+"""Of the clock that writing checkpoints may take, apart from the last one and those that a signal asks for: with the
+last one at most a hundredth of a run that takes some minutes."""
 WRITTEN_PER_SECOND = 200e6
 """Bytes of a checkpoint, by which the time of the first one is estimated."""
 CHEAP_SECONDS = 0.1
@@ -126,6 +127,7 @@ class Monitor(Callback):
         self.left_out = 0  # diagnoses of this session
         self.seconds = math.inf  # of the fastest: others may have waited for the machine
         self._spent = 0.0  # seconds of all in this session
+        self._made = 0
         self._began = 0.0
         self.history: list[dict[str, Any]] = []
         self.verdict: Verdict | None = None
@@ -168,7 +170,7 @@ class Monitor(Callback):
     def _has_time(self) -> bool:
         if self.share >= 1 or self.seconds <= CHEAP_SECONDS or math.isinf(self.seconds):
             return True
-        return self._spent + 2 * self.seconds <= self.share * (time.monotonic() - self._began)
+        return self._spent * (1 + 2 / self._made) <= self.share * (time.monotonic() - self._began)
 
     def diagnose(self, module: PretrainModule, step: int) -> None:
         """One row of diagnostics.jsonl; the training state is unchanged."""
@@ -180,6 +182,7 @@ class Monitor(Callback):
         took = time.monotonic() - began
         self.seconds = min(self.seconds, took)
         self._spent += took
+        self._made += 1
         self.clock.proceed()
 
     def _write_rows(self, module: PretrainModule, step: int) -> None:
