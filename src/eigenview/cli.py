@@ -6,6 +6,7 @@ Exit codes: 0 done (whatever the verdict), 1 the run failed (diverged to non-fin
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 
@@ -64,12 +65,17 @@ def run(args: list[str]) -> int:
     except PermissionError as error:  # a folder on the way to any of the paths given is closed
         complain(f"eigenview: {error.filename or verb}: {error.strerror}. Choose another place, or ask for access.")
         return 2
+    except BrokenPipeError:  # while a library prints help
+        silence(sys.stdout)
+        return 0
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        complain(f"eigenview: {str(error.filename)[:60]}...: {error.strerror}. Give a path that can exist.")
+        return 2
     except ProcessLost as error:
         complain(f"eigenview: {error}")
         return 1
     except KeyboardInterrupt:
         complain("eigenview: stopped.")
         return 130
-    except BrokenPipeError:  # while a library prints help
-        silence(sys.stdout)
-        return 0

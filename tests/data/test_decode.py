@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from pathlib import Path
 
@@ -210,3 +211,18 @@ def test_damaged_bytes_never_raise_anything_else(tmp_path: Path) -> None:
                 seen["unreadable"] += 1
     assert seen["image"] > 0
     assert seen["unreadable"] > 0
+
+
+def test_what_the_decoder_logs_is_not_printed(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A TIFF that says it has 14,339 values for each pixel: the reason is returned, and nothing else is said."""
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])  # as in a program that sets up no logging
+    Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "many.tif")
+    content = (tmp_path / "many.tif").read_bytes()
+    tag = bytes([0x15, 0x01, 3, 0, 1, 0, 0, 0, 3, 0, 0, 0])  # SamplesPerPixel, a short, one value, 3
+    assert content.count(tag) == 1
+    (tmp_path / "many.tif").write_bytes(content.replace(tag, tag[:8] + (14339).to_bytes(4, "little")))
+    with pytest.raises(Unreadable):
+        decode(str(tmp_path / "many.tif"), 8)
+    assert capfd.readouterr() == ("", "")

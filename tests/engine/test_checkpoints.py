@@ -198,7 +198,7 @@ def test_a_state_of_the_optimiser_that_does_not_fit_is_refused(tmp_path: Path, c
 
 
 def test_checkpoints_take_no_more_than_their_share_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A step takes a second and a checkpoint three: one each 300 seconds, although each third step ends an epoch."""
+    """A step takes a second and a checkpoint three: one each 375 seconds, although each third step ends an epoch."""
     now, saved = [0.0], []
     monkeypatch.setattr(time, "monotonic", lambda: now[0])
 
@@ -216,4 +216,4 @@ def test_checkpoints_take_no_more_than_their_share_of_the_time(tmp_path: Path, m
         module.step = step
         saver.after_step(module)
     saver.end()
-    assert saved == [6, 306, 500]
+    assert saved == [6, 381, 500]

@@ -304,3 +304,9 @@ def test_tables_of_another_shape_or_range_and_files_of_another_format(
     assert printed.err == ""
     for name in ("x.txt", "x.npz", "x"):
         refused(capsys, ["embed", str(finished), "digits", "--out", str(tmp_path / name)], name, ".parquet")
+
+
+@pytest.mark.parametrize("verb", ["report", "probe", "embed", "diagnose", "check", "export", "pretrain", "pack"])
+def test_a_path_that_no_file_can_have(capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    more = {"embed": ["digits"], "export": ["--format", "timm", "--out", "out"], "pack": ["--out", "out"]}
+    refused(capsys, [verb, "9" * 300, *more.get(verb, [])], "999")

@@ -166,3 +166,11 @@ def test_small_images_keep_their_pixels_and_large_ones_shrink() -> None:
 def test_a_report_does_not_import_torch() -> None:
     code = "import sys, eigenview.report.page; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+
+
+def test_a_name_whose_bytes_are_no_text_can_be_written(tmp_path: Path) -> None:
+    """Python reads such bytes as lone surrogates, which UTF-8 cannot hold."""
+    run = write_run(tmp_path / "run")
+    config = runfiles.read_json(run / runfiles.CONFIG)
+    runfiles.write_json(run / runfiles.CONFIG, {**config, "data": "photos/\udcff"})
+    assert r"photos/\udcff" in write_report([run], tmp_path / "page.html").read_text(encoding="utf-8")

@@ -144,8 +144,8 @@ class MonitorConfig:
     every_epochs: float = 1.0
     """Epochs between two diagnoses, one of which is made at the start and one at the end."""
     diagnosis_share: float = 0.01
-    """Largest share of the time for diagnoses, if one takes over a tenth of a second: those beyond it are left out, and the
-    run says so. 1: none is. With --monitor.stop-on-collapse none is either."""
+    """Largest share of the time for diagnoses, if one takes over a tenth of a second: those beyond it are left out, and
+    the run says so. 1: none is. With --monitor.stop-on-collapse none is either."""
     checkpoint_minutes: float = 2.0
     """Longest time between two checkpoints; one is also written after each epoch. Large ones are written less often, so
     that they take at most 1 % of the time."""

@@ -192,7 +192,7 @@ def _readme(encoder: LoadedEncoder, code: list[str]) -> bytes:
         f"Written by eigenview {encoder.card.get('eigenview', '')}".rstrip() + (f" ({origin})." if origin else "."),
         "",
     ]
-    return "\n".join(lines).encode()
+    return "\n".join(lines).encode("utf-8", "backslashreplace")  # of a path whose bytes are no UTF-8
 
 
 def _write_folder(out: Path, files: dict[str, bytes]) -> None:

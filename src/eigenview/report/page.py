@@ -39,7 +39,7 @@ def write_report(
             several runs, or a run to which the theory does not apply.
     """
     records = read_runs(runs)
-    runfiles.write_bytes(out, render(records, default, theory=theory).encode())
+    runfiles.write_text(out, render(records, default, theory=theory))
     return out
 
 

@@ -100,6 +100,7 @@ from eigenview.runfiles.writing import (
     write_object,
     write_rows,
     write_table,
+    write_text,
 )
 
 __all__ = [
@@ -161,4 +162,5 @@ __all__ = [
     "write_object",
     "write_rows",
     "write_table",
+    "write_text",
 ]

@@ -151,6 +151,11 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise cannot_write(path, error) from error
 
 
+def write_text(path: Path, text: str) -> None:
+    """Write text atomically, as UTF-8. Bytes of a name that are none (lone surrogates in Python) become \\udcXX."""
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
+
+
 def json_ready(value: Any) -> Any:
     """The same JSON-ready structure with non-finite numbers as None (JSON has no NaN) and NumPy scalars as Python's."""
     if isinstance(value, dict):

@@ -58,7 +58,7 @@ def write(study: Study, directory: Path, command: str, png: Path | None = None) 
         runfiles.write_table(directory / POINTS, ("setting", "panel", "x", "y", "value"), points)
     else:
         (directory / POINTS).unlink(missing_ok=True)  # left by an earlier simulation
-    runfiles.write_bytes(directory / FIGURE, render(study, command).encode())
+    runfiles.write_text(directory / FIGURE, render(study, command))
     return [directory / name for name in (FIGURE, NUMBERS, CURVES, *([POINTS] if points else []))]
 
 

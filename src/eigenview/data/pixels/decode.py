@@ -9,6 +9,7 @@ that 65535 becomes 255; of an animation the first frame counts. 32-bit integers 
 from __future__ import annotations
 
 import io
+import logging
 import os
 import re
 import struct
@@ -22,6 +23,8 @@ from PIL import Image, ImageOps, TiffImagePlugin
 from eigenview.data.opening import open_regular
 from eigenview.data.pixels.budget import IN_FLIGHT, LIMIT, limit_pixels
 from eigenview.data.pixels.byte_ranges import Piece, as_piece, read_piece
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs about damaged files would be printed
 
 DECODE_VERSION = 1
 """Part of every cache key: raise it when the same file would decode to other pixels."""
