@@ -183,6 +183,8 @@ def test_nothing_of_a_checkpoint_lies_in_the_folder_for_temporary_files(
         (lambda state: state["state"].update({0: 5}), "its state of parameter 0 belongs to none"),
         (lambda state: state["state"][0].update(momentum_buffer=torch.zeros(7)), "has shape (7,)"),
         (lambda state: state["state"][0].update(momentum_buffer="abc"), "momentum_buffer of parameter 0 is abc"),
+        (lambda state: state["state"][0].update(step=None), "step of parameter 0 is 'None'"),
+        (lambda state: state["state"][0].update(step=torch.zeros(2)), "step of parameter 0 has shape (2,)"),
         (lambda state: state["state"][0].clear(), "different kinds of state"),
     ],
 )

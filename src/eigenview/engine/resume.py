@@ -206,9 +206,11 @@ def _optimizer_misfit(state: dict[str, Any], optimizer: torch.optim.Optimizer, s
         if type(key) is not int or not 0 <= key < len(parameters) or not isinstance(values, dict):
             return f"its state of parameter {key!r} belongs to none"
         for name, value in values.items():
-            if isinstance(value, Tensor) and value.shape not in (parameters[key].shape, ()):
+            shapes = ((),) if name == "step" else (parameters[key].shape, ())
+            if isinstance(value, Tensor) and value.shape not in shapes:
                 return f"{name} of parameter {key} has shape {tuple(value.shape)}"
-            if not (isinstance(value, Tensor) or value is None or number().accepts(value)):
+            is_absent = value is None and name == "momentum_buffer"  # of SGD without momentum
+            if not (isinstance(value, Tensor) or is_absent or number().accepts(value)):
                 return f"{name} of parameter {key} is {str(value)[:60]!r}"
     names = {frozenset(values) for values in state["state"].values()}
     return "its parameters have different kinds of state" if len(names) > 1 else None
