@@ -1,0 +1,188 @@
+"""Matches the tensors of a weights file to the names of a network.
+
+Wrappers of other programs are peeled off the names, shapes that can be adapted are adapted, and what is missing or left
+over is listed. Nothing here reads a file.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional
+
+from eigenview.errors import UserError
+
+Tensors = dict[str, Tensor]
+
+PREFERRED = ("teacher", "ema", "momentum_encoder", "target_encoder", "encoder_q", "base_encoder", "encoder", "student")
+"""Of several networks in a checkpoint that fit equally well, the one that its authors evaluate."""
+COUNTER = "num_batches_tracked"
+"""Batch norm's counter of batches, which many files lack and no feature depends on."""
+SHARE_NEEDED = 0.99
+"""Of the network's values, those that must be in the file."""
+SHOWN = 3
+"""Names shown of each side where weights do not fit."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Match:
+    """What of a weights file goes into a network."""
+
+    tensors: Tensors
+    """By the network's names, in its shapes."""
+    missing: tuple[str, ...]
+    """Names of the network that the file lacks; they keep their initial values."""
+    left_over: tuple[str, ...]
+    """Names of the file that the network lacks: classifiers, projectors, other networks."""
+    prefix: str
+    """What was taken off the file's names."""
+    adapted: tuple[str, ...]
+    """What was changed, a few words each."""
+    share: float
+    """Of the network's values, those that the file has."""
+
+    def sentence(self) -> str:
+        """What was loaded, in one line."""
+        text = f"{100 * self.share:.3g} % of the encoder's values loaded"
+        text += f", names without {self.prefix!r}" if self.prefix else ""
+        for what, names in (("missing", self.missing), ("not used", self.left_over)):
+            text += f"; {what}: {_listed(names)}" if names else ""
+        return text + "".join(f"; {each}" for each in self.adapted)
+
+
+def match(tables: Iterable[Tensors], network: nn.Module, *, where: str) -> Match:
+    """The table and the prefix whose names fit the network's best.
+
+    tables: `tables_of` a checkpoint. where: the file, for errors.
+
+    Raises: UserError if less than SHARE_NEEDED of the network's values are found; it shows names of both sides.
+    """
+    expected = {name: value for name, value in network.state_dict().items() if not name.endswith(COUNTER)}
+    found = [_matched(table, prefix, network, expected) for table in tables for prefix in prefixes_of(table)]
+    if not found:
+        raise UserError(f"{where} holds no tensors. Give a state dict, or a checkpoint that holds one.")
+    best = max(found, key=_rank)
+    if best.share < SHARE_NEEDED:
+        raise UserError(
+            f"{where} does not fit the encoder: {100 * best.share:.3g} % of its values are in the file, "
+            f"{100 * SHARE_NEEDED:g} % are needed. The encoder has {_listed(best.missing)}; the file has "
+            f"{_listed(best.left_over)}. Name the architecture of these weights with --encoder."
+        )
+    return best
+
+
+def _rank(found: Match) -> tuple[float, int, int]:
+    """More values first, then the preferred network, then the shorter prefix."""
+    places = [k for k, name in enumerate(PREFERRED) if name in found.prefix.split(".")]
+    return round(found.share, 6), -min(places, default=len(PREFERRED)), -len(found.prefix)
+
+
+def tables_of(content: Any, most_depth: int = 4) -> list[Tensors]:
+    """Every dict of tensors in a checkpoint; the dicts around it become part of its names: teacher.backbone.NAME."""
+    found: list[Tensors] = []
+
+    def visit(value: Mapping[Any, Any], prefix: str, depth: int) -> None:
+        tensors = {f"{prefix}{name}": each for name, each in value.items() if isinstance(each, Tensor)}
+        if tensors:
+            found.append(tensors)
+        for name, each in value.items():
+            if isinstance(name, str) and isinstance(each, Mapping) and depth < most_depth:
+                visit(each, f"{prefix}{name}.", depth + 1)
+
+    if isinstance(content, Mapping):
+        visit(content, "", 0)
+    return found
+
+
+def prefixes_of(names: Iterable[str], most_parts: int = 5) -> list[str]:
+    """Every beginning `a.`, `a.b.` of the names, and the empty one."""
+    found = {""}
+    for name in names:
+        parts = name.split(".")
+        found |= {".".join(parts[:k]) + "." for k in range(1, min(len(parts), most_parts + 1))}
+    return sorted(found)
+
+
+def _matched(table: Tensors, prefix: str, network: nn.Module, expected: Tensors) -> Match:
+    given = {name.removeprefix(prefix): value for name, value in table.items() if name.startswith(prefix)}
+    given = by_library(given, network)
+    tensors: Tensors = {}
+    adapted: dict[str, None] = {}
+    first = next((name for name, value in expected.items() if value.ndim == 4), None)
+    for name, value in expected.items():
+        if name in given:
+            fitted, change = fitted_to(given[name], value, is_first=name == first)
+            if fitted is not None:
+                tensors[name] = fitted
+                adapted |= {change: None} if change else {}
+    total = sum(value.numel() for value in expected.values())
+    return Match(
+        tensors=tensors,
+        missing=tuple(name for name in expected if name not in tensors),
+        left_over=tuple(name for name in given if name not in tensors and not name.endswith(COUNTER)),
+        prefix=prefix,
+        adapted=tuple(adapted),
+        share=sum(value.numel() for value in tensors.values()) / total,
+    )
+
+
+def by_library(given: Tensors, network: nn.Module) -> Tensors:
+    """`given` as timm itself converts it for its own networks: other programs' names, position embeddings' sizes."""
+    convert = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    if convert is None or not type(network).__module__.startswith("timm."):
+        return given
+    try:
+        return {name: value for name, value in convert(dict(given), network).items() if isinstance(value, Tensor)}
+    except (KeyError, AttributeError, RuntimeError, ValueError, TypeError, IndexError):
+        return given  # names of another architecture: what fits is counted afterwards
+
+
+def fitted_to(given: Tensor, expected: Tensor, *, is_first: bool) -> tuple[Tensor | None, str]:
+    """A tensor in the expected shape with a few words on the change, or None where the shapes cannot be adapted."""
+    if given.shape == expected.shape:
+        return given.to(expected.dtype), ""
+    if is_first and given.ndim == expected.ndim == 4 and given.shape[0] == expected.shape[0]:
+        return _first_layer(given, expected)
+    if given.ndim == expected.ndim == 3 and given.shape[::2] == expected.shape[::2] and len(given) == 1:
+        return _positions(given, expected)
+    return None, ""
+
+
+def _first_layer(given: Tensor, expected: Tensor) -> tuple[Tensor | None, str]:
+    """Other channels by timm's rule (summed for one, repeated and scaled for more), another kernel by resizing."""
+    from timm.models import adapt_input_conv
+
+    changes = []
+    channels, kernel = expected.shape[1], tuple(expected.shape[2:])
+    if given.shape[1] != channels:
+        if given.shape[1] != 3:
+            return None, ""
+        changes.append(f"first layer from 3 to {channels} channels")
+        given = adapt_input_conv(channels, given)
+    if tuple(given.shape[2:]) != kernel:
+        changes.append(f"first layer's kernel from {given.shape[2]} to {kernel[0]} px")
+        grown = given.shape[2] * given.shape[3] / (kernel[0] * kernel[1])  # keeps the response to a constant image
+        given = functional.interpolate(given.float(), kernel, mode="bilinear", antialias=True) * grown
+    return given.to(expected.dtype), " and ".join(changes)
+
+
+def _positions(given: Tensor, expected: Tensor) -> tuple[Tensor | None, str]:
+    """Position embeddings (1 tokens width) of a square grid, with or without a class token, for another grid."""
+    from timm.layers import resample_abs_pos_embed
+
+    old, new = given.shape[1], expected.shape[1]
+    for prefix in (0, 1):
+        sides = [round((tokens - prefix) ** 0.5) for tokens in (old, new)]
+        if all(side > 0 and side * side + prefix == tokens for side, tokens in zip(sides, (old, new), strict=True)):
+            resized = resample_abs_pos_embed(given, [sides[1]] * 2, [sides[0]] * 2, num_prefix_tokens=prefix)
+            return resized.to(expected.dtype), f"position embeddings from {sides[0]} to {sides[1]} patches a side"
+    return None, ""
+
+
+def _listed(names: Iterable[str]) -> str:
+    names = list(names)
+    return ", ".join(names[:SHOWN]) + (f" and {len(names) - SHOWN:,} more" if len(names) > SHOWN else "") or "nothing"
