@@ -172,7 +172,7 @@ def _first_layer(given: Tensor, expected: Tensor) -> tuple[Tensor | None, str]:
 
 def _positions(given: Tensor, expected: Tensor) -> tuple[Tensor | None, str]:
     """Position embeddings (1 tokens width) of a square grid, with or without a class token, for another grid."""
-    from timm.layers import resample_abs_pos_embed
+    from timm.layers.pos_embed import resample_abs_pos_embed
 
     old, new = given.shape[1], expected.shape[1]
     for prefix in (0, 1):
