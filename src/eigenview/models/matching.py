@@ -165,8 +165,11 @@ def _first_layer(given: Tensor, expected: Tensor) -> tuple[Tensor | None, str]:
         given = adapt_input_conv(channels, given)
     if tuple(given.shape[2:]) != kernel:
         changes.append(f"first layer's kernel from {given.shape[2]} to {kernel[0]} px")
-        grown = given.shape[2] * given.shape[3] / (kernel[0] * kernel[1])  # keeps the response to a constant image
-        given = functional.interpolate(given.float(), kernel, mode="bilinear", antialias=True) * grown
+        area = kernel[0] * kernel[1]
+        resized = functional.interpolate(given.float(), kernel, mode="bilinear", antialias=True)
+        resized *= given.shape[2] * given.shape[3] / area
+        # the response to a constant image stays as it was, to the last digit
+        given = resized + (given.sum((2, 3), keepdim=True) - resized.sum((2, 3), keepdim=True)) / area
     return given.to(expected.dtype), " and ".join(changes)
 
 

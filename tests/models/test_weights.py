@@ -1,0 +1,173 @@
+"""Weights of other programs: features equal to the source library's, wrappers peeled off, damage refused in a line."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import safetensors.torch
+import timm
+import torch
+import torchvision
+from torch import Tensor, nn
+
+from eigenview.errors import UserError
+from eigenview.models.encoders import build_encoder
+from eigenview.models.matching import match, tables_of
+from eigenview.models.weights import named_by, read_weights
+
+RESNET, VIT = "timm:test_resnet", "timm:test_vit"
+
+
+def source(name: str, **options: Any) -> nn.Module:
+    """A network of timm with random weights, and running statistics that are not the initial ones."""
+    torch.manual_seed(1)
+    network = timm.create_model(name.removeprefix("timm:"), num_classes=7, **options)
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                assert module.running_mean is not None
+                module.running_mean.normal_(std=0.1)
+    return network.eval()
+
+
+def features(network: nn.Module, size: int) -> Tensor:
+    """Of the library's own network, before its classifier."""
+    images = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return network.forward_head(network.forward_features(images), pre_logits=True)  # type: ignore[operator]
+
+
+def ours(name: str, content: Any, size: int, **options: Any) -> Tensor:
+    """Of our encoder of this name with what fits of `content`."""
+    encoder, _ = build_encoder(name, size=size, stem="standard", **options)
+    encoder.load_state_dict(match(tables_of(content), encoder, where="w.pth").tensors, strict=False)
+    images = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        return encoder.eval()(images)
+
+
+def renamed(network: nn.Module, prefix: str) -> dict[str, Tensor]:
+    return {prefix + name: value for name, value in network.state_dict().items()}
+
+
+WRAPPED: dict[str, Callable[[nn.Module], Any]] = {
+    "a plain state dict": lambda n: n.state_dict(),
+    "DataParallel": lambda n: {"epoch": 3, "state_dict": renamed(n, "module.")},
+    "Lightning": lambda n: {"state_dict": renamed(n, "model.backbone.") | {"loss.weight": torch.ones(3)}},
+    "nested": lambda n: {"model": {"encoder": n.state_dict(), "head": {"weight": torch.ones(2, 2)}}},
+}
+
+
+@pytest.mark.parametrize("name", [RESNET, VIT])
+@pytest.mark.parametrize("wrapper", WRAPPED)
+def test_features_are_the_librarys(name: str, wrapper: str) -> None:
+    network = source(name)
+    size = 160
+    assert torch.allclose(ours(name, WRAPPED[wrapper](network), size), features(network, size), atol=1e-5)
+
+
+@pytest.mark.parametrize(("first", "other", "taken"), [("encoder_q", "encoder_k", 0), ("student", "teacher", 1)])
+def test_of_two_networks_the_one_its_authors_evaluate_is_taken(first: str, other: str, taken: int) -> None:
+    networks = [source(RESNET), source(RESNET)]
+    with torch.no_grad():
+        for parameter in networks[1].parameters():
+            parameter.mul_(1.1)
+    content = {"state_dict": renamed(networks[0], f"module.{first}.") | renamed(networks[1], f"module.{other}.")}
+    assert torch.allclose(ours(RESNET, content, 64), features(networks[taken], 64), atol=1e-5)
+
+
+def test_a_torchvision_network_and_its_small_stem() -> None:
+    torch.manual_seed(0)
+    network = torchvision.models.resnet18().eval()
+    images = torch.randn(2, 3, 96, 96)
+    encoder, _ = build_encoder("torchvision:resnet18", size=96)
+    found = match([network.state_dict()], encoder, where="w.pth")
+    encoder.load_state_dict(found.tensors, strict=False)
+    network.fc = nn.Identity()
+    with torch.no_grad():
+        assert torch.allclose(encoder.eval()(images), network(images), atol=1e-5)
+    assert (found.share, found.missing, found.adapted) == (1.0, (), ())
+    assert set(found.left_over) == {"fc.weight", "fc.bias"}
+    small, _ = build_encoder("torchvision:resnet18", size=32)
+    found = match([network.state_dict()], small, where="w.pth")
+    assert found.adapted == ("first layer's kernel from 7 to 3 px",)
+    # a constant image gives what it gave: the kernel's sum is kept
+    before, after = network.state_dict()["conv1.weight"].sum((2, 3)), found.tensors["conv1.weight"].sum((2, 3))
+    assert torch.allclose(before, after, atol=1e-5)
+
+
+def test_a_vision_transformer_at_another_size_is_timms() -> None:
+    network = source(VIT)
+    resized = timm.create_model("test_vit", num_classes=0, img_size=96)
+    resized.load_state_dict(
+        timm.models.vision_transformer.checkpoint_filter_fn(network.state_dict(), resized), strict=False
+    )
+    assert torch.allclose(ours(VIT, network.state_dict(), 96), features(resized.eval(), 96), atol=1e-5)
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+def test_other_channels_follow_timms_rule(channels: int) -> None:
+    network = source(RESNET)
+    theirs = timm.create_model("test_resnet", num_classes=0, in_chans=channels)
+    found = match([network.state_dict()], theirs, where="w.pth")
+    name = next(name for name, value in theirs.state_dict().items() if value.ndim == 4)
+    expected = timm.models.adapt_input_conv(channels, network.state_dict()[name])
+    assert torch.equal(found.tensors[name], expected)
+    assert found.adapted == (f"first layer from 3 to {channels} channels",)
+
+
+def test_another_architecture_shows_names_of_both_sides() -> None:
+    encoder, _ = build_encoder(RESNET, size=64)
+    with pytest.raises(UserError, match=r"w\.pth does not fit the encoder: 0 %.* has conv1.*; the file has cls_token"):
+        match([source(VIT).state_dict()], encoder, where="w.pth")
+
+
+def test_files_and_timms_folder(tmp_path: Path) -> None:
+    network = source(RESNET)
+    safetensors.torch.save_file(network.state_dict(), tmp_path / "test_resnet.safetensors")
+    torch.save({"model": network.state_dict()}, tmp_path / "checkpoint.pth")
+    timm.models._hub.save_for_hf(network, tmp_path / "hub", safe_serialization=True)
+    encoder, _ = build_encoder(RESNET, size=64, stem="standard")
+    for name, architecture in (("test_resnet.safetensors", RESNET), ("checkpoint.pth", None), ("hub", RESNET)):
+        weights = read_weights(str(tmp_path / name))
+        assert weights.encoder == architecture
+        assert weights.load_into(encoder).share == 1.0
+        assert all(torch.equal(v, network.state_dict()[n]) for n, v in encoder.state_dict().items())
+    assert weights.preprocessing is not None
+    assert weights.preprocessing.size == network.pretrained_cfg["input_size"][-1]  # type: ignore[index]
+
+
+class Harmful:
+    def __init__(self, place: Path) -> None:
+        self.place = place
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (str(self.place),)
+
+
+def test_what_is_no_weights_file_is_one_line(tmp_path: Path) -> None:
+    torch.save({"state_dict": source(RESNET).state_dict(), "x": Harmful(tmp_path / "ran")}, tmp_path / "code.pth")
+    torch.save({"x": 3}, tmp_path / "empty.pth")
+    whole = safetensors.torch.save(source(RESNET).state_dict())
+    (tmp_path / "cut.safetensors").write_bytes(whole[:1000])
+    (tmp_path / "cut.pth").write_bytes((tmp_path / "code.pth").read_bytes()[:5000])
+    (tmp_path / "text.pth").write_text("no weights")
+    encoder, _ = build_encoder(RESNET, size=64)
+    cases = {"code.pth": "nothing of it was executed", "empty.pth": "holds no tensors", "cut.safetensors": "is damaged"}
+    cases |= {"cut.pth": "is damaged", "text.pth": "is damaged|holds more", "absent.pth": "does not exist", ".": "holds no weights"}
+    for name, message in cases.items():
+        with pytest.raises(UserError, match=message) as error:
+            read_weights(str(tmp_path / name)).load_into(encoder)
+        assert "\n" not in str(error.value)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_file_can_be_named_after_its_network() -> None:
+    assert named_by(Path("resnet18-f37072fd.pth")) == "torchvision:resnet18"
+    assert named_by(Path("tf_efficientnet_lite0.safetensors")) == "timm:tf_efficientnet_lite0"
+    assert named_by(Path("conv-small.pt")) == "conv-small"
+    assert named_by(Path("checkpoint.pth")) is None
