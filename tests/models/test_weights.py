@@ -87,7 +87,7 @@ def test_a_torchvision_network_and_its_small_stem() -> None:
     encoder, _ = build_encoder("torchvision:resnet18", size=96)
     found = match([network.state_dict()], encoder, where="w.pth")
     encoder.load_state_dict(found.tensors, strict=False)
-    network.fc = nn.Identity()
+    network.set_submodule("fc", nn.Identity())
     with torch.no_grad():
         assert torch.allclose(encoder.eval()(images), network(images), atol=1e-5)
     assert (found.share, found.missing, found.adapted) == (1.0, (), ())
@@ -102,7 +102,7 @@ def test_a_torchvision_network_and_its_small_stem() -> None:
 
 def test_a_vision_transformer_at_another_size_is_timms() -> None:
     network = source(VIT)
-    resized = timm.create_model("test_vit", num_classes=0, img_size=96)
+    resized: Any = timm.create_model("test_vit", num_classes=0, img_size=96)
     resized.load_state_dict(
         timm.models.vision_transformer.checkpoint_filter_fn(network.state_dict(), resized), strict=False
     )
@@ -130,7 +130,7 @@ def test_files_and_timms_folder(tmp_path: Path) -> None:
     network = source(RESNET)
     safetensors.torch.save_file(network.state_dict(), tmp_path / "test_resnet.safetensors")
     torch.save({"model": network.state_dict()}, tmp_path / "checkpoint.pth")
-    timm.models._hub.save_for_hf(network, tmp_path / "hub", safe_serialization=True)
+    timm.models._hub.save_for_hf(network, str(tmp_path / "hub"), safe_serialization=True)
     encoder, _ = build_encoder(RESNET, size=64, stem="standard")
     for name, architecture in (("test_resnet.safetensors", RESNET), ("checkpoint.pth", None), ("hub", RESNET)):
         weights = read_weights(str(tmp_path / name))
