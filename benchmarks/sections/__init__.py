@@ -12,6 +12,7 @@ NAMES = (
     "loader",
     "predictor",
     "step",
+    "adapt",
     "bytes",
     "grad-cache",
     "start",
@@ -24,6 +25,7 @@ NAMES = (
 def sections() -> dict[str, Section]:
     """Every section by its name."""
     # imported here: the processes that count bytes import this package again and need none of it
+    from benchmarks.sections.adapt import ADAPT
     from benchmarks.sections.augmentation import AUGMENTATION
     from benchmarks.sections.grad_cache import GRAD_CACHE
     from benchmarks.sections.growth import GROWTH
@@ -36,5 +38,18 @@ def sections() -> dict[str, Section]:
     from benchmarks.sections.step import STEP
     from benchmarks.sections.unbiased import UNBIASED
 
-    found = (OBJECTIVE, UNBIASED, AUGMENTATION, LOADER, PREDICTOR, STEP, BYTES, GRAD_CACHE, START, GROWTH, MEMORY)
+    found = (
+        OBJECTIVE,
+        UNBIASED,
+        AUGMENTATION,
+        LOADER,
+        PREDICTOR,
+        STEP,
+        ADAPT,
+        BYTES,
+        GRAD_CACHE,
+        START,
+        GROWTH,
+        MEMORY,
+    )
     return dict(zip(NAMES, found, strict=True))

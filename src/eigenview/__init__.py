@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from eigenview.methods.unbiased_vicreg import UnbiasedVICRegConfig as UnbiasedVICRegConfig
     from eigenview.methods.vicreg import VICReg as VICReg
     from eigenview.methods.vicreg import VICRegConfig as VICRegConfig
-    from eigenview.models.export import load_encoder as load_encoder
+    from eigenview.models.backbone import load_encoder as load_encoder
     from eigenview.records import Batch as Batch
     from eigenview.records import Clock as Clock
     from eigenview.run import Run as Run
@@ -58,7 +58,7 @@ _EXPORTS = {
     "UserError": "errors",
     "Views": "views",
     "diagnose_embeddings": "diagnostics.diagnose",
-    "load_encoder": "models.export",
+    "load_encoder": "models.backbone",
     "pretrain": "run",
     "processes": "distributed",
 }

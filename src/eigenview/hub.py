@@ -13,6 +13,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+TIMM_CONFIG, TIMM_FILES = "config.json", ("model.safetensors", "pytorch_model.bin")
+"""Files of a network as timm saves and uploads it: the description, and the tensors under one of two names."""
 SECONDS = 5.0
 """Longest wait for the hub's answer."""
 

@@ -117,7 +117,8 @@ def pretrain(
             agree with the run's own configuration.
         allow_changed_data: resume also if files of the data changed since the run began.
         console: where to print; default the terminal.
-        fields: fields of RunConfig, nested ones as dicts: `epochs=10, network={"projector_width": 128}`.
+        fields: fields of RunConfig, nested ones as dicts: `epochs=10, network={"projector_width": 128}`. `weights` may
+            also be a module: its values are kept in eigenview's cache, and that file is what the run starts from.
 
     Returns:
         The Run, also where the verdict is a collapse; look at `run.verdict`.
@@ -137,6 +138,8 @@ def pretrain(
         )
     if config is not None and (data is not None or method is not None):
         raise UserError("config is a complete RunConfig, with data and method: leave those two out.")
+    if fields.get("weights") is not None:
+        fields = {**fields, "weights": _named_weights(fields["weights"])}
     given = None if out is None else Path(out)
     if resume and given is None:
         raise UserError("resume needs the run directory: give out=.")
@@ -146,7 +149,9 @@ def pretrain(
         stored = read_config(given)
         run = resumed_config(_asked(config or stored, data, method, fields), stored, given)
     else:
-        run = with_fields(config or _default(method or "vicreg", "digits" if data is None else str(data)), fields)
+        given_data = "digits" if data is None else str(data)
+        run = config or _default(method or "vicreg", given_data, from_weights=fields.get("weights") is not None)
+        run = with_fields(run, fields)
     with runfiles.run_dir(given, run.data, method_name(run.method)) as directory:
         try:
             start(
@@ -163,16 +168,33 @@ def pretrain(
     return Run(directory)
 
 
+def _named_weights(weights: Any) -> str:
+    """A path or name of weights; of a module those of the file in which it is kept now."""
+    if isinstance(weights, str | Path):
+        return str(weights)
+    from torch import nn
+
+    from eigenview.data.pixels.cache import cache_folder
+    from eigenview.models.weights import keep
+
+    if not isinstance(weights, nn.Module):
+        raise UserError(f"weights is a {type(weights).__name__}; allowed: a path or name, or a torch module.")
+    return str(keep(weights, cache_folder() / "weights"))
+
+
 def resumed_config(asked: RunConfig[Any], stored: RunConfig[Any], directory: Path) -> RunConfig[Any]:
     """The configuration with which a run goes on: `asked`, which may name other places of the data and more epochs.
 
     Raises UserError for any other difference from `stored`, for fewer epochs, and for data that are not there.
     """
     same = {"data": stored.data, "probe_data": stored.probe_data, "epochs": stored.epochs}
+    if asked.weights is not None and stored.weights is not None:
+        same["weights"] = stored.weights
     if dataclasses.replace(asked, **same) != stored:
         raise UserError(
             f"a resumed run keeps its own configuration ({directory / runfiles.CONFIG}), and these options differ from "
-            "it; leave them out. Only DATA, --probe-data and more --epochs may be given."
+            "it; leave them out. Only DATA, --probe-data and --weights, where these lie elsewhere now, and more --epochs "
+            "may be given."
         )
     require(asked.epochs >= stored.epochs, "--epochs", asked.epochs, f"{stored.epochs} or more for this run")
     from eigenview.data.load import find_source
@@ -194,7 +216,8 @@ def at_absolute_paths(config: RunConfig[Any]) -> RunConfig[Any]:
     from eigenview.data.load import absolute
 
     probe_data = None if config.probe_data is None else absolute(config.probe_data)
-    return dataclasses.replace(config, data=absolute(config.data), probe_data=probe_data)
+    weights = None if config.weights is None else absolute(config.weights)
+    return dataclasses.replace(config, data=absolute(config.data), probe_data=probe_data, weights=weights)
 
 
 def _asked(
@@ -210,13 +233,14 @@ def _asked(
     return with_fields(run, fields)
 
 
-def _default(method: str | MethodConfig, data: str) -> RunConfig[Any]:
+def _default(method: str | MethodConfig, data: str, *, from_weights: bool = False) -> RunConfig[Any]:
     """The default recipe of a method, for this data; with a config its options are those of the config."""
     from eigenview.recipes import default
 
     if isinstance(method, str):
-        return dataclasses.replace(default(method, data), data=data)
-    return dataclasses.replace(default(method_name(method), data), data=data, method=method)
+        return dataclasses.replace(default(method, data, from_weights=from_weights), data=data)
+    config = default(method_name(method), data, from_weights=from_weights)
+    return dataclasses.replace(config, data=data, method=method)
 
 
 def start(

@@ -155,7 +155,7 @@ def test_what_is_no_weight_of_a_layer_is_not_decayed(name: str, size: int, plain
 
 def libraries_network(name: str, size: int) -> nn.Module:
     library, model = resolve(name)
-    return OWN[model][0]() if library is None else libraries.create(library, model, size)
+    return OWN[model][0](3) if library is None else libraries.create(library, model, size)
 
 
 def test_a_group_that_is_not_scaled_takes_plain_steps() -> None:

@@ -7,6 +7,7 @@ import torchvision
 from torch import nn
 
 from eigenview.errors import UserError
+from eigenview.models import libraries
 from eigenview.models.encoders import OWN, build_encoder, canonical_name, count_parameters, list_encoders
 
 
@@ -183,3 +184,29 @@ def test_the_list_tells_the_truth():
         "torchvision:resnet152",
         "torchvision:resnet18",
     ]
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+@pytest.mark.parametrize(
+    "name",
+    ["conv-tiny", "conv-small", "conv-medium", "timm:resnet18", "torchvision:resnet18", "torchvision:mobilenet_v2"],
+)
+def test_other_channels_change_the_first_convolution_alone(name, channels):
+    plain, width = build_encoder(name, size=32)
+    other, other_width = build_encoder(name, size=32, channels=channels)
+    assert other_width == width
+    assert other(torch.zeros(2, channels, 32, 32)).shape == (2, width)
+    shapes = {key: tuple(value.shape) for key, value in plain.state_dict().items()}
+    found = {key: tuple(value.shape) for key, value in other.state_dict().items()}
+    assert list(found) == list(shapes)
+    (changed,) = [key for key in shapes if found[key] != shapes[key]]
+    out, three, *kernel = shapes[changed]
+    assert three == 3
+    assert found[changed] == (out, channels, *kernel)
+
+
+def test_an_encoder_for_other_channels_exports_code_that_loads_it():
+    encoder, _ = build_encoder("torchvision:mobilenet_v2", size=65, channels=4)
+    lines = libraries.replacement_code("torchvision", "mobilenet_v2", encoder, small_stem=False)
+    (line,) = [line for line in lines if "Conv2d(4, 32" in line]
+    assert line.startswith('model.set_submodule("features.0.0", nn.Conv2d(')

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from eigenview.errors import UserError
 from eigenview.models.encoders import build_encoder
 from eigenview.models.matching import match, tables_of
-from eigenview.models.weights import named_by, read_weights
+from eigenview.models.weights import read_weights
+from eigenview.models.weights_files import named_by
 
 RESNET, VIT = "timm:test_resnet", "timm:test_vit"
 
@@ -80,6 +81,15 @@ def test_of_two_networks_the_one_its_authors_evaluate_is_taken(first: str, other
     assert torch.allclose(ours(RESNET, content, 64), features(networks[taken], 64), atol=1e-5)
 
 
+def test_a_network_cut_into_its_children_is_matched_in_order() -> None:
+    network = source("timm:resnet18")
+    cut = nn.Sequential(*list(network.children())[:-1])
+    content = {"state_dict": renamed(cut, "backbone.") | {"head.weight": torch.ones(3)}}
+    assert torch.allclose(ours("timm:resnet18", content, 64), features(network, 64), atol=1e-5)
+    found = match(tables_of(content), build_encoder("timm:resnet18", size=96)[0], where="w.pth")
+    assert "by their order and shapes" in found.sentence()
+
+
 def test_a_torchvision_network_and_its_small_stem() -> None:
     torch.manual_seed(0)
     network = torchvision.models.resnet18().eval()
@@ -107,6 +117,8 @@ def test_a_vision_transformer_at_another_size_is_timms() -> None:
         timm.models.vision_transformer.checkpoint_filter_fn(network.state_dict(), resized), strict=False
     )
     assert torch.allclose(ours(VIT, network.state_dict(), 96), features(resized.eval(), 96), atol=1e-5)
+    found = match([network.state_dict()], build_encoder(VIT, size=96)[0], where="w.pth")
+    assert found.adapted == ("position embeddings from 101 to 37 tokens",)
 
 
 @pytest.mark.parametrize("channels", [1, 5])
@@ -135,7 +147,9 @@ def test_files_and_timms_folder(tmp_path: Path) -> None:
     for name, architecture in (("test_resnet.safetensors", RESNET), ("checkpoint.pth", None), ("hub", RESNET)):
         weights = read_weights(str(tmp_path / name))
         assert weights.encoder == architecture
-        assert weights.load_into(encoder).share == 1.0
+        found = weights.fit(encoder)
+        assert found.share == 1.0
+        encoder.load_state_dict(found.tensors, strict=False)
         assert all(torch.equal(v, network.state_dict()[n]) for n, v in encoder.state_dict().items())
     assert weights.preprocessing is not None
     assert weights.preprocessing.size == network.pretrained_cfg["input_size"][-1]  # type: ignore[index]
@@ -158,10 +172,15 @@ def test_what_is_no_weights_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "text.pth").write_text("no weights")
     encoder, _ = build_encoder(RESNET, size=64)
     cases = {"code.pth": "nothing of it was executed", "empty.pth": "holds no tensors", "cut.safetensors": "is damaged"}
-    cases |= {"cut.pth": "is damaged", "text.pth": "is damaged|holds more", "absent.pth": "does not exist", ".": "holds no weights"}
+    cases |= {
+        "cut.pth": "is damaged",
+        "text.pth": "is damaged|holds more",
+        "absent.pth": "does not exist",
+        ".": "holds no weights",
+    }
     for name, message in cases.items():
         with pytest.raises(UserError, match=message) as error:
-            read_weights(str(tmp_path / name)).load_into(encoder)
+            read_weights(str(tmp_path / name)).fit(encoder)
         assert "\n" not in str(error.value)
     assert not (tmp_path / "ran").exists()
 

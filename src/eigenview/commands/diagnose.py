@@ -12,6 +12,7 @@ import tyro
 from eigenview import runfiles
 from eigenview.commands.options import parse
 from eigenview.commands.represent import encoder_and_images
+from eigenview.hub import TIMM_FILES
 from eigenview.progress import counting, loading
 from eigenview.terminal import Console, styled, write
 
@@ -34,12 +35,16 @@ MOST_IMAGES = 2000  # enough for the rank at the widths in use; seconds on a CPU
 
 @dataclass(frozen=True, kw_only=True)
 class Diagnose:
-    """Collapse verdict for a run, an embeddings file (.npy, .npz, .parquet), or a timm model with images."""
+    """Collapse verdict for a run, an embeddings file (.npy, .npz, .parquet), or weights of any origin with images."""
 
     what: tyro.conf.Positional[str]
-    """Run directory, embeddings file, or timm:NAME."""
+    """Run directory, embeddings file, or weights: a file, a folder of timm, timm:NAME, hf:OWNER/NAME."""
     data: str | None = None
-    """Images for a model; default for timm models: the built-in digits."""
+    """Images for a run or weights; default for weights: the built-in digits."""
+    encoder: str = "auto"
+    """Architecture of weights that do not name theirs: timm:NAME, torchvision:NAME, or one of eigenview's own."""
+    image_size: int | None = None
+    """Side in pixels to which images are brought; default: that of the run or of the weights."""
     column: str | None = None
     """Array of a .npz or column of a .parquet; default: the only one that fits."""
     json: bool = False
@@ -49,7 +54,14 @@ class Diagnose:
 def main(args: list[str]) -> int:
     """Print the verdict and its measures."""
     options: Diagnose = parse(Diagnose, args, "diagnose")
-    result = diagnose(options.what, options.data, options.column, Console(stderr=True))
+    result = diagnose(
+        options.what,
+        options.data,
+        options.column,
+        Console(stderr=True),
+        architecture=options.encoder,
+        image_size=options.image_size,
+    )
     if options.json:
         write(json.dumps(runfiles.json_ready(result), indent=2))
     else:
@@ -57,10 +69,18 @@ def main(args: list[str]) -> int:
     return 0
 
 
-def diagnose(what: str, data: str | None, column: str | None, console: Console) -> dict[str, Any]:
+def diagnose(
+    what: str,
+    data: str | None,
+    column: str | None,
+    console: Console,
+    *,
+    architecture: str = "auto",
+    image_size: int | None = None,
+) -> dict[str, Any]:
     """Verdict and measures: of a finished run from its files, of an embeddings file, or of a model on images."""
     path = Path(what)
-    if path.is_dir() and data is None:
+    if path.is_dir() and data is None and not any((path / name).exists() for name in TIMM_FILES):
         summary = runfiles.read_summary(path)
         rows = runfiles.read_diagnostics(path)
         measures = rows[-1].get("z", {}) if rows else {}
@@ -77,7 +97,9 @@ def diagnose(what: str, data: str | None, column: str | None, console: Console) 
         rows, width, of = table.rows, table.width, f"{table.rows:,} rows, {table.width} wide"
         measures, verdict = diagnose_blocks(table.blocks(), rows, width)
     else:
-        encoder, images = encoder_and_images(what, data or "digits", console, most=MOST_IMAGES)
+        encoder, images = encoder_and_images(
+            what, data or "digits", console, most=MOST_IMAGES, architecture=architecture, image_size=image_size
+        )
         rows, width = len(images), encoder.width
         of = f"representation of {rows:,} images of {data or 'digits'}, {width} wide"
         with counting(console, "embedding") as progress:

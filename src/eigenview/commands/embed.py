@@ -19,9 +19,13 @@ class Embed:
     with h alone."""
 
     run: tyro.conf.Positional[str]
-    """Run directory, encoder.safetensors, or timm:NAME."""
+    """Run directory, encoder.safetensors, or weights: a file, a folder of timm, timm:NAME, hf:OWNER/NAME."""
     images: tyro.conf.Positional[str]
     """Images, as for pretrain."""
+    encoder: str = "auto"
+    """Architecture of weights that do not name theirs: timm:NAME, torchvision:NAME, or one of eigenview's own."""
+    image_size: int | None = None
+    """Side in pixels to which images are brought; default: that of the run or of the weights."""
     out: Path = Path("embeddings.parquet")
     """The file to write; its suffix decides the format: .parquet, .csv or .npy."""
 
@@ -29,12 +33,21 @@ class Embed:
 def main(args: list[str]) -> int:
     """Write the file and print its size."""
     options: Embed = parse(Embed, args, "embed")
-    rows, width = embed_images(options.run, options.images, options.out, Console(stderr=True))
+    rows, width = embed_images(
+        options.run,
+        options.images,
+        options.out,
+        Console(stderr=True),
+        architecture=options.encoder,
+        image_size=options.image_size,
+    )
     write(f"{options.out}: {rows:,} rows, {width} wide")
     return 0
 
 
-def embed_images(model: str, images: str, out: Path, console: Console) -> tuple[int, int]:
+def embed_images(
+    model: str, images: str, out: Path, console: Console, *, architecture: str = "auto", image_size: int | None = None
+) -> tuple[int, int]:
     """Write a file of representations, a block at a time; returns the number of rows and the width.
 
     Raises:
@@ -43,7 +56,7 @@ def embed_images(model: str, images: str, out: Path, console: Console) -> tuple[
     from eigenview.embeddings_file import check_out, write_embeddings
 
     check_out(out)
-    encoder, found = encoder_and_images(model, images, console)
+    encoder, found = encoder_and_images(model, images, console, architecture=architecture, image_size=image_size)
     from eigenview.data.images import printable
     from eigenview.probes.features import feature_blocks
 

@@ -40,15 +40,16 @@ def _parsed(args: list[str]) -> tuple[RunConfig[Any], Any]:
     from eigenview.recipes import default, load_recipe
 
     recipe, name = _value(args, "--recipe"), _value(args, "--method")
-    base = load_recipe(recipe) if recipe else default(name or "vicreg", _data(args))
+    given: dict[str, Any] = {"from_weights": _value(args, "--weights") is not None}
+    base = load_recipe(recipe) if recipe else default(name or "vicreg", _data(args), **given)
     config, options = _parse(args, base)
     if recipe is None and config.data != base.data:
         # DATA came after an option, so the recipe was chosen for digits: choose it again, for DATA
-        config, options = _parse(args, default(name or "vicreg", config.data))
-    given, ours = options.method_name, method_name(base.method)
-    if given != ours and recipe is None:
-        raise UserError(f"--method was given more than once, as {ours} and {given}; give one.")
-    if given != ours:
+        config, options = _parse(args, default(name or "vicreg", config.data, **given))
+    named, ours = options.method_name, method_name(base.method)
+    if named != ours and recipe is None:
+        raise UserError(f"--method was given more than once, as {ours} and {named}; give one.")
+    if named != ours:
         raise UserError(f"--recipe {recipe} is for {ours}; leave --method out.")
     return config, options
 

@@ -22,9 +22,13 @@ class Probe:
     """k-NN, linear and few-label accuracy of a finished run's encoder, beside raw pixels."""
 
     run: tyro.conf.Positional[Path]
-    """The run directory (or an encoder.safetensors)."""
+    """A run directory, encoder.safetensors, or weights: a file, a folder of timm, timm:NAME, hf:OWNER/NAME."""
     data: str | None = None
     """Labelled images: a folder with train/ and test/, or one set that is split. Default: the run's own."""
+    encoder: str = "auto"
+    """Architecture of weights that do not name theirs: timm:NAME, torchvision:NAME, or one of eigenview's own."""
+    image_size: int | None = None
+    """Side in pixels to which images are brought; default: that of the run or of the weights."""
     protocol: ProtocolOption = "all"
     """Which accuracies."""
     seed: int = 0
@@ -41,7 +45,16 @@ def main(args: list[str]) -> int:
     """Print the table of accuracies, and write it where --out says."""
     options: Probe = parse(Probe, args, "probe")
     console = Console(stderr=True)
-    table = probe_encoder(options.run, options.data, options.protocol, options.probe, options.seed, console)
+    table = probe_encoder(
+        options.run,
+        options.data,
+        options.protocol,
+        options.probe,
+        options.seed,
+        console,
+        architecture=options.encoder,
+        image_size=options.image_size,
+    )
     from eigenview.probes.table import show_probes
 
     show_probes(table, Console())
@@ -51,31 +64,44 @@ def main(args: list[str]) -> int:
 
 
 def probe_encoder(
-    run: Path, data: str | None, protocol: str, config: ProbeConfig, seed: int, console: Console
+    run: Path,
+    data: str | None,
+    protocol: str,
+    config: ProbeConfig,
+    seed: int,
+    console: Console,
+    *,
+    architecture: str = "auto",
+    image_size: int | None = None,
 ) -> dict[str, Any]:
     """The probe table of an encoder on labelled images, beside raw pixels.
 
     Args:
-        run: run directory or encoder file.
+        run: run directory, encoder file, or weights.
         data: labelled images; None for the probe data of the run, or its training data.
         protocol: a protocol or "all".
         config: options of the probes.
         seed: seed of splits and few-label draws.
         console: where progress is shown.
+        architecture: of weights that do not name theirs.
+        image_size: side in pixels to which images are brought; default: that of the run or of the weights.
 
     Raises:
-        UserError: images without labels, and as `load_encoder` and `load_probe_sets`.
+        UserError: images without labels, weights without --data, and as `load_encoder` and `load_probe_sets`.
     """
     with loading(console, "PyTorch"):
         from eigenview.data.load import load_probe_sets
         from eigenview.data.pixels.cache import cache_folder
         from eigenview.data.splitting import subsample
-        from eigenview.models.saved import load_encoder
+        from eigenview.models.backbone import load_encoder
+        from eigenview.models.weights import is_weights
         from eigenview.probes.features import extract, raw_pixels
         from eigenview.probes.table import probe_table
         from eigenview.run import read_config
 
-    encoder = load_encoder(run)
+    encoder = load_encoder(run, encoder=architecture, image_size=image_size)
+    if data is None and is_weights(str(run)):
+        raise UserError(f"{run} is no run, so that its images are not known: give labelled ones with --data.")
     if data is None:
         trained = read_config(run if run.is_dir() else run.parent)
         if trained.labels == "none" and trained.probe_data is None:

@@ -13,14 +13,22 @@ if TYPE_CHECKING:
 
 
 def encoder_and_images(
-    model: str, data: str, console: Console, *, most: int | None = None
+    model: str,
+    data: str,
+    console: Console,
+    *,
+    most: int | None = None,
+    architecture: str = "auto",
+    image_size: int | None = None,
 ) -> tuple[LoadedEncoder, ImageSet]:
     """An encoder, and the images that `data` names, from which it makes representations.
 
     Args:
-        model: run directory, encoder.safetensors, or timm:NAME.
+        model: run directory, encoder.safetensors, or weights (`load_encoder`).
         data: images, as for pretrain; train and test together.
         console: where progress and the number of unreadable files are shown.
+        architecture: of weights that do not name theirs.
+        image_size: side in pixels to which images are brought; default: that of the run or of the weights.
         most: more images than this are reduced to a fixed random subset of this size, in their order.
 
     Raises:
@@ -30,9 +38,9 @@ def encoder_and_images(
         import numpy as np
 
         from eigenview.data.load import load_images
-        from eigenview.models.saved import load_encoder
+        from eigenview.models.backbone import load_encoder
 
-    encoder = load_encoder(model)
+    encoder = load_encoder(model, encoder=architecture, image_size=image_size)
     source = encoder.card.get("source_size")
     images = load_images(data, size=encoder.size, source_size=source, split="all", console=console, most=most)
     if images.skipped:  # only a run writes the whole list, to skipped.csv

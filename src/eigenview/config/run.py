@@ -6,6 +6,7 @@ names the field, the value and what is allowed.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Generic, Literal, TypeVar
 
@@ -80,7 +81,16 @@ class RunConfig(Generic[Options]):
     local_scale: tuple[float, float] = (0.05, 0.4)
     """Smallest and largest share of the image's area that a small crop covers."""
     encoder: str = "conv-small"
-    """conv-tiny, conv-small, conv-medium, or timm:NAME, torchvision:NAME."""
+    """conv-tiny, conv-small, conv-medium, or timm:NAME, torchvision:NAME. auto: the network of --weights, which is also
+    the default with --weights."""
+    weights: str | None = None
+    """Weights to start from: a file (.safetensors, or a state dict as .pth, .pt, .bin), a folder of timm, a finished
+    run, timm:NAME, or hf:OWNER/NAME. Their mean, deviation and size of images are taken over."""
+    train: str = "all"
+    """What of the encoder is trained: all, norms, last:N (its last N blocks), head (none of it). Batch norm's averages
+    follow the new images in each case."""
+    freeze_epochs: float = 0.0
+    """Epochs at the start in which only the heads are trained."""
     second_encoder: str | None = None
     """Another encoder, with its own projector, for every other view (implies --network.no-shared-weights)."""
     image_size: int | None = None
@@ -106,11 +116,15 @@ class RunConfig(Generic[Options]):
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("data", "probe_data", "encoder", "second_encoder", "augmentation"):
+        for name in ("data", "probe_data", "encoder", "second_encoder", "augmentation", "weights"):
             value = getattr(self, name)
             option = name.replace("_", "-")
             is_empty = value is not None and not value.strip() and name != "data"  # of DATA the sources say more
             require(not is_empty, f"--{option}", value, "a name that is not empty")
+        is_last = re.fullmatch(r"last:[1-9]\d{0,3}", self.train) is not None
+        require(is_last or self.train in ("all", "norms", "head"), "--train", self.train, "all, norms, last:N, head")
+        allowed = f"0 or more, up to {MOST_EPOCHS:,}"
+        require(0 <= self.freeze_epochs <= MOST_EPOCHS, "--freeze-epochs", self.freeze_epochs, allowed)
         require(0 < self.data_fraction <= 1, "--data-fraction", self.data_fraction, "above 0, up to 1")
         require(1 <= self.epochs <= MOST_EPOCHS, "--epochs", self.epochs, "1 or more, up to 1,000,000")
         require(2 <= self.batch_size <= 2**24, "--batch-size", self.batch_size, "2 or more, up to 16,777,216")

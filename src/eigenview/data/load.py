@@ -29,6 +29,7 @@ def load_images(
     size: int | None = None,
     source_size: int | None = None,
     multiple: int = 1,
+    most_size: int | None = None,
     loader: LoaderConfig = LoaderConfig(),
     split: Split = "train",
     console: Console | None = None,
@@ -39,7 +40,8 @@ def load_images(
     """The images that `spec` names: digits, a folder, an image, a .npy/.npz, .tar shards, a pack, a
     torchvision set, or (hf:) a Hugging Face data set.
 
-    size: side of the views in pixels; default: chosen from the data, a multiple of `multiple`. source_size: side of
+    size: side of the views in pixels; default: chosen from the data, a multiple of `multiple`, `most_size` at most.
+    source_size: side of
     the stored squares they are cut from; default: `size`, or 8/7 of it where the originals are larger. split: "train"
     is everything that may be trained on, never the test images of data that have a split; "all" is every image.
     console: where a progress bar appears once two seconds have passed (default: standard error). check: called before
@@ -51,7 +53,14 @@ def load_images(
     array of another type or shape, a damaged file, a full disk.
     """
     request = Request(
-        size=size, source_size=source_size, multiple=multiple, loader=loader, console=console, check=check, most=most
+        size=size,
+        source_size=source_size,
+        multiple=multiple,
+        most_size=most_size,
+        loader=loader,
+        console=console,
+        check=check,
+        most=most,
     )
     return (source or find_source(spec)).load(split, request)
 

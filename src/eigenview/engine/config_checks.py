@@ -37,6 +37,11 @@ def check_combinations(config: RunConfig[Any]) -> None:
             f"0 with --method {name} on the representation, which leaves a projector untrained",
         )
     _check_target(config, name)
+    if config.second_encoder is not None:
+        require(
+            config.weights is None, "--weights", config.weights, "left out with --second-encoder: they fit one of two"
+        )
+        require(config.train == "all", "--train", config.train, "all with --second-encoder")
     if config.second_encoder is None and network.shared_weights:
         return
     if needs.one_network is not None:

@@ -1,7 +1,8 @@
 """Which files a run was trained on, so that a resumed run notices other data.
 
-data_files.npz in the run directory: for each part, "train" and "probes", uint64 (N,) hashes of the files, once of name
-and size ("PART") and once of the time of change too ("PART_times"), both in the order of the files.
+data_files.npz in the run directory: for each part, "train", "probes" and, if there are any, "weights", uint64 (N,)
+hashes of the files, once of name and size ("PART") and once of the time of change too ("PART_times"), both in the order
+of the files.
 """
 
 from __future__ import annotations
@@ -10,11 +11,12 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from eigenview import runfiles
+from eigenview.config import RunConfig
 from eigenview.data.images import File, printable
 from eigenview.data.load import absolute
 from eigenview.data.npz import read_npz
@@ -38,7 +40,7 @@ class Change(NamedTuple):
     """A file that changed or is new; empty if files are only gone."""
 
     def __str__(self) -> str:
-        what = "training data" if self.part == "train" else "probe data"
+        what = {"train": "training data", "probes": "probe data", "weights": "weights to start from"}[self.part]
         named = f", such as {printable(self.first)}" if self.first else ", which are gone"
         return f"{self.other:,} of {self.files:,} files of the {what} differ from those this run began with{named}"
 
@@ -46,7 +48,8 @@ class Change(NamedTuple):
 def files_of(plan: Plan) -> dict[str, tuple[File, ...]]:
     """The files of each part of the data."""
     probes = () if plan.probes is None else tuple(dict.fromkeys((*plan.probes[0].files, *plan.probes[1].files)))
-    return {"train": plan.train.files, "probes": probes}
+    weights = {} if plan.start is None or not plan.start.files else {"weights": plan.start.files}
+    return {"train": plan.train.files, "probes": probes, **weights}
 
 
 def write_files(directory: Path, plan: Plan) -> None:
@@ -68,6 +71,8 @@ def changes(directory: Path, plan: Plan, *, is_moved: bool) -> list[Change]:
     noted = _read(path)
     found: list[Change] = []
     for part, files in files_of(plan).items():
+        if part not in noted:  # weights of a run that noted none
+            continue
         now, before = hashes(files)[0 if is_moved else 1], noted[part if is_moved else f"{part}_times"]
         is_new = ~np.isin(now, before)
         # a file that changed is new and gone, and counts once
@@ -84,10 +89,13 @@ def check_data(directory: Path, plan: Plan, resumed: Resumed) -> tuple[str, ...]
     Raises UserError if files changed and that is not allowed.
     """
     config, stored = plan.config, resumed.stored
-    was, now = ([absolute(spec) for spec in (each.data, each.probe_data or each.data)] for each in (stored, config))
+    was, now = (
+        [absolute(spec) for spec in (each.data, each.probe_data or each.data, each.weights or each.data)]
+        for each in (stored, config)
+    )
     found = changes(directory, plan, is_moved=was != now)
     if not resumed.allow_changed_data:
-        refuse(found, config.data)
+        refuse(found, config)
     notes = tuple(str(change) for change in found)
     if was != now:
         notes += ("the data lie elsewhere now: names and sizes of the files were compared, not their times",)
@@ -99,11 +107,12 @@ def check_data(directory: Path, plan: Plan, resumed: Resumed) -> tuple[str, ...]
     return notes
 
 
-def refuse(found: Iterable[Change], data: str) -> None:
+def refuse(found: Iterable[Change], config: RunConfig[Any]) -> None:
     """Raises UserError if there is any change."""
     for change in found:
+        where = config.weights if change.part == "weights" else config.data
         raise UserError(
-            f"{data}: {change}. Restore them, or add {SWITCH} to go on with the data as they are now (the result is "
+            f"{where}: {change}. Restore them, or add {SWITCH} to go on with the data as they are now (the result is "
             "then that of no single data set); a new run needs another --out."
         )
 
@@ -124,13 +133,13 @@ def _hashes(file: File) -> tuple[int, int]:
 
 def _read(path: Path) -> Mapping[str, np.ndarray]:
     """The file, checked. Raises UserError for a damaged one."""
-    names = [f"{part}{suffix}" for part in ("train", "probes") for suffix in ("", "_times")]
+    names = [f"{part}{suffix}" for part in ("train", "probes", "weights") for suffix in ("", "_times")]
     advice = "Delete it to go on without comparing the data."
     try:
         arrays, _ = read_npz(path, lambda name, header: name in names and not header.dtype.hasobject)
     except (OSError, *READ_ERRORS) as error:
         raise UserError(f"{path} is damaged: {error}. {advice}") from error
-    for name in names:
+    for name in names if "weights" in arrays else names[:4]:
         array = arrays.get(name)
         if array is None or array.dtype != np.uint64 or array.ndim != 1:
             raise UserError(f"{path} is damaged: it has no list {name} of files. {advice}")

@@ -101,7 +101,7 @@ def encoder_function(encoder: nn.Module, plan: Plan) -> Callable[[Tensor], Tenso
 
     @torch.no_grad()
     def encode(images: Tensor) -> Tensor:
-        x = prepare(images.to(plan.device), plan.size, spec.mean, spec.std)
+        x = prepare(images.to(plan.device), plan.size, spec.mean, spec.std, interpolation=plan.resampling)
         with torch.autocast(plan.device.type, dtype=torch.bfloat16, enabled=plan.bf16):
             return encoder(x).float().cpu()
 
@@ -120,7 +120,7 @@ def untrained_encoder(plan: Plan) -> nn.Module:
     with torch.no_grad():
         for part in np.array_split(index, max(1, len(index) // 256)):
             images = torch.from_numpy(plan.train.read(part)).to(plan.device)
-            encoder(prepare(images, plan.size, spec.mean, spec.std))
+            encoder(prepare(images, plan.size, spec.mean, spec.std, interpolation=plan.resampling))
     return encoder.eval()
 
 
@@ -199,6 +199,8 @@ def encoder_card(plan: Plan, module: PretrainModule) -> dict[str, Any]:
         "width": module.method.widths["h"],
         "mean": list(spec.mean),
         "std": list(spec.std),
+        "interpolation": plan.resampling,
+        "weights": config.weights,
         "method": method_name(config.method),
         "run": {"data": config.data, "epochs": config.epochs, "seed": config.seed},
         "eigenview": eigenview.__version__,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,10 +16,12 @@ from eigenview.data.splitting import rows_by_class, subsample
 from eigenview.data.views.specs import ViewSpec, local_specs, preset_for_size, view_specs
 from eigenview.engine.config_checks import check_combinations
 from eigenview.engine.precision import runs_in_bf16
+from eigenview.engine.start import Start, as_weights_saw, start_of, with_architecture
 from eigenview.errors import UnusableLabels, UserError, listed, require
 from eigenview.launched import launched
 from eigenview.methods.parts.building import Parts, parts_of
 from eigenview.models.encoders import patches_of
+from eigenview.models.weights import read_weights
 
 # A held-out batch much smaller than the width gives no rank; a tenth of a small set is the most we take.
 HELD_OUT_FRACTION = 0.1
@@ -45,17 +47,30 @@ class Plan:
     bf16: bool
     """The network runs under bfloat16 autocast."""
     precision_note: str
+    start: Start | None = None
+    """What the encoder starts from; None: random values."""
+
+    @property
+    def resampling(self) -> Literal["bilinear", "bicubic"]:
+        """Filter with which images are resized for evaluation."""
+        return "bilinear" if self.start is None else self.start.images.interpolation
 
     @property
     def parts(self) -> Parts:
         """The networks that the method is built from."""
-        return parts_of(self.config, self.size, self.specs[-1].size)
+        start = None if self.start is None else self.start.match.tensors
+        return parts_of(self.config, self.size, self.specs[-1].size, start=start)
 
 
 def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
     """Load what the run needs and settle sizes; every error here leaves nothing behind."""
+    weights = None if config.weights is None else read_weights(config.weights)
+    config = with_architecture(config, weights)
     check_combinations(config)
     views: dict[str, Any] = {"size": config.image_size, "multiple": patches_of(config.encoder, config.second_encoder)}
+    images_of_weights = None if weights is None else weights.preparation(config.encoder)
+    if images_of_weights is not None:
+        views["most_size"] = images_of_weights.size
     source = find_source(config.data)
     images = load_images(
         config.data,
@@ -87,6 +102,10 @@ def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
     require(small < images.size or not config.local_views, "--local-size", small, f"below the views' {images.size} px")
     device = own_device(config.device, config.devices)
     bf16 = runs_in_bf16(config.precision, device)
+    start = None if weights is None else start_of(config, weights, images.size)
+    specs = (*view_specs(preset, config.views), *local_specs(preset, config.local_views, small, config.local_scale))
+    if images_of_weights is not None:
+        specs = tuple(as_weights_saw(spec, images_of_weights) for spec in specs)
     return Plan(
         config=config,
         train=train,
@@ -96,11 +115,12 @@ def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
         probe_note=probe_note if probes is None else _probes_shown(*probes),
         label_notes=_label_notes(images, probes),
         size=images.size,
-        specs=(*view_specs(preset, config.views), *local_specs(preset, config.local_views, small, config.local_scale)),
+        specs=specs,
         steps_per_epoch=len(train) // config.batch_size,
         device=device,
         bf16=bf16,
         precision_note="bf16" if bf16 else "fp32",
+        start=start,
     )
 
 

@@ -52,7 +52,11 @@ def show_plan(
             f"{config.encoder}, {encoder / 1e6:.2g} M parameters  ·  {where}, {plan.precision_note}",
         )
     )
+    weights = [] if plan.start is None else [("weights", f"{config.weights}: {plan.start.sentence()}")]
+    if config.train != "all" or config.freeze_epochs:
+        weights.append(("trained", trained_part(config, module)))
     for label, text in (
+        *weights,
         ("data", f"{config.data}: {len(images):,} images{skipped}, {sides} -> {plan.size} px {images.size_reason}"),
         ("probes", plan.probe_note),
         ("held-out", f"{plan.held_out_note}"),
@@ -68,6 +72,16 @@ def show_plan(
         console.print("note      the augmentation is compiled before the first step, which takes minutes")
     for note in (*notes, *images.notes, *plan.label_notes, *module.method.warnings(images_per_pass(config))):
         console.print(f"{'note':9} {note}")
+
+
+def trained_part(config: RunConfig[Any], module: PretrainModule) -> str:
+    """What of the encoder moves, and from when on."""
+    values = list(next(iter(module.method.encoders().values())).parameters())
+    moving = sum(p.numel() for p in values if p.requires_grad)
+    text = (
+        f"--train {config.train}: {moving:,} of the encoder's {sum(p.numel() for p in values):,} values, and the heads"
+    )
+    return text + (f"; the encoder from epoch {config.freeze_epochs:g} on" if config.freeze_epochs else "")
 
 
 TERMINAL_SECONDS, NOTEBOOK_SECONDS, FILE_SECONDS = 0.25, 1.0, 10.0

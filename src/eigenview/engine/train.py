@@ -48,7 +48,7 @@ def train(
     with runfiles.run_lock(directory) if is_first else nullcontext():
         if is_first and resumed is None:
             runfiles.create_run_dir(directory)  # re-check after taking the lock
-            runfiles.write_object(directory / runfiles.CONFIG, to_dict(config))
+            runfiles.write_object(directory / runfiles.CONFIG, to_dict(plan.config))
         return _train(plan, module, directory, resumed=resumed, command=command, console=console)
 
 

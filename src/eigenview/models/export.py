@@ -119,7 +119,7 @@ def _hub_files(encoder: LoadedEncoder, model: str) -> dict[str, bytes]:
             "fixed_input_size": "img_size" in given,
             "mean": list(encoder.mean),
             "std": list(encoder.std),
-            "interpolation": "bilinear",
+            "interpolation": encoder.interpolation,
             "crop_pct": 1.0,
             "num_classes": 0,
             "custom_load": False,
@@ -186,7 +186,7 @@ def _readme(encoder: LoadedEncoder, code: list[str]) -> bytes:
         "```",
         "",
         f"Input: float32 (n, 3, {encoder.size}, {encoder.size}), RGB between 0 and 1, minus mean {list(encoder.mean)}, "
-        f"divided by std {list(encoder.std)}.",
+        f"divided by std {list(encoder.std)}; resized {encoder.interpolation}.",
         f"Output: features (n, {encoder.width}).",
         "",
         f"Written by eigenview {encoder.card.get('eigenview', '')}".rstrip() + (f" ({origin})." if origin else "."),

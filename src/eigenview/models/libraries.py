@@ -89,15 +89,16 @@ def has_small_stem(library: Library, model: str, size: int, stem: Stem) -> bool:
     return stem != "standard" and (stem == "small" or size <= SMALL_STEM_UP_TO) and is_resnet(library, model)
 
 
-def arguments(library: Library, model: str, size: int) -> dict[str, Any]:
-    """Keyword arguments of the library's factory for a network of this image size."""
+def arguments(library: Library, model: str, size: int, channels: int = 3) -> dict[str, Any]:
+    """Keyword arguments of the library's factory for a network of this image size and number of channels."""
     if library == "torchvision":
         return {"image_size": size} if model.startswith("vit") else {}
     import timm
 
     published = timm.get_pretrained_cfg(model)
     fixed = published is not None and published.fixed_input_size
-    return {"num_classes": 0, "img_size": size} if fixed else {"num_classes": 0}
+    given: dict[str, Any] = {"num_classes": 0, "img_size": size} if fixed else {"num_classes": 0}
+    return given if channels == 3 else given | {"in_chans": channels}
 
 
 def designed_size(library: Library, model: str) -> int:
@@ -131,12 +132,21 @@ def traits(library: Library, model: str) -> Traits:
     return Traits(first.stride[0] if first is not None and cuts else 1, hasattr(network, "dynamic_img_size"))
 
 
-def create(library: Library, model: str, size: int, *, resizes: bool = False) -> nn.Module:
+def pooling(model: str) -> str | None:
+    """How a network of timm makes one vector of an image by default ("avg", "token"), where it says so."""
+    with torch.device("meta"):
+        network: Any = create("timm", model, designed_size("timm", model))
+    found = getattr(network, "global_pool", None)  # text in transformers, a module in conv nets
+    found = getattr(found, "pool_type", found)
+    return found if isinstance(found, str) else None
+
+
+def create(library: Library, model: str, size: int, *, resizes: bool = False, channels: int = 3) -> nn.Module:
     """The plain network of the library for this size, randomly initialised; nothing is ever downloaded.
 
     `resizes`: it takes images of other sizes too, by interpolated position embeddings (`Traits.resizes`).
     """
-    given = arguments(library, model, size)
+    given = arguments(library, model, size, channels)
     if resizes:
         given["dynamic_img_size"] = True
     if library == "torchvision":
@@ -149,24 +159,47 @@ def create(library: Library, model: str, size: int, *, resizes: bool = False) ->
 
 
 def replacements(
-    library: Library, model: str, network: nn.Module, *, small_stem: bool, norm: Norm = "batch"
+    library: Library, model: str, network: nn.Module, *, small_stem: bool, norm: Norm = "batch", channels: int = 3
 ) -> dict[str, nn.Module]:
-    """Dotted name -> new module: the head of a torchvision network, the small stem (3x3, stride 1, no pooling), norms
-    that use no other image."""
+    """Dotted name -> new module: the head of a torchvision network and its first convolution for other `channels` than
+    3, the small stem (3x3, stride 1, no pooling), norms that use no other image."""
     new: dict[str, nn.Module] = {}
     if library == "torchvision":
         new |= {path: make() for path, make in (torchvision_head(model) or {}).items()}
+        if channels != 3:
+            path, first = first_convolution(network)
+            new[path] = with_channels(first, channels)
     if small_stem:
-        channels = len(network.get_parameter("bn1.weight"))  # whatever kind of norm it is
-        stem = nn.Conv2d(3, channels, 3, stride=1, padding=1, bias=False)
+        width = len(network.get_parameter("bn1.weight"))  # whatever kind of norm it is
+        stem = nn.Conv2d(channels, width, 3, stride=1, padding=1, bias=False)
         nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")  # as in both libraries' ResNets
         new |= {"conv1": stem, "maxpool": nn.Identity()}
     return new | row_norms(f"{library}:{model}", network, norm)
 
 
+def first_convolution(network: nn.Module) -> tuple[str, nn.Conv2d]:
+    """Name and module of the convolution that takes the images: the first one of the network."""
+    return next((name, module) for name, module in network.named_modules() if isinstance(module, nn.Conv2d))
+
+
+def with_channels(convolution: nn.Conv2d, channels: int) -> nn.Conv2d:
+    """An equal convolution of this many input channels, initialised by torch's rule for convolutions."""
+    return nn.Conv2d(
+        channels,
+        convolution.out_channels,
+        convolution.kernel_size,  # type: ignore[arg-type]
+        stride=convolution.stride,  # type: ignore[arg-type]
+        padding=convolution.padding,  # type: ignore[arg-type]
+        dilation=convolution.dilation,  # type: ignore[arg-type]
+        bias=convolution.bias is not None,
+    )
+
+
 def replacement_code(library: Library, model: str, encoder: nn.Module, *, small_stem: bool) -> list[str]:
     """Lines of Python that replace the same modules in the library's `model` as were replaced in `encoder`."""
     paths = list(torchvision_head(model) or {}) if library == "torchvision" else []
+    first, convolution = first_convolution(encoder)
+    paths += [first] if library == "torchvision" and convolution.in_channels != 3 and not small_stem else []
     paths += ["conv1", "maxpool"] if small_stem else []
     # group norms that the library itself uses are among them; replacing them by equal ones changes nothing
     paths += [path for path, module in encoder.named_modules() if type(module) is nn.GroupNorm]

@@ -109,9 +109,16 @@ def prefixes_of(names: Iterable[str], most_parts: int = 5) -> list[str]:
 
 def _matched(table: Tensors, prefix: str, network: nn.Module, expected: Tensors) -> Match:
     given = {name.removeprefix(prefix): value for name, value in table.items() if name.startswith(prefix)}
-    given = by_library(given, network)
+    as_saved, given = given, by_library(given, network)
     tensors: Tensors = {}
     adapted: dict[str, None] = {}
+    for name, value in given.items():  # timm resizes them without a word
+        before = as_saved.get(name)
+        if before is not None and before.ndim == value.ndim == 3 and before.shape[1] != value.shape[1]:
+            adapted[f"position embeddings from {before.shape[1]} to {value.shape[1]} tokens"] = None
+    if not set(given) & set(expected) and (ordered := in_order(given, expected)) is not None:
+        given = ordered
+        adapted["by their order and shapes, because the names are numbers of modules"] = None
     first = next((name for name, value in expected.items() if value.ndim == 4), None)
     for name, value in expected.items():
         if name in given:
@@ -128,6 +135,18 @@ def _matched(table: Tensors, prefix: str, network: nn.Module, expected: Tensors)
         adapted=tuple(adapted),
         share=sum(value.numel() for value in tensors.values()) / total,
     )
+
+
+def in_order(given: Tensors, expected: Tensors) -> Tensors | None:
+    """`given` under the names of `expected`, if names begin with numbers and all shapes agree one after another: a
+    network that was cut into a sequence of its children, as lightly saves it. None otherwise."""
+    values = {name: value for name, value in given.items() if not name.endswith(COUNTER)}
+    if not values or not all(name.split(".")[0].isdigit() for name in values):
+        return None
+    shapes = [value.shape for value in expected.values()]
+    if [value.shape for value in values.values()][: len(shapes)] != shapes:
+        return None
+    return dict(zip([*expected, *list(values)[len(expected) :]], values.values(), strict=True))
 
 
 def by_library(given: Tensors, network: nn.Module) -> Tensors:
@@ -182,7 +201,7 @@ def _positions(given: Tensor, expected: Tensor) -> tuple[Tensor | None, str]:
         sides = [round((tokens - prefix) ** 0.5) for tokens in (old, new)]
         if all(side > 0 and side * side + prefix == tokens for side, tokens in zip(sides, (old, new), strict=True)):
             resized = resample_abs_pos_embed(given, [sides[1]] * 2, [sides[0]] * 2, num_prefix_tokens=prefix)
-            return resized.to(expected.dtype), f"position embeddings from {sides[0]} to {sides[1]} patches a side"
+            return resized.to(expected.dtype), f"position embeddings from {old} to {new} tokens"
     return None, ""
 
 

@@ -2,7 +2,8 @@
 
 The card says how to build the network, how images are prepared for it and where it comes from:
     {"format": 1, "encoder", "stem", "norm" (batch if missing), "size", "source_size", "width", "mean", "std",
-     "method", "run": {...}, "eigenview": version, "sha256": of the weights file}
+     "interpolation" (bilinear if missing), "channels" (3 if missing), "weights" (what it started from), "method",
+     "run": {...}, "eigenview": version, "sha256": of the weights file}
 
 Nothing read here can run code: safetensors holds numbers only, and the card can only name networks that are installed.
 """
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import safetensors
 import safetensors.torch
@@ -50,6 +51,7 @@ class LoadedEncoder(nn.Module):
         self.mean: tuple[float, float, float] = (float(r), float(g), float(b))
         r, g, b = card["std"]
         self.std: tuple[float, float, float] = (float(r), float(g), float(b))
+        self.interpolation: Literal["bilinear", "bicubic"] = card.get("interpolation", "bilinear")
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
@@ -73,7 +75,10 @@ class LoadedEncoder(nn.Module):
         was_training = self.training
         self.eval()
         try:
-            parts = [self(prepare(part, self.size, self.mean, self.std)).float() for part in images.split(batch_size)]
+            parts = [
+                self(prepare(part, self.size, self.mean, self.std, interpolation=self.interpolation)).float()
+                for part in images.split(batch_size)
+            ]
         finally:
             self.train(was_training)
         return torch.cat(parts)
@@ -115,7 +120,11 @@ def load_encoder(source: Path | str, *, pretrained: bool = True) -> LoadedEncode
     with torch.random.fork_rng(devices=[]):  # initial weights do not move the caller's random state
         try:
             network, width = build_encoder(
-                card["encoder"], size=card["size"], stem=card["stem"], norm=card.get("norm", "batch")
+                card["encoder"],
+                size=card["size"],
+                stem=card["stem"],
+                norm=card.get("norm", "batch"),
+                channels=card.get("channels", 3),
             )
         except UserError as error:
             raise UserError(f"{card_path} describes an encoder that cannot be built: {error}") from error
@@ -154,6 +163,8 @@ def _check_card(card: Any, where: str) -> None:
     norm = card.get("norm", "batch")
     require(norm in NORMS, f"{where}: norm", norm, ", ".join(NORMS))
     require(1 <= card["size"] <= LARGEST_SIZE, f"{where}: size", card["size"], f"1 to {LARGEST_SIZE}")
+    filters, given = ("bilinear", "bicubic"), card.get("interpolation", "bilinear")
+    require(given in filters, f"{where}: interpolation", given, " or ".join(filters))
     require(min(card["std"]) > 0, f"{where}: std", card["std"], "three numbers above 0")
 
 
@@ -185,7 +196,7 @@ def _load_timm(name: str, pretrained: bool) -> LoadedEncoder:
     from timm.data.config import resolve_model_data_config
 
     _, model = resolve(name)
-    network = _published(name, model) if pretrained else timm.create_model(model, pretrained=False, num_classes=0)
+    network = published(name, model) if pretrained else timm.create_model(model, pretrained=False, num_classes=0)
     images = resolve_model_data_config(network)
     size = images["input_size"][-1]
     card = {"format": FORMAT, "encoder": name, "stem": "standard", "size": size, "mean": list(images["mean"])}
@@ -194,7 +205,7 @@ def _load_timm(name: str, pretrained: bool) -> LoadedEncoder:
     return LoadedEncoder(network, card)
 
 
-def _published(name: str, model: str) -> nn.Module:
+def published(name: str, model: str) -> nn.Module:
     """A network of timm with its published weights: from the cache, else from the hub if that answers."""
     import timm
 

@@ -1,58 +1,54 @@
-"""Weights to start from: a file, a folder of timm, or a run of ours, read as numbers without executing anything."""
+"""Weights to start from: a file, a folder of timm, a run of ours, timm:NAME, hf:OWNER/NAME, or a module.
+
+`read_weights` finds them and what is known of them; `fit` says what of them goes into an encoder. Nothing in a file is
+executed.
+"""
 
 from __future__ import annotations
 
-import pickle
-import zipfile
-from collections.abc import Mapping
+import dataclasses
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-import safetensors
 import safetensors.torch
-import torch
 from torch import nn
 
 from eigenview import runfiles
-from eigenview.data.opening import kind_of
-from eigenview.errors import UserError, require
+from eigenview.data.images import File
+from eigenview.data.opening import at_home, kind_of
+from eigenview.data.views.specs import IMAGENET_MEAN, IMAGENET_STD
+from eigenview.errors import UserError
+from eigenview.hub import TIMM_CONFIG, TIMM_FILES, cache_only, why_unreachable
 from eigenview.models import libraries
-from eigenview.models.encoders import OWN
+from eigenview.models.encoders import resolve
+from eigenview.models.libraries import Stem
 from eigenview.models.matching import Match, Tensors, match, tables_of
-from eigenview.runfiles.schema import Fields, Leaf, ListOf, integer, misfit, number
+from eigenview.models.norms import Norm
+from eigenview.models.saved import load_encoder, published, state_tensors
+from eigenview.models.weights_files import SUFFIXES, named_by, read_tensors, read_timm_config
 
-TEXT = Leaf("text", lambda value: isinstance(value, str))
-SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
-"""Of files: safetensors, and what torch.save wrote."""
-TIMM_CONFIG, TIMM_FILES = "config.json", ("model.safetensors", "pytorch_model.bin")
-TIMM_KIND = Fields(
-    required={"architecture": TEXT},
-    optional={
-        "pretrained_cfg": Fields(
-            required={},
-            optional={
-                "mean": ListOf(number(), 3),
-                "std": ListOf(number(0), 3),
-                "interpolation": TEXT,
-                "input_size": ListOf(integer(1), 3),
-            },
-        )
-    },
+HUB = "hf:"
+ALLOWED = (
+    f"Give a file ({', '.join(SUFFIXES)}), a folder with {TIMM_CONFIG} and {TIMM_FILES[0]}, a run directory, "
+    "timm:NAME, or hf:OWNER/NAME."
 )
-RESAMPLING = ("bilinear", "bicubic")
-"""Filters that images can be resized with here."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
     """How the images were prepared that the weights were trained on."""
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    size: int
-    """Side in pixels."""
-    interpolation: str = "bilinear"
+    mean: tuple[float, ...]
+    """Of each channel, values between 0 and 1."""
+    std: tuple[float, ...]
+    size: int | None
+    """Side in pixels; None: not known."""
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    origin: str = "of these weights"
+    """Whose values they are, for the line that says what is used."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,94 +58,239 @@ class Weights:
     origin: str
     """As the user named them."""
     tables: list[Tensors]
-    encoder: str | None
+    encoder: str | None = None
     """Name of their architecture, if they come with one."""
-    preprocessing: Preprocessing | None
-    """None: not known."""
+    preprocessing: Preprocessing | None = None
+    """None: that of the architecture (`preparation`)."""
+    stem: Stem = "auto"
+    """Of a ResNet from a run of ours, as it was built there."""
+    norm: Norm = "batch"
+    files: tuple[File, ...] = ()
+    """The files that were read, by which a resumed run notices other weights."""
 
-    def load_into(self, network: nn.Module) -> Match:
-        """Put them into a network, and say what was loaded. Raises UserError if too little fits; nothing is changed."""
-        found = match(self.tables, network, where=self.origin)
-        network.load_state_dict(found.tensors, strict=False)
-        return found
+    def architecture(self, asked: str) -> str:
+        """The encoder that a run with these weights has, if its configuration asks for `asked`.
+
+        Raises: UserError if neither names one.
+        """
+        if asked != "auto":
+            return asked
+        if self.encoder is None:
+            raise UserError(
+                f"{self.origin} does not say which network it belongs to. Name it: --encoder timm:NAME, "
+                "torchvision:NAME, or one of eigenview's own (eigenview list encoders)."
+            )
+        return self.encoder
+
+    def preparation(self, encoder: str) -> Preprocessing:
+        """How images are prepared for these weights in an encoder of this name."""
+        return self.preprocessing or preprocessing_of(encoder)
+
+    def fit(self, network: nn.Module) -> Match:
+        """What of them goes into a network. Raises: UserError if too little does."""
+        return match(self.tables, network, where=self.origin)
 
 
-def read_weights(origin: str) -> Weights:
-    """The weights at a path.
+def preprocessing_of(encoder: str) -> Preprocessing:
+    """What the library says of the images of an architecture's published weights; ImageNet's mean and deviation where
+    it says nothing."""
+    library, model = resolve(encoder)
+    if library == "timm":
+        import timm
 
-    Raises: UserError for a missing, truncated or foreign file, and for one that holds anything but tensors and plain
-    values: a pickle that names a function is refused before that is imported.
-    """
-    path = Path(origin)
-    kind = kind_of(path)
-    if kind == "folder" and (path / TIMM_CONFIG).exists() and any((path / name).exists() for name in TIMM_FILES):
-        return _of_timm_folder(path, origin)
-    if kind == "file" and path.suffix.lower() in SUFFIXES:
-        return Weights(origin=origin, tables=tables_of(read_tensors(path)), encoder=named_by(path), preprocessing=None)
-    what = "does not exist" if kind == "nothing" else "holds no weights"
-    raise UserError(
-        f"--weights {origin} {what}. Give a file ({', '.join(SUFFIXES)}), a folder with {TIMM_CONFIG} and "
-        f"{TIMM_FILES[0]}, a run directory, or timm:NAME."
+        known = timm.get_pretrained_cfg(model)
+        if known is not None:
+            return from_timm(
+                {"mean": known.mean, "std": known.std, "input_size": known.input_size},
+                known.interpolation,
+                f"that timm has for {model}",
+            )
+    where = "that torchvision has for its networks" if library == "torchvision" else "of ImageNet"
+    size = libraries.designed_size(library, model) if library else None
+    return Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD, size=size, origin=where)
+
+
+def from_timm(given: dict[str, Any], interpolation: str, origin: str) -> Preprocessing:
+    """timm's description of the images. Filters that images are not resized with here become the nearest that are."""
+    return Preprocessing(
+        mean=tuple(given["mean"]),
+        std=tuple(given["std"]),
+        size=given["input_size"][-1],
+        interpolation="bilinear" if interpolation in ("bilinear", "nearest", "random", "box") else "bicubic",
+        origin=origin,
     )
 
 
-def read_tensors(path: Path) -> Any:
-    """The content of a weights file: tensors and plain values in dicts."""
-    if path.suffix.lower() == ".safetensors":
-        try:
-            return safetensors.torch.load_file(path)
-        except (safetensors.SafetensorError, OSError, ValueError, RuntimeError, MemoryError) as error:
-            raise runfiles.damaged(path, error) from error
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = next((line for line in str(error).splitlines() if "GLOBAL" in line or "global" in line), "")
-        raise UserError(
-            f"{path} holds more than tensors and plain values; nothing of it was executed ({reason.strip()[:200]}). "
-            "Save its state dict alone: torch.save(model.state_dict(), FILE)."
-        ) from error
-    except (OSError, RuntimeError, ValueError, EOFError, KeyError, zipfile.BadZipFile, MemoryError) as error:
-        raise runfiles.damaged(path, error) from error
+def read_weights(origin: str | Path | nn.Module) -> Weights:
+    """The weights that a user names: see the top of this file. `~` is the home directory.
+
+    Raises: UserError for a missing, truncated or foreign file; for one that holds anything but tensors and plain values
+    (a pickle that names a function is refused before that is imported); where the hub is needed and does not answer.
+    """
+    if isinstance(origin, nn.Module):
+        return _of_module(origin)
+    text = str(origin)
+    if text.startswith("timm:"):
+        return _of_timm(text)
+    if text.startswith(HUB):
+        return dataclasses.replace(_of_timm_folder(_from_hub(text), text), files=())
+    path = at_home(text)
+    kind = kind_of(path)
+    if (kind == "folder" and (path / runfiles.ENCODER_CARD).exists()) or _is_ours(path):
+        return _of_run(path, text)
+    if kind == "folder" and (path / TIMM_CONFIG).exists() and _timm_tensors(path) is not None:
+        return _of_timm_folder(path, text)
+    if kind == "file" and path.suffix.lower() in SUFFIXES:
+        tables = tables_of(read_tensors(path))
+        return Weights(origin=text, tables=tables, encoder=named_by(path), files=_files(path))
+    what = "does not exist" if kind == "nothing" else "holds no weights"
+    raise UserError(f"{text} {what}. {ALLOWED}")
+
+
+def is_weights(origin: str) -> bool:
+    """Whether this names weights of another program rather than a run of ours or an encoder of one."""
+    path = at_home(origin)
+    if origin.startswith((HUB, "timm:")):
+        return True
+    if kind_of(path) == "folder":
+        return not (path / runfiles.ENCODER_CARD).exists() and (path / TIMM_CONFIG).exists()
+    return path.suffix.lower() in SUFFIXES and not _is_ours(path)
+
+
+def _is_ours(path: Path) -> bool:
+    """Whether this is the weights file of an encoder of ours: its card lies beside it."""
+    is_file = path.suffix.lower() == ".safetensors" and kind_of(path) == "file"
+    return is_file and path.with_suffix(".json").exists()
+
+
+def _files(*paths: Path) -> tuple[File, ...]:
+    found = [(path, path.stat()) for path in paths]
+    return tuple(File(path.name, stat.st_size, stat.st_mtime_ns) for path, stat in found)
+
+
+def _timm_tensors(folder: Path) -> Path | None:
+    return next((folder / name for name in TIMM_FILES if (folder / name).exists()), None)
 
 
 def _of_timm_folder(folder: Path, origin: str) -> Weights:
     """The folder that timm saves and uploads: config.json with architecture and preprocessing, and the tensors."""
-    path = folder / TIMM_CONFIG
-    try:
-        config = runfiles.parse_json(runfiles.file_bytes(path))
-    except ValueError as error:
-        raise runfiles.damaged(path, error) from error
-    found = misfit(config, TIMM_KIND)
-    if found is not None:
-        raise runfiles.damaged(path, found)
-    tensors = next(folder / name for name in TIMM_FILES if (folder / name).exists())
+    config, tensors = folder / TIMM_CONFIG, _timm_tensors(folder)
+    assert tensors is not None
+    name, images = read_timm_config(config)
     return Weights(
         origin=origin,
         tables=tables_of(read_tensors(tensors)),
-        encoder=f"timm:{config['architecture']}",
-        preprocessing=_preprocessing(config.get("pretrained_cfg", {}), str(path)),
+        encoder=name,
+        preprocessing=None
+        if images is None
+        else from_timm(images, images.get("interpolation", "bilinear"), "of these weights"),
+        files=_files(config, tensors),
     )
 
 
-def _preprocessing(given: Mapping[str, Any], where: str) -> Preprocessing | None:
-    """timm's description of the images; None if it is not complete."""
-    if not {"mean", "std", "input_size"} <= set(given):
-        return None
-    (r, g, b), (s, t, u) = given["mean"], given["std"]
-    require(min(s, t, u) > 0, f"{where}: std", given["std"], "three numbers above 0")
-    interpolation = given.get("interpolation", "bilinear")
-    require(interpolation in RESAMPLING, f"{where}: interpolation", interpolation, " or ".join(RESAMPLING))
-    return Preprocessing(mean=(r, g, b), std=(s, t, u), size=given["input_size"][-1], interpolation=interpolation)
+def _of_run(path: Path, origin: str) -> Weights:
+    """A finished run of ours, with the stem and the norms that its encoder was built with."""
+    encoder = load_encoder(path)
+    card = encoder.card
+    weights = path if path.suffix else path / runfiles.ENCODER
+    stem = card["stem"]
+    if stem == "auto":
+        library, model = resolve(encoder.name)
+        is_small = library is not None and libraries.has_small_stem(library, model, encoder.size, stem)
+        stem = "small" if is_small else "standard"
+    return Weights(
+        origin=origin,
+        tables=[dict(encoder.network.state_dict())],
+        encoder=encoder.name,
+        preprocessing=Preprocessing(
+            mean=encoder.mean, std=encoder.std, size=encoder.size, interpolation=encoder.interpolation
+        ),
+        stem=stem,
+        norm=card.get("norm", "batch"),
+        files=_files(weights),
+    )
 
 
-def named_by(path: Path) -> str | None:
-    """The network that a file is named after, `resnet18-f37072fd.pth` or `tf_efficientnet_lite0.safetensors`."""
-    stem = path.name.split(".")[0]
-    for name in (stem, stem.rsplit("-", 1)[0]):
-        if name in OWN:
-            return name
-        if name in libraries.torchvision_names() and libraries.torchvision_head(name) is not None:
-            return f"torchvision:{name}"
-        if libraries.is_timm_name(name):
-            return f"timm:{name}"
-    return None
+def _of_timm(name: str) -> Weights:
+    """A network with the weights that timm publishes: from its cache, else from the hub."""
+    from timm.data.config import resolve_model_data_config
+
+    _, model = resolve(name)
+    network = published(name, model)
+    images = resolve_model_data_config(network)
+    given = from_timm(images, images["interpolation"], "of these weights")
+    return Weights(origin=name, tables=[dict(network.state_dict())], encoder=name, preprocessing=given)
+
+
+def _of_module(network: nn.Module) -> Weights:
+    """A ready module; one of timm says itself what it is."""
+    known: Any = getattr(network, "pretrained_cfg", None)  # of timm's networks
+    name = f"a {type(network).__name__}"
+    if not isinstance(known, dict) or not known.get("architecture"):
+        return Weights(origin=name, tables=[dict(network.state_dict())])
+    return Weights(
+        origin=name,
+        tables=[dict(network.state_dict())],
+        encoder=f"timm:{known['architecture']}",
+        preprocessing=from_timm(known, known["interpolation"], "of these weights"),
+    )
+
+
+def keep(network: nn.Module, place: Path) -> Path:
+    """Write a ready module into a folder of `place` named after its content, as timm would; returns the folder or file.
+
+    A run that starts from it can then be resumed, and its configuration names where it started.
+    """
+    given = _of_module(network)
+    content = safetensors.torch.save(state_tensors(network), metadata={"format": "pt"})
+    folder = place / hashlib.sha256(content).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = folder / (TIMM_FILES[0] if given.encoder else "weights.safetensors")
+    runfiles.write_bytes(tensors, content)
+    if given.encoder is None or given.preprocessing is None:
+        return tensors
+    images = given.preprocessing
+    config = {"mean": list(images.mean), "std": list(images.std), "interpolation": images.interpolation}
+    config["input_size"] = [len(images.mean), images.size, images.size]
+    described = {"architecture": given.encoder.removeprefix("timm:"), "pretrained_cfg": config}
+    runfiles.write_json(folder / TIMM_CONFIG, described)
+    return folder
+
+
+def _from_hub(name: str) -> Path:
+    """The folder with the files of hf:OWNER/NAME: from the local cache, else from the hub if that answers."""
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    repository = name.removeprefix(HUB)
+    if repository.count("/") != 1 or not all(repository.split("/")):
+        raise UserError(f"{name}: write hf:OWNER/NAME, such as hf:timm/resnet18.a1_in1k.")
+    try:
+        with cache_only():
+            return _download(repository)
+    except (LocalEntryNotFoundError, OSError, ValueError) as error:
+        missing = error
+    silent = why_unreachable()
+    if silent:
+        raise UserError(
+            f"{name}: its files are not in this machine's cache, and {silent}. Run the same command once with "
+            "a network and copy its cache here (~/.cache/huggingface, or where HF_HOME points), or give a file."
+        ) from missing
+    try:
+        return _download(repository)
+    except (HfHubHTTPError, OSError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise UserError(f"{name}: its files could not be loaded ({reason}). {ALLOWED}") from error
+
+
+def _download(repository: str) -> Path:
+    """config.json and the tensors, as timm uploads them."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    config = Path(hf_hub_download(repository, TIMM_CONFIG))
+    fetch: Callable[[str], str] = lambda file: hf_hub_download(repository, file)  # noqa: E731
+    try:
+        fetch(TIMM_FILES[0])
+    except EntryNotFoundError:
+        fetch(TIMM_FILES[1])
+    return config.parent

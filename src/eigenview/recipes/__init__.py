@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from eigenview.config import RunConfig
@@ -68,7 +69,11 @@ def _arguments(function: Callable[..., Any]) -> bool:
     return False
 
 
-def default(method: str, data: str) -> RunConfig[Any]:
-    """Where `eigenview pretrain` starts: the small recipe of the method, in its digits form for the built-in digits."""
+def default(method: str, data: str, *, from_weights: bool = False) -> RunConfig[Any]:
+    """Where `eigenview pretrain` starts: the small recipe of the method, in its digits form for the built-in digits.
+
+    from_weights: the encoder is that of the weights that the run starts from.
+    """
     config = small(method)
-    return for_digits(config) if data == "digits" else config
+    config = for_digits(config) if data == "digits" else config
+    return replace(config, encoder="auto") if from_weights else config

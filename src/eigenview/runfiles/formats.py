@@ -266,6 +266,9 @@ CARD_KIND = Fields(
     },
     optional={
         "norm": TEXT,
+        "channels": integer(1, 4096),
+        "interpolation": TEXT,
+        "weights": Maybe(TEXT),
         "source_size": Maybe(integer(1, 65536)),
         "method": Maybe(TEXT),
         "run": Maybe(OBJECT),

@@ -17,18 +17,27 @@ class Sizes:
     reason: str
 
 
-def choose_sizes(median: int, size: int | None = None, source_size: int | None = None, multiple: int = 1) -> Sizes:
+def choose_sizes(
+    median: int,
+    size: int | None = None,
+    source_size: int | None = None,
+    multiple: int = 1,
+    most_size: int | None = None,
+) -> Sizes:
     """Sides for images whose median short side is `median`.
 
     The largest of SIDES that is not above the median, at least 16, brought to the nearest multiple of `multiple` (the
-    encoder's patch), unless `size` is given. Images are stored at the same side, or at 8/7 of it (256 for 224, the
-    usual margin) where the originals are at least a quarter larger.
+    encoder's patch), unless `size` is given. With weights to start from, `most_size` is the side they were trained at,
+    which is taken where the originals are at least as large. Images are stored at the same side, or at 8/7 of it (256
+    for 224, the usual margin) where the originals are at least a quarter larger.
     """
     if size is not None:
         chosen, reason = size, "as asked for"
     else:
-        chosen = max((side for side in SIDES if side <= median), default=SIDES[0])
+        sides = SIDES if most_size is None else (*(side for side in SIDES if side < most_size), most_size)
+        chosen = max((side for side in sides if side <= median), default=sides[0])
         reason = f"because the median side is {median}"
+        reason += " and the weights were trained at that side" if chosen == most_size else ""
         reason += f" and views have at least {SIDES[0]} px" if median < SIDES[0] else ""
         if chosen % multiple:
             chosen = max(1, (chosen + multiple // 2) // multiple) * multiple

@@ -77,7 +77,7 @@ def as_image_set(stored: ImageArray, request: Request, sizes: Sizes | None = Non
         stored = dataclasses.replace(stored, pixels=stored.pixels[rows], labels=labels, files=())
     height, width = stored.pixels.shape[2:]
     short = min(height, width)
-    sizes = sizes or choose_sizes(short, request.size, request.source_size, request.multiple)
+    sizes = sizes or choose_sizes(short, request.size, request.source_size, request.multiple, request.most_size)
     side, needed = sizes.source_size, len(stored.pixels) * 3 * sizes.source_size**2
     pixels = stored.pixels
     if (height, width) != (side, side):

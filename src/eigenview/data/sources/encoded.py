@@ -36,7 +36,9 @@ def encoded_set(
     rows, broken = headers
     sides = rows[:, 0].astype(np.int64)
     count = int(np.count_nonzero(sides))
-    sizes = choose_sizes(int(np.median(sides[sides > 0])), request.size, request.source_size, request.multiple)
+    sizes = choose_sizes(
+        int(np.median(sides[sides > 0])), request.size, request.source_size, request.multiple, request.most_size
+    )
     pixels = None
     if request.check is not None:
         request.check(count, classes([i for i in range(len(paths)) if i not in broken])[0] is not None)

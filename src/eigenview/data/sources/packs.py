@@ -246,7 +246,7 @@ def _sizes(card: Card, request: Request) -> Sizes:
     own = card.sizes
     if request.size in (None, own.size) and request.source_size in (None, own.source_size):
         return own if request.size is None else dataclasses.replace(own, reason="as asked for")
-    return choose_sizes(own.source_size, request.size, request.source_size, request.multiple)
+    return choose_sizes(own.source_size, request.size, request.source_size, request.multiple, request.most_size)
 
 
 def _joined(sets: list[ImageSet]) -> ImageSet:

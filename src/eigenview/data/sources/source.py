@@ -22,6 +22,8 @@ class Request:
     source_size: int | None = None
     multiple: int = 1
     """A side that is chosen from the data is a multiple of this many pixels."""
+    most_size: int | None = None
+    """Largest side that is chosen from the data: that of the weights a run starts from."""
     loader: LoaderConfig = LoaderConfig()
     console: Console | None = None
     cache_dir: CacheDir | None = None

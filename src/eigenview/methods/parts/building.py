@@ -10,6 +10,8 @@ from typing import Any
 from eigenview.config import NetworkConfig, RunConfig
 from eigenview.methods.parts.joint_embedding import JointEmbedding
 from eigenview.methods.parts.method import Method, Objective
+from eigenview.models.layers import EncoderTraining, encoder_groups, set_trainable
+from eigenview.models.matching import Tensors
 from eigenview.models.network import Network, build_network, seeded
 from eigenview.models.target import TargetNetwork, target_momentum
 from eigenview.records import Clock, Needs
@@ -42,11 +44,17 @@ class Parts:
     """Side of the whole views in pixels."""
     local_size: int | None = None
     """Side of the local crops."""
+    channels: int = 3
+    """Channels of the images."""
     views: int = 2
     """V, local crops included."""
     network: NetworkConfig = NetworkConfig()
     predictor_group: tuple[float, float | None] = (1.0, None)
     """Learning-rate factor and weight decay of a learned predictor."""
+    training: EncoderTraining = EncoderTraining()
+    """What of the encoder is trained, and how fast."""
+    start: Tensors | None = None
+    """Values that the encoder starts from, by its names; None: random ones."""
     chunk: int | None = None
     """Images that the encoder takes at once (models/grad_cache.py); None: all."""
     seed: int = 0
@@ -66,6 +74,7 @@ class Parts:
             target=target,
             momentum=partial(momentum_at, self.network),
             predictor_group=self.predictor_group,
+            encoder_groups=None if self.training.is_plain else partial(encoder_groups, training=self.training),
         )
 
     def build_network(self, needs: Needs) -> Network:
@@ -78,7 +87,15 @@ class Parts:
                 needs,
                 second_encoder=self.second_encoder,
                 local_size=self.local_size,
+                channels=self.channels,
             )
+        branches = [network.encoder]
+        if network.second is not None and self.second_encoder is None:
+            branches.append(network.second.encoder)
+        for encoder in branches:
+            if self.start is not None:
+                encoder.load_state_dict(self.start, strict=False)
+            set_trainable(encoder, self.training.train)
         network.chunk = self.chunk
         return network
 
@@ -90,16 +107,26 @@ def momentum_at(config: NetworkConfig, clock: Clock) -> float:
     )
 
 
-def parts_of(config: RunConfig[Any], size: int, local_size: int | None) -> Parts:
-    """The parts that a run's configuration describes."""
+def parts_of(
+    config: RunConfig[Any], size: int, local_size: int | None, channels: int = 3, start: Tensors | None = None
+) -> Parts:
+    """The parts that a run's configuration describes. `start`: values that the encoder starts from."""
     return Parts(
         encoder=config.encoder,
         second_encoder=config.second_encoder,
         size=size,
         local_size=local_size,
+        channels=channels,
         views=config.views + config.local_views,
         network=config.network,
         predictor_group=(config.optim.predictor_lr_factor, config.optim.predictor_weight_decay),
+        training=EncoderTraining(
+            train=config.train,
+            lr_factor=config.optim.encoder_lr_factor,
+            layer_decay=config.optim.layer_decay,
+            frozen_epochs=config.freeze_epochs,
+        ),
+        start=start,
         chunk=config.grad_cache_chunk,
         seed=config.seed,
     )

@@ -24,6 +24,7 @@ class JointEmbedding(Method):
         momentum: fraction of the target network kept at a step.
         predictor_group: learning-rate factor and weight decay of the learned predictor (and of the objective's own
             parameters, such as a closed-form predictor that is trained between two computations).
+        encoder_groups: the trainable parameters of an encoder in groups of their own; None: part of the network's.
     """
 
     def __init__(
@@ -35,6 +36,7 @@ class JointEmbedding(Method):
         target: TargetNetwork | None = None,
         momentum: Callable[[Clock], float] = lambda clock: 0.99,
         predictor_group: tuple[float, float | None] = (1.0, None),
+        encoder_groups: Callable[[nn.Module], list[Group]] | None = None,
     ) -> None:
         super().__init__(needs)
         self.network = network
@@ -42,6 +44,7 @@ class JointEmbedding(Method):
         self.objective = objective
         self.momentum = momentum
         self.predictor_group = predictor_group
+        self.encoder_groups = encoder_groups
 
     def loss(self, batch: Batch, clock: Clock) -> Loss:
         return self.objective(self.embed(batch), clock)
@@ -70,8 +73,13 @@ class JointEmbedding(Method):
     def parameter_groups(self) -> Iterator[Group]:
         factor, decay = self.predictor_group
         predictor = [] if self.network.predictor is None else list(self.network.predictor.parameters())
-        apart = {id(p) for p in predictor}
+        encoders = [] if self.encoder_groups is None else [self.network.encoder]
+        encoders += [self.network.second.encoder] if encoders and self.network.second is not None else []
+        apart = {id(p) for p in predictor} | {id(p) for encoder in encoders for p in encoder.parameters()}
         yield Group("network", [p for p in self.network.parameters() if p.requires_grad and id(p) not in apart])
+        for encoder in encoders:
+            assert self.encoder_groups is not None
+            yield from self.encoder_groups(encoder)
         if predictor:
             yield Group("predictor", [p for p in predictor if p.requires_grad], factor, decay)
         for group in self.objective.parameter_groups():

@@ -1,0 +1,82 @@
+"""What a run's encoder starts from: its architecture, what of the weights fits, and the images that go with them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from eigenview.config import RunConfig, with_fields
+from eigenview.data.images import File
+from eigenview.data.views.specs import ViewSpec
+from eigenview.errors import UserError
+from eigenview.models.encoders import build_encoder, check_patches
+from eigenview.models.matching import Match
+from eigenview.models.weights import Preprocessing, Weights
+
+UNTRAINED = "conv-small"
+"""The encoder of a run without weights that leaves the choice to eigenview."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """Weights that fit the encoder of a run."""
+
+    match: Match
+    images: Preprocessing
+    """How images are prepared for them."""
+    files: tuple[File, ...]
+    """The files they were read from."""
+    has_batch_norm: bool
+    """Whether the encoder has averages that follow the images, whatever is trained."""
+
+    def sentence(self) -> str:
+        """What was loaded, and whose mean and deviation are used."""
+        averages = "; the averages of batch norm follow these images" if self.has_batch_norm else ""
+        return f"{self.match.sentence()}; mean and deviation {self.images.origin} are used{averages}"
+
+
+def with_architecture(config: RunConfig[Any], weights: Weights | None) -> RunConfig[Any]:
+    """`config` with the name of its encoder in place of auto, and the stem and norms that weights of ours have.
+
+    Raises: UserError if the weights do not say which network they belong to, and --encoder does not either.
+    """
+    if weights is None:
+        return replace(config, encoder=UNTRAINED) if config.encoder == "auto" else config
+    network: dict[str, Any] = {}
+    if weights.stem != "auto" and config.network.stem == "auto":
+        network["stem"] = weights.stem
+    if weights.norm != "batch" and config.network.encoder_norm == "batch":
+        network["encoder_norm"] = weights.norm
+    return with_fields(config, {"encoder": weights.architecture(config.encoder), "network": network})
+
+
+def start_of(config: RunConfig[Any], weights: Weights, size: int) -> Start:
+    """What of the weights goes into the encoder of this run, for images of `size` px.
+
+    Raises: UserError if less than matching.SHARE_NEEDED of the encoder's values do.
+    """
+    check_patches(config.encoder, "--image-size", size)
+    with torch.random.fork_rng(devices=[]):
+        encoder, _ = build_encoder(
+            config.encoder, size=size, stem=config.network.stem, norm=config.network.encoder_norm
+        )
+    try:
+        match = weights.fit(encoder)
+    except UserError as error:
+        given = (
+            f" They say that they belong to {weights.encoder}." if weights.encoder not in (None, config.encoder) else ""
+        )
+        raise UserError(f"{error}{given}") from error
+    images, has_batch_norm = (
+        weights.preparation(config.encoder),
+        any(isinstance(m, _BatchNorm) for m in encoder.modules()),
+    )
+    return Start(match=match, images=images, files=weights.files, has_batch_norm=has_batch_norm)
+
+
+def as_weights_saw(spec: ViewSpec, images: Preprocessing) -> ViewSpec:
+    """A view with the mean, deviation and resampling that the weights were trained with."""
+    return replace(spec, mean=images.mean, std=images.std, interpolation=images.interpolation)

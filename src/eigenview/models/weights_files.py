@@ -1,0 +1,96 @@
+"""Weights of other programs as they lie on disk: files of tensors, and timm's folders. Nothing in them is executed."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+
+from eigenview import runfiles
+from eigenview.errors import UserError, require
+from eigenview.models import libraries
+from eigenview.models.encoders import OWN
+from eigenview.runfiles.schema import OBJECT, TEXT, Fields, ListOf, Maybe, integer, misfit, number
+
+SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
+"""Of files: safetensors, and what torch.save wrote."""
+IMAGES = Fields(
+    required={},
+    optional={
+        "mean": ListOf(number()),
+        "std": ListOf(number(0)),
+        "interpolation": TEXT,
+        "input_size": ListOf(integer(1), 3),
+    },
+)
+TIMM_KIND = Fields(
+    required={"architecture": TEXT},
+    optional={"pretrained_cfg": IMAGES, "model_args": OBJECT, "global_pool": Maybe(TEXT)},
+)
+ARGUMENTS = ("num_classes", "in_chans", "img_size", "drop_rate", "drop_path_rate", "proj_drop_rate")
+"""Arguments of timm's networks that do not change which network it is."""
+
+
+def read_tensors(path: Path) -> Any:
+    """The content of a weights file: tensors and plain values in dicts.
+
+    Raises: UserError for a damaged file, and for a pickle that names anything else than tensors.
+    """
+    if path.suffix.lower() == ".safetensors":
+        try:
+            return safetensors.torch.load_file(path)
+        except (safetensors.SafetensorError, OSError, ValueError, RuntimeError, MemoryError) as error:
+            raise runfiles.damaged(path, error) from error
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = next((line for line in str(error).splitlines() if "global" in line.lower()), "")
+        raise UserError(
+            f"{path} holds more than tensors and plain values; nothing of it was executed ({reason.strip()[:200]}). "
+            "Save its state dict alone: torch.save(model.state_dict(), FILE)."
+        ) from error
+    except (OSError, RuntimeError, ValueError, EOFError, LookupError, zipfile.BadZipFile, MemoryError) as error:
+        raise runfiles.damaged(path, error) from error
+
+
+def read_timm_config(path: Path) -> tuple[str, dict[str, Any] | None]:
+    """Architecture (timm:NAME) and preprocessing, if that is complete, in the config.json of a folder of timm.
+
+    Raises: UserError if it is damaged, or describes a network with other arguments than eigenview builds.
+    """
+    try:
+        config = runfiles.parse_json(runfiles.file_bytes(path))
+    except ValueError as error:
+        raise runfiles.damaged(path, error) from error
+    found = misfit(config, TIMM_KIND)
+    if found is not None:
+        raise runfiles.damaged(path, found)
+    foreign = [name for name in config.get("model_args", {}) if name not in ARGUMENTS]
+    require(not foreign, f"{path}: model_args", ", ".join(foreign), f"{', '.join(ARGUMENTS)}, or none")
+    name = config["architecture"].split(".")[0]
+    require(libraries.is_timm_name(name), f"{path}: architecture", name, "a network that this version of timm has")
+    given, built = config.get("global_pool"), libraries.pooling(name)
+    require(given is None or built is None or given == built, f"{path}: global_pool", given, f"{built} with {name}")
+    images = config.get("pretrained_cfg", {})
+    if not {"mean", "std", "input_size"} <= set(images):
+        return f"timm:{name}", None
+    require(min(images["std"]) > 0, f"{path}: std", images["std"], "numbers above 0")
+    return f"timm:{name}", images
+
+
+def named_by(path: Path) -> str | None:
+    """The network that a file is named after, `resnet18-f37072fd.pth` or `tf_efficientnet_lite0.safetensors`."""
+    stem = path.name.split(".")[0]
+    for name in (stem, stem.rsplit("-", 1)[0]):
+        if name in OWN:
+            return name
+        if name in libraries.torchvision_names() and libraries.torchvision_head(name) is not None:
+            return f"torchvision:{name}"
+        if libraries.is_timm_name(name):
+            return f"timm:{name}"
+    return None

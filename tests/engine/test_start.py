@@ -1,0 +1,200 @@
+"""Runs that start from weights: what is loaded, what is trained, what is written, and how they are resumed."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import safetensors.torch
+import timm
+import torch
+from torch import Tensor, nn
+
+import eigenview as ev
+from eigenview import runfiles
+from eigenview.config import RunConfig
+from eigenview.engine.plan import make_plan
+from eigenview.engine.start import with_architecture
+from eigenview.errors import UserError
+from eigenview.models.weights import read_weights
+from eigenview.terminal import Console
+
+SMALL: dict[str, Any] = {
+    "epochs": 1,
+    "batch_size": 32,
+    "labels": "none",
+    "network": {"projector_hidden": 16, "projector_width": 16},
+}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Weights of timm's test_resnet and of its test_vit, and 80 images of 72 px."""
+    folder = tmp_path_factory.mktemp("weights")
+    torch.manual_seed(3)
+    for name in ("test_resnet", "test_vit"):
+        network = timm.create_model(name, num_classes=5)
+        safetensors.torch.save_file(network.state_dict(), folder / f"{name}.safetensors")
+    pixels = np.random.default_rng(0).integers(0, 256, (80, 72, 72, 3), dtype=np.uint8)
+    np.save(folder / "x.npy", pixels)
+    return folder
+
+
+def run(place: Path, out: Path, **options: Any) -> tuple[ev.Run, str]:
+    text = io.StringIO()
+    options = {**SMALL, "weights": str(place / "test_resnet.safetensors"), **options}
+    return ev.pretrain(str(place / "x.npy"), out=out, console=Console(file=text, width=400), **options), text.getvalue()
+
+
+def encoder_tensors(run: ev.Run) -> dict[str, Tensor]:
+    return safetensors.torch.load_file(run.directory / runfiles.ENCODER)
+
+
+@pytest.fixture(scope="module")
+def head(place: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[ev.Run, str]:
+    return run(place, tmp_path_factory.mktemp("runs") / "head", train="head")
+
+
+def test_a_frozen_encoder_keeps_the_values_of_the_file_and_follows_the_images(
+    place: Path, head: tuple[ev.Run, str]
+) -> None:
+    given = safetensors.torch.load_file(place / "test_resnet.safetensors")
+    ours = encoder_tensors(head[0])
+    running = {name for name in ours if "running" in name or name.endswith("num_batches_tracked")}
+    assert all(torch.equal(ours[name], given[name]) for name in set(ours) - running)
+    assert any(not torch.equal(ours[name], given[name]) for name in running)
+
+
+def test_what_was_loaded_is_said_and_written(place: Path, head: tuple[ev.Run, str]) -> None:
+    done, text = head
+    known = timm.get_pretrained_cfg("test_resnet")
+    assert known is not None
+    assert "weights   " in text
+    assert "100 % of the encoder's values loaded" in text
+    assert "not used: fc.weight, fc.bias" in text
+    assert "mean and deviation that timm has for test_resnet are used" in text
+    assert "the averages of batch norm follow these images" in text
+    assert "trained   --train head: 0 of the encoder's" in text
+    config = json.loads((done.directory / runfiles.CONFIG).read_text())
+    assert config["encoder"] == "timm:test_resnet"
+    assert config["weights"] == str(place / "test_resnet.safetensors")
+    card = json.loads((done.directory / runfiles.ENCODER_CARD).read_text())
+    assert (card["mean"], card["std"]) == (list(known.mean), list(known.std))
+    assert card["interpolation"] == known.interpolation == "bicubic"
+    assert card["weights"] == config["weights"]
+    # the median side is 72, the weights were trained at 160
+    assert card["size"] == 64
+
+
+def test_features_are_prepared_as_the_weights_saw_images(place: Path, head: tuple[ev.Run, str]) -> None:
+    """Resized by the weights' own filter; the head run has all but the averages of batch norm from the file."""
+    images = torch.from_numpy(np.load(place / "x.npy")[:4].transpose(0, 3, 1, 2).copy())
+    encoder = head[0].encoder
+    resized = nn.functional.interpolate(images / 255, (64, 64), mode="bicubic", antialias=True).clamp(0, 1)
+    mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (encoder.mean, encoder.std))
+    with torch.no_grad():
+        expected = encoder.network((resized - mean) / std)
+    torch.testing.assert_close(encoder.embed(images), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_frozen_epochs_leave_the_encoder_as_it_was(place: Path, tmp_path: Path) -> None:
+    given = safetensors.torch.load_file(place / "test_resnet.safetensors")
+    later, _ = run(
+        place, tmp_path / "run", freeze_epochs=1.0, optim={"encoder_lr_factor": 0.1, "warmup_epochs": 0.0}, epochs=1
+    )
+    ours = encoder_tensors(later)
+    assert torch.equal(ours["conv1.0.weight"], given["conv1.0.weight"])
+    moved, _ = run(place, tmp_path / "moved", optim={"encoder_lr_factor": 0.1, "warmup_epochs": 0.0})
+    assert not torch.equal(encoder_tensors(moved)["conv1.0.weight"], given["conv1.0.weight"])
+
+
+def test_a_run_is_the_start_of_another(place: Path, head: tuple[ev.Run, str], tmp_path: Path) -> None:
+    again, text = run(place, tmp_path / "again", weights=str(head[0].directory), train="head")
+    ours, before = encoder_tensors(again), encoder_tensors(head[0])
+    assert torch.equal(ours["conv1.0.weight"], before["conv1.0.weight"])
+    assert "mean and deviation of these weights are used" in text
+    assert again.config.encoder == "timm:test_resnet"
+
+
+def test_a_module_is_kept_and_started_from(place: Path, tmp_path: Path) -> None:
+    torch.manual_seed(3)
+    network = timm.create_model("test_resnet", num_classes=5)
+    done, _ = run(place, tmp_path / "run", weights=network, train="head")
+    kept = Path(done.config.weights or "")
+    assert kept.is_dir()
+    assert done.config.encoder == "timm:test_resnet"
+    assert torch.equal(encoder_tensors(done)["conv1.0.weight"], network.state_dict()["conv1.0.weight"])
+    images = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
+    assert torch.equal(ev.load_encoder(kept).embed(images), ev.load_encoder(network).embed(images))
+    with pytest.raises(UserError, match="weights is a int; allowed: a path or name, or a torch module"):
+        ev.pretrain(str(place / "x.npy"), out=tmp_path / "other", weights=3)
+
+
+def test_a_resumed_run_notices_other_weights(place: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "w.safetensors"
+    copy.write_bytes((place / "test_resnet.safetensors").read_bytes())
+    options: dict[str, Any] = {"weights": str(copy), "encoder": "timm:test_resnet", "train": "head"}
+    first, _ = run(place, tmp_path / "run", **options)
+    copy.write_bytes((place / "test_vit.safetensors").read_bytes())
+    with pytest.raises(UserError, match="does not fit the encoder"):
+        ev.pretrain(out=first.directory, resume=True, epochs=2)
+    tensors = safetensors.torch.load_file(place / "test_resnet.safetensors")
+    safetensors.torch.save_file({name: value for name, value in tensors.items() if not name.startswith("fc")}, copy)
+    with pytest.raises(UserError, match=r"w\.safetensors: 1 of 1 files of the weights to start from differ"):
+        ev.pretrain(out=first.directory, resume=True, epochs=2)
+    copy.unlink()
+    with pytest.raises(UserError, match=r"w\.safetensors does not exist"):
+        ev.pretrain(out=first.directory, resume=True, epochs=2)
+    moved = tmp_path / "moved" / "w.safetensors"
+    moved.parent.mkdir()
+    moved.write_bytes((place / "test_resnet.safetensors").read_bytes())
+    ev.pretrain(out=first.directory, resume=True, epochs=2, weights=str(moved))
+    assert len(runfiles.read_metrics(first.directory)) > 0
+
+
+def test_the_side_is_that_of_the_weights_where_the_images_are_large_enough(place: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "large.npy", np.zeros((40, 200, 200, 3), np.uint8))
+    config: RunConfig[Any] = RunConfig(
+        data=str(tmp_path / "large.npy"),
+        weights=str(place / "test_resnet.safetensors"),
+        encoder="auto",
+        batch_size=8,
+        labels="none",
+    )
+    plan = make_plan(config)
+    assert plan.size == 160
+    assert "the weights were trained at that side" in plan.train.size_reason
+
+
+def test_without_a_name_the_architecture_is_asked_for(place: Path, tmp_path: Path) -> None:
+    torch.save(timm.create_model("test_resnet").state_dict(), tmp_path / "w.pth")
+    with pytest.raises(UserError, match="does not say which network it belongs to"):
+        run(place, tmp_path / "run", weights=str(tmp_path / "w.pth"))
+    assert not (tmp_path / "run").exists()
+    weights = read_weights(str(place / "test_vit.safetensors"))
+    assert with_architecture(RunConfig(encoder="auto"), weights).encoder == "timm:test_vit"
+    assert with_architecture(RunConfig(encoder="auto"), None).encoder == "conv-small"
+    with pytest.raises(UserError, match=r"does not fit the encoder.*They say that they belong to timm:test_vit"):
+        run(place, tmp_path / "run", weights=str(place / "test_vit.safetensors"), encoder="timm:test_resnet")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"train": "last"}, "--train is 'last'; allowed: all, norms, last:N, head"),
+        ({"train": "last:99"}, "--train is 'last:99'; allowed: last:1 to last:"),
+        ({"freeze_epochs": -1.0}, "--freeze-epochs is -1.0"),
+        ({"second_encoder": "conv-tiny"}, "left out with --second-encoder"),
+        ({"optim": {"layer_decay": 1.5}}, "optim.layer_decay is 1.5"),
+    ],
+)
+def test_what_cannot_be_is_one_line(place: Path, tmp_path: Path, options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message) as error:
+        run(place, tmp_path / "run", **options)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "run").exists()
