@@ -193,7 +193,7 @@ def resumed_config(asked: RunConfig[Any], stored: RunConfig[Any], directory: Pat
     if dataclasses.replace(asked, **same) != stored:
         raise UserError(
             f"a resumed run keeps its own configuration ({directory / runfiles.CONFIG}), and these options differ from "
-            "it; leave them out. Only DATA, --probe-data and --weights, where these lie elsewhere now, and more --epochs "
+            "it; leave them out. Only DATA, --probe-data and --weights, where they lie elsewhere, and more --epochs "
             "may be given."
         )
     require(asked.epochs >= stored.epochs, "--epochs", asked.epochs, f"{stored.epochs} or more for this run")

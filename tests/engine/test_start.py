@@ -75,7 +75,7 @@ def test_what_was_loaded_is_said_and_written(place: Path, head: tuple[ev.Run, st
     assert known is not None
     assert "weights   " in text
     assert "100 % of the encoder's values loaded" in text
-    assert "not used: fc.weight, fc.bias" in text
+    assert "not used: fc.bias, fc.weight" in text
     assert "mean and deviation that timm has for test_resnet are used" in text
     assert "the averages of batch norm follow these images" in text
     assert "trained   --train head: 0 of the encoder's" in text
@@ -84,16 +84,21 @@ def test_what_was_loaded_is_said_and_written(place: Path, head: tuple[ev.Run, st
     assert config["weights"] == str(place / "test_resnet.safetensors")
     card = json.loads((done.directory / runfiles.ENCODER_CARD).read_text())
     assert (card["mean"], card["std"]) == (list(known.mean), list(known.std))
-    assert card["interpolation"] == known.interpolation == "bicubic"
+    assert card["interpolation"] == known.interpolation == "bilinear"
+    assert config["network"]["stem"] == "standard", "its first layer is three convolutions; a small stem has no values"
     assert card["weights"] == config["weights"]
     # the median side is 72, the weights were trained at 160
     assert card["size"] == 64
 
 
-def test_features_are_prepared_as_the_weights_saw_images(place: Path, head: tuple[ev.Run, str]) -> None:
-    """Resized by the weights' own filter; the head run has all but the averages of batch norm from the file."""
+def test_features_are_prepared_as_the_weights_saw_images(place: Path, tmp_path: Path) -> None:
+    """Resized by the weights' own filter, here that of a folder of timm."""
     images = torch.from_numpy(np.load(place / "x.npy")[:4].transpose(0, 3, 1, 2).copy())
-    encoder = head[0].encoder
+    network = timm.create_model("test_resnet", num_classes=5)
+    network.pretrained_cfg["interpolation"] = "bicubic"  # type: ignore[index]
+    timm.models._hub.save_for_hf(network, str(tmp_path / "hub"), safe_serialization=True)
+    encoder = ev.load_encoder(tmp_path / "hub", image_size=64)
+    assert encoder.interpolation == "bicubic"
     resized = nn.functional.interpolate(images / 255, (64, 64), mode="bicubic", antialias=True).clamp(0, 1)
     mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (encoder.mean, encoder.std))
     with torch.no_grad():
@@ -157,7 +162,7 @@ def test_a_resumed_run_notices_other_weights(place: Path, tmp_path: Path) -> Non
 
 
 def test_the_side_is_that_of_the_weights_where_the_images_are_large_enough(place: Path, tmp_path: Path) -> None:
-    np.save(tmp_path / "large.npy", np.zeros((40, 200, 200, 3), np.uint8))
+    np.save(tmp_path / "large.npy", np.zeros((80, 200, 200, 3), np.uint8))
     config: RunConfig[Any] = RunConfig(
         data=str(tmp_path / "large.npy"),
         weights=str(place / "test_resnet.safetensors"),

@@ -14,7 +14,7 @@ from eigenview.models.layers import EncoderTraining, blocks, encoder_groups, set
 # stem and residual blocks; patches, layers of the transformer, as their papers count them
 BLOCKS = {
     "conv-tiny": 3,
-    "conv-small": 4,
+    "conv-small": 7,
     "torchvision:resnet18": 9,
     "timm:resnet18": 9,
     "timm:resnet50": 17,

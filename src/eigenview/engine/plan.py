@@ -102,7 +102,7 @@ def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
     require(small < images.size or not config.local_views, "--local-size", small, f"below the views' {images.size} px")
     device = own_device(config.device, config.devices)
     bf16 = runs_in_bf16(config.precision, device)
-    start = None if weights is None else start_of(config, weights, images.size)
+    config, start = (config, None) if weights is None else start_of(config, weights, images.size)
     specs = (*view_specs(preset, config.views), *local_specs(preset, config.local_views, small, config.local_scale))
     if images_of_weights is not None:
         specs = tuple(as_weights_saw(spec, images_of_weights) for spec in specs)

@@ -13,7 +13,7 @@ from eigenview.data.images import File
 from eigenview.data.views.specs import ViewSpec
 from eigenview.errors import UserError
 from eigenview.models.encoders import build_encoder, check_patches
-from eigenview.models.matching import Match
+from eigenview.models.matching import FirstLayerMissing, Match
 from eigenview.models.weights import Preprocessing, Weights
 
 UNTRAINED = "conv-small"
@@ -53,28 +53,28 @@ def with_architecture(config: RunConfig[Any], weights: Weights | None) -> RunCon
     return with_fields(config, {"encoder": weights.architecture(config.encoder), "network": network})
 
 
-def start_of(config: RunConfig[Any], weights: Weights, size: int) -> Start:
-    """What of the weights goes into the encoder of this run, for images of `size` px.
+def start_of(config: RunConfig[Any], weights: Weights, size: int) -> tuple[RunConfig[Any], Start]:
+    """What of the weights goes into the encoder of this run, for images of `size` px, and the configuration with the
+    stem that it has: a small one only if the weights have values for it, or if it is asked for.
 
     Raises: UserError if less than matching.SHARE_NEEDED of the encoder's values do.
     """
     check_patches(config.encoder, "--image-size", size)
+    network = config.network
     with torch.random.fork_rng(devices=[]):
-        encoder, _ = build_encoder(
-            config.encoder, size=size, stem=config.network.stem, norm=config.network.encoder_norm
-        )
+        encoder, _ = build_encoder(config.encoder, size=size, stem=network.stem, norm=network.encoder_norm)
     try:
         match = weights.fit(encoder)
+    except FirstLayerMissing:
+        if network.stem != "auto":
+            raise
+        return start_of(with_fields(config, {"network": {"stem": "standard"}}), weights, size)
     except UserError as error:
-        given = (
-            f" They say that they belong to {weights.encoder}." if weights.encoder not in (None, config.encoder) else ""
-        )
-        raise UserError(f"{error}{given}") from error
-    images, has_batch_norm = (
-        weights.preparation(config.encoder),
-        any(isinstance(m, _BatchNorm) for m in encoder.modules()),
-    )
-    return Start(match=match, images=images, files=weights.files, has_batch_norm=has_batch_norm)
+        other = weights.encoder not in (None, config.encoder)
+        raise UserError(f"{error} They say that they belong to {weights.encoder}." if other else str(error)) from error
+    has_batch_norm = any(isinstance(module, _BatchNorm) for module in encoder.modules())
+    images = weights.preparation(config.encoder)
+    return config, Start(match=match, images=images, files=weights.files, has_batch_norm=has_batch_norm)
 
 
 def as_weights_saw(spec: ViewSpec, images: Preprocessing) -> ViewSpec:

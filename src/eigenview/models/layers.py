@@ -2,7 +2,7 @@
 
 A block is a child of the network, or, where that is a sequence of modules, each of its children in turn; one without a
 weight of two axes or more (a norm, an activation) belongs to the block before it. A ResNet of timm or torchvision has
-its stem and each residual block, a vision transformer its patches and each layer, a network of ours each stage.
+its stem and each residual block, a vision transformer its patches and each layer, a network of ours each convolution.
 """
 
 from __future__ import annotations

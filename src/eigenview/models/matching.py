@@ -28,6 +28,10 @@ SHOWN = 3
 """Names shown of each side where weights do not fit."""
 
 
+class FirstLayerMissing(UserError):
+    """Weights that fit but for the layer that takes the images, such as a ResNet's small stem."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Match:
     """What of a weights file goes into a network."""
@@ -59,7 +63,8 @@ def match(tables: Iterable[Tensors], network: nn.Module, *, where: str) -> Match
 
     tables: `tables_of` a checkpoint. where: the file, for errors.
 
-    Raises: UserError if less than SHARE_NEEDED of the network's values are found; it shows names of both sides.
+    Raises: UserError if less than SHARE_NEEDED of the network's values are found; it shows names of both sides. Also if
+    its first convolution is not: the rest would be of no use behind random values.
     """
     expected = {name: value for name, value in network.state_dict().items() if not name.endswith(COUNTER)}
     found = [_matched(table, prefix, network, expected) for table in tables for prefix in prefixes_of(table)]
@@ -72,7 +77,17 @@ def match(tables: Iterable[Tensors], network: nn.Module, *, where: str) -> Match
             f"{100 * SHARE_NEEDED:g} % are needed. The encoder has {_listed(best.missing)}; the file has "
             f"{_listed(best.left_over)}. Name the architecture of these weights with --encoder."
         )
+    first = first_layer(expected)
+    if first in best.missing:
+        raise FirstLayerMissing(
+            f"{where} has no values for the encoder's first layer, {first}. Use --network.stem standard."
+        )
     return best
+
+
+def first_layer(expected: Mapping[str, Tensor]) -> str | None:
+    """Name of the first convolution, which takes the images."""
+    return next((name for name, value in expected.items() if value.ndim == 4), None)
 
 
 def _rank(found: Match) -> tuple[float, int, int]:
@@ -119,7 +134,7 @@ def _matched(table: Tensors, prefix: str, network: nn.Module, expected: Tensors)
     if not set(given) & set(expected) and (ordered := in_order(given, expected)) is not None:
         given = ordered
         adapted["by their order and shapes, because the names are numbers of modules"] = None
-    first = next((name for name, value in expected.items() if value.ndim == 4), None)
+    first = first_layer(expected)
     for name, value in expected.items():
         if name in given:
             fitted, change = fitted_to(given[name], value, is_first=name == first)

@@ -32,8 +32,8 @@ TIMM_KIND = Fields(
     required={"architecture": TEXT},
     optional={"pretrained_cfg": IMAGES, "model_args": OBJECT, "global_pool": Maybe(TEXT)},
 )
-ARGUMENTS = ("num_classes", "in_chans", "img_size", "drop_rate", "drop_path_rate", "proj_drop_rate")
-"""Arguments of timm's networks that do not change which network it is."""
+ARGUMENTS = ("num_classes", "in_chans", "img_size", "global_pool", "drop_rate", "drop_path_rate", "proj_drop_rate")
+"""Arguments of timm's networks that do not change which network it is (of global_pool another value would)."""
 
 
 def read_tensors(path: Path) -> Any:
@@ -70,12 +70,14 @@ def read_timm_config(path: Path) -> tuple[str, dict[str, Any] | None]:
     found = misfit(config, TIMM_KIND)
     if found is not None:
         raise runfiles.damaged(path, found)
-    foreign = [name for name in config.get("model_args", {}) if name not in ARGUMENTS]
+    given = config.get("model_args", {})
+    foreign = [name for name in given if name not in ARGUMENTS]
     require(not foreign, f"{path}: model_args", ", ".join(foreign), f"{', '.join(ARGUMENTS)}, or none")
     name = config["architecture"].split(".")[0]
     require(libraries.is_timm_name(name), f"{path}: architecture", name, "a network that this version of timm has")
-    given, built = config.get("global_pool"), libraries.pooling(name)
-    require(given is None or built is None or given == built, f"{path}: global_pool", given, f"{built} with {name}")
+    built = libraries.pooling(name)
+    for pool in (config.get("global_pool"), given.get("global_pool")):
+        require(pool is None or built is None or pool == built, f"{path}: global_pool", pool, f"{built} with {name}")
     images = config.get("pretrained_cfg", {})
     if not {"mean", "std", "input_size"} <= set(images):
         return f"timm:{name}", None
