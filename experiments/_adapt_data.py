@@ -23,17 +23,16 @@ Row = tuple[str, str, Path]
 """Split, class, image."""
 
 
-def prepared(source: Path, place: Path) -> dict[str, Path]:
-    """Data set -> folder with train/ and test/ and a folder of links for each class, made in `place` once."""
-    rows = {"cifar10": _cifar10, "emoji": _emoji, "stamps": _stamps}
-    found: dict[str, Path] = {}
-    for name, read in rows.items():
-        if not (source / name).is_dir():
-            raise UserError(f"{source / name} does not exist; the experiment adapt needs {', '.join(rows)} in --data.")
-        found[name] = place / name
-        if not found[name].exists():
-            _link(read(source / name), found[name])
-    return found
+def make(name: str, source: Path, place: Path) -> None:
+    """The folder `place` with train/ and test/ and a folder of links for each class of a data set, if it is not there.
+
+    Raises: UserError if the images are not in `source`.
+    """
+    read = {"cifar10": _cifar10, "emoji": _emoji, "stamps": _stamps}[name]
+    if not source.is_dir():
+        raise UserError(f"{source} does not exist; the experiment adapt needs cifar10, emoji and stamps in --data.")
+    if not place.exists():
+        _link(read(source), place)
 
 
 def _link(rows: Iterable[Row], place: Path) -> None:

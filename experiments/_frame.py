@@ -6,6 +6,7 @@ An experiment is a file `experiments/NAME.py` of the source checkout with a docs
     conclude(results) -> str                                   (one line: was the published ordering seen?)
     figure(results) -> matplotlib figure                       (one picture)
 where `results` maps cell name -> list of summaries (summary.json), one per seed. It may also have
+    prepare(data)                                              (checks and makes what its cells read, before the first)
     measure(run) -> dict of JSON values                        (what summaries do not hold; added to each as "measured")
     most_seeds: dict of cell name -> int                       (fewer seeds for some cells; the others get all)
     peers(scale, data, console) -> dict of row name -> Peer    (runs by another library, as rows below the cells; if it
@@ -104,6 +105,8 @@ def run_experiment(
     results: dict[str, list[dict[str, Any]]] = {cell: [] for cell in cells}
     most: dict[str, int] = getattr(module, "most_seeds", {})
     root = Path("runs") / "experiments" / name / scale
+    if hasattr(module, "prepare") and not finished:
+        module.prepare(source)
     if finished:  # every seed that has finished: fewer than in the results so far would silently replace them
         seeds = max(seeds, *(_finished_seeds(root, cell) for cell in cells))
     planned = [(seed, cell) for seed in range(seeds) for cell in cells if seed < most.get(cell, seeds)]

@@ -21,36 +21,48 @@ from typing import Any
 from eigenview.config import MonitorConfig, RunConfig, with_fields
 from eigenview.errors import UserError
 from eigenview.recipes import load_recipe
-from experiments._adapt_data import prepared
+from experiments._adapt_data import make
 
 SETS = {"cifar10": "CIFAR-10", "emoji": "emoji", "stamps": "stamps"}
 WEIGHTS = "tf_efficientnet_lite0.safetensors"
 SIZE = 64
+PLACE = Path("runs/experiments/adapt/data")
+"""Where the folders of images are made."""
 published: dict[str, dict[str, float]] = {}
 PLANS = {
     "tiny": (("vicreg", "all", 1),),
+    "gpu": (("vicreg", "all", 20), ("simclr", "all", 20)),
     "cpu": (
         *(("vicreg", train, epochs) for epochs in (2, 5, 20) for train in ("norms", "all")),
         *(("simclr", train, epochs) for epochs in (2, 5) for train in ("norms", "all")),
     ),
 }
 """Scale -> method, what of the encoder is trained, epochs."""
-SCRATCH_EPOCHS = {"tiny": 1, "cpu": 60}
+SCRATCH_EPOCHS = {"tiny": 1, "cpu": 60, "gpu": 60}
 """Epochs of conv-small from random weights in about the minutes of 20 epochs of the backbone; both are in the table."""
+
+
+def prepare(data: str) -> None:
+    """Make the folders of images; raises UserError where the sets or the weights are not in `data`."""
+    weights = weights_in(data)
+    if not weights.exists():
+        raise UserError(f"{weights} does not exist; put {WEIGHTS} into --data, or name it: EFFICIENTNET_LITE0=FILE.")
+    for name in SETS:
+        make(name, Path(data) / name, PLACE.absolute() / name)
+
+
+def weights_in(data: str) -> Path:
+    """The file of weights."""
+    return Path(os.environ.get("EFFICIENTNET_LITE0", Path(data) / WEIGHTS))
 
 
 def cells(scale: str, data: str) -> dict[str, RunConfig[Any]]:
     """One run for each set and row. `data` holds cifar10, emoji, stamps and the weights."""
-    if scale not in PLANS:
-        raise UserError(f"experiment adapt has no scale {scale}; allowed: {', '.join(PLANS)}.")
-    weights = Path(os.environ.get("EFFICIENTNET_LITE0", Path(data) / WEIGHTS))
-    if not weights.exists():
-        raise UserError(f"{weights} does not exist; put {WEIGHTS} into --data, or name it: EFFICIENTNET_LITE0=FILE.")
-    found: dict[str, RunConfig[Any]] = {}
-    for name, place in prepared(Path(data), Path("runs/experiments/adapt/data").absolute()).items():
-        batch = 64 if name != "stamps" else 32
+    weights, found = weights_in(data), dict[str, RunConfig[Any]]()
+    for name in SETS:
+        place = PLACE.absolute() / name
         fields: dict[str, Any] = {"data": f"{place}/train", "probe_data": str(place), "image_size": SIZE}
-        fields |= {"monitor": MonitorConfig(images=512), "batch_size": batch}
+        fields |= {"monitor": MonitorConfig(images=512), "batch_size": 32 if name == "stamps" else 64}
         for method, train, epochs in PLANS[scale]:
             start: dict[str, Any] = {"weights": str(weights), "encoder": f"timm:{weights.stem}", "train": train}
             cell = f"{name}, {method}, {train}, {epochs} epochs"

@@ -191,7 +191,7 @@ def test_without_a_name_the_architecture_is_asked_for(place: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"train": "last"}, "--train is 'last'; allowed: all, norms, last:N, head"),
+        ({"train": "last"}, "--train is 'last'; allowed: all, norms, last:N, lora:R, head"),
         ({"train": "last:99"}, "--train is 'last:99'; allowed: last:1 to last:"),
         ({"freeze_epochs": -1.0}, "--freeze-epochs is -1.0"),
         ({"second_encoder": "conv-tiny"}, "left out with --second-encoder"),

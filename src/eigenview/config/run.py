@@ -87,8 +87,9 @@ class RunConfig(Generic[Options]):
     """Weights to start from: a file (.safetensors, or a state dict as .pth, .pt, .bin), a folder of timm, a finished
     run, timm:NAME, or hf:OWNER/NAME. Their mean, deviation and size of images are taken over."""
     train: str = "all"
-    """What of the encoder is trained: all, norms, last:N (its last N blocks), head (none of it). Batch norm's averages
-    follow the new images in each case."""
+    """What of the encoder is trained: all, norms, last:N (its last N blocks), lora:R (adapters of rank R on the linear
+    layers, for vision transformers; needs eigenview[lora]), head (none of it). Batch norm's averages follow the new
+    images in each case."""
     freeze_epochs: float = 0.0
     """Epochs at the start in which only the heads are trained."""
     second_encoder: str | None = None
@@ -121,8 +122,9 @@ class RunConfig(Generic[Options]):
             option = name.replace("_", "-")
             is_empty = value is not None and not value.strip() and name != "data"  # of DATA the sources say more
             require(not is_empty, f"--{option}", value, "a name that is not empty")
-        is_last = re.fullmatch(r"last:[1-9]\d{0,3}", self.train) is not None
-        require(is_last or self.train in ("all", "norms", "head"), "--train", self.train, "all, norms, last:N, head")
+        is_counted = re.fullmatch(r"(last|lora):[1-9]\d{0,3}", self.train) is not None
+        allowed = "all, norms, last:N, lora:R, head"
+        require(is_counted or self.train in ("all", "norms", "head"), "--train", self.train, allowed)
         allowed = f"0 or more, up to {MOST_EPOCHS:,}"
         require(0 <= self.freeze_epochs <= MOST_EPOCHS, "--freeze-epochs", self.freeze_epochs, allowed)
         require(0 < self.data_fraction <= 1, "--data-fraction", self.data_fraction, "above 0, up to 1")

@@ -26,6 +26,7 @@ from eigenview.engine.step import step_seeds
 from eigenview.methods.parts.building import build_method
 from eigenview.methods.parts.method import Method
 from eigenview.models.export import save_encoder
+from eigenview.models.lora import without_adapters
 from eigenview.probes.features import RAW_SIDE, extract, extract_all, pooled_to
 from eigenview.probes.knn import nearest_rows
 from eigenview.probes.protocols import PROTOCOLS
@@ -91,7 +92,7 @@ def _is_number(value: float | None) -> bool:
 
 def main_encoder(method: Method) -> nn.Module:
     """The encoder that is saved and probed."""
-    return next(iter(method.encoders().values()))
+    return without_adapters(next(iter(method.encoders().values())))
 
 
 def encoder_function(encoder: nn.Module, plan: Plan) -> Callable[[Tensor], Tensor]:

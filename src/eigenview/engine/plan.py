@@ -16,12 +16,11 @@ from eigenview.data.splitting import rows_by_class, subsample
 from eigenview.data.views.specs import ViewSpec, local_specs, preset_for_size, view_specs
 from eigenview.engine.config_checks import check_combinations
 from eigenview.engine.precision import runs_in_bf16
-from eigenview.engine.start import Start, as_weights_saw, start_of, with_architecture
+from eigenview.engine.start import Start, as_weights_saw, given_weights, start_of, with_architecture
 from eigenview.errors import UnusableLabels, UserError, listed, require
 from eigenview.launched import launched
 from eigenview.methods.parts.building import Parts, parts_of
 from eigenview.models.encoders import patches_of
-from eigenview.models.weights import read_weights
 
 # A held-out batch much smaller than the width gives no rank; a tenth of a small set is the most we take.
 HELD_OUT_FRACTION = 0.1
@@ -64,7 +63,7 @@ class Plan:
 
 def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
     """Load what the run needs and settle sizes; every error here leaves nothing behind."""
-    weights = None if config.weights is None else read_weights(config.weights)
+    weights = given_weights(config)
     config = with_architecture(config, weights)
     check_combinations(config)
     views: dict[str, Any] = {"size": config.image_size, "multiple": patches_of(config.encoder, config.second_encoder)}

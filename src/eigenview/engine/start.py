@@ -14,7 +14,7 @@ from eigenview.data.views.specs import ViewSpec
 from eigenview.errors import UserError
 from eigenview.models.encoders import build_encoder, check_patches
 from eigenview.models.matching import FirstLayerMissing, Match
-from eigenview.models.weights import Preprocessing, Weights
+from eigenview.models.weights import Preprocessing, Weights, read_weights
 
 UNTRAINED = "conv-small"
 """The encoder of a run without weights that leaves the choice to eigenview."""
@@ -36,6 +36,16 @@ class Start:
         """What was loaded, and whose mean and deviation are used."""
         averages = "; the averages of batch norm follow these images" if self.has_batch_norm else ""
         return f"{self.match.sentence()}; mean and deviation {self.images.origin} are used{averages}"
+
+
+def given_weights(config: RunConfig[Any]) -> Weights | None:
+    """The weights that a configuration names. Raises: UserError as `read_weights`."""
+    if config.weights is None:
+        return None
+    try:
+        return read_weights(config.weights)
+    except UserError as error:
+        raise UserError(f"--weights: {error}") from error
 
 
 def with_architecture(config: RunConfig[Any], weights: Weights | None) -> RunConfig[Any]:

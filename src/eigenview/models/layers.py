@@ -14,6 +14,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from eigenview.errors import UserError, require
+from eigenview.models.lora import add_adapters
 from eigenview.views import Group
 
 NORMS = (_BatchNorm, nn.GroupNorm, nn.LayerNorm, nn.RMSNorm)
@@ -25,7 +26,7 @@ class EncoderTraining:
     """What of the encoder moves. The defaults train all of it like everything else."""
 
     train: str = "all"
-    """all, norms, last:N or head."""
+    """all, norms, last:N, lora:R or head."""
     lr_factor: float = 1.0
     """Learning rate as a multiple of the heads'."""
     layer_decay: float = 1.0
@@ -72,8 +73,8 @@ def _is_only_a_sequence(module: nn.Module) -> bool:
 
 
 def _is_block(module: nn.Module) -> bool:
-    """Whether a sequence in it is one path of a residual block rather than blocks one after another: then some of its
-    own children have weights besides the sequences."""
+    """Whether a sequence in it is one path of a residual block rather than blocks one after another: then children
+    beside the sequences have weights too."""
     return any(
         not isinstance(child, SEQUENCES) and any(p.ndim >= 2 for p in child.parameters()) for child in module.children()
     )
@@ -85,6 +86,9 @@ def set_trainable(encoder: nn.Module, train: str) -> None:
     Raises: UserError if the encoder has fewer blocks than asked for, or no norms.
     """
     if train == "all":
+        return
+    if train.startswith("lora:"):
+        add_adapters(encoder, int(train.removeprefix("lora:")))
         return
     kept: set[int] = set()
     if train == "norms":
