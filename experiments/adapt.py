@@ -1,4 +1,4 @@
-"""Is adapting a published backbone worth it? Three sets of images, frozen against adapted, at 64 px
+"""Is adapting a published backbone worth it? Three sets of images, frozen against adapted
 
 Question: after how many epochs, and with how much of the encoder trained, are features of an EfficientNet-Lite0
 of ImageNet better than those of the same network frozen; and is a training from scratch in the same minutes?
@@ -22,24 +22,27 @@ from eigenview.config import MonitorConfig, RunConfig, with_fields
 from eigenview.errors import UserError
 from eigenview.recipes import load_recipe
 from experiments._adapt_data import make
+from experiments._grids import failures
 
 SETS = {"cifar10": "CIFAR-10", "emoji": "emoji", "stamps": "stamps"}
 WEIGHTS = "tf_efficientnet_lite0.safetensors"
-SIZE = 64
 PLACE = Path("runs/experiments/adapt/data")
 """Where the folders of images are made."""
+MARKERS = {"vicreg": "o", "simclr": "s"}
+COLOURS = {"norms": "#0072B2", "all": "#D55E00"}
 published: dict[str, dict[str, float]] = {}
-PLANS = {
-    "tiny": (("vicreg", "all", 1),),
-    "gpu": (("vicreg", "all", 20), ("simclr", "all", 20)),
-    "cpu": (
-        *(("vicreg", train, epochs) for epochs in (2, 5, 20) for train in ("norms", "all")),
-        *(("simclr", train, epochs) for epochs in (2, 5) for train in ("norms", "all")),
-    ),
+ROWS = (
+    *(("vicreg", train, epochs) for epochs in (2, 5, 20) for train in ("norms", "all")),
+    *(("simclr", train, epochs) for epochs in (2, 5) for train in ("norms", "all")),
+)
+"""Method, what of the encoder is trained, epochs."""
+SCRATCH_EPOCHS = 60
+"""Of conv-small from random weights, in about the minutes of 20 epochs of the backbone; both are in the table."""
+SCALES: dict[str, dict[str, Any]] = {
+    "tiny": {"image_size": 32, "data_fraction": 0.25, "batch_size": 32},
+    "cpu": {"image_size": 64},
+    "gpu": {"image_size": 128},
 }
-"""Scale -> method, what of the encoder is trained, epochs."""
-SCRATCH_EPOCHS = {"tiny": 1, "cpu": 60, "gpu": 60}
-"""Epochs of conv-small from random weights in about the minutes of 20 epochs of the backbone; both are in the table."""
 
 
 def prepare(data: str) -> None:
@@ -61,64 +64,61 @@ def cells(scale: str, data: str) -> dict[str, RunConfig[Any]]:
     weights, found = weights_in(data), dict[str, RunConfig[Any]]()
     for name in SETS:
         place = PLACE.absolute() / name
-        fields: dict[str, Any] = {"data": f"{place}/train", "probe_data": str(place), "image_size": SIZE}
-        fields |= {"monitor": MonitorConfig(images=512), "batch_size": 32 if name == "stamps" else 64}
-        for method, train, epochs in PLANS[scale]:
+        fields: dict[str, Any] = {"data": f"{place}/train", "probe_data": str(place)}
+        fields |= {"monitor": MonitorConfig(images=512), "batch_size": 32 if name == "stamps" else 64} | SCALES[scale]
+        for method, train, epochs in ROWS:
             start: dict[str, Any] = {"weights": str(weights), "encoder": f"timm:{weights.stem}", "train": train}
-            cell = f"{name}, {method}, {train}, {epochs} epochs"
+            cell = f"{name} {method} {train} {epochs} epochs"
             found[cell] = with_fields(load_recipe(f"small-{method}"), fields | start | {"epochs": epochs})
-        scratch = fields | {"epochs": SCRATCH_EPOCHS[scale]}
-        found[f"{name}, from scratch"] = with_fields(load_recipe("small-vicreg"), scratch)
+        scratch = fields | {"epochs": SCRATCH_EPOCHS}
+        found[f"{name} from scratch"] = with_fields(load_recipe("small-vicreg"), scratch)
     return found
 
 
-def _mean(runs: list[dict[str, Any]], column: str = "linear") -> float:
-    return statistics.mean(run[column] for run in runs)
+def _linear(runs: list[dict[str, Any]]) -> list[float]:
+    """Linear accuracy of the runs that have one: a run that diverged has none."""
+    return [run["linear"] for run in runs if run["linear"] is not None]
 
 
 def conclude(results: dict[str, list[dict[str, Any]]]) -> str:
-    """A sentence for each set: the best adapted row against the frozen backbone and against training from scratch."""
+    """For each set: the best adapted row against the frozen backbone and against training from scratch."""
     sentences: list[str] = []
     for name, title in SETS.items():
-        adapted = {
-            cell: runs for cell, runs in results.items() if cell.startswith(f"{name}, ") and "scratch" not in cell
-        }
+        of_set = {cell: runs for cell, runs in results.items() if cell.startswith(f"{name} ") and _linear(runs)}
+        adapted = {cell: runs for cell, runs in of_set.items() if not cell.endswith("scratch")}
         if not adapted:
             continue
-        best = max(adapted, key=lambda cell: _mean(adapted[cell]))
-        baselines = adapted[best][0]["baselines"]
-        frozen = max(numbers["linear"] for row, numbers in baselines.items() if row != "raw pixels")
-        gain = _mean(adapted[best]) - frozen
-        spread = [run["linear"] for run in adapted[best]]
-        text = (
-            f"{title}: {best.removeprefix(name + ', ')} has {_mean(adapted[best]):.1f} % (seeds {min(spread):.1f} to "
-        )
-        text += f"{max(spread):.1f}), the better frozen row {frozen:.1f} ({gain:+.1f})"
-        scratch = results.get(f"{name}, from scratch")
-        text += f", from scratch {_mean(scratch):.1f}" if scratch else ""
-        sentences.append(text + ".")
-    return "Linear accuracy. " + " ".join(sentences)
+        best = max(adapted, key=lambda cell: statistics.mean(_linear(adapted[cell])))
+        values = _linear(adapted[best])
+        rows = [run["baselines"] for run in adapted[best] if run["baselines"]]
+        frozen = max((numbers["linear"] for row, numbers in rows[0].items() if row != "raw pixels"), default=None)
+        text = f"{title}: {best.removeprefix(f'{name} ')} has {statistics.mean(values):.1f} %"
+        text += f" (seeds {min(values):.1f} to {max(values):.1f})" if len(values) > 1 else ""
+        if frozen is not None:
+            text += f", the better frozen row {frozen:.1f} ({statistics.mean(values) - frozen:+.1f})"
+        scratch = of_set.get(f"{name} from scratch")
+        text += f", from scratch {statistics.mean(_linear(scratch)):.1f}" if scratch else ""
+        sentences.append(f"{text}. ")
+    return f"Linear accuracy. {''.join(sentences)}{failures(results)}"
 
 
 def figure(results: dict[str, list[dict[str, Any]]]) -> Any:
     """Linear accuracy by epochs for each set, with the frozen backbone as a line."""
     from matplotlib.figure import Figure
 
-    names = [name for name in SETS if any(cell.startswith(f"{name}, ") for cell in results)]
+    names = [name for name in SETS if any(cell.startswith(f"{name} ") for cell in results)]
     figure = Figure(figsize=(3.6 * len(names), 3.4))
     axes = figure.subplots(1, len(names), squeeze=False)[0]
-    colours = {"norms": "#0072B2", "all": "#D55E00"}
     for axis, name in zip(axes, names, strict=True):
         for cell, runs in results.items():
-            parts = cell.split(", ")
-            if parts[0] != name or len(parts) < 4:
+            parts = cell.split()
+            if parts[0] != name or len(parts) < 5:
                 continue
-            marker = "o" if parts[1] == "vicreg" else "s"
-            epochs = float(parts[3].split()[0])
-            for run in runs:
-                axis.plot(epochs, run["linear"], marker, color=colours[parts[2]], ms=5, mfc="none")
-        rows = next(runs[0]["baselines"] for cell, runs in results.items() if cell.startswith(f"{name}, vicreg"))
-        for (row, numbers), style in zip(rows.items(), (":", "--", "-."), strict=False):
+            marker, colour = MARKERS[parts[1]], COLOURS[parts[2]]
+            for value in _linear(runs):
+                axis.plot(float(parts[3]), value, marker, color=colour, ms=5, mfc="none")
+        tables = [r["baselines"] for cell, runs in results.items() if cell.startswith(f"{name} vicreg") for r in runs]
+        for (row, numbers), style in zip(next(filter(None, tables), {}).items(), (":", "--", "-."), strict=False):
             axis.axhline(numbers["linear"], color="0.4", ls=style, lw=1, label=row)
         axis.set_xscale("log")
         axis.set_xticks([2, 5, 20], ["2", "5", "20"])
@@ -126,8 +126,10 @@ def figure(results: dict[str, list[dict[str, Any]]]) -> Any:
         axis.set_xlabel("epochs")
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("linear accuracy, %")
-    for (method, marker), (train, colour) in zip((("vicreg", "o"), ("simclr", "s")), colours.items(), strict=True):
-        axes[-1].plot([], [], marker, color="0.2", mfc="none", label=method)
-        axes[-1].plot([], [], "-", color=colour, label=f"--train {train}")
+    shown = [cell.split() for cell, runs in results.items() if len(cell.split()) >= 5 and _linear(runs)]
+    for method in dict.fromkeys(parts[1] for parts in shown):
+        axes[-1].plot([], [], MARKERS[method], color="0.2", mfc="none", label=method)
+    for train in dict.fromkeys(parts[2] for parts in shown):
+        axes[-1].plot([], [], "-", color=COLOURS[train], label=f"--train {train}")
     axes[-1].legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return figure
