@@ -19,7 +19,7 @@ from matplotlib.lines import Line2D
 from PIL import Image
 
 from eigenview import runfiles
-from eigenview.data.views.specs import view_specs
+from eigenview.data.views.presets import view_specs
 from eigenview.run import Run
 from eigenview.terminal import Console
 

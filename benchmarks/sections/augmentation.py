@@ -15,7 +15,7 @@ deterministic reduction (the whole image, mirrored, with fixed factors) must giv
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -41,8 +41,10 @@ from benchmarks.contest import (
 )
 from benchmarks.peers import peer
 from benchmarks.pictures import make_pictures
-from eigenview.data.views.augment import Params, apply, augment, draw
-from eigenview.data.views.specs import PRESETS, ViewSpec
+from eigenview.data.views.augment import apply, augment
+from eigenview.data.views.draw import Params, draw
+from eigenview.data.views.presets import PRESETS
+from eigenview.data.views.specs import ViewSpec
 
 SECTION = "augmentation"
 SIMCLR = PRESETS["simclr"].specs[0]
@@ -204,7 +206,7 @@ def check_case(case: Case, settings: Settings) -> list[str]:
     theirs = torch.stack([pil_view(p, params, i, spec, size) for i, p in enumerate(pictures)])
     apart = levels_apart(apply(images, params, spec, size), theirs, spec)
     lines = [require_levels(f"{case.name}, torchvision + PIL", apart, PIL_LEVELS)]
-    moved = Params(**{f.name: getattr(params, f.name).to(settings.device) for f in fields(params)})
+    moved = params.mapped(lambda value: value.to(settings.device))
     by_masks = apply(images.to(settings.device), moved, spec, size, dense=True)  # as on a GPU
     lines.append(require_levels(f"{case.name}, ours by masks", levels_apart(by_masks, theirs, spec), PIL_LEVELS))
 

@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from eigenview import runfiles
-from eigenview.config import RunConfig, from_dict, method_name, with_fields
+from eigenview.config import AugmentConfig, RunConfig, from_dict, method_name, with_fields
 from eigenview.config.names import upgrade
+from eigenview.data.views.own import module_of
 from eigenview.errors import Interrupted, UserError, require
 from eigenview.launched import launched_rank
 from eigenview.records import MethodConfig
@@ -94,6 +95,20 @@ def read_config(directory: Path, *, trusted_method: str | None = None) -> RunCon
     return from_dict(values, config_class(name))
 
 
+def require_trusted_transforms(stored: RunConfig[Any], directory: Path, *, is_named: bool) -> None:
+    """A transform of one's own in a config.json is imported only if the caller named it, or its module is imported
+    already: a file must not decide what is executed.
+
+    Raises: UserError with what to name.
+    """
+    names = stored.augment.transforms()
+    if not is_named and any(module_of(name) not in sys.modules for name in names):
+        raise UserError(
+            f"{directory / runfiles.CONFIG} names a transform that is no part of eigenview. If you trust its module, "
+            f"name it: --augment.own {','.join(names)} (in Python: import it first)."
+        )
+
+
 def pretrain(
     data: str | Path | None = None,
     *,
@@ -118,7 +133,8 @@ def pretrain(
         allow_changed_data: resume also if files of the data changed since the run began.
         console: where to print; default the terminal.
         fields: fields of RunConfig, nested ones as dicts: `epochs=10, network={"projector_width": 128}`. `weights` may
-            also be a module: its values are kept in eigenview's cache, and that file is what the run starts from.
+            also be a module: its values are kept in eigenview's cache, and that file is what the run starts from. A
+            transform of one's own is a function at the top of a module: `augment={"own": my_transform}`.
 
     Returns:
         The Run, also where the verdict is a collapse; look at `run.verdict`.
@@ -147,6 +163,9 @@ def pretrain(
     stored: RunConfig[Any] | None = None
     if resume and given is not None:
         stored = read_config(given)
+        augment = fields.get("augment", {})
+        is_named = config is not None or (isinstance(augment, Mapping) and "own" in augment)
+        require_trusted_transforms(stored, given, is_named=is_named or isinstance(augment, AugmentConfig))
         run = resumed_config(_asked(config or stored, data, method, fields), stored, given)
     else:
         given_data = "digits" if data is None else str(data)

@@ -6,8 +6,9 @@ import pytest
 import torch
 from torchvision.transforms import v2
 
-from eigenview.data.views.augment import draw
-from eigenview.data.views.specs import PRESETS, ViewSpec
+from eigenview.data.views.draw import draw
+from eigenview.data.views.presets import PRESETS
+from eigenview.data.views.specs import ViewSpec
 
 PLAIN = PRESETS["none"].specs[0]
 FULL = ViewSpec(brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2, blur=0.5, solarize=0.3)

@@ -8,7 +8,7 @@ import torch
 from eigenview.data.views import augment as module
 from eigenview.data.views.augment import augment
 from eigenview.errors import UserError
-from tests.data.test_augment import FULL, pictures, seeded
+from tests.data.test_augment import ALL, FULL, pictures, seeded
 
 
 @pytest.fixture
@@ -27,8 +27,8 @@ def test_the_whole_view_is_one_graph(compiled_with):
     """aot_eager traces and lowers as torch.compile does; fullgraph fails where a branch needs a drawn value."""
     compiled_with(backend="aot_eager")
     images = pictures(6, 24)
-    compiled = augment(images, FULL, 16, seeded(15), is_compiled=True)
-    torch.testing.assert_close(compiled, augment(images, FULL, 16, seeded(15)), atol=1e-4, rtol=0)
+    compiled = augment(images, ALL, 16, seeded(15), is_compiled=True)
+    torch.testing.assert_close(compiled, augment(images, ALL, 16, seeded(15)), atol=1e-4, rtol=0)
 
 
 def test_what_cannot_be_compiled_is_said(monkeypatch):
@@ -48,8 +48,8 @@ def test_what_cannot_be_compiled_is_said(monkeypatch):
 @pytest.mark.slow
 def test_the_compiled_view_is_the_view():
     images = pictures(6, 24)
-    compiled = augment(images, FULL, 16, seeded(15), is_compiled=True)
-    torch.testing.assert_close(compiled, augment(images, FULL, 16, seeded(15)), atol=1e-4, rtol=0)
+    compiled = augment(images, ALL, 16, seeded(15), is_compiled=True)
+    torch.testing.assert_close(compiled, augment(images, ALL, 16, seeded(15)), atol=1e-4, rtol=0)
 
 
 @pytest.mark.gpu

@@ -6,7 +6,8 @@ from dataclasses import fields, replace
 
 import pytest
 
-from eigenview.data.views.specs import PRESETS, ViewSpec, preset_for_size, view_specs
+from eigenview.data.views.presets import KINDS, PRESETS, preset_for_size, require_preset, view_specs
+from eigenview.data.views.specs import ViewSpec
 from eigenview.errors import UserError
 
 BAD = {
@@ -16,6 +17,16 @@ BAD = {
     "contrast": float("nan"),
     "hue": 0.6,
     "blur": 2.0,
+    "vertical_flip": float("nan"),
+    "quarter_turn": 1.01,
+    "rotate": -0.1,
+    "rotate_angle": 181.0,
+    "noise": 2.0,
+    "noise_sigma": (0.2, 0.1),
+    "erase": -1.0,
+    "erase_scale": (0.5, 1.5),
+    "erase_ratio": (0.0, 1.0),
+    "own": "no-module",
     "crop_scale": (0.5, 0.2),
     "crop_ratio": (0.0, 1.0),
     "blur_sigma": (0.0, 2.0),
@@ -29,7 +40,7 @@ BAD = {
 
 @pytest.mark.parametrize("name", BAD)
 def test_bad_value_is_named(name):
-    with pytest.raises(UserError, match=rf"augmentation\.{name} is .*allowed"):
+    with pytest.raises(UserError, match=rf"augment\.{name} is .*allowed"):
         replace(ViewSpec(), **{name: BAD[name]})
 
 
@@ -88,6 +99,47 @@ def test_kernel_too_wide_for_the_view():
     assert ViewSpec(blur_kernel=15).kernel_width(8) == 15
     with pytest.raises(UserError, match=r"blur_kernel is 17.*at most 15 for views of 8 px"):
         ViewSpec(blur_kernel=17).kernel_width(8)
+
+
+COLOUR = ("saturation", "hue", "grayscale", "solarize")
+
+
+def test_kinds_of_images_change_what_their_sentence_says():
+    natural = view_specs("asymmetric", 2)
+    assert view_specs("natural", 2, natural="asymmetric") == natural == view_specs("auto", 2, natural="asymmetric")
+    assert view_specs("natural", 1, natural="simclr") == PRESETS["simclr"].specs
+    kinds = {kind: view_specs(kind, 2, natural="asymmetric") for kind in KINDS}
+    for kind in ("microscopy", "medical", "document"):
+        assert not any(getattr(spec, name) for spec in kinds[kind] for name in COLOUR), kind
+    for kind in ("microscopy", "satellite"):  # no up: eight ways to lie, equally likely
+        assert {(s.flip, s.vertical_flip, s.quarter_turn) for s in kinds[kind]} == {(0.5, 0.5, 0.75)}, kind
+    for kind in ("medical", "document"):
+        assert {(s.flip, s.vertical_flip, s.quarter_turn) for s in kinds[kind]} == {(0.0, 0.0, 0.0)}, kind
+        assert all(0 < s.rotate_angle <= 10 for s in kinds[kind]), kind
+    assert all(spec.grayscale == 0 and 0 < spec.hue < 0.1 for spec in kinds["satellite"])
+    assert not any(spec.blur for spec in kinds["medical"])
+    for kind, specs in kinds.items():  # what a kind does not name stays the method's own, view by view
+        kept = {f.name for f in fields(ViewSpec)} - set(KINDS[kind].changes)
+        for ours, own in zip(specs, natural, strict=True):
+            assert {name: getattr(ours, name) for name in kept} == {name: getattr(own, name) for name in kept}
+        assert all(spec.brightness > 0 and spec.contrast > 0 for spec in specs)
+
+
+def test_unknown_kind_suggests_the_nearest():
+    with pytest.raises(UserError, match=r"--augmentation microscope: .*Did you mean microscopy\?.*natural"):
+        require_preset("microscope")
+    for name in ("auto", *KINDS, *PRESETS):
+        require_preset(name)
+
+
+def test_summary_names_what_is_done_and_nothing_else():
+    (spec,) = PRESETS["none"].specs
+    assert spec.summary(32) == "crop 1 to 1 of the area"
+    spec = replace(spec, vertical_flip=0.5, jitter=0.8, rotate=0.25, rotate_angle=10.0, blur=1.0, own="a.b:c")
+    assert spec.summary(32) == (
+        "crop 1 to 1 of the area, vertical flip 0.5, rotate 0.25 (up to 10 degrees), jitter 0.8 (brightness 0.4, "
+        "contrast 0.4, saturation 0.4, hue 0.1), blur 1 (sigma 0.1 to 2 px, kernel 3 px), own a.b:c"
+    )
 
 
 def test_import_is_free_of_torch():

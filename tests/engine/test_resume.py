@@ -20,6 +20,9 @@ from tests.writer import other_writer
 # DirectPred every third step has everything that can be lost: optimiser, schedule, target network, augmentation, sample
 # order, and an objective with a running moment, a matrix trained in between and a count of steps.
 FIELDS = ["--method", "directpred", "--method.refresh-every", "3", "--epochs", "3", *COMMON]
+# operations with random numbers of their own, and a transform of one's own, which a resumed run has to be given again
+OWN = ["--augment.own", "tests.data.test_own_transform:speckled"]
+FIELDS += ["--augment.rotate", "0.5", "--augment.noise", "0.2,0.5", "--augment.erase", "0.3", *OWN]
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +40,7 @@ FIRST, *OTHERS = np.random.default_rng(0).integers(1, 31, 3).tolist()
 def test_killed_and_resumed_is_the_uninterrupted_run_bit_for_bit(whole: Path, tmp_path: Path, step: int) -> None:
     out = tmp_path / "run"
     assert stop_at(out, step, signal.SIGKILL, FIELDS) == -signal.SIGKILL
-    finish(out, "--resume")
+    finish(out, "--resume", *OWN)
     assert_same_run(whole, out)
 
 
@@ -46,7 +49,7 @@ def test_asked_to_stop_it_saves_at_once_and_resumes(whole: Path, tmp_path: Path,
     out = tmp_path / "run"
     assert stop_at(out, 5, number, FIELDS) == 130
     assert torch.load(out / runfiles.CHECKPOINT, weights_only=True)["global_step"] >= 5
-    finish(out, "--resume")
+    finish(out, "--resume", *OWN)
     assert_same_run(whole, out)
 
 
@@ -70,7 +73,7 @@ def test_a_closed_terminal_ends_the_run_with_a_checkpoint(tmp_path: Path) -> Non
 def test_resuming_a_finished_run_trains_no_further(whole: Path) -> None:
     before = weights(whole)
     rows = runfiles.read_rows(whole / runfiles.METRICS)
-    assert run(["pretrain", "--out", str(whole), "--resume"]) == 0
+    assert run(["pretrain", "--out", str(whole), "--resume", *OWN]) == 0
     after = weights(whole)
     assert all(torch.equal(after[name], value) for name, value in before.items())
     assert runfiles.read_rows(whole / runfiles.METRICS) == rows
@@ -79,7 +82,7 @@ def test_resuming_a_finished_run_trains_no_further(whole: Path) -> None:
 def test_a_run_that_another_process_writes_is_left_alone(whole: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = {path: path.read_bytes() for path in whole.rglob("*") if path.is_file()}
     with other_writer(whole) as other:
-        assert run(["pretrain", "--out", str(whole), "--resume"]) == 2
+        assert run(["pretrain", "--out", str(whole), "--resume", *OWN]) == 2
     assert f"written by another process, number {other.pid}" in " ".join(capsys.readouterr().err.split())
     assert {path: path.read_bytes() for path in before} == before
     (whole / runfiles.WRITER).unlink()  # the other was killed

@@ -20,6 +20,7 @@ from eigenview.commands.list import LISTS
 from eigenview.commands.probe import Probe
 from eigenview.commands.report import Report
 from eigenview.config import RunConfig
+from eigenview.config.augment import RANGES
 from eigenview.data.packing import PackOptions
 from eigenview.methods import METHODS, config_class
 from eigenview.recipes import RECIPES
@@ -61,7 +62,11 @@ NAMES: dict[str, tuple[str, ...]] = {
     "--second-encoder": ENCODERS,
     "--method": (*METHODS, "vicrge"),
     "--recipe": (*sorted(RECIPES)[:8], "tests.fuzz.options:nothing"),
-    "--augmentation": ("auto", "simclr", "byol", "digits", "none"),
+    "--augmentation": ("auto", "microscopy", "medical", "simclr", "byol", "digits", "none"),
+    **{f"--augment.{name}": ("0.5", "0,1", "1:2", "0.2:1", "0.1:0.2,0.3:1", "None", "x") for name in RANGES},
+    "--augment.flip": ("0.5", "0,1", "0,1,0", "2", "nan", ","),
+    "--augment.mean": ("0.5", "0.5,0.5,0.5", "0,0"),
+    "--augment.own": ("tests.fuzz.options:nothing", "x:y", "x"),
     "--views": ("2", "3", "4", "1"),
     "--local-views": ("0", "1", "2", "6", "-1"),
     "--probe-data": PLACES,

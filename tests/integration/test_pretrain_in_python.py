@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 import eigenview as ev
 from eigenview import run as python_face
 from eigenview import runfiles
+from eigenview.cli import run
 from eigenview.config import to_dict
 from eigenview.errors import UserError
 from eigenview.methods import card
@@ -63,6 +65,29 @@ def test_a_continued_run_keeps_its_configuration(
     with pytest.raises(UserError, match="keeps its own configuration"):
         ev.pretrain(out=tmp_path / "run", resume=True, **other)
     assert len(started) == 1
+
+
+def test_a_transform_is_imported_only_if_the_caller_names_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    started: list[tuple[ev.RunConfig[Any], bool]],
+) -> None:
+    """A config.json must not decide what is executed."""
+    (tmp_path / "never_imported_yet.py").write_text("def shift(views, generator):\n    return views\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    named: dict[str, Any] = {"augment": {"own": "never_imported_yet:shift"}}
+    ev.pretrain(method="simclr", out=tmp_path / "run", **named)
+    with pytest.raises(UserError, match=r"config\.json names a transform.*--augment\.own never_imported_yet:shift"):
+        ev.pretrain(out=tmp_path / "run", resume=True)
+    assert run(["pretrain", "--out", str(tmp_path / "run"), "--resume"]) == 2
+    assert "--augment.own never_imported_yet:shift" in capsys.readouterr().err
+    assert "never_imported_yet" not in sys.modules
+    assert len(started) == 1
+    ev.pretrain(out=tmp_path / "run", resume=True, **named)
+    assert [resumed for _, resumed in started] == [False, True]
+    with pytest.raises(UserError, match="keeps its own configuration"):
+        ev.pretrain(out=tmp_path / "run", resume=True, augment={"own": "never_imported_yet:another"})
 
 
 def test_a_method_of_the_started_program_is_refused_with_what_to_do(

@@ -12,7 +12,7 @@ import inspect
 import textwrap
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, get_type_hints
+from typing import Annotated, Any, TypeAlias, get_type_hints
 
 import tyro
 
@@ -32,8 +32,10 @@ TITLES = {
     "memory": "Larger batches than fit in memory.",
     "machine": "Where and how it is computed.",
 }
-NESTED = ("method", "network", "optim", "loader", "monitor", "probe")
-COMMAND: Mapping[str, tuple[Any, Any, str]] = {
+NESTED = ("method", "augment", "network", "optim", "loader", "monitor", "probe")
+Command: TypeAlias = Mapping[str, tuple[Any, Any, str]]
+"""Options of a command that are no fields of RunConfig: type, default, help."""
+COMMAND: Command = {
     "method_name": (str, "vicreg", "The method: eigenview list methods. Its options: --method NAME --help."),
     "out": (Path | None, None, "Run directory. Default: runs/<data>-<method>-<n>."),
     "resume": (
@@ -58,11 +60,14 @@ COMMAND: Mapping[str, tuple[Any, Any, str]] = {
         "Print what would run (data, size, steps, memory, minutes) and stop.",
     ),
 }
-"""Options of the command that are no fields of RunConfig: type, default, help."""
+"""Those of `pretrain`."""
 
 
-def command_type(base: RunConfig[Any], name: str) -> tuple[type, Any]:
-    """A dataclass of all options, and the instance of it that holds the values of `base`, the recipe of `name`."""
+def command_type(base: RunConfig[Any], name: str, command: Command = COMMAND) -> tuple[type, Any]:
+    """A dataclass of all options, and the instance of it that holds the values of `base`, the recipe of `name`.
+
+    `command`: the options that are no fields of RunConfig.
+    """
     hints, docs = get_type_hints(RunConfig, include_extras=True), field_docs(RunConfig)
     hints["method"] = type(base.method)
 
@@ -74,7 +79,7 @@ def command_type(base: RunConfig[Any], name: str) -> tuple[type, Any]:
     everyday = [f.name for f in dataclasses.fields(RunConfig) if f.name not in grouped and f.name not in NESTED]
     fields: list[tuple[str, Any]] = [entry(field) for field in everyday]
     values: dict[str, Any] = {field: getattr(base, field) for field in everyday}
-    for field, (kind, default, text) in COMMAND.items():
+    for field, (kind, default, text) in command.items():
         shown = "method" if field == "method_name" else field
         fields.append((field, Annotated[kind, tyro.conf.arg(name=shown, help=text)]))
         values[field] = name if field == "method_name" else default
@@ -88,9 +93,9 @@ def command_type(base: RunConfig[Any], name: str) -> tuple[type, Any]:
     for field in NESTED[1:]:
         fields.append(entry(field))
         values[field] = getattr(base, field)
-    command = dataclasses.make_dataclass("Pretrain", fields, frozen=True, kw_only=True)
-    command.__doc__ = "Pretrain an encoder on images without labels."
-    return command, command(**values)
+    made = dataclasses.make_dataclass("Pretrain", fields, frozen=True, kw_only=True)
+    made.__doc__ = "Pretrain an encoder on images without labels."
+    return made, made(**values)
 
 
 def run_config(options: Any) -> RunConfig[Any]:
@@ -99,7 +104,7 @@ def run_config(options: Any) -> RunConfig[Any]:
     for group in GROUPS:
         part = values.pop(group)
         values |= {f.name: getattr(part, f.name) for f in dataclasses.fields(part)}
-    return RunConfig(**{name: value for name, value in values.items() if name not in COMMAND})
+    return RunConfig(**{field.name: values[field.name] for field in dataclasses.fields(RunConfig)})
 
 
 def field_docs(kind: type) -> dict[str, str]:

@@ -47,9 +47,10 @@ def entries(what: str) -> list[tuple[str, str]]:
 
         return list(RECIPES.items())
     if what == "augmentations":
-        from eigenview.data.views.specs import PRESETS
+        from eigenview.data.views.presets import KINDS, PRESETS
 
-        return [(name, preset.summary) for name, preset in PRESETS.items()]
+        kinds = [(name, kind.why) for name, kind in KINDS.items()]
+        return [*kinds, *((name, preset.summary) for name, preset in PRESETS.items())]
     if what == "datasets":
         return list(DATASETS.items())
     if what == "experiments":

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from eigenview import runfiles
-from eigenview.commands.grouped import command_type, run_config
+from eigenview.commands.grouped import COMMAND, Command, command_type, run_config
 from eigenview.commands.options import parse
 from eigenview.config import RunConfig, method_name
 from eigenview.config.names import refuse_old_flags
@@ -21,31 +21,34 @@ def main(args: list[str]) -> int:
     """Start a run, or continue the one in --out."""
     refuse_old_flags(args)
     if {"-h", "--help"} & set(args):
-        return _help(args)
+        return show_help(args)
     out = _value(args, "--out")
     if "--resume" in args:
         if out is None:
             raise UserError("--resume needs the run directory: eigenview pretrain --out RUN --resume")
         if (Path(out) / runfiles.CONFIG).exists():
             return _resume(args, Path(out))
-    config, options = _parsed(args)
+    config, options = parsed(args)
     if options.dry_run:
         return _dry_run(config)
     with runfiles.run_dir(options.out, config.data, method_name(config.method)) as directory:
         return _train(config, directory)
 
 
-def _parsed(args: list[str]) -> tuple[RunConfig[Any], Any]:
-    """The configuration that the arguments ask for, on top of the recipe that they name, and all options."""
+def parsed(args: list[str], verb: str = "pretrain", command: Command = COMMAND) -> tuple[RunConfig[Any], Any]:
+    """The configuration that the arguments ask for, on top of the recipe that they name, and all options.
+
+    `verb` and its `command`, the options that are no fields of RunConfig: of a verb that takes those of `pretrain`.
+    """
     from eigenview.recipes import default, load_recipe
 
     recipe, name = _value(args, "--recipe"), _value(args, "--method")
     given: dict[str, Any] = {"from_weights": _value(args, "--weights") is not None}
     base = load_recipe(recipe) if recipe else default(name or "vicreg", _data(args), **given)
-    config, options = _parse(args, base)
+    config, options = _parse(args, base, verb, command)
     if recipe is None and config.data != base.data:
         # DATA came after an option, so the recipe was chosen for digits: choose it again, for DATA
-        config, options = _parse(args, default(name or "vicreg", config.data, **given))
+        config, options = _parse(args, default(name or "vicreg", config.data, **given), verb, command)
     named, ours = options.method_name, method_name(base.method)
     if named != ours and recipe is None:
         raise UserError(f"--method was given more than once, as {ours} and {named}; give one.")
@@ -54,10 +57,12 @@ def _parsed(args: list[str]) -> tuple[RunConfig[Any], Any]:
     return config, options
 
 
-def _parse(args: list[str], base: RunConfig[Any]) -> tuple[RunConfig[Any], Any]:
+def _parse(
+    args: list[str], base: RunConfig[Any], verb: str = "pretrain", command: Command = COMMAND
+) -> tuple[RunConfig[Any], Any]:
     _refuse_unknown_method_options(args, base)
-    kind, default = command_type(base, method_name(base.method))
-    options = parse(kind, args, "pretrain", default)
+    kind, default = command_type(base, method_name(base.method), command)
+    options = parse(kind, args, verb, default)
     return run_config(options), options
 
 
@@ -72,7 +77,7 @@ def _refuse_unknown_method_options(args: list[str], base: RunConfig[Any]) -> Non
             raise UserError(f"{flag}: {base.method.card.title} has no such option. It has {listed}.")
 
 
-def _help(args: list[str]) -> int:
+def show_help(args: list[str], verb: str = "pretrain", command: Command = COMMAND) -> int:
     """The options with the values of the recipe that would run; torch is not imported."""
     from eigenview.methods import declared_config
     from eigenview.recipes import load_recipe
@@ -85,10 +90,10 @@ def _help(args: list[str]) -> int:
         method = name or "vicreg"
         base = small(method, method_config=declared_config(method)())
         base = for_digits(base) if _data(args) == "digits" else base
-    kind, default = command_type(base, method_name(base.method))
+    kind, default = command_type(base, method_name(base.method), command)
     title = base.method.card.title
     note = f"Values shown are those of {recipe or f'the default recipe of {title}'}. --method NAME --help: of another."
-    parse(kind, ["--help"], "pretrain", default, description=note)
+    parse(kind, ["--help"], verb, default, description=note)
     return 0
 
 
@@ -108,10 +113,12 @@ def _data(args: list[str]) -> str:
 
 
 def _resume(args: list[str], out: Path) -> int:
-    from eigenview.run import read_config, resumed_config
+    from eigenview.run import read_config, require_trusted_transforms, resumed_config
 
     stored = read_config(out, trusted_method=_value(args, "--method"))
-    config, options = _parsed(args) if _value(args, "--recipe") else _parse(args, stored)
+    is_named = any(_value(args, option) is not None for option in ("--augment.own", "--recipe"))
+    require_trusted_transforms(stored, out, is_named=is_named)
+    config, options = parsed(args) if _value(args, "--recipe") else _parse(args, stored)
     config = resumed_config(config, stored, out)
     return _train(config, out, stored=stored, allow_changed_data=options.allow_changed_data)
 

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from eigenview.config.augment import AugmentConfig
 from eigenview.config.names import renamed, upgrade
 from eigenview.config.run import RunConfig
 from eigenview.config.sections import LoaderConfig, MonitorConfig, NetworkConfig, OptimConfig, ProbeConfig
@@ -72,7 +73,7 @@ def from_dict(values: dict[str, Any], method_type: type[MethodConfig]) -> RunCon
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in given.items()})
 
     parts = {"network": NetworkConfig, "optim": OptimConfig, "loader": LoaderConfig, "monitor": MonitorConfig}
-    parts |= {"probe": ProbeConfig, "method": method_type}
+    parts |= {"augment": AugmentConfig, "probe": ProbeConfig, "method": method_type}
     values = upgrade(values)
     for name in ("method", *parts):
         if not isinstance(values.get(name, {}), Mapping):

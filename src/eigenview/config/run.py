@@ -12,6 +12,7 @@ from typing import Generic, Literal, TypeVar
 
 from tyro.conf import Positional
 
+from eigenview.config.augment import AugmentConfig
 from eigenview.config.sections import (
     MOST_EPOCHS,
     LoaderConfig,
@@ -105,10 +106,13 @@ class RunConfig(Generic[Options]):
     precision: Literal["auto", "bf16", "fp32"] = "auto"
     """Precision of the network; losses are always computed in float32 or better."""
     augmentation: str = "auto"
-    """Preset: eigenview list augmentations. auto: digits for the built-in digits, else the method's own."""
+    """Where views start from, before --augment.*: a kind of image (natural, microscopy, medical, satellite, document),
+    which is the method's own preset with what that kind changes about it, or one preset whatever the method (simclr,
+    digits, none, ...): eigenview list augmentations. auto: digits for the built-in digits, else natural."""
     compile_augmentation: bool = False
     """Compile the augmentation (torch.compile; on a GPU replayed as a CUDA graph): minutes before the first step, less
     launching after it. Pays on a GPU; on a CPU hardly."""
+    augment: AugmentConfig = AugmentConfig()
     network: NetworkConfig = NetworkConfig()
     optim: OptimConfig = OptimConfig()
     loader: LoaderConfig = LoaderConfig()
@@ -132,6 +136,7 @@ class RunConfig(Generic[Options]):
         require(2 <= self.batch_size <= 2**24, "--batch-size", self.batch_size, "2 or more, up to 16,777,216")
         views = f"2 or more, up to {MOST_VIEWS}: joint embedding compares views of one image"
         require(2 <= self.views <= MOST_VIEWS, "--views", self.views, views)
+        self.augment.require_views(self.views)
         allowed = f"0 or more, up to {MOST_VIEWS}"
         require(0 <= self.local_views <= MOST_VIEWS, "--local-views", self.local_views, allowed)
         has_local = self.local_views > 0

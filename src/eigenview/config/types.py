@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import sys
 import types
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -19,7 +19,8 @@ LARGEST = 10**9
 """Size of any number that has no narrower bound: beyond it there are only typing errors, and tensors that overflow."""
 UNBOUNDED = ("seed",)
 """Fields with a larger bound."""
-WORDS = {int: "an integer", float: "a finite number", bool: "True or False", str: "text", types.NoneType: "None"}
+WORDS: dict[Any, str] = {int: "an integer", float: "a finite number", bool: "True or False", str: "text"}
+WORDS |= {types.NoneType: "None"}
 
 
 def check_types(config: Any, prefix: str = "") -> None:
@@ -47,6 +48,10 @@ def _fits(value: Any, kind: Any) -> bool:
         return value in options
     if origin in (Union, types.UnionType):
         return any(_fits(value, option) for option in options)
+    if origin is Callable:
+        return callable(value)
+    if origin is tuple and options[-1] is ...:
+        return isinstance(value, tuple | list) and len(value) > 0 and all(_fits(each, options[0]) for each in value)
     if origin is tuple:
         return isinstance(value, tuple | list) and len(value) == len(options) and all(map(_fits, value, options))
     if kind is int:
@@ -65,8 +70,10 @@ def _words(kind: Any) -> str:
         return ", ".join(map(str, options))
     if origin in (Union, types.UnionType):
         return " or ".join(map(_words, options))
+    if origin is Callable:
+        return "a function"
     if origin is tuple:
-        return f"({', '.join(map(_words, options))})"
+        return f"({', '.join('...' if option is ... else _words(option) for option in options)})"
     return (
         "a method's config, such as VICRegConfig()"
         if isinstance(kind, TypeVar)

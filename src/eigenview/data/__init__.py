@@ -7,8 +7,8 @@ sources/      folders (folder.py, files.py; encoded.py is what files and streams
               hugging_face_rows.py, streams.py), packs (packs.py); source.py is what every source can do
 pixels/       decode.py one image, parallel.py many, byte_ranges.py an image inside a larger file, image_size.py side
               of the views, cache.py decoded sets as memory-mapped arrays
-views/        specs.py what a view is, with the published presets; augment.py views of a whole batch; colour.py,
-              resample.py its operations
+views/        specs.py what a view is; presets.py the published sets and kinds of images; draw.py random parameters;
+              augment.py views of a whole batch; colour.py, resample.py, geometry.py its operations; own.py the user's
 packing.py    writes a pack: any source, decoded once
 batches.py    the order of the images, resumable at any batch and independent of the number of processes
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from eigenview.config import RunConfig, method_name
+from eigenview.engine.views import check_augmentation
 from eigenview.errors import UserError, require
 from eigenview.methods import METHODS, config_class
 
@@ -28,6 +29,7 @@ def check_combinations(config: RunConfig[Any]) -> None:
         f"{needs.least_samples * shares} or more with --method {name}, whose statistics need "
         f"{needs.least_samples} images at once" + (f", in {shares} parts" if shares > 1 else ""),
     )
+    check_augmentation(config)
     _check_accumulation(config, name)
     if not needs.reads & {"z", "p"}:
         require(

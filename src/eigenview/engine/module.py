@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from eigenview.config import RunConfig
-from eigenview.data.views.augment import augment
 from eigenview.data.views.specs import ViewSpec
 from eigenview.distributed import processes, rank, world_size
 from eigenview.engine.non_finite import NonFiniteWatch, non_finite_error
 from eigenview.engine.optim import build_optimizer
 from eigenview.engine.step import StepOptions, learning_rate_at, step_seeds, train_step
+from eigenview.engine.views import make_views
 from eigenview.errors import NonFiniteError
 from eigenview.methods.parts.method import Method
 from eigenview.records import Batch, Clock
@@ -63,10 +63,7 @@ class PretrainModule(nn.Module):
 
     def make_views(self, images: Tensor, augmentation_seed: int, *, is_compiled: bool = False) -> tuple[Tensor, ...]:
         """The augmented views of a uint8 batch, on its device: V of the run's size, then the local crops."""
-        generator = torch.Generator(device=images.device).manual_seed(augmentation_seed)
-        return tuple(
-            augment(images, spec, spec.size or self.size, generator, is_compiled=is_compiled) for spec in self.specs
-        )
+        return make_views(images, self.specs, self.size, augmentation_seed, is_compiled=is_compiled)
 
     def resident_images(self, index: Tensor) -> Tensor:
         """uint8 (n 3 S S): the training images `index`, of a set whose pixels are resident."""

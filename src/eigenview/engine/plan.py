@@ -13,10 +13,11 @@ from eigenview.data.images import ImageSet
 from eigenview.data.load import find_source, load_images, load_probe_sets
 from eigenview.data.sources.source import Source
 from eigenview.data.splitting import rows_by_class, subsample
-from eigenview.data.views.specs import ViewSpec, local_specs, preset_for_size, view_specs
+from eigenview.data.views.specs import ViewSpec
 from eigenview.engine.config_checks import check_combinations
 from eigenview.engine.precision import runs_in_bf16
 from eigenview.engine.start import Start, as_weights_saw, given_weights, start_of, with_architecture
+from eigenview.engine.views import run_specs, try_transforms
 from eigenview.errors import UnusableLabels, UserError, listed, require
 from eigenview.launched import launched
 from eigenview.methods.parts.building import Parts, parts_of
@@ -97,14 +98,12 @@ def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
             f"a batch of {config.batch_size} needs at least {config.batch_size}. "
             f"Use {advice}--batch-size, or more images."
         )
-    preset, small = augmentation_preset(config, images.size), config.local_size or images.size // 2
-    require(small < images.size or not config.local_views, "--local-size", small, f"below the views' {images.size} px")
+    seen = images_of_weights
+    specs = run_specs(config, images.size, start=None if seen is None else lambda spec: as_weights_saw(spec, seen))
     device = own_device(config.device, config.devices)
+    try_transforms(train, specs, images.size, device)
     bf16 = runs_in_bf16(config.precision, device)
     config, start = (config, None) if weights is None else start_of(config, weights, images.size)
-    specs = (*view_specs(preset, config.views), *local_specs(preset, config.local_views, small, config.local_scale))
-    if images_of_weights is not None:
-        specs = tuple(as_weights_saw(spec, images_of_weights) for spec in specs)
     return Plan(
         config=config,
         train=train,
@@ -202,15 +201,6 @@ def _share(train: ImageSet, config: RunConfig[Any]) -> np.ndarray:
     missing = round(config.data_fraction * len(train)) - counts.sum()
     counts[order[np.argsort((counts - shares)[order], kind="stable")][:missing]] += 1
     return np.sort(np.concatenate([rows[:count] for rows, count in zip(of_class, counts, strict=True)]))
-
-
-def augmentation_preset(config: RunConfig[Any], size: int) -> str:
-    """The preset meant by `auto`: digits for the digits, else the method's own at this size."""
-    if config.augmentation != "auto":
-        return config.augmentation
-    if config.data == "digits":
-        return "digits"
-    return preset_for_size(config.method.card.augmentation, size)
 
 
 def _probe_sets(

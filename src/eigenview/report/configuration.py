@@ -100,7 +100,8 @@ def option(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
-        return ", ".join(option(v) for v in value)
+        # ranges within a list, one a view, are LOW:HIGH as on the command line
+        return ", ".join(":".join(map(option, v)) if isinstance(v, list | tuple) else option(v) for v in value)
     if isinstance(value, float):
         return f"{value:g}"
     return str(value)

@@ -1,6 +1,7 @@
-"""Colour operations on batches of RGB images in [0, 1], each image with its own factors; torchvision's definitions.
+"""Colour operations on batches of images in [0, 1], each image with its own factors; torchvision's definitions.
 
-Images are (N 3 h w) float; factors (N). Nothing here draws random numbers; only `blend_` writes to its argument.
+Images are (N C h w) float; factors (N). `luma`, `grayscale` and `shift_hue` need red, green and blue (C = 3). Nothing
+here draws random numbers; only `blend_` writes to its argument.
 """
 
 from __future__ import annotations
@@ -30,13 +31,19 @@ def solarize(images: Tensor, threshold: float) -> Tensor:
     return torch.where(images >= threshold, 1 - images, images)
 
 
+def add_noise(images: Tensor, sigma: Tensor, field: Tensor) -> Tensor:
+    """Gaussian noise of deviation `sigma` from a standard normal `field` of the images' shape, clamped to [0, 1]."""
+    return torch.addcmul(images, field, sigma[:, None, None, None]).clamp_(0, 1)
+
+
 def blend_(images: Tensor, keep: Tensor, gray: Tensor, mean: Tensor) -> Tensor:
     """keep x + gray luma(x) + mean (average of luma(x) over the image), clamped to [0, 1], in place; weights (N).
 
-    Brightness by f is (f, 0, 0), contrast (f, 0, 1 - f), saturation (f, 1 - f, 0).
+    Brightness by f is (f, 0, 0), contrast (f, 0, 1 - f), saturation (f, 1 - f, 0). If C is not 3, each channel
+    is its own luma(x): contrast is about the channel's mean, and saturation by any f leaves the image as it is.
     """
     keep, gray, mean = (w[:, None, None, None] for w in (keep, gray, mean))
-    light = luma(images)
+    light = luma(images) if images.shape[1] == 3 else images.clone()
     average = light.mean((2, 3), keepdim=True)
     return images.mul_(keep).add_(light.mul_(gray).add_(average.mul_(mean))).clamp_(0, 1)
 

@@ -62,15 +62,19 @@ def resize_matrix(
     return weight.div_(weight.sum(2, keepdim=True))
 
 
-def crop_one(image: Tensor, box: tuple[int, int, int, int], flip: bool, size: int, interpolation: str) -> Tensor:
-    """The same crop, resize and flip for one uint8 image (C S S), its box (top, left, height, width) on the host.
+def crop_one(
+    image: Tensor, box: tuple[int, int, int, int], flips: tuple[bool, bool], size: int, interpolation: str
+) -> Tensor:
+    """The same crop, resize and flips (vertical, horizontal) for one uint8 image (C S S), whose box (top, left, height,
+    width) is on the host.
 
     torch's own antialiased resize: slower to start than a share of a batched product, faster for a large image.
     """
     top, left, height, width = box
     part = image[None, :, top : top + height, left : left + width].float()
     resized = interpolate(part, size=(size, size), mode=interpolation, antialias=True)[0]
-    return resized.flip(2) if flip else resized
+    axes = [1 + axis for axis, flip in enumerate(flips) if flip]
+    return resized.flip(axes) if axes else resized
 
 
 def blur_matrix(sigma: Tensor, size: int, kernel: int) -> Tensor:
