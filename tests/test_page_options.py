@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from eigenview.cli import VERBS, run
-from eigenview.commands import options, pretrain
+from eigenview.commands import options, pretrain, preview
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -54,6 +54,8 @@ def test_options_of_pages_exist(
     if words[0] == "pretrain":  # it parses twice, and looks at the values in between
         for work in ("_train", "_dry_run"):
             monkeypatch.setattr(pretrain, work, lambda *given, **keywords: 0)
+    elif words[0] == "preview":
+        monkeypatch.setattr(preview, "_preview", lambda *given: None)
     elif hasattr(module := importlib.import_module(f"eigenview.commands.{words[0]}"), "parse"):
         monkeypatch.setattr(module, "parse", parse_and_stop)
     try:

@@ -16,6 +16,7 @@ from eigenview.terminal import complain, prepare_streams, silence, write
 # verb -> what it is for; commands/VERB.py has its options and its main(arguments) -> exit code
 VERBS = {
     "pretrain": "images -> backbone, number and verdict",
+    "preview": "originals and their views on one sheet, before training",
     "probe": "k-NN, linear and few-label accuracy of a run's encoder",
     "embed": "representations of images -> a Parquet file",
     "pack": "images decoded once -> a folder for repeated runs",

@@ -66,6 +66,8 @@ def refused(capsys: pytest.CaptureFixture[str], args: list[str], *said: str) -> 
 HELP = [
     ["--help"],
     ["pretrain", "--help"],
+    ["preview", "--help"],
+    ["list", "augmentations"],
     ["report", "--help"],
     ["list", "methods"],
     ["simulate", "modes", "--help"],
