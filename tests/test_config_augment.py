@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,33 +17,41 @@ from eigenview.commands.pretrain import parsed
 from eigenview.config import AugmentConfig, RunConfig, from_dict, to_dict, with_fields
 from eigenview.data.views.presets import PRESETS, view_specs
 from eigenview.data.views.specs import ViewSpec
-from eigenview.engine.views import run_specs
+from eigenview.engine.views import check_augmentation, run_specs
 from eigenview.errors import UserError
 from eigenview.methods import config_class
 from eigenview.recipes import default
-from tests.data.test_own_transform import negative, own, same
+from eigenview.report.configuration import changed_options, option
+from tests.data.test_own_transform import negative, own, same, takes_one
 
-TYPED: list[tuple[str, Any]] = [
-    ("--augment.solarize 0.0,0.2", {"solarize": (0.0, 0.2)}),
-    ("--augment.vertical-flip 0.5", {"vertical_flip": 0.5}),
-    ("--augment.crop-scale 0.2:1.0", {"crop_scale": (0.2, 1.0)}),
-    ("--augment.crop-scale 0.2:1,0.4:1", {"crop_scale": ((0.2, 1.0), (0.4, 1.0))}),
-    ("--augment.blur-kernel 5", {"blur_kernel": 5}),
-    ("--augment.blur-kernel=3,5", {"blur_kernel": (3, 5)}),
-    ("--augment.interpolation bicubic", {"interpolation": "bicubic"}),
-    ("--augment.interpolation bicubic,bilinear", {"interpolation": ("bicubic", "bilinear")}),
-    ("--augment.mean 0.5,0.4,0.3", {"mean": (0.5, 0.4, 0.3)}),
-    ("--augment.mean 0.5 --augment.std 0.2", {"mean": (0.5,), "std": (0.2,)}),
-    ("--augment.own a.b:c,d:e", {"own": ("a.b:c", "d:e")}),
-    ("--augment.hue None", {}),
-]
+TYPED: dict[str, dict[str, Any]] = {
+    "--augment.solarize 0.0,0.2 --augment.crop-scale 0.2:1.0 --augment.blur-kernel 5 --augment.interpolation bicubic "
+    "--augment.mean 0.5,0.4,0.3 --augment.own a.b:c --augment.hue None": {
+        "solarize": (0.0, 0.2),
+        "crop_scale": (0.2, 1.0),
+        "blur_kernel": 5,
+        "interpolation": "bicubic",
+        "mean": (0.5, 0.4, 0.3),
+        "own": "a.b:c",
+    },
+    "--augment.vertical-flip=0.5 --augment.crop-scale 0.2:1,0.4:1 --augment.blur-kernel=3,5 --augment.interpolation "
+    "bicubic,bilinear --augment.mean 0.5 --augment.std 0.2 --augment.own a.b:c,d:e": {
+        "vertical_flip": 0.5,
+        "crop_scale": ((0.2, 1.0), (0.4, 1.0)),
+        "blur_kernel": (3, 5),
+        "interpolation": ("bicubic", "bilinear"),
+        "mean": (0.5,),
+        "std": (0.2,),
+        "own": ("a.b:c", "d:e"),
+    },
+}
 
 
-@pytest.mark.parametrize(("text", "fields"), TYPED, ids=[text for text, _ in TYPED])
-def test_the_command_line_and_python_say_the_same(text: str, fields: dict[str, Any]) -> None:
+@pytest.mark.parametrize("text", TYPED, ids=["one value", "one a view"])
+def test_the_command_line_and_python_say_the_same(text: str) -> None:
     config, _ = parsed(["digits", *text.split()])
-    assert config.augment == AugmentConfig(**fields)
-    assert config == with_fields(default("vicreg", "digits"), {"augment": fields})
+    assert config.augment == AugmentConfig(**TYPED[text])
+    assert config == with_fields(default("vicreg", "digits"), {"augment": TYPED[text]})
     stored = json.loads(json.dumps(to_dict(config)))
     assert from_dict(stored, config_class("vicreg")) == config
 
@@ -52,20 +61,32 @@ def test_the_help_shows_values_as_they_are_typed(capsys: pytest.CaptureFixture[s
     with pytest.raises(SystemExit):
         run(["pretrain", "--recipe", "tests.test_config_augment:recipe", "--help"])
     shown = " ".join(capsys.readouterr().out.split())
-    for option, value in (
+    for flag, value in (
         ("--augment.crop-scale LOW:HIGH[,LOW:HIGH...]", "0.2:1.0"),
         ("--augment.noise-sigma LOW:HIGH[,LOW:HIGH...]", "0.1:0.2,0.3:0.4"),
         ("--augment.flip X[,X...]", "0.0,0.5"),
         ("--augment.mean X,X,X", "0.5,0.4,0.3"),
         ("--augment.hue X[,X...]", "None"),
     ):
-        text = shown[shown.index(option) :]
-        assert f"(default: {value})" in text[: text.index("--augment", 5)], option
+        text = shown[shown.index(flag) :]
+        assert f"(default: {value})" in text[: text.index("--augment", 5)], flag
 
 
 def recipe() -> RunConfig[Any]:
     changes = {"crop_scale": (0.2, 1.0), "noise_sigma": ((0.1, 0.2), (0.3, 0.4)), "flip": (0.0, 0.5)}
     return photos(augment={**changes, "mean": (0.5, 0.4, 0.3)})
+
+
+def test_the_report_shows_what_is_set_as_it_is_typed() -> None:
+    stored, plain = (json.loads(json.dumps(to_dict(config))) for config in (recipe(), photos()))
+    changed = changed_options(stored, plain)
+    assert {name: option(value) for name, (value, _) in changed.items()} == {
+        "augment.crop_scale": "0.2, 1",
+        "augment.noise_sigma": "0.1:0.2, 0.3:0.4",
+        "augment.flip": "0, 0.5",
+        "augment.mean": "0.5, 0.4, 0.3",
+    }
+    assert {option(default) for _, default in changed.values()} == {"not set"}
 
 
 def test_every_field_of_a_view_can_be_set_and_has_help() -> None:
@@ -131,55 +152,58 @@ def test_functions_are_kept_by_name() -> None:
     assert [spec.own for spec in run_specs(config, 32)] == [own(negative), own(same)]
 
 
-BAD: list[tuple[str, str]] = [
-    ("--augment.flip 1.5", "augment.flip is 1.5; allowed: between 0 and 1"),
-    ("--augment.blur 0.5,-0.5", "augment.blur is -0.5; allowed: between 0 and 1"),
-    ("--augment.crop-scale 0.9:0.2", "augment.crop_scale is (0.9, 0.2); allowed: two numbers, smallest first"),
-    ("--augment.crop-scale 0.9", "augment.crop_scale"),
-    ("--augment.crop-scale 0.1:0.2:0.3", "augment.crop_scale"),
-    ("--augment.solarize 0.1,0.2,0.3", "up to 2 (--views 2)"),
-    ("--augment.crop-ratio 0.5:1,0.5:1,0.5:2", "up to 2 (--views 2)"),
-    ("--augment.blur-kernel 4", "augment.blur_kernel is 4; allowed: odd"),
-    (
-        "--augment.blur-kernel 33 --augment.blur 1 --image-size 16",
-        "blur_kernel is 33; allowed: at most 31 for views of 16",
-    ),
-    ("--augment.hue 0.6", "augment.hue is 0.6; allowed: between 0 and 0.5 turns"),
-    ("--augment.rotate-angle 181", "augment.rotate_angle is 181.0; allowed: between 0 and 180"),
-    ("--augment.noise x", "x"),
-    ("--augment.noise nan", "augment.noise"),
-    ("--augment.interpolation nearest", "bilinear"),
-    ("--augment.mean 0.5,0.5", "augment.mean"),
-    ("--augment.own no_such_module:f", "no_such_module"),
-    ("--augment.own nothing", "MODULE:FUNCTION"),
-    ("--augment.own tests.data.test_own_transform:takes_one", "(views, generator)"),
-    ("--augment.own tests.data.test_own_transform:smaller", "(8, 3, 15, 15)"),
-    ("--augment.own tests.data.test_own_transform:broken", "not finite"),
-    ("--augmentation microscopi", "Did you mean microscopy?"),
-    ("--augment.flop 0.5", "Did you mean --augment.flip"),
-]
+TYPED_BADLY = {
+    "--augment.flip 1.5": "augment.flip is 1.5; allowed: between 0 and 1",
+    "--augment.noise x": "x",
+    "--augment.crop-scale 0.1:0.2:0.3": "augment.crop_scale",
+    "--augment.solarize 0.1,0.2,0.3": "up to 2 (--views 2)",
+    "--augment.blur-kernel 33 --augment.blur 1": "blur_kernel is 33; allowed: at most 31 for views of 16 px",
+    "--augment.own tests.data.test_own_transform:smaller": "(8, 3, 15, 15)",
+    "--augment.own tests.data.test_own_transform:broken": "not finite",
+    "--augment.own no_such_module:f": "no_such_module",
+    "--augmentation microscopi": "Did you mean microscopy?",
+    "--augment.flop 0.5": "Did you mean --augment.flip",
+}
 
 
-@pytest.mark.parametrize(("text", "said"), BAD, ids=[text for text, _ in BAD])
+@pytest.mark.parametrize("text", TYPED_BADLY)
 def test_bad_values_are_one_line_and_nothing_is_written(
-    text: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    text: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
     assert run(["pretrain", "digits", *text.split(), "--out", str(out)]) == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1, error
-    assert said in error
+    assert TYPED_BADLY[text] in error
     assert not out.exists()
 
 
-def test_in_python_a_value_of_another_type_is_refused() -> None:
-    for augment, said in (
-        ({"flip": "often"}, r"augment\.flip is 'often'.*a finite number"),
-        ({"blur": ()}, r"augment\.blur is \(\).*finite number"),
-        ({"crop_scale": 0.5}, r"augment\.crop_scale is 0\.5.*finite number, a finite number"),
-        ({"own": 3}, r"augment\.own is 3.*a function or text"),
-        ({"own": lambda views, generator: views}, r"augment\.own.*top of a module"),
-        ({"blurr": 0.5}, r"augment\.blurr.*Did you mean blur\?"),
-    ):
-        with pytest.raises(UserError, match=said):
-            with_fields(photos(), {"augment": augment})
+BAD: list[tuple[dict[str, Any], str]] = [
+    ({"blur": (0.5, -0.5)}, r"augment\.blur is -0\.5; allowed: between 0 and 1"),
+    ({"crop_scale": (0.9, 0.2)}, r"augment\.crop_scale is \(0\.9, 0\.2\); allowed: two numbers, smallest first"),
+    ({"crop_scale": 0.9}, r"augment\.crop_scale is 0\.9.*finite number, a finite number"),
+    ({"crop_ratio": ((0.5, 1.0),) * 3}, r"augment\.crop_ratio.*up to 2 \(--views 2\)"),
+    ({"blur_kernel": 4}, r"augment\.blur_kernel is 4; allowed: odd"),
+    ({"hue": 0.6}, r"augment\.hue is 0\.6; allowed: between 0 and 0\.5 turns"),
+    ({"rotate_angle": 181.0}, r"augment\.rotate_angle is 181\.0; allowed: between 0 and 180"),
+    ({"noise": math.nan}, r"augment\.noise is nan"),
+    ({"interpolation": "nearest"}, r"augment\.interpolation is 'nearest'.*bilinear, bicubic"),
+    ({"mean": (0.5, 0.5)}, r"augment\.mean is \(0\.5, 0\.5\); allowed: finite numbers, one a channel, 3"),
+    ({"own": "nothing"}, r"augment\.own is 'nothing'; allowed: MODULE:FUNCTION"),
+    ({"flip": "often"}, r"augment\.flip is 'often'.*a finite number"),
+    ({"blur": ()}, r"augment\.blur is \(\).*finite number"),
+    ({"own": 3}, r"augment\.own is 3.*a function or text"),
+    ({"own": lambda views, generator: views}, r"augment\.own.*top of a module"),
+    ({"blurr": 0.5}, r"augment\.blurr.*Did you mean blur\?"),
+]
+
+
+@pytest.mark.parametrize(("changes", "said"), BAD)
+def test_bad_values_in_python_are_refused(changes: dict[str, Any], said: str) -> None:
+    with pytest.raises(UserError, match=said):
+        with_fields(photos(), {"augment": changes})
+
+
+def test_a_transform_takes_two_arguments() -> None:
+    with pytest.raises(UserError, match=r"a function \(views, generator\)"):
+        check_augmentation(photos(augment={"own": own(takes_one)}))
