@@ -108,8 +108,8 @@ class AugmentConfig:
     noise_sigma: Range = None
     """Smallest and largest standard deviation of the noise, of pixel values between 0 and 1."""
     own: Functions = None
-    """A transform of one's own after these: MODULE:FUNCTION (views (n C S S) in [0, 1], generator) -> such views. With
-    --augmentation none it is the only one."""
+    """A transform of one's own after these, MODULE:FUNCTION: (views (n C S S) in [0, 1], generator) -> such views. It is
+    the only one with --augmentation none."""
     mean: Channels = None
     """Subtracted from each channel, of all views and wherever the encoder is used."""
     std: Channels = None
