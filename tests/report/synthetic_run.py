@@ -60,6 +60,27 @@ def write_run(
     return directory
 
 
+ROWS = ("raw pixels", "untrained encoder", "this encoder")
+
+
+def make_hits(
+    rng: np.random.Generator, *, images: int = 97, shares: tuple[float, ...] = (0.4, 0.4, 0.7), draws: int = 5
+) -> runfiles.Hits:
+    """Answers of three rows and three probes on test images of three classes: each right with the row's share.
+
+    The probe with few labels leaves the last image out.
+    """
+    labels = rng.integers(0, len(CLASSES), images)
+    tested = {name: np.ones((1, images), bool) for name in ("knn", "linear", "linear_few")}
+    tested["linear_few"][0, -1] = False
+    shape = {"knn": (1, images), "linear": (1, images), "linear_few": (draws, images - 1)}
+    right = {
+        row: {name: rng.random(of) < share for name, of in shape.items()}
+        for row, share in zip(ROWS, shares, strict=True)
+    }
+    return runfiles.Hits(images="0123456789abcdef" * 2, labels=labels, tested=tested, right=right)
+
+
 def write_probes(directory: Path, columns: list[str], rows: list[dict[str, Any]], class_names: list[str]) -> None:
     """probes.json with a protocol sentence per column."""
     sentences = ["cosine, k = 20, weighted", "L2 logistic regression", "10 labels per class, mean of 5 draws"]

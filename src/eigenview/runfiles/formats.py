@@ -36,6 +36,7 @@ from eigenview.runfiles.schema import (
     TableOf,
     integer,
     number,
+    one_of,
 )
 
 Row = dict[str, Any]
@@ -92,6 +93,24 @@ VERDICT_FIELDS = {
     "remedies": ListOf(TEXT),
     "notes": ListOf(TEXT),
 }
+INTERVAL = Fields(
+    required={
+        **dict.fromkeys(("ours", "theirs", "difference", "low", "high"), number()),
+        **dict.fromkeys(("images", "draws"), integer(1)),
+    }
+)
+WORTH_KIND = Fields(
+    required={
+        "word": one_of("better", "no different", "worse", "mixed", "unknown"),
+        "against": TableOf(Fields(required={"word": TEXT, "probes": TableOf(INTERVAL)})),
+    },
+    optional={
+        "why": TEXT,
+        "labels_per_class": Maybe(integer(1)),
+        "resamples": integer(1),
+        "level": number(0),
+    },
+)
 SUMMARY_KIND = Fields(
     required=VERDICT_FIELDS,
     optional={
@@ -102,6 +121,7 @@ SUMMARY_KIND = Fields(
         "quality": NUMBERS,
         "finished": FLAG,
         "warnings": ListOf(TEXT),
+        "worth": WORTH_KIND,
     },
 )
 PROBES_KIND = Fields(
