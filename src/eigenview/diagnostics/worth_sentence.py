@@ -11,6 +11,8 @@ from eigenview.diagnostics.worth import DECIDES, NO_LABELS, Interval, Worth
 Tone = Literal["good", "warn", "bad", "open"]
 """good: usable and better than every baseline; warn: usable, but not better; bad: collapsed or diverged; open: not
 known."""
+COLOURS: dict[Tone, str] = {"good": "green", "warn": "yellow", "bad": "red", "open": "yellow"}
+"""Of the sentence in a terminal."""
 OPENINGS = {
     "healthy": "Not collapsed",
     "complete collapse": "Collapsed: all images map to nearly one point",
@@ -117,7 +119,7 @@ def _named(worth: Worth) -> str | None:
     if not deserving:
         return None
     if worth.word == "better" and STARTED_FROM not in deserving:
-        return min(deserving, key=lambda name: worth.against[name].probes[DECIDES].low)
+        return min(deserving, key=lambda name: worth.against[name].probes[DECIDES].difference)
     return min(deserving, key=lambda name: IMPORTANCE.index(name) if name in IMPORTANCE else len(IMPORTANCE))
 
 

@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs
 import eigenview
 from eigenview import runfiles
 from eigenview.errors import UserError
-from eigenview.report import configuration, figures, pictures, predictor, spectrum, tables
+from eigenview.report import configuration, figures, pictures, predictor, spectrum, tables, worth
 from eigenview.report.read import RunRecord, read_runs
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def render(records: Sequence[RunRecord], default: dict[str, Any] | None = None, 
         # shown once below all tables if every run was probed in the same way
         protocols=protocols[0] if protocols and all(p == protocols[0] for p in protocols) else None,
         comparison=tables.comparison_table(records) if len(records) > 1 else None,
+        advice=[*worth.over_seeds(records), worth.recommendation(records)],
         not_compared=tables.not_compared(records),
         differences=configuration.difference_table(records) if len(records) > 1 else None,
         loss_figures=figures.loss_figures(records),
