@@ -190,6 +190,12 @@ def test_several_runs_widen_or_narrow_the_interval_as_they_agree() -> None:
     assert torn.high - torn.low > 2 * (four.high - four.low)
 
 
+def test_runs_whose_few_label_probes_left_out_other_classes_are_taken_together() -> None:
+    sides = [[{"linear_few": np.ones((2, 40), bool)}, {"linear_few": np.zeros((2, 30), bool)}] for _ in range(2)]
+    found = compare(*sides).probes["linear_few"]
+    assert (found.images, found.draws, found.difference) == (30, 2, 0)
+
+
 def test_runs_with_several_draws_count_once_each() -> None:
     rng = np.random.default_rng(0)
     sides = [[{"linear": rng.random((5, 50)) < 0.5} for _ in range(3)] for _ in range(2)]

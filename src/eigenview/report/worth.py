@@ -86,13 +86,17 @@ def _candidate(group: Sequence[RunRecord]) -> Candidate:
     has_all = len(kept) == len(group)
     hits = {_seed(record, number): record.hits for number, record in enumerate(kept) if record.hits} if has_all else {}
     return Candidate(
-        name=first.name if len(group) == 1 else f"{first.name} (with {len(group) - 1} more seeds)",
+        name=first.name if len(group) == 1 else f"{first.name} (with {_more(len(group) - 1)})",
         places=tuple(str(record.path) for record in group),
         label=next((label for label in labels if label != "healthy"), "healthy"),
         worth="unknown" if worth is None else worth.word,
         right={seed: each.right[OURS] for seed, each in hits.items()},
         images={seed: each.images for seed, each in hits.items()},
     )
+
+
+def _more(seeds: int) -> str:
+    return f"{seeds} more seed{'s' if seeds > 1 else ''}"
 
 
 def _label(record: RunRecord) -> str:

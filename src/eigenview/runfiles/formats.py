@@ -99,10 +99,11 @@ INTERVAL = Fields(
         **dict.fromkeys(("images", "draws"), integer(1)),
     }
 )
+WORD = one_of("better", "no different", "worse", "mixed", "unknown")
 WORTH_KIND = Fields(
     required={
-        "word": one_of("better", "no different", "worse", "mixed", "unknown"),
-        "against": TableOf(Fields(required={"word": TEXT, "probes": TableOf(INTERVAL)})),
+        "word": WORD,
+        "against": TableOf(Fields(required={"word": WORD, "probes": TableOf(INTERVAL)})),
     },
     optional={
         "why": TEXT,
@@ -149,8 +150,18 @@ def read_environment(directory: Path) -> Row:
 
 
 def read_summary(directory: Path) -> Row:
-    """summary.json."""
-    return read_object(directory / SUMMARY, SUMMARY_KIND)
+    """summary.json; a second verdict other than "unknown" has the comparison that it follows from."""
+    summary = read_object(directory / SUMMARY, SUMMARY_KIND)
+    worth = summary.get("worth")
+    if worth is not None and worth["word"] != "unknown":
+        against = worth["against"].values()
+        if not any(each["word"] == worth["word"] for each in against):
+            raise damaged(
+                directory / SUMMARY, f"worth.word is {worth['word']!r}; no comparison in worth.against has it"
+            )
+        if not all("linear" in each["probes"] for each in against):
+            raise damaged(directory / SUMMARY, "a comparison in worth.against has no linear probe")
+    return summary
 
 
 def read_probes(directory: Path) -> Row:
