@@ -16,6 +16,11 @@ from eigenview.report.read import read_run, read_runs
 from tests.report.synthetic_run import make_hits, write_run
 
 
+def plain(page: str) -> str:
+    """The page with breakable spaces."""
+    return page.replace("\N{NO-BREAK SPACE}", " ")
+
+
 def hits(ours: float, seed: int = 0, images: int = 400) -> runfiles.Hits:
     return make_hits(np.random.default_rng(seed), images=images, shares=(0.4, 0.4, ours))
 
@@ -36,8 +41,9 @@ def test_the_card_begins_with_both_verdicts(tmp_path: Path, ours: float, label: 
     assert found.word.startswith(head)
     assert found.kind == kind
     assert "95 % interval" in found.detail
+    assert found.detail.endswith(".")
     assert found.reason.startswith(f"{label[:1].upper()}{label[1:]}")
-    page = render([record])
+    page = plain(render([record]))
     assert f'class="verdict {kind}"' in page
     assert page.index(head) < page.index("95 % interval")
 
@@ -77,9 +83,23 @@ def test_seeds_of_one_configuration_are_taken_together(tmp_path: Path) -> None:
         "Over 3 seeds (seed0, seed1, seed2): better than raw pixels and the untrained encoder: the closest is"
     )
     assert worth.recommendation(records) == ""
-    assert sentence in render(records)
+    assert sentence in plain(render(records))
     collapsed = read_runs([*runs[:2], write_run(tmp_path / "c", seed=5, verdict="complete collapse", hits=hits(0.7))])
     assert "Over 3 seeds (seed0, seed1, c; 1 of them not healthy): " in worth.over_seeds(collapsed)[0]
+
+
+def test_two_seeds_that_are_better_are_not_called_equal(tmp_path: Path) -> None:
+    """+20 and +40 points: with Student's t of two the interval reaches from below 0, but each run is better."""
+    runs = [write_run(tmp_path / f"{k}", seed=k, hits=hits(share, seed=k)) for k, share in enumerate((0.6, 0.8))]
+    records = read_runs(runs)
+    (sentence,) = worth.over_seeds(records)
+    assert sentence.startswith(
+        "Over 2 seeds (0, 1): each run is better than its baselines, but with so few seeds the mean difference is "
+        "uncertain: raw pixels, linear "
+    )
+    assert sentence.endswith("Run more seeds (--seed).")
+    other = write_run(tmp_path / "byol", method="byol", hits=hits(0.4))
+    assert "But it is" not in worth.recommendation(read_runs([*runs, other]))
 
 
 def test_one_of_two_configurations_is_recommended(tmp_path: Path) -> None:
@@ -94,7 +114,7 @@ def test_one_of_two_configurations_is_recommended(tmp_path: Path) -> None:
     single = read_runs([runs[0], runs[2]])
     assert worth.recommendation(single).startswith("Take byol0: better than vicreg0: linear ")
     assert worth.over_seeds(single) == []
-    assert worth.recommendation(single) in render(single)
+    assert worth.recommendation(single) in plain(render(single))
 
 
 def test_runs_of_earlier_versions_have_the_first_verdict_alone(tmp_path: Path) -> None:

@@ -87,8 +87,9 @@ def _theory(records: Sequence[RunRecord]) -> Section:
 
 
 def _mark_options(text: str) -> Markup:
-    """Escaped text with its --options as <code>, which the style sheet does not break over two lines."""
-    return Markup(re.sub(r"--[a-z][\w.-]*\w", r"<code>\g<0></code>", str(escape(text))))
+    """Escaped text with its --options as <code>, and no line broken between a number and its percent sign."""
+    marked = re.sub(r"--[a-z][\w.-]*\w", r"<code>\g<0></code>", str(escape(text)))
+    return Markup(marked.replace(" %", "\N{NO-BREAK SPACE}%"))
 
 
 def _run_context(record: RunRecord, default: dict[str, Any] | None) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from eigenview.diagnostics.baselines import IMPORTANCE, OURS
+from eigenview.diagnostics.baselines import IMPORTANCE, OURS, PHRASES
 from eigenview.diagnostics.recommend import Candidate, recommend
-from eigenview.diagnostics.worth import NO_LABELS, Worth, from_summary, judge_worth
-from eigenview.diagnostics.worth_sentence import Sentence, first_sentence, signs_without_labels
+from eigenview.diagnostics.worth import DECIDES, NO_LABELS, Worth, from_summary, judge_worth
+from eigenview.diagnostics.worth_sentence import Sentence, first_sentence, numbers, signs_without_labels
 from eigenview.report.read import RunRecord
 from eigenview.runfiles import Hits
 
@@ -51,9 +51,24 @@ def over_seeds(records: Sequence[RunRecord]) -> list[str]:
         names = ", ".join(record.name for record in group)
         bad = [record for record in group if record.summary.get("verdict") != "healthy"]
         aside = f"; {len(bad)} of them not healthy" if bad else ""
-        text = first_sentence(None, worth).text
+        text = _few_seeds(worth) if _each_is_better(group, worth) else first_sentence(None, worth).text
         found.append(f"Over {len(group)} seeds ({names}{aside}): {text[:1].lower()}{text[1:]}")
     return found
+
+
+def _each_is_better(group: Sequence[RunRecord], pooled: Worth) -> bool:
+    """Whether each run is better than its baselines, and only their number leaves their mean uncertain."""
+    words = [each.word for record in group if (each := worth_of(record)) is not None]
+    return pooled.word == "no different" and words == ["better"] * len(group)
+
+
+def _few_seeds(pooled: Worth) -> str:
+    name = next(name for name, each in pooled.against.items() if each.word == "no different")
+    found = numbers(DECIDES, pooled.against[name].probes[DECIDES])
+    return (
+        "each run is better than its baselines, but with so few seeds the mean difference is uncertain: "
+        f"{PHRASES.get(name, name)}, {found}. Run more seeds (--seed)."
+    )
 
 
 def _pooled(group: Sequence[RunRecord]) -> Worth | None:
@@ -89,7 +104,7 @@ def _candidate(group: Sequence[RunRecord]) -> Candidate:
         name=first.name if len(group) == 1 else f"{first.name} (with {_more(len(group) - 1)})",
         places=tuple(str(record.path) for record in group),
         label=next((label for label in labels if label != "healthy"), "healthy"),
-        worth="unknown" if worth is None else worth.word,
+        worth="unknown" if worth is None else "better" if _each_is_better(group, worth) else worth.word,
         right={seed: each.right[OURS] for seed, each in hits.items()},
         images={seed: each.images for seed, each in hits.items()},
     )
