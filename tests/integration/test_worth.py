@@ -72,6 +72,29 @@ def test_a_run_without_labels_says_what_to_do(photos: str, tmp_path: Path, capsy
     assert "Too early to tell whether it collapses. Train longer" in capsys.readouterr().out.replace("\n", " ")
 
 
+def test_a_run_from_weights_is_compared_with_them(
+    photos: str, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As they are, and with batch-norm statistics of the images; `probe` finds both again."""
+    out = tmp_path / "run"
+    weights = ["--weights", str(finished), "--encoder", "auto"]
+    assert run(["pretrain", photos, *SMALL, *weights, "--out", str(out)]) == 0
+    baselines = ["raw pixels", "backbone you started from", "with batch-norm statistics of these images"]
+    hits = runfiles.read_hits(out)
+    assert hits is not None
+    assert list(hits.right) == [*baselines, "this encoder"]
+    assert list(from_summary(runfiles.read_summary(out)["worth"]).against) == baselines
+    text = capsys.readouterr().out
+    assert "the backbone you started from" in text
+    assert "\n  with batch-norm statistics of these images" in text
+    few = ["--few-label-draws", "2", "--out", str(tmp_path / "p.json")]
+    assert run(["probe", str(out), str(finished), "--data", photos, *few]) == 0
+    found = {row["features"]: row for row in runfiles.read_json(tmp_path / "p.json")["rows"]}
+    assert list(found) == [*baselines, "untrained encoder", str(out), str(finished)]
+    for name in ("knn", "linear", "linear_few"):
+        assert found["backbone you started from"][name] == found[str(finished)][name]
+
+
 def test_runs_are_compared_by_the_answers_they_kept(
     finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -95,7 +118,7 @@ def test_runs_are_compared_by_the_answers_they_kept(
     assert run(["report", *map(str, runs), "--out", f"{tmp_path}/both.html"]) == 0
     sentence = capsys.readouterr().out.splitlines()[0]
     assert sentence.startswith("Take a: better than b: linear ")
-    assert sentence[:36] in (tmp_path / "both.html").read_text()
+    assert sentence[: len("Take a: better than b: linear")] in (tmp_path / "both.html").read_text()
     (runs[1] / runfiles.PROBE_HITS).unlink()
     assert report_worth.recommendation(read_runs(runs)).startswith(
         "None of these can be recommended: which test images were right is not known of b. Compare them with: "

@@ -22,8 +22,8 @@ class Probe:
     """k-NN, linear and few-label accuracy of encoders, beside raw pixels and what their runs started from."""
 
     runs: tyro.conf.Positional[tuple[Path, ...]]
-    """Run directories, encoder.safetensors files, or weights: a file, a folder of timm, timm:NAME, hf:OWNER/NAME. Several
-    stand in one table."""
+    """Run directories, encoder.safetensors files, or weights: a file, a folder of timm, timm:NAME, hf:OWNER/NAME.
+    Several stand in one table."""
     data: str | None = None
     """Labelled images: a folder with train/ and test/, or one set that is split. Default: the first run's own."""
     encoder: str = "auto"
