@@ -15,7 +15,6 @@ from eigenview.config import RunConfig, with_fields
 from eigenview.engine.finalize import evenly_spaced
 from eigenview.engine.plan import Plan, make_plan
 from eigenview.errors import UserError
-from eigenview.probes.table import below_raw_pixels
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (100, 3, 16, 16), dtype=np.uint8)
 Save = Callable[..., str]
@@ -86,19 +85,6 @@ def test_a_run_says_what_was_left_out(save: Save, tmp_path: Path, capsys: pytest
         100 * 16 / 19
     )
     assert left_out in (out / runfiles.REPORT).read_text()
-
-
-def table(ours: float, raw: float) -> dict[str, Any]:
-    return {"rows": [{"features": name, "knn": value} for name, value in (("raw pixels", raw), ("this encoder", ours))]}
-
-
-def test_worse_than_raw_pixels_is_a_warning_beyond_the_standard_error() -> None:
-    warning = below_raw_pixels(table(73.8, 76.1), 757)
-    assert warning is not None
-    assert "k-NN 73.8 against 76.1 %, standard error 2.2" in warning
-    assert below_raw_pixels(table(73.8, 76.1), 300) is None  # standard error 3.5
-    assert below_raw_pixels(table(76.1, 73.8), 757) is None
-    assert below_raw_pixels({"rows": []}, 10) is None
 
 
 def test_rows_of_the_gallery_come_from_all_parts_of_a_set() -> None:

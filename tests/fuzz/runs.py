@@ -16,7 +16,7 @@ from tests.fuzz.values import JSON_VALUES, PLACES, WILD_TEXTS, Recipe
 
 OBJECTS = ("config.json", "environment.json", "summary.json", "probes.json", "encoder.json")
 ROWS = ("metrics.jsonl", "diagnostics.jsonl")
-ARRAYS = ("spectra.npz", "gallery.npz", "data_files.npz")
+ARRAYS = ("spectra.npz", "gallery.npz", "data_files.npz", "probe_hits.npz")
 OTHERS = ("skipped.csv", "report.html", "spectra.jsonl", ".writer", "checkpoints", "encoder.safetensors")
 RESUME = ("pretrain", "--out", "run", "--resume")
 RESUMING = ("resume", "continue")
@@ -33,6 +33,7 @@ READ_BY: dict[str, tuple[str, ...]] = {
     "spectra.jsonl": ("report", "theory", "continue"),
     "gallery.npz": ("report", "check"),
     "data_files.npz": RESUMING,
+    "probe_hits.npz": ("compare", "report", "check"),
     "skipped.csv": ("report", "continue", "check"),
 }
 """The commands that read a file; another is drawn in one case of six, and for the other files."""

@@ -172,7 +172,7 @@ def test_the_recipe_is_that_of_the_data_wherever_they_stand(
 def test_a_finished_run_holds_every_file_of_the_design(finished: Path) -> None:
     names = [runfiles.CONFIG, runfiles.ENVIRONMENT, runfiles.SUMMARY, runfiles.PROBES, runfiles.METRICS]
     names += [runfiles.DIAGNOSTICS, runfiles.SPECTRA, runfiles.GALLERY, runfiles.REPORT, runfiles.CHECKPOINT]
-    names += [runfiles.ENCODER, runfiles.ENCODER_CARD, "data_files.npz"]
+    names += [runfiles.ENCODER, runfiles.ENCODER_CARD, "data_files.npz", runfiles.PROBE_HITS]
     assert {str(n) for n in names} == {str(p.relative_to(finished)) for p in finished.rglob("*") if p.is_file()}
     summary = runfiles.read_json(finished / runfiles.SUMMARY)
     assert summary["finished"] is True
@@ -219,15 +219,31 @@ def test_a_damaged_or_foreign_checkpoint_is_refused_and_never_run(
 def test_probe_embed_diagnose_report_export(
     finished: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    import shutil
+
     import pyarrow.parquet as pq
 
     data = str(photos / "photos")
     assert run(["probe", str(finished), "--data", data, "--labels-per-class", "5", "--out", f"{tmp_path}/p.json"]) == 0
     table = runfiles.read_json(tmp_path / "p.json")
-    assert [row["features"] for row in table["rows"]] == ["raw pixels", "this encoder"]
+    assert [row["features"] for row in table["rows"]] == ["raw pixels", "untrained encoder", "this encoder"]
     assert "96 training and 24 test images" in table["protocols"]["linear"]
     assert run(["probe", str(finished), "--data", data, "--images", "40", "--out", f"{tmp_path}/p.json"]) == 0
     assert "40 training and 24 test images" in runfiles.read_json(tmp_path / "p.json")["protocols"]["linear"]
+    again = tmp_path / "again"
+    shutil.copytree(finished, again)
+    capsys.readouterr()
+    both = ["probe", str(finished), str(again), "--data", data, "--protocol", "linear", "--out", f"{tmp_path}/p.json"]
+    assert run(both) == 0
+    rows = runfiles.read_json(tmp_path / "p.json")["rows"]
+    assert [row["features"] for row in rows] == ["raw pixels", "untrained encoder", str(finished), str(again)]
+    assert rows[2]["linear"] == rows[3]["linear"]
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith(f"{finished}: ")
+    assert lines[1].startswith(f"{again}: ")
+    assert lines[2].startswith("None of these can be recommended")
+    refused(capsys, ["probe", str(finished), str(finished)], "named twice")
+    refused(capsys, ["probe"], "eigenview probe RUN")
     parquet = tmp_path / "e.parquet"
     assert run(["embed", str(finished), data, "--out", str(parquet)]) == 0
     rows = pq.read_table(parquet)

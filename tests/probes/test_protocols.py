@@ -43,7 +43,9 @@ def test_each_record_writes_its_own_keys() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(40, 3)).astype(np.float32), np.arange(40) % 2
     for protocol in PROTOCOLS:
-        keys = set(protocol.run((x, y, x, y), ProbeConfig(), 2, 0, torch.device("cpu")))
+        found = protocol.run((x, y, x, y), ProbeConfig(few_label_draws=3), 2, 0, torch.device("cpu"))
+        assert len(found) == (3 if protocol.draws_labels else 1)
+        keys = set(protocol.numbers(np.stack(found) == y, y))
         assert protocol.name in keys
         assert keys <= {protocol.name, f"{protocol.name}_per_class", f"{protocol.name}_std"}
 

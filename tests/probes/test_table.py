@@ -14,7 +14,7 @@ from eigenview.data.images import ImageSet
 from eigenview.errors import UserError
 from eigenview.probes.features import extract, raw_pixels
 from eigenview.probes.protocols import TITLES
-from eigenview.probes.table import probe_table, show_probes
+from eigenview.probes.table import Probed, probe_table, show_probes
 from eigenview.terminal import Console
 
 NAMES = ("red", "green", "blue")
@@ -47,6 +47,10 @@ def colour_of(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def table(config: ProbeConfig | None = None, **changes: object) -> dict:  # type: ignore[type-arg]
+    return probed(config, **changes).table
+
+
+def probed(config: ProbeConfig | None = None, **changes: object) -> Probed:
     noise = np.random.default_rng(0)
     rows = {
         "raw pixels": (raw_pixels(TRAIN), raw_pixels(TEST)),
@@ -136,7 +140,7 @@ def test_a_class_with_few_images_is_left_out_of_the_few_label_probe_alone() -> N
     assert "fewer than 5 training images, neither fitted nor tested: 'blue' with 4." in found["note"]
     without = [np.flatnonzero(labels < 2) for labels in (train, test)]
     x = {name: (extract(colour_of, TRAIN)[without[0]], extract(colour_of, TEST)[without[1]]) for name in ("this",)}
-    alone = probe_table(x, train[without[0]], test[without[1]], ProbeConfig(labels_per_class=5), NAMES, 0)
+    alone = probe_table(x, train[without[0]], test[without[1]], ProbeConfig(labels_per_class=5), NAMES, 0).table
     assert alone["rows"][0]["linear_few"] == found["rows"][-1]["linear_few"]
 
 
@@ -167,6 +171,48 @@ def test_a_class_only_the_test_part_has_is_noted() -> None:
     found = table(test_labels=labels, class_names=(*NAMES, "white"))
     assert "'white'" in found["note"]
     assert found["rows"][2]["knn"] == pytest.approx(100 * 25 / 30)
+
+
+def test_every_accuracy_is_the_mean_of_the_answers_that_are_kept() -> None:
+    """Also that of few labels, whose classes with too few images are left out."""
+    train, test = np.array(TRAIN.labels), np.array(TEST.labels)
+    train[np.flatnonzero(train == 2)[4:]] = 0
+    found = probed(ProbeConfig(labels_per_class=5, few_label_draws=3), train_labels=train, test_labels=test)
+    assert found.hits is not None
+    np.testing.assert_array_equal(found.hits.labels, test)
+    assert found.hits.tested["linear"].all()
+    np.testing.assert_array_equal(found.hits.tested["linear_few"][0], test != 2)
+    for row in found.table["rows"]:
+        right = found.hits.right[row["features"]]
+        assert {name: each.shape for name, each in right.items()} == {
+            "knn": (1, 30),
+            "linear": (1, 30),
+            "linear_few": (3, 20),
+        }
+        for name, each in right.items():
+            assert row[name] == pytest.approx(100 * each.mean())
+        assert row["linear_few_std"] == pytest.approx(np.std(100 * right["linear_few"].mean(axis=1), ddof=1))
+
+
+def test_the_most_frequent_class_has_answers_too() -> None:
+    labels = np.where(np.arange(30) < 27, 0, 1)
+    found = probed(test_labels=labels)
+    assert found.hits is not None
+    np.testing.assert_array_equal(found.hits.right["most frequent class"]["linear_few"], [labels == 0] * 5)
+
+
+def test_the_test_images_are_known_by_their_names_or_by_their_pixels() -> None:
+    hashes = [
+        each.hits.images
+        for each in (probed(), probed(), probed(test_names=["a"] * 30), probed(test_names=["b"] * 30))
+        if each.hits is not None
+    ]
+    assert hashes[0] == hashes[1]
+    assert len(set(hashes)) == 3
+
+
+def test_without_a_probe_nothing_is_kept() -> None:
+    assert probed(train_labels=np.zeros(60, np.int64)).hits is None
 
 
 def test_bad_input_is_named() -> None:

@@ -9,6 +9,7 @@ import numpy as np
 
 from eigenview import runfiles
 from eigenview.config import RunConfig, to_dict
+from eigenview.diagnostics.worth import judge_worth, to_summary
 from eigenview.methods import config_class
 
 EPOCHS, STEPS_PER_EPOCH, VIEWS = 12, 50, 2
@@ -24,9 +25,11 @@ def write_run(
     labels: bool = True,
     class_names: list[str] = CLASSES,
     width: int = 128,
+    hits: runfiles.Hits | None = None,
     **options: Any,
 ) -> Path:
-    """A finished run; `verdict` also shapes its curves."""
+    """A finished run; `verdict` also shapes its curves. Without `hits` it is one of an earlier version, which kept no
+    answers and had no second verdict."""
     rng = np.random.default_rng(seed)
     directory.mkdir(parents=True, exist_ok=True)
     config = RunConfig(data="shapes/", method=config_class(method)(), epochs=EPOCHS, seed=seed, **options)
@@ -55,9 +58,35 @@ def write_run(
     summary |= {"parameters": 412_340, **ours, "baselines": baselines, "seconds": 492.318, "finished": True}
     quality = {"spread": 0.8312345678, "rankme": 71.23456789, "rankme_centred": 73.1, "alpha": 1.08, "uniformity": -3.4}
     summary |= {"quality": quality, "images_per_second": 1140.27}
+    if hits is not None:
+        runfiles.write_hits(directory, hits)
+        against = {name: [each] for name, each in hits.right.items() if name != "this encoder"}
+        worth = judge_worth([hits.right["this encoder"]], against, labels_per_class=10)
+        summary |= {"worth": to_summary(worth)}
     runfiles.write_object(directory / runfiles.SUMMARY, summary)
     runfiles.write_table(directory / runfiles.SKIPPED, ("path", "reason"), [("a.jpg", "truncated"), ("b.jpg", "empty")])
     return directory
+
+
+ROWS = ("raw pixels", "untrained encoder", "this encoder")
+
+
+def make_hits(
+    rng: np.random.Generator, *, images: int = 97, shares: tuple[float, ...] = (0.4, 0.4, 0.7), draws: int = 5
+) -> runfiles.Hits:
+    """Answers of three rows and three probes on test images of three classes: each right with the row's share.
+
+    The probe with few labels leaves the last image out.
+    """
+    labels = rng.integers(0, len(CLASSES), images)
+    tested = {name: np.ones((1, images), bool) for name in ("knn", "linear", "linear_few")}
+    tested["linear_few"][0, -1] = False
+    shape = {"knn": (1, images), "linear": (1, images), "linear_few": (draws, images - 1)}
+    right = {
+        row: {name: rng.random(of) < share for name, of in shape.items()}
+        for row, share in zip(ROWS, shares, strict=True)
+    }
+    return runfiles.Hits(images="0123456789abcdef" * 2, labels=labels, tested=tested, right=right)
 
 
 def write_probes(directory: Path, columns: list[str], rows: list[dict[str, Any]], class_names: list[str]) -> None:

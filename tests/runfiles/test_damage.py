@@ -21,17 +21,18 @@ from eigenview.report.read import read_run
 from eigenview.run import read_config
 from eigenview.runfiles.whole import READERS, check_run
 from eigenview.terminal import Console
-from tests.report.synthetic_run import write_run
+from tests.report.synthetic_run import make_hits, write_run
 
 JSON_FILES = (runfiles.CONFIG, runfiles.ENVIRONMENT, runfiles.SUMMARY, runfiles.PROBES)
 ROW_FILES = (runfiles.METRICS, runfiles.DIAGNOSTICS)
-FILES = (*JSON_FILES, *ROW_FILES, runfiles.SPECTRA, runfiles.GALLERY)
+FILES = (*JSON_FILES, *ROW_FILES, runfiles.SPECTRA, runfiles.GALLERY, runfiles.PROBE_HITS)
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[Path, bytes]]:
     """A run, and what is in its files."""
     run = write_run(tmp_path_factory.mktemp("whole") / "run", width=8)
+    runfiles.write_hits(run, make_hits(np.random.default_rng(0), images=5000))
     return run, {path: path.read_bytes() for path in run.iterdir()}
 
 
@@ -69,6 +70,8 @@ def plain(value: Any) -> Any:
     """Values that can be compared, of what a reader returns."""
     if isinstance(value, dict):
         return {name: plain(each) for name, each in value.items()}
+    if isinstance(value, runfiles.Hits):
+        return plain(vars(value))
     if isinstance(value, np.ndarray):
         return value.dtype.str, value.shape, value.tobytes()
     return value

@@ -12,6 +12,8 @@ import tyro
 from eigenview import runfiles
 from eigenview.commands.options import parse
 from eigenview.commands.represent import encoder_and_images
+from eigenview.diagnostics.worth import from_summary
+from eigenview.diagnostics.worth_sentence import COLOURS, first_sentence
 from eigenview.hub import TIMM_FILES
 from eigenview.progress import counting, loading
 from eigenview.terminal import Console, styled, write
@@ -85,7 +87,8 @@ def diagnose(
         rows = runfiles.read_diagnostics(path)
         measures = rows[-1].get("z", {}) if rows else {}
         kept = {k: summary[k] for k in ("verdict", "since_epoch", "reason", "remedies", "notes")}
-        kept["warnings"] = summary.get("warnings", [])  # absent in runs of earlier versions
+        kept["warnings"] = summary.get("warnings", [])  # of runs of earlier versions, which have no second verdict
+        kept["worth"] = summary.get("worth")
         return {"what": what, "of": "embedding z, held-out batch", **kept, "measures": measures}
     with loading(console, "PyTorch"):
         from eigenview.diagnostics.diagnose import diagnose_blocks
@@ -106,11 +109,15 @@ def diagnose(
             blocks = feature_blocks(encoder.embed, images, progress=progress)
             measures, verdict = diagnose_blocks(blocks, rows, width)
     values = asdict(verdict)
-    return {"what": what, "of": of, "verdict": values.pop("label"), **values, "measures": measures}
+    known = {"verdict": values.pop("label"), **values, "warnings": [], "worth": None}
+    return {"what": what, "of": of, **known, "measures": measures}
 
 
 def print_verdict(result: dict[str, Any], console: Console) -> None:
-    """The verdict, why, what to try, and the measures, for a person."""
+    """The verdict, of a run with the second one in front, why, what to try, and the measures, for a person."""
+    if result["worth"] is not None:
+        both = first_sentence(result["verdict"], from_summary(result["worth"]), run=result["what"])
+        console.print(styled((both.text, f"bold {COLOURS[both.tone]}")))
     colour = ("yellow" if result["warnings"] else "green") if result["verdict"] == "healthy" else "red"
     console.print(styled(f"{'verdict':9} ", (result["verdict"], f"bold {colour}"), f": {result['reason']}"))
     lists = (("warning", result["warnings"]), ("try", result["remedies"]), ("note", result["notes"]))

@@ -1,30 +1,31 @@
-"""`eigenview probe`: accuracy of the encoder of a finished run on labelled images."""
+"""`eigenview probe`: accuracy of encoders on labelled images, and whether they are worth using."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
 from eigenview import runfiles
 from eigenview.commands.options import FLAT, parse
-from eigenview.config import LoaderConfig, ProbeConfig
+from eigenview.config import ProbeConfig
 from eigenview.errors import UserError, require
 from eigenview.probes.protocols import ProtocolOption, protocol_names
-from eigenview.progress import counting, loading
+from eigenview.progress import loading
 from eigenview.terminal import Console
 
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """k-NN, linear and few-label accuracy of a finished run's encoder, beside raw pixels."""
+    """k-NN, linear and few-label accuracy of encoders, beside raw pixels and what their runs started from."""
 
-    run: tyro.conf.Positional[Path]
-    """A run directory, encoder.safetensors, or weights: a file, a folder of timm, timm:NAME, hf:OWNER/NAME."""
+    runs: tyro.conf.Positional[tuple[Path, ...]]
+    """Run directories, encoder.safetensors files, or weights: a file, a folder of timm, timm:NAME, hf:OWNER/NAME.
+    Several stand in one table."""
     data: str | None = None
-    """Labelled images: a folder with train/ and test/, or one set that is split. Default: the run's own."""
+    """Labelled images: a folder with train/ and test/, or one set that is split. Default: the first run's own."""
     encoder: str = "auto"
     """Architecture of weights that do not name theirs: timm:NAME, torchvision:NAME, or one of eigenview's own."""
     image_size: int | None = None
@@ -39,97 +40,29 @@ class Probe:
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**63, "--seed", self.seed, "0 or more, up to below 2 to the 63rd")
+        if len(set(self.runs)) < len(self.runs):
+            raise UserError("an encoder is named twice; name each once: eigenview probe RUN [RUN ...]")
 
 
 def main(args: list[str]) -> int:
-    """Print the table of accuracies, and write it where --out says."""
+    """Print what the encoders are worth and the table of accuracies, and write the table where --out says."""
     options: Probe = parse(Probe, args, "probe")
-    console = Console(stderr=True)
-    table = probe_encoder(
-        options.run,
-        options.data,
-        options.protocol,
-        options.probe,
-        options.seed,
-        console,
-        architecture=options.encoder,
-        image_size=options.image_size,
-    )
-    from eigenview.probes.table import show_probes
-
-    show_probes(table, Console())
-    if options.out is not None:
-        runfiles.write_json(options.out, table)
-    return 0
-
-
-def probe_encoder(
-    run: Path,
-    data: str | None,
-    protocol: str,
-    config: ProbeConfig,
-    seed: int,
-    console: Console,
-    *,
-    architecture: str = "auto",
-    image_size: int | None = None,
-) -> dict[str, Any]:
-    """The probe table of an encoder on labelled images, beside raw pixels.
-
-    Args:
-        run: run directory, encoder file, or weights.
-        data: labelled images; None for the probe data of the run, or its training data.
-        protocol: a protocol or "all".
-        config: options of the probes.
-        seed: seed of splits and few-label draws.
-        console: where progress is shown.
-        architecture: of weights that do not name theirs.
-        image_size: side in pixels to which images are brought; default: that of the run or of the weights.
-
-    Raises:
-        UserError: images without labels, weights without --data, and as `load_encoder` and `load_probe_sets`.
-    """
-    with loading(console, "PyTorch"):
-        from eigenview.data.load import load_probe_sets
-        from eigenview.data.pixels.cache import cache_folder
-        from eigenview.data.splitting import subsample
+    if not options.runs:
+        raise UserError("probe needs a run directory: eigenview probe RUN [RUN ...]")
+    progress = Console(stderr=True)
+    with loading(progress, "PyTorch"):
+        from eigenview.commands.probe_encoders import probe_encoders, sentences
         from eigenview.models.backbone import load_encoder
-        from eigenview.models.weights import is_weights
-        from eigenview.probes.features import extract, raw_pixels
-        from eigenview.probes.table import probe_table
-        from eigenview.run import read_config
+        from eigenview.probes.table import show_probes
 
-    encoder = load_encoder(run, encoder=architecture, image_size=image_size)
-    if data is None and is_weights(str(run)):
-        raise UserError(f"{run} is no run, so that its images are not known: give labelled ones with --data.")
-    if data is None:
-        trained = read_config(run if run.is_dir() else run.parent)
-        if trained.labels == "none" and trained.probe_data is None:
-            raise UserError(
-                f"{run} was trained with --labels none, so that its images have none: give others with --data."
-            )
-        data = trained.probe_data or trained.data
-    source = encoder.card.get("source_size", encoder.size)
-    sides = {"size": encoder.size, "source_size": source}
-    sets = load_probe_sets(data, **sides, loader=LoaderConfig(), seed=seed, console=console)
-    if sets is None:
-        raise UserError(f"--data {data} has no labels: a probe needs class subfolders, or an array file with labels.")
-    train, test = subsample(sets[0], config.images, seed), sets[1]
-    assert train.labels is not None
-    assert test.labels is not None
-    with counting(console, "features") as progress:
-        ours = tuple(extract(encoder.embed, part, progress=progress) for part in (train, test))
-    with console.waiting("probes"):
-        rows = {"raw pixels": (raw_pixels(train), raw_pixels(test)), "this encoder": (ours[0], ours[1])}
-        return probe_table(
-            rows,
-            train.labels,
-            test.labels,
-            config,
-            train.class_names,
-            seed,
-            columns=protocol_names(protocol),
-            shared=("raw pixels",),
-            memory=cache_folder() / "probes",
-            notes=tuple(dict.fromkeys((*train.label_notes, *test.label_notes))),
-        )
+    named = {"encoder": options.encoder, "image_size": options.image_size}
+    encoders = {place: load_encoder(place, **named) for place in options.runs}
+    columns = protocol_names(options.protocol)
+    found = probe_encoders(encoders, options.data, columns, options.probe, options.seed, progress)
+    console = Console()
+    for sentence in sentences(found, options.probe):
+        console.print(sentence)
+    show_probes(found.probed.table, console)
+    if options.out is not None:
+        runfiles.write_json(options.out, found.probed.table)
+    return 0

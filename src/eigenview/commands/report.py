@@ -29,14 +29,20 @@ class Report:
 
 
 def main(args: list[str]) -> int:
-    """Write the page and print its path."""
+    """Write the page and print its path, and before it which of several runs to take."""
     options: Report = parse(Report, args, "report")
     if not options.runs:
         raise UserError("report needs a run directory: eigenview report RUN [RUN ...]")
     from eigenview.report.page import write_report
+    from eigenview.report.read import read_runs
+    from eigenview.report.worth import over_seeds, recommendation
 
     single = options.runs[0] / runfiles.REPORT if len(options.runs) == 1 else Path(runfiles.REPORT)
     path = write_report(options.runs, options.out or single, theory=options.theory)
+    if len(options.runs) > 1:
+        records = read_runs(options.runs)
+        for sentence in filter(None, (*over_seeds(records), recommendation(records))):
+            write(sentence)
     write(str(path))
     if options.open:
         webbrowser.open(path.resolve().as_uri())

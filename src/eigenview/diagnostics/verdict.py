@@ -35,8 +35,6 @@ class Verdict:
     """What to try, the likeliest first."""
     notes: tuple[str, ...]
     """What else is worth knowing."""
-    warnings: tuple[str, ...] = ()
-    """What the label does not show and a reader must know, such as an accuracy below raw pixels'."""
 
 
 def judge(

@@ -21,7 +21,7 @@ import torch
 from eigenview import runfiles
 from eigenview.durations import rough_duration
 from eigenview.engine.fake_step import fake_step
-from eigenview.engine.finalize import encoder_function, main_encoder
+from eigenview.engine.final_probes import encoder_function, main_encoder
 from eigenview.engine.memory import PeakMemory, free_bytes, gpu_number, process_bytes
 from eigenview.engine.module import PretrainModule
 from eigenview.engine.optim import build_optimizer

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 import shlex
 from collections.abc import Callable
@@ -11,32 +10,30 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 import eigenview
 from eigenview import runfiles
 from eigenview.config import RunConfig, method_name
-from eigenview.data.pixels.cache import cache_folder
-from eigenview.data.views.augment import prepare, to_uint8
+from eigenview.data.views.augment import to_uint8
+from eigenview.diagnostics.baselines import OURS
 from eigenview.diagnostics.verdict import Verdict, judge
+from eigenview.diagnostics.worth import NO_LABELS, Worth, to_summary, unknown
+from eigenview.diagnostics.worth_sentence import COLOURS, first_sentence, signs_without_labels
 from eigenview.engine.callbacks import MetricsWriter
+from eigenview.engine.final_probes import encoder_function, main_encoder, run_probes, worth_of
 from eigenview.engine.module import PretrainModule
 from eigenview.engine.plan import Plan
 from eigenview.engine.step import step_seeds
-from eigenview.methods.parts.building import build_method
-from eigenview.methods.parts.method import Method
 from eigenview.models.export import save_encoder
-from eigenview.models.lora import without_adapters
-from eigenview.probes.features import RAW_SIDE, extract, extract_all, pooled_to
+from eigenview.probes.features import extract
 from eigenview.probes.knn import nearest_rows
 from eigenview.probes.protocols import PROTOCOLS
-from eigenview.probes.table import OURS, RAW_PIXELS, below_raw_pixels, probe_table, show_probes
-from eigenview.progress import counting
+from eigenview.probes.table import show_probes
 from eigenview.report.page import write_report
 from eigenview.terminal import Console, styled
 
 GALLERY_IMAGES, QUERIES, NEIGHBOURS, BANK = 8, 6, 7, 5000
-CALIBRATION_IMAGES = 2048
 
 
 def finish(
@@ -56,6 +53,7 @@ def finish(
     width, batch = module.method.widths["z"], config.batch_size
     verdict = judge(history, config.method.card, width=width, failure=failure, batch_size=batch, config=config)
     probes: dict[str, Any] | None = None
+    worth = unknown(NO_LABELS if plan.probes is None else "the run failed before its probes")
     if failure is None and history and not _is_number(history[-1]["h"]["rms"]):
         failure = (
             verdict.reason
@@ -64,19 +62,23 @@ def finish(
         encoder = main_encoder(module.method)
         save_encoder(directory, encoder, encoder_card(plan, module))
         encode = encoder_function(encoder, plan)
+        hits = None
         if plan.probes is not None:
-            probes = run_probes(plan, encode, console)
-            if verdict.label == "healthy" and (worse := below_raw_pixels(probes, len(plan.probes[1]))):
-                verdict = dataclasses.replace(verdict, warnings=(worse,))
+            probes, hits = run_probes(plan, encode, console)
+            worth = worth_of(hits, config.probe.labels_per_class)
+        if hits is not None:
+            runfiles.write_hits(directory, hits)
+        else:
+            (directory / runfiles.PROBE_HITS).unlink(missing_ok=True)  # of the run before it was continued
         runfiles.write_object(directory / runfiles.PROBES, no_probes(plan) if probes is None else probes)
         runfiles.write_arrays(directory / runfiles.GALLERY, gallery(plan, module, encode))
     # after a failure it is unknown how many steps the seconds belong to
     steps = None if failure is not None else history[-1]["step"] if ended_early else module.steps
     finished = failure is None and not ended_early
-    summary = summarise(plan, module, verdict, history, probes, log.seconds, steps=steps, finished=finished)
+    summary = summarise(plan, module, verdict, worth, history, probes, log.seconds, steps=steps, finished=finished)
     runfiles.write_object(directory / runfiles.SUMMARY, summary)
     write_report([directory], directory / runfiles.REPORT)
-    show_result(console, plan, directory, verdict, probes, summary)
+    show_result(console, plan, directory, verdict, worth, history, probes, summary)
     return summary
 
 
@@ -88,69 +90,6 @@ def no_probes(plan: Plan) -> dict[str, Any]:
 
 def _is_number(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
-
-
-def main_encoder(method: Method) -> nn.Module:
-    """The encoder that is saved and probed."""
-    return without_adapters(next(iter(method.encoders().values())))
-
-
-def encoder_function(encoder: nn.Module, plan: Plan) -> Callable[[Tensor], Tensor]:
-    """uint8 images -> float32 representations, frozen, in the precision of the run."""
-    spec = plan.specs[0]
-    encoder.to(plan.device).eval()
-
-    @torch.no_grad()
-    def encode(images: Tensor) -> Tensor:
-        x = prepare(images.to(plan.device), plan.size, spec.mean, spec.std, interpolation=plan.resampling)
-        with torch.autocast(plan.device.type, dtype=torch.bfloat16, enabled=plan.bf16):
-            return encoder(x).float().cpu()
-
-    return encode
-
-
-def untrained_encoder(plan: Plan) -> nn.Module:
-    """The encoder as it was before the first step, with batch-norm statistics of training images: without them its
-    activations would not be on the scale that its weights were drawn for, and the baseline would be unfairly weak."""
-    encoder = main_encoder(build_method(plan.config, plan.parts)).to(plan.device).train()
-    for part in encoder.modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm):
-            part.momentum = None  # a plain average over the calibration batches
-    spec = plan.specs[0]
-    index = np.arange(min(CALIBRATION_IMAGES, len(plan.train)))
-    with torch.no_grad():
-        for part in np.array_split(index, max(1, len(index) // 256)):
-            images = torch.from_numpy(plan.train.read(part)).to(plan.device)
-            encoder(prepare(images, plan.size, spec.mean, spec.std, interpolation=plan.resampling))
-    return encoder.eval()
-
-
-def run_probes(plan: Plan, encode: Callable[[Tensor], Tensor], console: Console) -> dict[str, Any]:
-    """The probe table of this encoder beside raw pixels and the untrained encoder."""
-    assert plan.probes is not None
-    train, test = plan.probes
-    assert train.labels is not None
-    assert test.labels is not None
-    start = encoder_function(untrained_encoder(plan), plan)
-    encoders = {RAW_PIXELS: pooled_to(RAW_SIDE), "untrained encoder": start, OURS: encode}
-    with counting(console, "features") as progress:
-        fitted, tested = (extract_all(encoders, images, progress=progress) for images in (train, test))
-    rows = {name: (fitted[name], tested[name]) for name in encoders}
-    config = plan.config
-    with console.waiting("probes") as show:
-        return probe_table(
-            rows,
-            train.labels,
-            test.labels,
-            config.probe,
-            train.class_names,
-            config.seed,
-            progress=lambda name: show(f"probes: {name}"),
-            shared=(RAW_PIXELS, "untrained encoder"),
-            memory=cache_folder() / "probes",
-            notes=plan.label_notes,
-            device=plan.device,
-        )
 
 
 def evenly_spaced(count: int, most: int) -> np.ndarray:
@@ -212,6 +151,7 @@ def summarise(
     plan: Plan,
     module: PretrainModule,
     verdict: Verdict,
+    worth: Worth,
     history: list[dict[str, Any]],
     probes: dict[str, Any] | None,
     seconds: float,
@@ -230,7 +170,7 @@ def summarise(
         "reason": verdict.reason,
         "remedies": list(verdict.remedies),
         "notes": list(verdict.notes),
-        "warnings": list(verdict.warnings),
+        "worth": to_summary(worth),
         "method": method_name(config.method),
         "seed": config.seed,
         "epochs": config.epochs,
@@ -252,15 +192,20 @@ def show_result(
     plan: Plan,
     directory: Path,
     verdict: Verdict,
+    worth: Worth,
+    history: list[dict[str, Any]],
     probes: dict[str, Any] | None,
     summary: dict[str, Any],
 ) -> None:
-    """The verdict, the probe table and the files, as experience.md sketches them."""
-    colour = {"healthy": "green", "too early to judge": "yellow"}.get(verdict.label, "red")
-    colour = "yellow" if verdict.warnings and colour == "green" else colour
+    """Both verdicts in a sentence, the first one with its measures, the probe table and the files."""
+    both = first_sentence(verdict.label, worth, run=shlex.quote(str(directory)))
+    colour = COLOURS[both.tone]
+    console.print(styled("\n", (both.text, f"bold {colour}")))
+    if worth.why == NO_LABELS and verdict.label == "healthy":
+        console.print(signs_without_labels(history[0]["h"], history[-1]["h"]))
     since = f" since epoch {verdict.since_epoch:g}" if verdict.since_epoch is not None else ""
-    console.print(styled(f"\n{'verdict':9} ", (f"{verdict.label}{since}", f"bold {colour}"), f": {verdict.reason}"))
-    for label, lines in (("warning", verdict.warnings), ("try", verdict.remedies), ("note", verdict.notes)):
+    console.print(styled(f"{'verdict':9} ", (f"{verdict.label}{since}", f"bold {colour}"), f": {verdict.reason}"))
+    for label, lines in (("try", verdict.remedies), ("note", verdict.notes)):
         for line in lines:
             console.print(f"{label:9} {line}")
     if probes is not None:

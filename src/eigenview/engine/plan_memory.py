@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from eigenview.engine.final_probes import starts_from_weights
 from eigenview.engine.module import PretrainModule
 from eigenview.engine.plan import Plan
 
@@ -29,12 +30,14 @@ def mapped_files(plan: Plan) -> dict[Path, int]:
 
 
 def probe_bytes(plan: Plan, module: PretrainModule) -> int:
-    """Features of the probes' images, float32: raw pixels, the untrained and the trained encoder; and the standardised
-    copy of the training features that a linear probe is fitted on."""
+    """Features of the probes' images, float32: raw pixels, the trained encoder and the one it started from, which has
+    two rows if its weights were given (final_probes.py); and the standardised copy of the training features that a
+    linear probe is fitted on."""
     if plan.probes is None:
         return 0
     pixels, width = 3 * min(plan.train.source_size, 16) ** 2, module.method.widths["h"]
-    return 4 * ((pixels + 2 * width) * sum(map(len, plan.probes)) + max(pixels, width) * len(plan.probes[0]))
+    rows = 3 if starts_from_weights(plan.config) else 2
+    return 4 * ((pixels + rows * width) * sum(map(len, plan.probes)) + max(pixels, width) * len(plan.probes[0]))
 
 
 def present_bytes(plan: Plan, module: PretrainModule) -> int:

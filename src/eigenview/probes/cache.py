@@ -1,29 +1,32 @@
-"""Cache of the probes on features that many runs share: raw pixels and an untrained encoder.
+"""Cache of the probes on features that many runs share: raw pixels and the encoder that a run started from.
 
-The name of an entry is a hash of everything its numbers depend on: both sets of features and labels, the probe and its
+The name of an entry is a hash of everything its answers depend on: both sets of features and labels, the probe and its
 settings, the seed, the source of this package and the versions of the numerical libraries. Entries are therefore never
-out of date; the folder can be deleted at any time. Each is a small JSON file, written atomically.
+out of date; the folder can be deleted at any time. Each is a small JSON file with a checksum, written atomically, and
+holds a bit for each draw of the labels and each test image: whether it was classified correctly.
 """
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import hashlib
 import json
-import math
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from eigenview import runfiles
 from eigenview.config import ProbeConfig
+from eigenview.errors import UserError
+from eigenview.runfiles.schema import TEXT, Fields, integer
 
-Numbers = dict[str, float]
+VERSION = 2  # entries of version 1 held accuracies
+ENTRY = Fields(required={"draws": integer(1), "images": integer(1), "right": TEXT})
 
 
 @cache
@@ -48,32 +51,34 @@ def fingerprint(arrays: tuple[np.ndarray, ...]) -> str:
 
 
 def cached(
-    compute: Callable[[], Numbers], folder: Path | None, data: str, column: str, config: ProbeConfig, seed: int
-) -> Numbers:
-    """The numbers of a probe: read from `folder` if they are there, else computed and stored.
+    compute: Callable[[], np.ndarray], folder: Path | None, data: str, column: str, config: ProbeConfig, seed: int
+) -> np.ndarray:
+    """bool (R, M), which test rows a probe got right: read from `folder` if they are there, else computed and stored.
 
     `data` identifies features, labels and number of classes. With `folder` None, or one that cannot be read or written,
-    the numbers are computed.
+    the answers are computed.
     """
     if folder is None:
         return compute()
-    settings = json.dumps([data, column, asdict(config), seed, program()])
+    settings = json.dumps([VERSION, data, column, asdict(config), seed, program()])
     path = folder / f"{hashlib.blake2b(settings.encode(), digest_size=16).hexdigest()}.json"
-    stored = _read(path, column)
+    stored = _read(path)
     if stored is not None:
         return stored
-    numbers = compute()
-    with contextlib.suppress(OSError):
+    right = compute()
+    with contextlib.suppress(OSError, UserError):
         folder.mkdir(parents=True, exist_ok=True)
-        runfiles.write_json(path, numbers)
-    return numbers
+        bits = base64.b64encode(np.packbits(right, axis=-1).tobytes()).decode()
+        runfiles.write_object(path, {"draws": right.shape[0], "images": right.shape[1], "right": bits})
+    return right
 
 
-def _read(path: Path, column: str) -> Numbers | None:
+def _read(path: Path) -> np.ndarray | None:
     """The entry; None if there is none, or if it is damaged."""
     try:
-        entry: Any = runfiles.parse_json(runfiles.read_regular(path))
-    except (OSError, ValueError):
+        entry = runfiles.read_object(path, ENTRY)
+        shape = entry["draws"], -(-entry["images"] // 8)
+        packed = np.frombuffer(base64.b64decode(entry["right"], validate=True), np.uint8).reshape(shape)
+    except (OSError, ValueError):  # UserError is a ValueError
         return None
-    has_column = isinstance(entry, dict) and column in entry
-    return entry if has_column and all(isinstance(v, float) and math.isfinite(v) for v in entry.values()) else None
+    return np.unpackbits(packed, axis=-1, count=entry["images"]).astype(bool)

@@ -28,7 +28,7 @@ def knn_accuracy(
 ) -> float:
     """Percent of test rows that `knn_predictions` classifies correctly."""
     options = {"k": k, "temperature": temperature, "num_classes": num_classes, "device": device}
-    return accuracies(knn_predictions(train_x, train_y, test_x, test_y, **options), test_y)[0]
+    return accuracies(knn_predictions(train_x, train_y, test_x, test_y, **options) == test_y, test_y)[0]
 
 
 def knn_predictions(

@@ -53,9 +53,8 @@ def rich_classes(train_y: np.ndarray, labels_per_class: int) -> np.ndarray:
     return labels[counts >= labels_per_class]
 
 
-def accuracies(predicted: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
-    """Percent of rows that are right, and the mean over the classes of `truth` of the percent of their rows."""
-    right = predicted == truth
+def accuracies(right: np.ndarray, truth: np.ndarray) -> tuple[float, float]:
+    """Percent of rows that are right (bool), and the mean over the classes of `truth` of the percent of their rows."""
     rows = np.bincount(truth)
     of_class = np.bincount(truth, weights=right)
     return 100 * int(right.sum()) / len(truth), 100 * float((of_class[rows > 0] / rows[rows > 0]).mean())

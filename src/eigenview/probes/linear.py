@@ -30,7 +30,7 @@ def linear_accuracy(
     train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray, *, seed: int = 0
 ) -> float:
     """Percent of test rows that `linear_predictions` classifies correctly."""
-    return accuracies(linear_predictions(train_x, train_y, test_x, test_y, seed=seed), test_y)[0]
+    return accuracies(linear_predictions(train_x, train_y, test_x, test_y, seed=seed) == test_y, test_y)[0]
 
 
 def linear_predictions(
@@ -69,7 +69,7 @@ def few_label_accuracy(
     """
     options = {"labels_per_class": labels_per_class, "draws": draws, "seed": seed, "class_names": class_names}
     found = few_label_predictions(train_x, train_y, test_x, test_y, **options)  # type: ignore[arg-type]
-    return mean_and_deviation([accuracies(predicted, test_y)[0] for predicted in found])
+    return mean_and_deviation([accuracies(predicted == test_y, test_y)[0] for predicted in found])
 
 
 def mean_and_deviation(scores: Sequence[float]) -> tuple[float, float]:

@@ -27,10 +27,9 @@ class Protocol:
     """Key of its numbers in probes.json and summary.json."""
     title: str
     """Heading in tables."""
-    run: Callable[[Arrays, ProbeConfig, int, int, torch.device], dict[str, float]]
-    """((train x, train y, test x, test y), config, number of classes, seed, device) -> {name: percent of test rows
-    classified correctly, name_per_class: mean over the classes of the same}; with random draws also
-    {name_std: their standard deviation}."""
+    run: Callable[[Arrays, ProbeConfig, int, int, torch.device], Sequence[np.ndarray]]
+    """((train x, train y, test x, test y), config, number of classes, seed, device) -> for each draw of the labels (one
+    for a probe that uses all) the class it gives each test row."""
     describe: Callable[[int, int, ProbeConfig], str]
     """(number of training images, number of test images, config) -> the sentence printed below the table."""
     reason_to_skip: Callable[[np.ndarray, ProbeConfig, Sequence[str]], str | None]
@@ -39,6 +38,21 @@ class Protocol:
     """(train labels, config, class names) -> a remark on a probe that runs differently than configured, or None."""
     tested: Callable[[Arrays, ProbeConfig], Arrays] = lambda arrays, config: arrays
     """(arrays, config) -> the rows that this probe uses: those of classes it can be fitted on."""
+    draws_labels: bool = False
+    """Its number is a mean over random draws of the labels, and has a standard deviation."""
+
+    def numbers(self, right: np.ndarray, truth: np.ndarray) -> dict[str, float]:
+        """From right, bool (R, M), and the test labels: {name: percent of test rows classified correctly,
+        name_per_class: mean over the classes of the same}, and with draws {name_std: their standard deviation}."""
+        from eigenview.probes.labels import accuracies
+        from eigenview.probes.linear import mean_and_deviation
+
+        of_all, of_classes = zip(*(accuracies(each, truth) for each in right), strict=True)
+        mean, std = mean_and_deviation(of_all)
+        found = {self.name: mean}
+        if self.draws_labels:
+            found[f"{self.name}_std"] = std
+        return found | {f"{self.name}_per_class": mean_and_deviation(of_classes)[0]}
 
     @property
     def option(self) -> str:
@@ -63,19 +77,13 @@ def _one_class(train_y: np.ndarray, config: ProbeConfig, class_names: Sequence[s
     return f"All probe training images are of class {class_name(int(train_y[0]), class_names)}: nothing to classify."
 
 
-def _numbers(name: str, predicted: np.ndarray, truth: np.ndarray) -> dict[str, float]:
-    from eigenview.probes.labels import accuracies
-
-    return dict(zip((name, f"{name}_per_class"), accuracies(predicted, truth), strict=True))
-
-
 def _run_knn(
     arrays: Arrays, config: ProbeConfig, num_classes: int, seed: int, device: torch.device
-) -> dict[str, float]:
+) -> Sequence[np.ndarray]:
     from eigenview.probes.knn import knn_predictions
 
     options = {"k": config.knn_k, "temperature": config.knn_temperature}
-    return _numbers("knn", knn_predictions(*arrays, **options, num_classes=num_classes, device=device), arrays[3])  # type: ignore[arg-type]
+    return [knn_predictions(*arrays, **options, num_classes=num_classes, device=device)]  # type: ignore[arg-type]
 
 
 def _describe_knn(num_train: int, num_test: int, config: ProbeConfig) -> str:
@@ -93,10 +101,10 @@ def _note_knn(train_y: np.ndarray, config: ProbeConfig, class_names: Sequence[st
 
 def _run_linear(
     arrays: Arrays, config: ProbeConfig, num_classes: int, seed: int, device: torch.device
-) -> dict[str, float]:
+) -> Sequence[np.ndarray]:
     from eigenview.probes.linear import linear_predictions
 
-    return _numbers("linear", linear_predictions(*arrays, seed=seed), arrays[3])
+    return [linear_predictions(*arrays, seed=seed)]
 
 
 def _describe_linear(num_train: int, num_test: int, config: ProbeConfig) -> str:
@@ -111,15 +119,11 @@ def _describe_linear(num_train: int, num_test: int, config: ProbeConfig) -> str:
 
 def _run_few_labels(
     arrays: Arrays, config: ProbeConfig, num_classes: int, seed: int, device: torch.device
-) -> dict[str, float]:
-    from eigenview.probes.labels import accuracies
-    from eigenview.probes.linear import few_label_predictions, mean_and_deviation
+) -> Sequence[np.ndarray]:
+    from eigenview.probes.linear import few_label_predictions
 
-    labels, draws, truth = config.labels_per_class, config.few_label_draws, arrays[3]
-    found = few_label_predictions(*arrays, labels_per_class=labels, draws=draws, seed=seed)
-    of_all, of_classes = zip(*(accuracies(predicted, truth) for predicted in found), strict=True)
-    mean, std = mean_and_deviation(of_all)
-    return {"linear_few": mean, "linear_few_std": std, "linear_few_per_class": mean_and_deviation(of_classes)[0]}
+    labels, draws = config.labels_per_class, config.few_label_draws
+    return few_label_predictions(*arrays, labels_per_class=labels, draws=draws, seed=seed)
 
 
 def _rows_of_rich_classes(arrays: Arrays, config: ProbeConfig) -> Arrays:
@@ -195,6 +199,7 @@ LINEAR_FEW = Protocol(
     reason_to_skip=_too_few_labels,
     note=_classes_left_out,
     tested=_rows_of_rich_classes,
+    draws_labels=True,
 )
 PROTOCOLS = (KNN, LINEAR, LINEAR_FEW)
 """All probes, in the order of the columns of every table."""

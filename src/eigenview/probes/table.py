@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 
 from eigenview.config import ProbeConfig
+from eigenview.diagnostics.baselines import RAW_PIXELS, RECALIBRATED
 from eigenview.errors import require
 from eigenview.probes.cache import cached, fingerprint
 from eigenview.probes.labels import accuracies, are_unequal, checked, class_name, count_classes
 from eigenview.probes.protocols import PROTOCOLS, TITLES, Protocol
+from eigenview.runfiles import Hits, images_hash
 
 if TYPE_CHECKING:
     from eigenview.probes.protocols import Arrays
     from eigenview.terminal import Console
 
-RAW_PIXELS, OURS = "raw pixels", "this encoder"
-"""Names of rows: the images themselves, and the encoder that was asked about."""
 MOST_FREQUENT = "most frequent class"
 """Name of the row of a classifier that always answers the most frequent training class."""
 Features = tuple[np.ndarray, np.ndarray]
 """Train (N, H) and test (M, H) features."""
+
+
+class Probed(NamedTuple):
+    """What the probes found."""
+
+    table: dict[str, Any]
+    """The content of probes.json (runfiles)."""
+    hits: Hits | None
+    """Which test images each probe got right; None if no probe could be run."""
 
 
 def probe_table(
@@ -43,8 +51,9 @@ def probe_table(
     memory: Path | None = None,
     notes: Sequence[str] = (),
     device: torch.device | None = None,
-) -> dict[str, Any]:
-    """The content of probes.json (runfiles): percent of test images classified correctly, a row for each of `rows`.
+    test_names: Sequence[str] = (),
+) -> Probed:
+    """Percent of test images classified correctly, a row for each of `rows`, and which images they are.
 
     `columns` are names of probes (protocols.py). Each row also has, for each of them, the mean over classes of the
     accuracy of a class, NAME_per_class, and `linear_few_std`, the standard deviation over draws. Where the classes
@@ -52,7 +61,8 @@ def probe_table(
     probe that these labels do not allow is null and `note` has the reason, so that a long run keeps its other numbers;
     `notes` come before it. `progress` is called with the name of each probe before it starts. Rows named in `shared`
     have the same features in other runs: their numbers are read from the folder `memory` if they are there (cache.py).
-    `device` is where the products of k-NN are computed, default the CPU.
+    `device` is where the products of k-NN are computed, default the CPU. `test_names` are the files of the test images,
+    by which other runs know whether they were tested on the same ones; without them raw pixels do, if they are a row.
 
     Raises: UserError for labels that are missing or do not fit the features, and for an unknown column.
     """
@@ -64,7 +74,7 @@ def probe_table(
     num_classes = count_classes(train_y, test_y, class_names)
     skipped = {p.name: why for p in PROTOCOLS if (why := p.reason_to_skip(train_y, config, class_names))}
     place = torch.device("cpu") if device is None else device
-    table = []
+    table, right = [], {name: dict[str, np.ndarray]() for name in rows}
     for name, (train_x, test_x) in rows.items():
         numbers: dict[str, Any] = {"features": name}
         arrays = (train_x, train_y, test_x, test_y)
@@ -76,8 +86,11 @@ def probe_table(
             if protocol.name in skipped:
                 numbers[protocol.name] = None
                 continue
-            compute = partial(protocol.run, protocol.tested(arrays, config), config, num_classes, seed, place)
-            numbers |= cached(compute, folder, data, protocol.name, config, seed)
+            own = protocol.tested(arrays, config)
+            compute = partial(_right, protocol, own, config, num_classes, seed, place)
+            answers = cached(compute, folder, data, protocol.name, config, seed)
+            numbers |= protocol.numbers(answers, own[3])
+            right[name][protocol.name] = answers
         table.append(numbers)
     found = [*notes, *(reason for name, reason in skipped.items() if name in columns)]
     found += _notes(train_y, test_y, config, class_names, chosen)
@@ -86,9 +99,11 @@ def probe_table(
     if unequal:
         largest, share, row = _most_frequent(given, used, skipped)
         table.insert(0, row)
+        some = next(iter(right.values()))
+        right[MOST_FREQUENT] = {p: np.broadcast_to(used[p][3] == largest, each.shape) for p, each in some.items()}
         name = class_name(largest, class_names)
         found.append(f"{name} is the class of {share:.1f} % of the test images: compare the means of classes as well.")
-    return {
+    content = {
         "protocols": {p.name: p.describe(len(used[p.name][1]), len(used[p.name][3]), config) for p in chosen},
         "columns": list(columns),
         "rows": table,
@@ -96,30 +111,24 @@ def probe_table(
         "note": " ".join(_sentence(note) for note in dict.fromkeys(found)) or None,
         "class_names": list(class_names),
     }
+    pixels = rows[RAW_PIXELS][1] if RAW_PIXELS in rows else None
+    return Probed(content, _hits(right, test_y, images_hash(test_names, test_y, pixels), used))
 
 
-def below_raw_pixels(probes: dict[str, Any], num_test: int) -> str | None:
-    """A sentence if the encoder's k-NN or linear accuracy is below raw pixels' by more than the standard error.
+def _right(
+    protocol: Protocol, used: Arrays, config: ProbeConfig, num_classes: int, seed: int, device: torch.device
+) -> np.ndarray:
+    """bool (R, m): which test rows the probe classifies correctly, in each draw of the labels."""
+    return np.stack([each == used[3] for each in protocol.run(used, config, num_classes, seed, device)])
 
-    That of a difference of two accuracies p and q in n test images is taken as sqrt((p (1 - p) + q (1 - q)) / n). Both
-    are of the same images, so this is rather too large, and less is reported than could be. None without such a loss.
-    """
-    rows = {row["features"]: row for row in probes["rows"]}
-    lower = []
-    for column in ("knn", "linear"):
-        pair = [rows.get(name, {}).get(column) for name in (OURS, RAW_PIXELS)]
-        if pair[0] is None or pair[1] is None:
-            continue
-        error = math.sqrt(sum(percent * (100 - percent) for percent in pair) / num_test)
-        if pair[1] - pair[0] > error:
-            lower.append(f"{TITLES[column]} {pair[0]:.1f} against {pair[1]:.1f} %, standard error {error:.1f}")
-    if not lower:
-        return None
-    return (
-        f"this encoder is worse than raw pixels on {num_test:,} test images ({'; '.join(lower)}). It did not collapse, "
-        "but what it learned does not help here: train longer (--epochs), or compare the views in the report with the "
-        "images and choose another --augmentation."
-    )
+
+def _hits(
+    right: Mapping[str, Mapping[str, np.ndarray]], test_y: np.ndarray, images: str, used: Mapping[str, Arrays]
+) -> Hits | None:
+    probes = next(iter(right.values()))
+    # a probe leaves out whole classes
+    tested = {name: np.isin(test_y, used[name][3])[None] for name in probes}
+    return Hits(images=images, labels=test_y, tested=tested, right=right) if probes else None
 
 
 def show_probes(probes: dict[str, Any], console: Console) -> None:
@@ -132,7 +141,10 @@ def show_probes(probes: dict[str, Any], console: Console) -> None:
         shown = [each for name, title in shown for each in ((name, title), (f"{name}_per_class", "mean of classes"))]
     best = {c: max((row[c] for row in probes["rows"] if row.get(c) is not None), default=None) for c, _ in shown}
     rows = [
-        [row["features"], *(styled((_cell(row, c), "bold" if row.get(c) == best[c] else "")) for c, _ in shown)]
+        [
+            _indented(row["features"]),
+            *(styled((_cell(row, c), "bold" if row.get(c) == best[c] else "")) for c, _ in shown),
+        ]
         for row in probes["rows"]
     ]
     console.print(table(["accuracy in percent", *(title for _, title in shown)], rows))
@@ -140,6 +152,11 @@ def show_probes(probes: dict[str, Any], console: Console) -> None:
         console.print(styled((f"{TITLES[column]}: {probes['protocols'][column]}", "dim")))
     if probes["note"]:
         console.print(styled((probes["note"], "dim")))
+
+
+def _indented(name: str) -> str:
+    """A row that belongs to the one above it is set in."""
+    return f"  {name}" if name == RECALIBRATED else name
 
 
 def _cell(row: dict[str, Any], column: str) -> str:
@@ -156,7 +173,7 @@ def _most_frequent(
     row: dict[str, Any] = {"features": MOST_FREQUENT}
     largest = int(np.bincount(given[1]).argmax())
     for name, (_, _, _, test_y) in used.items():
-        always = (None, None) if name in skipped else accuracies(np.full_like(test_y, largest), test_y)
+        always = (None, None) if name in skipped else accuracies(test_y == largest, test_y)
         row[name], row[f"{name}_per_class"] = always
     return largest, 100 * float((given[3] == largest).mean()), row
 

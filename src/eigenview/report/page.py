@@ -14,7 +14,7 @@ from plotly.offline import get_plotlyjs
 import eigenview
 from eigenview import runfiles
 from eigenview.errors import UserError
-from eigenview.report import configuration, figures, pictures, predictor, spectrum, tables
+from eigenview.report import configuration, figures, pictures, predictor, spectrum, tables, worth
 from eigenview.report.read import RunRecord, read_runs
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def render(records: Sequence[RunRecord], default: dict[str, Any] | None = None, 
         # shown once below all tables if every run was probed in the same way
         protocols=protocols[0] if protocols and all(p == protocols[0] for p in protocols) else None,
         comparison=tables.comparison_table(records) if len(records) > 1 else None,
+        advice=[*worth.over_seeds(records), worth.recommendation(records)],
         not_compared=tables.not_compared(records),
         differences=configuration.difference_table(records) if len(records) > 1 else None,
         loss_figures=figures.loss_figures(records),
@@ -86,8 +87,9 @@ def _theory(records: Sequence[RunRecord]) -> Section:
 
 
 def _mark_options(text: str) -> Markup:
-    """Escaped text with its --options as <code>, which the style sheet does not break over two lines."""
-    return Markup(re.sub(r"--[a-z][\w.-]*\w", r"<code>\g<0></code>", str(escape(text))))
+    """Escaped text with its --options as <code>, and no line broken between a number and its percent sign."""
+    marked = re.sub(r"--[a-z][\w.-]*\w", r"<code>\g<0></code>", str(escape(text)))
+    return Markup(marked.replace(" %", "\N{NO-BREAK SPACE}%"))
 
 
 def _run_context(record: RunRecord, default: dict[str, Any] | None) -> dict[str, Any]:

@@ -33,6 +33,8 @@ class RunRecord:
     diagnostics: list[Row]
     spectra: dict[str, np.ndarray]
     gallery: dict[str, np.ndarray]
+    hits: runfiles.Hits | None
+    """Which test images its probes got right; None if that was not kept."""
     skipped: int
     """Unreadable images listed in skipped.csv."""
 
@@ -69,6 +71,7 @@ def read_run(directory: Path) -> RunRecord:
         diagnostics=runfiles.read_diagnostics(directory),
         spectra=runfiles.read_spectra(directory),
         gallery=runfiles.read_gallery(directory),
+        hits=runfiles.read_hits(directory),
         skipped=len(runfiles.read_table(directory / runfiles.SKIPPED))
         if (directory / runfiles.SKIPPED).exists()
         else 0,

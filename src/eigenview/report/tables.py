@@ -7,18 +7,29 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from eigenview.diagnostics.baselines import RECALIBRATED
 from eigenview.probes.protocols import TITLES
+from eigenview.report import worth
 from eigenview.report.measures import COMPARED, HEADLINES, MEASURES, RANK, Measure, first_present
 from eigenview.report.numbers import MISSING, count, duration, number, parameters, percent, short
 from eigenview.report.read import RunRecord
 
 NO_LABELS = "No labels were found. Point --probe-data at a labelled folder for k-NN and linear accuracy."
+WORTH = {
+    "better": "better than its baselines",
+    "no different": "no better than its baselines",
+    "worse": "worse than a baseline",
+    "mixed": "probes disagree",
+    "unknown": "worth not known",
+}
+"""The second verdict in a table."""
 MARKS = {"good": "✓", "warn": "!", "bad": "✗", "open": "…"}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdict of a run. `kind` selects icon and colour: good, warn (healthy, with a warning), bad, or open."""
+    """The verdicts of a run. `kind` selects icon and colour: good, warn (not collapsed, but not better than what it is
+    compared with), bad, or open."""
 
     word: str
     kind: str
@@ -26,6 +37,12 @@ class Verdict:
     remedies: list[str]
     notes: list[str]
     warnings: list[str] = field(default_factory=list)
+    detail: str = ""
+    """Numbers and advice, below `word`."""
+    short: str = ""
+    """The first verdict's word, for tables; empty if `word` is it."""
+    worth: str = ""
+    """The second verdict's word, for tables."""
 
 
 @dataclass(frozen=True)
@@ -40,11 +57,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class TableRow:
-    """A labelled row; `is_main` highlights it."""
+    """A labelled row; `is_main` highlights it, `is_part` sets it in below the row above."""
 
     label: str
     cells: list[Cell]
     is_main: bool = False
+    is_part: bool = False
 
 
 @dataclass(frozen=True)
@@ -57,7 +75,8 @@ class Table:
 
 
 def verdict(record: RunRecord) -> Verdict:
-    """The verdict of summary.json; before the run has ended, the label of the last diagnosis."""
+    """Both verdicts of summary.json; without the second one (earlier versions) the first; before the run has ended, the
+    label of the last diagnosis."""
     s = record.summary
     label = s.get("verdict") or (record.diagnostics[-1].get("verdict") if record.diagnostics else None)
     if not label:
@@ -71,8 +90,14 @@ def verdict(record: RunRecord) -> Verdict:
         word += f" since epoch {short(since)}"
     if not has_ended(record):
         word += ", so far"
-    reason = _sentence(str(s.get("reason") or ""))
-    return Verdict(word, kind, reason, _texts(s, "remedies"), _texts(s, "notes"), warnings)
+    reason, found = _sentence(str(s.get("reason") or "")), worth.sentence(record)
+    lists = _texts(s, "remedies"), _texts(s, "notes"), warnings
+    if found is None:
+        return Verdict(word, kind, reason, *lists)
+    known = worth.worth_of(record)
+    detail, judged = _sentence(found.rest.lstrip(":. ")), "" if known is None else known.word
+    reason = f"{word}: {reason[:1].lower()}{reason[1:]}"
+    return Verdict(found.head, found.tone, reason, *lists, detail=detail, short=word, worth=judged)
 
 
 def has_ended(record: RunRecord) -> bool:
@@ -153,7 +178,12 @@ def probe_table(record: RunRecord) -> Table | None:
             for key, t in ((name, title), (f"{name}_per_class", "mean of classes"))
         }
     made = [
-        TableRow(str(row.get("features", "")), [_accuracy(row, name) for name in shown], is_main=i == len(rows) - 1)
+        TableRow(
+            str(row.get("features", "")),
+            [_accuracy(row, name) for name in shown],
+            is_main=i == len(rows) - 1,
+            is_part=row.get("features") == RECALIBRATED,
+        )
         for i, row in enumerate(rows)
     ]
     return Table(["accuracy in percent", *shown.values()], made, below)
@@ -192,7 +222,8 @@ def comparison_table(records: Sequence[RunRecord]) -> Table:
         s = r.summary
         quality = s.get("quality") or {}
         judged = verdict(r)
-        cells = [Cell(f"{MARKS[judged.kind]} {judged.word.split(' since')[0]}")]
+        word = (judged.short or judged.word).split(" since")[0]
+        cells = [Cell(f"{MARKS[judged.kind]} {word}", WORTH.get(judged.worth, ""))]
         for n in probed:
             ours = number(s.get(n))
             share = None if ours is None else ours / 100

@@ -22,8 +22,12 @@ probes.json         {"protocols": {column: sentence}, "columns": [...], "rows": 
                      column: percent or null, column_per_class: mean over classes of the same, ...}],
                      "per_class": whether the classes differ in size (then the first row is "most frequent class"),
                      "note": text or null, "class_names": [...]}; without probes no columns, and a note why
+probe_hits.npz      which test images each probe got right, for each row of probes.json (hits.py); without probes none
 summary.json        {"verdict", "since_epoch", "reason", "remedies": [...], "notes": [...],
-                     "warnings": [...] (an accuracy below raw pixels'; absent in earlier versions), "method", "seed",
+                     "warnings": [...] (earlier versions only), "worth": the second verdict (diagnostics/worth.py):
+                     {"word", "why", "labels_per_class", "resamples", "level", "against": {baseline: {"word",
+                     "probes": {column: {"ours", "theirs", "difference", "low", "high", "images", "draws"}}}}} with
+                     differences in percentage points (absent in earlier versions), "method", "seed",
                      "epochs", "data", "images", "encoder", "parameters", "knn", "linear", "linear_few",
                      "baselines": {name: {"knn", "linear", "linear_few"}}, "quality": {measure: value},
                      "seconds", "images_per_second", "finished": bool}; missing numbers are null
@@ -54,6 +58,7 @@ from eigenview.runfiles.formats import (
     read_summary,
     spectra_row,
 )
+from eigenview.runfiles.hits import Hits, images_hash, read_hits, write_hits
 from eigenview.runfiles.names import (
     CHECKPOINT,
     CONFIG,
@@ -65,6 +70,7 @@ from eigenview.runfiles.names import (
     GALLERY,
     METRICS,
     PREVIOUS_CHECKPOINT,
+    PROBE_HITS,
     PROBES,
     REPORT,
     SKIPPED,
@@ -118,12 +124,14 @@ __all__ = [
     "MODES",
     "PREVIOUS_CHECKPOINT",
     "PROBES",
+    "PROBE_HITS",
     "REPORT",
     "SKIPPED",
     "SPECTRA",
     "SPECTRA_ROWS",
     "SUMMARY",
     "WRITER",
+    "Hits",
     "append_row",
     "atomic_write",
     "create_run_dir",
@@ -131,6 +139,7 @@ __all__ = [
     "delete_abandoned",
     "delete_leftovers",
     "file_bytes",
+    "images_hash",
     "is_intact",
     "json_ready",
     "keep_copy",
@@ -142,6 +151,7 @@ __all__ = [
     "read_diagnostics",
     "read_environment",
     "read_gallery",
+    "read_hits",
     "read_json",
     "read_metrics",
     "read_object",
@@ -158,6 +168,7 @@ __all__ = [
     "spectra_row",
     "write_arrays",
     "write_bytes",
+    "write_hits",
     "write_json",
     "write_object",
     "write_rows",

@@ -36,6 +36,7 @@ from eigenview.runfiles.schema import (
     TableOf,
     integer,
     number,
+    one_of,
 )
 
 Row = dict[str, Any]
@@ -92,6 +93,25 @@ VERDICT_FIELDS = {
     "remedies": ListOf(TEXT),
     "notes": ListOf(TEXT),
 }
+INTERVAL = Fields(
+    required={
+        **dict.fromkeys(("ours", "theirs", "difference", "low", "high"), number()),
+        **dict.fromkeys(("images", "draws"), integer(1)),
+    }
+)
+WORD = one_of("better", "no different", "worse", "mixed", "unknown")
+WORTH_KIND = Fields(
+    required={
+        "word": WORD,
+        "against": TableOf(Fields(required={"word": WORD, "probes": TableOf(INTERVAL)})),
+    },
+    optional={
+        "why": TEXT,
+        "labels_per_class": Maybe(integer(1)),
+        "resamples": integer(1),
+        "level": number(0),
+    },
+)
 SUMMARY_KIND = Fields(
     required=VERDICT_FIELDS,
     optional={
@@ -102,6 +122,7 @@ SUMMARY_KIND = Fields(
         "quality": NUMBERS,
         "finished": FLAG,
         "warnings": ListOf(TEXT),
+        "worth": WORTH_KIND,
     },
 )
 PROBES_KIND = Fields(
@@ -129,8 +150,18 @@ def read_environment(directory: Path) -> Row:
 
 
 def read_summary(directory: Path) -> Row:
-    """summary.json."""
-    return read_object(directory / SUMMARY, SUMMARY_KIND)
+    """summary.json; a second verdict other than "unknown" has the comparison that it follows from."""
+    summary = read_object(directory / SUMMARY, SUMMARY_KIND)
+    worth = summary.get("worth")
+    if worth is not None and worth["word"] != "unknown":
+        against = worth["against"].values()
+        if not any(each["word"] == worth["word"] for each in against):
+            raise damaged(
+                directory / SUMMARY, f"worth.word is {worth['word']!r}; no comparison in worth.against has it"
+            )
+        if not all("linear" in each["probes"] for each in against):
+            raise damaged(directory / SUMMARY, "a comparison in worth.against has no linear probe")
+    return summary
 
 
 def read_probes(directory: Path) -> Row:

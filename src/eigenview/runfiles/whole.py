@@ -21,6 +21,7 @@ from eigenview.runfiles.formats import (
     read_spectra,
     read_summary,
 )
+from eigenview.runfiles.hits import read_hits
 from eigenview.runfiles.opening import open_regular
 from eigenview.runfiles.reading import file_bytes, read_arrays, read_object, read_table
 from eigenview.runfiles.sealing import is_intact
@@ -103,6 +104,7 @@ READERS: dict[str, Callable[[Path], Any]] = {
     names.ENCODER: _check_encoder,
     names.ENCODER_CARD: lambda directory: read_object(directory / names.ENCODER_CARD, CARD_KIND),
     names.PROBES: read_probes,
+    names.PROBE_HITS: read_hits,
     names.GALLERY: read_gallery,
     names.SUMMARY: read_summary,
     names.DATA_FILES: lambda directory: read_arrays(directory / names.DATA_FILES),

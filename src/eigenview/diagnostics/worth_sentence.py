@@ -1,0 +1,164 @@
+"""Both verdicts in one sentence, for a reader who has never heard of rank: did it collapse, and is it worth using?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+from eigenview.diagnostics.baselines import IMPORTANCE, PHRASES, RECALIBRATED, STARTED_FROM
+from eigenview.diagnostics.worth import DECIDES, NO_LABELS, Interval, Worth
+
+Tone = Literal["good", "warn", "bad", "open"]
+"""good: usable and better than every baseline; warn: usable, but not better; bad: collapsed or diverged; open: not
+known."""
+COLOURS: dict[Tone, str] = {"good": "green", "warn": "yellow", "bad": "red", "open": "yellow"}
+"""Of the sentence in a terminal."""
+OPENINGS = {
+    "healthy": "Not collapsed",
+    "complete collapse": "Collapsed: all images map to nearly one point",
+    "dimensional collapse": "Collapsed: images differ in a few directions only",
+    "diverged": "Diverged: training broke down",
+    "too early to judge": "Too early to tell whether it collapses",
+}
+"""How the sentence begins, by the label of the first verdict."""
+BROKEN = ("complete collapse", "dimensional collapse", "diverged")
+FEW = "linear_few"
+CLAUSES = {
+    "better": "better than {}",
+    "no different": "no better than {}",
+    "worse": "worse than {}",
+    "mixed": "the probes disagree whether it is better than {}",
+}
+LONGER = "Train longer (--epochs), or start from pretrained weights (--weights)."
+REFUSE = "Do not use this encoder."
+KEEP = "Keep that one, or see docs/adapt.md."
+
+
+class Sentence(NamedTuple):
+    """Both verdicts. A page shows the beginning larger than the rest."""
+
+    head: str
+    """What became of the encoder, without numbers."""
+    rest: str
+    """Numbers and advice, from the colon or full stop behind the beginning."""
+    tone: Tone
+
+    @property
+    def text(self) -> str:
+        """The whole."""
+        return self.head + self.rest
+
+
+def first_sentence(label: str | None, worth: Worth, *, run: str = "RUN") -> Sentence:
+    """Both verdicts.
+
+    Args:
+        label: the first verdict (verdict.py), or None for an encoder of which only accuracies are known.
+        worth: the second verdict.
+        run: the encoder in the command that the sentence advises.
+    """
+    opening = "" if label is None else OPENINGS.get(label, label.capitalize())
+    if label in BROKEN and worth.word == "unknown":
+        return Sentence(opening, f". {REFUSE}", "bad")
+    if worth.word == "unknown":
+        head, rest = _unknown(worth, run)
+        if label in ("healthy", None):
+            return Sentence(f"{opening}. {head}" if opening else head, rest, "open")
+        return Sentence(opening, ". Train longer (--epochs).", "open")
+    is_better = worth.word == "better"
+    clause, measured = _clause(worth)
+    if label in BROKEN:
+        joint, end, tone = ", although " if is_better else ", and ", REFUSE, "bad"
+    elif label == "healthy":
+        joint, end, tone = ", and " if is_better else ", but ", _advice(worth), "good" if is_better else "warn"
+    elif label is None:
+        joint, end, tone = "", _advice(worth), "good" if is_better else "warn"
+        clause = clause[:1].upper() + clause[1:]
+    else:
+        joint, end, tone = "; so far ", "Train longer (--epochs).", "open"
+    return Sentence(f"{opening}{joint}{clause}", f": {measured}. {end}".rstrip(), tone)
+
+
+def _unknown(worth: Worth, run: str) -> tuple[str, str]:
+    """What is not known, and what to do about it."""
+    if worth.why == NO_LABELS:
+        advice = f"label 10 images a class, then eigenview probe {run} --data LABELLED."
+        return "Whether it is worth using cannot be known without labels", f": {advice}"
+    name = _named(worth)
+    measured = worth.against[name].probes.get(DECIDES) if name else None
+    if name is None or measured is None:
+        return "Whether it is worth using is not known", f": {worth.why}."
+    of = f"{worth.why} ({numbers(DECIDES, measured)}). Label more images."
+    return f"Whether it is better than {PHRASES.get(name, name)} is uncertain", f": {of}"
+
+
+def _clause(worth: Worth) -> tuple[str, str]:
+    """The word and the baseline it is about; and the numbers."""
+    name = _named(worth)
+    assert name is not None  # only an unknown worth has no baseline
+    probes = worth.against[name].probes
+    whom, parts = PHRASES.get(name, name), [numbers(DECIDES, probes[DECIDES])]
+    if worth.word == "better" and STARTED_FROM not in worth.against and len(worth.against) > 1:
+        parts[0] = f"the closest is {whom}, {parts[0]}"
+        whom = " and ".join(PHRASES.get(each, each) for each in worth.against)
+    for probe, each in probes.items():
+        title = _title(probe, worth.labels_per_class)
+        if probe == DECIDES:
+            continue
+        if worth.word == "better" and probe == FEW:
+            parts.append(f"{title} {each.ours:.1f} % against {each.theirs:.1f} %")
+        elif each.word not in (probes[DECIDES].word, "no different"):
+            parts.append(f"{title} it is {each.word}, {numbers('', each)}")
+    return CLAUSES[worth.word].format(whom), "; ".join(parts)
+
+
+def _named(worth: Worth) -> str | None:
+    """The baseline that the sentence is about: of those with the word of the whole the most important one, or, if it is
+    better than all, the backbone it started from or else the closest."""
+    deserving = [name for name, each in worth.against.items() if each.word == worth.word]
+    if not deserving:
+        return None
+    if worth.word == "better" and STARTED_FROM not in deserving:
+        return min(deserving, key=lambda name: worth.against[name].probes[DECIDES].difference)
+    return min(deserving, key=lambda name: IMPORTANCE.index(name) if name in IMPORTANCE else len(IMPORTANCE))
+
+
+def _advice(worth: Worth) -> str:
+    if worth.word == "better":
+        return ""
+    if worth.word == "mixed":
+        return "Decide by the probe that is closest to your use."
+    return KEEP if _named(worth) in (STARTED_FROM, RECALIBRATED) else LONGER
+
+
+def numbers(title: str, each: Interval) -> str:
+    """`linear 79.8 % against 77.5 % (+2.3, 95 % interval +1.1 to +3.4)`."""
+    text = f"{title} {each.ours:.1f} % against {each.theirs:.1f} % "
+    return (text + f"({signed(each.difference)}, 95 % interval {signed(each.low)} to {signed(each.high)})").lstrip()
+
+
+def signed(points: float) -> str:
+    """One decimal with its sign; 0 has none."""
+    text = f"{points:+.1f}"
+    return "0.0" if text in ("+0.0", "-0.0") else text
+
+
+def _title(probe: str, labels_per_class: int | None) -> str:
+    if probe == FEW:
+        return "with few labels" if labels_per_class is None else f"with {labels_per_class} labels per class"
+    return "by k-NN" if probe == "knn" else f"by {probe}"
+
+
+def signs_without_labels(first: Mapping[str, Any] | None, last: Mapping[str, Any]) -> str:
+    """What can be parts of features without labels, from two rows of measures (measures.py): those of the untrained
+    network and the last ones. Empty if nothing was measured."""
+    rank = last.get("effective_rank")
+    if rank is None:
+        return ""
+    before = None if first is None else first.get("effective_rank")
+    text = f"Signs without labels: the features vary in about {rank:.0f} independent directions"
+    text += "" if before is None else f" ({before:.0f} before training)"
+    agree, others = last.get("cosine_views"), last.get("cosine_others")
+    if agree is not None and others is not None:
+        text += f"; cosine of two views of an image {agree:.2f}, of two images {others:.2f}"
+    return text + "."

@@ -1,0 +1,121 @@
+"""probe_hits.npz: which test images each probe got right, from which intervals are computed and runs are compared."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from eigenview.runfiles.names import PROBE_HITS
+from eigenview.runfiles.reading import damaged, read_arrays
+from eigenview.runfiles.writing import write_arrays
+
+Right = Mapping[str, np.ndarray]
+"""Name of a probe -> bool (R, m): whether each of its m test images was classified correctly, in each of R draws."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Hits:
+    """Which of M test images each probe classified correctly, for each row of the probe table."""
+
+    images: str
+    """Hash of the test images' names and labels (`images_hash`): the same in runs that were tested on the same ones."""
+    labels: np.ndarray
+    """int (M,): the test labels."""
+    tested: Right
+    """Name of a probe -> bool (1, M): the test images it uses, m of them."""
+    right: Mapping[str, Right]
+    """Row of the table -> name of a probe -> bool (R, m)."""
+
+
+def images_hash(names: Sequence[str], labels: np.ndarray, pixels: np.ndarray | None) -> str:
+    """32 hexadecimal digits for a set of test images: of their names and labels, or of `pixels` for images without
+    names. Of a path only the last two parts count, so that a folder may be moved."""
+    digest = hashlib.blake2b(np.ascontiguousarray(labels, np.int64).tobytes(), digest_size=16)
+    for name in names:
+        digest.update("/".join(Path(name).parts[-2:]).encode(errors="surrogateescape") + b"\0")
+    if not names and pixels is not None:
+        digest.update(np.ascontiguousarray(pixels).tobytes())
+    return digest.hexdigest()
+
+
+def write_hits(directory: Path, hits: Hits) -> None:
+    """probe_hits.npz, atomically. An array of bits for each probe, packed along the images:
+
+    images    uint8 (16): the hash        labels    int32 (M)
+    rows, probes  text: names             tested    uint8 (number of probes, ceil(M / 8))
+    right_NAME    uint8 (number of rows, R, ceil(m / 8)) of the probe NAME
+    """
+    rows, probes = list(hits.right), list(hits.tested)
+    arrays = {
+        "images": np.frombuffer(bytes.fromhex(hits.images), np.uint8),
+        "labels": hits.labels.astype(np.int32),
+        "rows": np.array(rows, dtype=np.str_),
+        "probes": np.array(probes, dtype=np.str_),
+        "tested": np.packbits(np.concatenate([hits.tested[name] for name in probes]), axis=-1),
+    }
+    for name in probes:
+        arrays[f"right_{name}"] = np.packbits(np.stack([hits.right[row][name] for row in rows]), axis=-1)
+    write_arrays(directory / PROBE_HITS, arrays)
+
+
+def read_hits(directory: Path) -> Hits | None:
+    """probe_hits.npz; None if there is none (runs of earlier versions, and runs without probes).
+
+    Raises: UserError naming the file if its arrays do not fit each other.
+    """
+    path = directory / PROBE_HITS
+    arrays = read_arrays(path)
+    if not path.exists():
+        return None
+    kinds = {"images": ("u", (16,)), "labels": ("i", None), "rows": ("U", None), "probes": ("U", None)}
+    for name, (kind, shape) in kinds.items():
+        found = arrays.get(name)
+        if found is None or found.dtype.kind != kind or found.ndim != 1 or (shape and found.shape != shape):
+            raise damaged(path, f"{name} is {_shown(found)}; expected one axis of {_KINDS[kind]}")
+    labels = arrays["labels"]
+    try:
+        rows, probes = ([str(each) for each in arrays[name]] for name in ("rows", "probes"))
+    except (ValueError, SystemError):  # numbers beyond those of Unicode
+        raise damaged(path, "its names are no text") from None
+    if len(set(rows)) < len(rows) or len(set(probes)) < len(probes) or not rows or not probes or not len(labels):
+        raise damaged(path, "rows, probes and labels must not be empty, and no name may occur twice")
+    tested = _bits(path, arrays, "tested", (len(probes),), len(labels))
+    right: dict[str, dict[str, np.ndarray]] = {row: {} for row in rows}
+    for number, name in enumerate(probes):
+        of_rows = _bits(path, arrays, f"right_{name}", (len(rows), None), int(tested[number].sum()))
+        for row, bits in zip(rows, of_rows, strict=True):
+            right[row][name] = bits
+    return Hits(
+        images=arrays["images"].tobytes().hex(),
+        labels=labels,
+        tested={name: tested[number : number + 1] for number, name in enumerate(probes)},
+        right=right,
+    )
+
+
+_KINDS = {"u": "uint8, 16 of them", "i": "whole numbers", "U": "text"}
+
+
+def _shown(array: np.ndarray | None) -> str:
+    return "missing" if array is None else f"{array.dtype} of shape {array.shape}"
+
+
+def _bits(
+    path: Path, arrays: Mapping[str, np.ndarray], name: str, lead: tuple[int | None, ...], count: int
+) -> np.ndarray:
+    """bool (*lead, count), unpacked; None in `lead` is any length from 1."""
+    packed = arrays.get(name)
+    wanted = (*lead, -(-count // 8))
+    if packed is None or packed.dtype != np.uint8 or not _has_shape(packed, wanted) or count == 0:
+        shape = ", ".join("R" if each is None else str(each) for each in wanted)
+        raise damaged(path, f"{name} is {_shown(packed)}; expected uint8 of shape ({shape}), bits of {count} images")
+    return np.unpackbits(packed, axis=-1, count=count).astype(bool)
+
+
+def _has_shape(array: np.ndarray, wanted: tuple[int | None, ...]) -> bool:
+    pairs = list(zip(array.shape, wanted, strict=False))
+    return array.ndim == len(wanted) and all(have == want or (want is None and have > 0) for have, want in pairs)

@@ -1,0 +1,71 @@
+"""What a run is compared with: the encoder it started from, as it was, and with batch-norm statistics of the images."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from eigenview.data.images import ImageSet
+from eigenview.diagnostics.baselines import RECALIBRATED, STARTED_FROM, UNTRAINED
+from eigenview.engine.final_probes import calibrated, given_encoders, untrained_encoder
+
+PIXELS = np.random.default_rng(0).integers(0, 256, (300, 3, 8, 8), dtype=np.uint8)
+SET = ImageSet(
+    name="noise",
+    pixels=PIXELS,
+    paths=(),
+    labels=None,
+    class_names=(),
+    source_size=8,
+    size=8,
+    size_reason="",
+    side_range=(8, 8),
+)
+
+
+def prepared(pixels: torch.Tensor) -> torch.Tensor:
+    return pixels.float() / 255
+
+
+def network() -> nn.Sequential:
+    """Channels are averaged, normalised with statistics that do not fit them, and dropped at random in training."""
+    norm = nn.BatchNorm1d(3)
+    norm.running_mean = torch.full((3,), 7.0)
+    norm.num_batches_tracked = torch.tensor(1000)  # a plain average would hardly move
+    return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), norm, nn.Dropout(0.5))
+
+
+def test_statistics_are_means_over_batches_of_the_images_alone() -> None:
+    found = calibrated(network().eval(), SET, prepared)
+    assert not found.training
+    (norm,) = (part for part in found.modules() if isinstance(part, nn.BatchNorm1d))
+    means = torch.from_numpy(PIXELS).float().mean(dim=(2, 3)) / 255  # one batch: 300 images are fewer than two of 256
+    torch.testing.assert_close(norm.running_mean, means.mean(dim=0))
+    torch.testing.assert_close(norm.running_var, means.var(dim=0))
+
+
+def test_given_weights_have_a_row_as_they_are_and_one_with_statistics_of_the_images() -> None:
+    given = network()
+    before = copy.deepcopy(given.state_dict())
+    rows = given_encoders(given, SET, prepared)
+    assert list(rows) == [STARTED_FROM, RECALIBRATED]
+    assert all(torch.equal(value, before[name]) for name, value in rows[STARTED_FROM].state_dict().items())
+    x = prepared(torch.from_numpy(PIXELS[:20]))
+    as_it_was, recalibrated = (rows[name](x) for name in rows)
+    assert not torch.allclose(as_it_was, recalibrated)
+    assert torch.equal(recalibrated, rows[RECALIBRATED](x))  # dropout is off
+
+
+def test_without_batch_norm_there_is_one_row() -> None:
+    rows = given_encoders(nn.Sequential(nn.Flatten(), nn.LayerNorm(192)), SET, prepared)
+    assert list(rows) == [STARTED_FROM]
+
+
+def test_random_weights_have_one_row_with_statistics_of_the_images() -> None:
+    rows = untrained_encoder(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(3)), SET, prepared)
+    assert list(rows) == [UNTRAINED]
+    assert rows[UNTRAINED](prepared(torch.from_numpy(PIXELS))).mean().item() == pytest.approx(0, abs=1e-5)

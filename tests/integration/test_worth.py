@@ -1,0 +1,126 @@
+"""The second verdict of real runs: kept, shown first, and the same in terminal, report and `probe`."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eigenview import runfiles
+from eigenview.cli import run
+from eigenview.diagnostics.worth import from_summary
+from eigenview.engine.final_probes import worth_of
+from eigenview.report import worth as report_worth
+from eigenview.report.read import read_run, read_runs
+from eigenview.run import read_config
+
+SMALL = ["--encoder", "conv-tiny", "--epochs", "1", "--batch-size", "64", "--monitor.images", "16"]
+SMALL += ["--probe.few-label-draws", "2", "--network.projector-width", "32", "--network.projector-hidden", "32"]
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """120 pictures in two classes."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 120, (120, 3, 16, 16)) + 130 * (np.arange(120) % 2)[:, None, None, None]
+    path = tmp_path_factory.mktemp("data") / "photos.npz"
+    np.savez(path, images=pixels.astype(np.uint8), labels=np.arange(120) % 2)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def finished(photos: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "first"
+    assert run(["pretrain", photos, *SMALL, "--out", str(out)]) == 0
+    return out
+
+
+def test_a_run_keeps_the_answers_and_the_worth_that_follows_from_them(finished: Path) -> None:
+    hits, summary = runfiles.read_hits(finished), runfiles.read_summary(finished)
+    assert hits is not None
+    assert list(hits.right) == ["raw pixels", "untrained encoder", "this encoder"]
+    for name in ("knn", "linear", "linear_few"):
+        assert summary[name] == pytest.approx(100 * hits.right["this encoder"][name].mean())
+        assert summary["baselines"]["raw pixels"][name] == pytest.approx(100 * hits.right["raw pixels"][name].mean())
+    worth = from_summary(summary["worth"])
+    few = read_config(finished).probe.labels_per_class
+    assert worth == worth_of(hits, few) == report_worth.worth_of(read_run(finished))
+    linear = worth.against["raw pixels"].probes["linear"]
+    assert linear.difference == pytest.approx(summary["linear"] - summary["baselines"]["raw pixels"]["linear"])
+    assert linear.images == len(hits.labels) == 24
+    assert "warnings" not in summary
+
+
+def test_terminal_and_report_begin_with_the_same_sentence(
+    finished: Path, photos: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = report_worth.sentence(read_run(finished))
+    assert found is not None
+    assert found.head.replace("'", "&#39;") in (finished / runfiles.REPORT).read_text()
+    assert run(["probe", str(finished), "--data", photos, "--protocol", "linear"]) == 0
+    assert capsys.readouterr().out.startswith(found.head)
+
+
+def test_a_run_without_labels_says_what_to_do(photos: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "run"
+    assert run(["pretrain", photos, *SMALL, "--labels", "none", "--out", str(out)]) == 0
+    assert runfiles.read_hits(out) is None
+    worth = from_summary(runfiles.read_summary(out)["worth"])
+    assert (worth.word, worth.why) == ("unknown", "there are no labels")
+    assert "Too early to tell whether it collapses. Train longer" in capsys.readouterr().out.replace("\n", " ")
+
+
+def test_a_run_from_weights_is_compared_with_them(
+    photos: str, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As they are, and with batch-norm statistics of the images; `probe` finds both again."""
+    out = tmp_path / "run"
+    weights = ["--weights", str(finished), "--encoder", "auto"]
+    assert run(["pretrain", photos, *SMALL, *weights, "--out", str(out)]) == 0
+    baselines = ["raw pixels", "backbone you started from", "with batch-norm statistics of these images"]
+    hits = runfiles.read_hits(out)
+    assert hits is not None
+    assert list(hits.right) == [*baselines, "this encoder"]
+    assert list(from_summary(runfiles.read_summary(out)["worth"]).against) == baselines
+    text = capsys.readouterr().out
+    assert "the backbone you started from" in text
+    assert "\n  with batch-norm statistics of these images" in text
+    few = ["--few-label-draws", "2", "--out", str(tmp_path / "p.json")]
+    assert run(["probe", str(out), str(finished), "--data", photos, *few]) == 0
+    found = {row["features"]: row for row in runfiles.read_json(tmp_path / "p.json")["rows"]}
+    assert list(found) == [*baselines, "untrained encoder", str(out), str(finished)]
+    for name in ("knn", "linear", "linear_few"):
+        assert found["backbone you started from"][name] == found[str(finished)][name]
+
+
+def test_runs_are_compared_by_the_answers_they_kept(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two copies with another configuration: of one a third of the answers was made wrong."""
+    runs = []
+    hits = runfiles.read_hits(finished)
+    assert hits is not None
+    for name, shown in (("a", None), ("b", 8)):
+        runs.append(tmp_path / name)
+        shutil.copytree(finished, runs[-1])
+        config = runfiles.read_json(finished / runfiles.CONFIG)
+        runfiles.write_object(runs[-1] / runfiles.CONFIG, config | {"epochs": 1 if shown is None else 2})
+        summary = runfiles.read_summary(finished) | {"verdict": "healthy"}
+        runfiles.write_object(runs[-1] / runfiles.SUMMARY, summary)
+        right = {row: {probe: each.copy() for probe, each in of.items()} for row, of in hits.right.items()}
+        if shown is not None:
+            right["this encoder"]["linear"][0, :shown] = False
+        runfiles.write_hits(
+            runs[-1], runfiles.Hits(images=hits.images, labels=hits.labels, tested=hits.tested, right=right)
+        )
+    assert run(["report", *map(str, runs), "--out", f"{tmp_path}/both.html"]) == 0
+    sentence = capsys.readouterr().out.splitlines()[0]
+    assert sentence.startswith("Take a: better than b: linear ")
+    assert sentence[: len("Take a: better than b: linear")] in (tmp_path / "both.html").read_text()
+    (runs[1] / runfiles.PROBE_HITS).unlink()
+    assert report_worth.recommendation(read_runs(runs)).startswith(
+        "None of these can be recommended: which test images were right is not known of b. Compare them with: "
+        f"eigenview probe {runs[0]} {runs[1]} --data LABELLED."
+    )

@@ -1,0 +1,162 @@
+"""Both verdicts on the page: of one run, over seeds, and which of several runs to take."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from eigenview import runfiles
+from eigenview.diagnostics.worth import NO_LABELS, to_summary, unknown
+from eigenview.errors import UserError
+from eigenview.report import tables, worth
+from eigenview.report.page import render
+from eigenview.report.read import read_run, read_runs
+from tests.report.synthetic_run import make_hits, write_run
+
+
+def plain(page: str) -> str:
+    """The page with breakable spaces."""
+    return page.replace("\N{NO-BREAK SPACE}", " ")
+
+
+def hits(ours: float, seed: int = 0, images: int = 400) -> runfiles.Hits:
+    return make_hits(np.random.default_rng(seed), images=images, shares=(0.4, 0.4, ours))
+
+
+@pytest.mark.parametrize(
+    ("ours", "label", "head", "kind"),
+    [
+        (0.7, "healthy", "Not collapsed, and better than raw pixels and the untrained encoder", "good"),
+        (0.4, "healthy", "Not collapsed, but no better than", "warn"),
+        (0.2, "healthy", "Not collapsed, but worse than", "warn"),
+        (0.2, "dimensional collapse", "Collapsed: images differ in a few directions only, and worse than", "bad"),
+        (0.7, "too early to judge", "Too early to tell whether it collapses; so far better than", "open"),
+    ],
+)
+def test_the_card_begins_with_both_verdicts(tmp_path: Path, ours: float, label: str, head: str, kind: str) -> None:
+    record = read_run(write_run(tmp_path / "run", verdict=label, hits=hits(ours)))
+    found = tables.verdict(record)
+    assert found.word.startswith(head)
+    assert found.kind == kind
+    assert "95 % interval" in found.detail
+    assert found.detail.endswith(".")
+    assert found.reason.startswith(f"{label[:1].upper()}{label[1:]}")
+    page = plain(render([record]))
+    assert f'class="verdict {kind}"' in page
+    assert page.index(head) < page.index("95 % interval")
+
+
+def test_green_is_only_where_both_verdicts_are_good(tmp_path: Path) -> None:
+    kinds = {
+        (ours, label): tables.verdict(
+            read_run(write_run(tmp_path / f"{ours}{label}", verdict=label, hits=hits(ours)))
+        ).kind
+        for ours in (0.7, 0.4, 0.2)
+        for label in ("healthy", "complete collapse", "dimensional collapse", "diverged", "too early to judge")
+    }
+    assert [key for key, kind in kinds.items() if kind == "good"] == [(0.7, "healthy")]
+
+
+def test_without_labels_the_card_says_what_to_do_and_shows_signs(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", labels=False)
+    summary = runfiles.read_summary(run) | {"worth": to_summary(unknown(NO_LABELS))}
+    runfiles.write_object(run / runfiles.SUMMARY, summary)
+    last = runfiles.read_rows(run / runfiles.DIAGNOSTICS)[-1]
+    last["h"] |= {"effective_rank": 31.2}
+    runfiles.append_row(run / runfiles.DIAGNOSTICS, last)
+    found = tables.verdict(read_run(run))
+    assert found.kind == "open"
+    assert found.word == "Not collapsed. Whether it is worth using cannot be known without labels"
+    assert f"eigenview probe {run.resolve()} --data LABELLED" in found.detail
+    assert found.detail.endswith("Signs without labels: the features vary in about 31 independent directions.")
+
+
+def test_seeds_of_one_configuration_are_taken_together(tmp_path: Path) -> None:
+    """0.7 against 0.4, three seeds on the same images: better, and nearer to 30 points than one seed can be."""
+    runs = [write_run(tmp_path / f"seed{k}", seed=k, hits=hits(0.7, seed=k)) for k in range(3)]
+    records = read_runs(runs)
+    assert [[r.name for r in group] for group in worth.groups(records)] == [["seed0", "seed1", "seed2"]]
+    (sentence,) = worth.over_seeds(records)
+    assert sentence.startswith(
+        "Over 3 seeds (seed0, seed1, seed2): better than raw pixels and the untrained encoder: the closest is"
+    )
+    assert worth.recommendation(records) == ""
+    assert sentence in plain(render(records))
+    collapsed = read_runs([*runs[:2], write_run(tmp_path / "c", seed=5, verdict="complete collapse", hits=hits(0.7))])
+    assert "Over 3 seeds (seed0, seed1, c; 1 of them not healthy): " in worth.over_seeds(collapsed)[0]
+
+
+def test_two_seeds_that_are_better_are_not_called_equal(tmp_path: Path) -> None:
+    """+20 and +40 points: with Student's t of two the interval reaches from below 0, but each run is better."""
+    runs = [write_run(tmp_path / f"{k}", seed=k, hits=hits(share, seed=k)) for k, share in enumerate((0.6, 0.8))]
+    records = read_runs(runs)
+    (sentence,) = worth.over_seeds(records)
+    assert sentence.startswith(
+        "Over 2 seeds (0, 1): each run is better than its baselines, but with so few seeds the mean difference is "
+        "uncertain: raw pixels, linear "
+    )
+    assert sentence.endswith("Run more seeds (--seed).")
+    other = write_run(tmp_path / "byol", method="byol", hits=hits(0.4))
+    assert "But it is" not in worth.recommendation(read_runs([*runs, other]))
+
+
+def test_one_of_two_configurations_is_recommended(tmp_path: Path) -> None:
+    """Two seeds each, compared seed by seed."""
+    runs = [
+        write_run(tmp_path / f"{method}{seed}", method=method, seed=seed, hits=hits(share, seed=seed))
+        for method, share in (("vicreg", 0.5), ("byol", 0.7))
+        for seed in (0, 1)
+    ]
+    text = worth.recommendation(read_runs(runs))
+    assert text.startswith("Take byol0 (with 1 more seed): better than vicreg0 (with 1 more seed): linear ")
+    single = read_runs([runs[0], runs[2]])
+    assert worth.recommendation(single).startswith("Take byol0: better than vicreg0: linear ")
+    assert worth.over_seeds(single) == []
+    assert worth.recommendation(single) in plain(render(single))
+
+
+def test_runs_of_earlier_versions_have_the_first_verdict_alone(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, method=name) for name in ("vicreg", "byol")]
+    found = tables.verdict(read_run(runs[0]))
+    assert (found.word, found.kind, found.detail, found.worth) == ("Healthy", "good", "", "")
+    assert worth.recommendation(read_runs(runs)).startswith(
+        "None of these can be recommended: which test images were right is not known of vicreg and byol."
+    )
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"word": "good"}, "worth.word is 'good'; expected one of better"),
+        ({"word": "mixed"}, "no comparison in worth.against has it"),
+        ({"against": {}}, "no comparison in worth.against has it"),
+        ({"against": {"raw pixels": {"word": "better", "probes": {}}}}, "has no linear probe"),
+        ({"against": {"raw pixels": {"word": "better", "probes": {"linear": {}}}}}, "linear.ours is missing"),
+    ],
+)
+def test_a_worth_that_does_not_follow_is_refused(tmp_path: Path, change: dict[str, object], reason: str) -> None:
+    run = write_run(tmp_path / "run", hits=hits(0.7))
+    summary = runfiles.read_summary(run)
+    runfiles.write_object(run / runfiles.SUMMARY, summary | {"worth": summary["worth"] | change})
+    with pytest.raises(UserError, match=f"summary.json is damaged: .*{reason}"):
+        read_run(run)
+
+
+def test_the_comparison_has_both_words(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name, method=name, hits=hits(0.4)) for name in ("vicreg", "byol")]
+    table = tables.comparison_table(read_runs(runs))
+    cell = table.rows[0].cells[0]
+    assert (cell.text, cell.detail) == ("! Healthy", "no better than its baselines")
+
+
+def test_a_row_that_belongs_to_the_one_above_is_set_in(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run")
+    probes = runfiles.read_json(run / runfiles.PROBES)
+    probes["rows"].insert(2, probes["rows"][1] | {"features": "with batch-norm statistics of these images"})
+    runfiles.write_json(run / runfiles.PROBES, probes)
+    table = tables.probe_table(read_run(run))
+    assert table is not None
+    assert [row.is_part for row in table.rows] == [False, False, True, False]
+    assert '<th scope="row" class="part">' in render([read_run(run)])
