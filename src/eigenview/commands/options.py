@@ -22,6 +22,8 @@ ELSEWHERE: Mapping[str, str] = {
     "--logger": "The log is RUN/metrics.jsonl, a row each --monitor.log-every-steps; RUN/report.html draws it.",
     "--lr": "It is named --optim.lr-per-256: the learning rate at a batch of 256.",
     "--gpus": "It is named --devices.",
+    "--label-fraction": "It is named --probe.label-fraction: the share of the training labels that all probes may use.",
+    "--labels-per-class": "It is named --probe.labels-per-class: the labels of each class for the few-label probe.",
     "--name": "It is named --out: the run directory.",
 }
 """Options of other programs -> what there is for them in `pretrain`."""

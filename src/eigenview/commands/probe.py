@@ -29,6 +29,9 @@ class Probe:
     """Architecture of weights that do not name theirs: timm:NAME, torchvision:NAME, or one of eigenview's own."""
     image_size: int | None = None
     """Side in pixels to which images are brought; default: that of the run or of the weights."""
+    labels: str | None = None
+    """Labels of the images, as for pretrain: auto, or a CSV file with the columns path and label. Default: the run's,
+    if its own images are used, else auto."""
     protocol: ProtocolOption = "all"
     """Which accuracies."""
     seed: int = 0
@@ -52,6 +55,7 @@ def main(args: list[str]) -> int:
         options.probe,
         options.seed,
         console,
+        labels=options.labels,
         architecture=options.encoder,
         image_size=options.image_size,
     )
@@ -71,6 +75,7 @@ def probe_encoder(
     seed: int,
     console: Console,
     *,
+    labels: str | None = None,
     architecture: str = "auto",
     image_size: int | None = None,
 ) -> dict[str, Any]:
@@ -79,6 +84,7 @@ def probe_encoder(
     Args:
         run: run directory, encoder file, or weights.
         data: labelled images; None for the probe data of the run, or its training data.
+        labels: auto, or a CSV file; None for those of the run, if its own images are used, else auto.
         protocol: a protocol or "all".
         config: options of the probes.
         seed: seed of splits and few-label draws.
@@ -90,31 +96,36 @@ def probe_encoder(
         UserError: images without labels, weights without --data, and as `load_encoder` and `load_probe_sets`.
     """
     with loading(console, "PyTorch"):
-        from eigenview.data.load import load_probe_sets
+        from eigenview.data.load import find_source, load_probe_sets
         from eigenview.data.pixels.cache import cache_folder
-        from eigenview.data.splitting import subsample
+        from eigenview.data.splitting import fitting_images
         from eigenview.models.backbone import load_encoder
         from eigenview.models.weights import is_weights
         from eigenview.probes.features import extract, raw_pixels
         from eigenview.probes.table import probe_table
         from eigenview.run import read_config
 
-    encoder = load_encoder(run, encoder=architecture, image_size=image_size)
+    encoder, beside = load_encoder(run, encoder=architecture, image_size=image_size), None
     if data is None and is_weights(str(run)):
         raise UserError(f"{run} is no run, so that its images are not known: give labelled ones with --data.")
     if data is None:
         trained = read_config(run if run.is_dir() else run.parent)
-        if trained.labels == "none" and trained.probe_data is None:
+        if labels is None and trained.labels == "none" and trained.probe_data is None:
             raise UserError(
-                f"{run} was trained with --labels none, so that its images have none: give others with --data."
+                f"{run} was trained with --labels none, so that its images have none: give a file with --labels, or "
+                "other images with --data."
             )
+        labels = labels or ("auto" if trained.labels == "none" else trained.labels)  # none is for the training images
+        beside = None if trained.probe_data is None else trained.data
         data = trained.probe_data or trained.data
+    require(labels != "none", "--labels", labels, "auto, or a CSV file: a probe needs labels")
+    found = find_source(data, labels or "auto", beside=beside)
     source = encoder.card.get("source_size", encoder.size)
     sides = {"size": encoder.size, "source_size": source}
-    sets = load_probe_sets(data, **sides, loader=LoaderConfig(), seed=seed, console=console)
+    sets = load_probe_sets(data, **sides, loader=LoaderConfig(), seed=seed, console=console, source=found)
     if sets is None:
         raise UserError(f"--data {data} has no labels: a probe needs class subfolders, or an array file with labels.")
-    train, test = subsample(sets[0], config.images, seed), sets[1]
+    train, test = fitting_images(sets[0], config, seed), sets[1]
     assert train.labels is not None
     assert test.labels is not None
     with counting(console, "features") as progress:

@@ -13,6 +13,8 @@ from eigenview.data.sources.arrays import ArrayFile
 from eigenview.data.sources.builtin import Digits, find_on_disk
 from eigenview.data.sources.files import Folder
 from eigenview.data.sources.hugging_face import PREFIX, find_hugging_face
+from eigenview.data.sources.label_file import WORDS, read_label_file
+from eigenview.data.sources.labelled import label_path, with_label_file
 from eigenview.data.sources.packs import find_pack
 from eigenview.data.sources.shards import find_shards
 from eigenview.data.sources.source import Request, Source
@@ -103,7 +105,27 @@ def _absolute(path: str) -> str:
     return os.path.abspath(os.path.expanduser(path))
 
 
-def find_source(spec: str) -> Source:
+def find_source(spec: str, labels: str = "auto", *, beside: str | None = None) -> Source:
+    """What `spec` names, with its own labels or those of a CSV file, which `labels` names.
+
+    labels: "auto", "none" (what that means is for the caller to do) or a file. beside: another set of images that the
+    file may label as well, or alone.
+
+    Raises: UserError if there are no such images, and as `read_label_file` and `with_label_file`.
+    """
+    source = _found(spec)
+    if labels in WORDS:
+        return source
+    other = None if beside is None else at_home(beside)
+    return with_label_file(source, spec, read_label_file(label_path(labels)), other)
+
+
+def absolute_labels(labels: str) -> str:
+    """The value of --labels so that it names the same file from any folder."""
+    return labels if labels in WORDS else _absolute(labels)
+
+
+def _found(spec: str) -> Source:
     """What `spec` names. A path that exists comes before a built-in name. Raises UserError for neither."""
     if not spec.strip():  # Path("") is the current folder, but the user most likely has an unset shell variable
         raise UserError("the images are named by an empty text. Give a folder, or . for the current one.")
