@@ -44,8 +44,9 @@ class RunConfig(Generic[Options]):
     """One pretraining run. Everyday options are at the top level, everything else below a dotted name."""
 
     data: Positional[str] = "digits"
-    """digits (built in), a folder of images, a .npy or .npz file of uint8 images, tar shards, a pack, hf:FOLDER, or a
-    torchvision data set as it lies on disk (eigenview list datasets)."""
+    """digits (built in), a folder of images, a list of files and folders (list.txt, list.csv) or a pattern in quotes
+    ('photos/**/*.jpg'), a .npy or .npz file of uint8 images, tar shards, a pack, hf:FOLDER, or a torchvision data set
+    as it lies on disk (eigenview list datasets)."""
     probe_data: str | None = None
     """Labelled images for the probes: a folder with train/ and test/, or one set that is split. Default: --data."""
     labels: str = "auto"

@@ -1,4 +1,4 @@
-"""A folder or shards as a source whose labels, and perhaps splits, come from a CSV file (label_file.py)."""
+"""A folder, a list or shards as a source whose labels, and perhaps splits, come from a CSV file (label_file.py)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from eigenview.data.pixels.byte_ranges import shown
 from eigenview.data.sources.csv_table import Row
 from eigenview.data.sources.files import Folder
 from eigenview.data.sources.label_file import LabelFile
+from eigenview.data.sources.lists import Selection
 from eigenview.data.sources.shards import Shards
 from eigenview.data.sources.source import Request, Source
 from eigenview.data.splitting import renumbered, same_classes, with_labels
@@ -31,7 +32,7 @@ class LabelledSource:
     that are test or val are not trained on; without one the splits are those of the source.
     """
 
-    source: Folder | Shards
+    source: Folder | Shards | Selection
     labels: LabelFile
     beside: Path | None = None
     """Folder of another set whose images rows may name as well. If no row names an image of this one, the source's own
@@ -171,7 +172,7 @@ def _of_its_classes(images: ImageSet) -> ImageSet:
 
 def with_label_file(source: Source, spec: str, labels: LabelFile, beside: Path | None = None) -> LabelledSource:
     """`source`, which `spec` names, with the labels of a CSV file. Raises UserError for images that have no paths."""
-    if not isinstance(source, Folder | Shards):
+    if not isinstance(source, Folder | Shards | Selection):
         raise UserError(
             f"--labels {labels.path} names images by their paths, and the images of {spec} have none. Give the labels "
             "as they are stored with these images (eigenview list datasets), or a folder of image files."
