@@ -206,37 +206,41 @@ def resumed_config(asked: RunConfig[Any], stored: RunConfig[Any], directory: Pat
 
     Raises UserError for any other difference from `stored`, for fewer epochs, and for data that are not there.
     """
+    from eigenview.data.load import find_source
+    from eigenview.data.sources.label_file import WORDS
+
     same = {"data": stored.data, "probe_data": stored.probe_data, "epochs": stored.epochs}
     if asked.weights is not None and stored.weights is not None:
         same["weights"] = stored.weights
+    if not {asked.labels, stored.labels} & set(WORDS):
+        same["labels"] = stored.labels
     if dataclasses.replace(asked, **same) != stored:
         raise UserError(
             f"a resumed run keeps its own configuration ({directory / runfiles.CONFIG}), and these options differ from "
-            "it; leave them out. Only DATA, --probe-data and --weights, where they lie elsewhere, and more --epochs "
-            "may be given."
+            "it; leave them out. Only DATA, --probe-data, --weights and a file of --labels, where they lie elsewhere, "
+            "and more --epochs may be given."
         )
     require(asked.epochs >= stored.epochs, "--epochs", asked.epochs, f"{stored.epochs} or more for this run")
-    from eigenview.data.load import find_source
-
     try:
-        for spec in (asked.data, asked.probe_data):
-            if spec is not None:
-                find_source(spec)
+        find_source(asked.data, asked.labels)
+        if asked.probe_data is not None:
+            find_source(asked.probe_data)
     except UserError as error:
         raise UserError(
             f"{error} If the images have moved, say where they are: eigenview pretrain DATA --out {directory} --resume "
-            "(and --probe-data)."
+            "(and --probe-data, --labels)."
         ) from error
     return at_absolute_paths(asked)
 
 
 def at_absolute_paths(config: RunConfig[Any]) -> RunConfig[Any]:
     """`config` with paths of data that hold from any folder, so that the run can be resumed from there."""
-    from eigenview.data.load import absolute
+    from eigenview.data.load import absolute, absolute_labels
 
     probe_data = None if config.probe_data is None else absolute(config.probe_data)
     weights = None if config.weights is None else absolute(config.weights)
-    return dataclasses.replace(config, data=absolute(config.data), probe_data=probe_data, weights=weights)
+    paths = {"data": absolute(config.data), "probe_data": probe_data, "weights": weights}
+    return dataclasses.replace(config, **paths, labels=absolute_labels(config.labels))
 
 
 def _asked(

@@ -26,6 +26,8 @@ class Embed:
     """Architecture of weights that do not name theirs: timm:NAME, torchvision:NAME, or one of eigenview's own."""
     image_size: int | None = None
     """Side in pixels to which images are brought; default: that of the run or of the weights."""
+    labels: str = "auto"
+    """Labels of the images, as for pretrain: auto, none, or a CSV file with the columns path and label."""
     out: Path = Path("embeddings.parquet")
     """The file to write; its suffix decides the format: .parquet, .csv or .npy."""
 
@@ -38,6 +40,7 @@ def main(args: list[str]) -> int:
         options.images,
         options.out,
         Console(stderr=True),
+        labels=options.labels,
         architecture=options.encoder,
         image_size=options.image_size,
     )
@@ -46,7 +49,14 @@ def main(args: list[str]) -> int:
 
 
 def embed_images(
-    model: str, images: str, out: Path, console: Console, *, architecture: str = "auto", image_size: int | None = None
+    model: str,
+    images: str,
+    out: Path,
+    console: Console,
+    *,
+    labels: str = "auto",
+    architecture: str = "auto",
+    image_size: int | None = None,
 ) -> tuple[int, int]:
     """Write a file of representations, a block at a time; returns the number of rows and the width.
 
@@ -56,7 +66,8 @@ def embed_images(
     from eigenview.embeddings_file import check_out, write_embeddings
 
     check_out(out)
-    encoder, found = encoder_and_images(model, images, console, architecture=architecture, image_size=image_size)
+    sides = {"architecture": architecture, "image_size": image_size}
+    encoder, found = encoder_and_images(model, images, console, labels=labels, **sides)
     from eigenview.data.images import printable
     from eigenview.probes.features import feature_blocks
 
@@ -66,7 +77,7 @@ def embed_images(
         if found.paths:
             columns["path"] = [printable(path) for path in found.paths[rows]]
         if found.labels is not None:
-            columns["label"] = [found.class_names[k] for k in found.labels[rows]]
+            columns["label"] = ["" if k < 0 else found.class_names[k] for k in found.labels[rows]]
         return columns
 
     with counting(console, "embedding") as progress:

@@ -9,6 +9,8 @@ LISTS = ("methods", "recipes", "encoders", "augmentations", "datasets", "experim
 DATASETS = {
     "digits": "1,797 handwritten digits of scikit-learn, 8 x 8, built in",
     "FOLDER": "images at any depth; class subfolders, train/ and test/ are understood",
+    "LIST.txt, LIST.csv": "paths of files and folders, in a .csv with the columns path, label, split (docs/images.md)",
+    "'photos/**/*.jpg'": "a pattern in quotes: * is any part of a name, ** any folders",
     "FILE.npy, FILE.npz": "uint8 arrays, N H W C or N C H W, with labels y where the .npz has them",
     "FOLDER, 'x-{000..012}.tar'": "WebDataset shards (.tar): images, labels in .cls or .json",
     "hf:FOLDER, hf:OWNER/NAME": "Hugging Face data sets, in place or streamed (extra hf; options: docs/images.md)",

@@ -22,9 +22,17 @@ ELSEWHERE: Mapping[str, str] = {
     "--logger": "The log is RUN/metrics.jsonl, a row each --monitor.log-every-steps; RUN/report.html draws it.",
     "--lr": "It is named --optim.lr-per-256: the learning rate at a batch of 256.",
     "--gpus": "It is named --devices.",
+    "--label-fraction": "It is named --probe.label-fraction: the share of the training labels that all probes may use.",
+    "--labels-per-class": "It is named --probe.labels-per-class: the labels of each class for the few-label probe.",
     "--name": "It is named --out: the run directory.",
 }
 """Options of other programs -> what there is for them in `pretrain`."""
+TAKES_IMAGES = ("pretrain", "pack", "embed")
+SEVERAL = (
+    "Images are one argument: quote a pattern ('photos/*.jpg'), or name several files and folders in a text file, a "
+    "path in each line, and give that."
+)
+"""What to do with several arguments where one names the images, such as a pattern that the shell has replaced."""
 
 
 def parse(kind: Any, args: list[str], verb: str, default: Any = None, description: str | None = None) -> Any:
@@ -71,6 +79,8 @@ def _one_line(box: str, verb: str) -> str:
     for option, advice in ELSEWHERE.items() if verb == "pretrain" else ():
         if option in sentence.replace(",", " ").split():
             return f"{sentence}. {advice}"
+    if verb in TAKES_IMAGES and re.match("Unrecognized options: [^-]", sentence):
+        return f"{sentence.rstrip('.')}. {SEVERAL} (eigenview {verb} --help)"
     near = [line for section in sections[1:] if "meant" in section[0] for line in section]
     names = [line.split()[0] for line in near if line.startswith("--")]
     meant = f" Did you mean {' or '.join(names)}?" if names else ""

@@ -30,6 +30,9 @@ class Probe:
     """Architecture of weights that do not name theirs: timm:NAME, torchvision:NAME, or one of eigenview's own."""
     image_size: int | None = None
     """Side in pixels to which images are brought; default: that of the run or of the weights."""
+    labels: str | None = None
+    """Labels of the images, as for pretrain: auto, or a CSV file with the columns path and label. Default: the run's,
+    if its own images are used, else auto."""
     protocol: ProtocolOption = "all"
     """Which accuracies."""
     seed: int = 0
@@ -58,7 +61,9 @@ def main(args: list[str]) -> int:
     named = {"encoder": options.encoder, "image_size": options.image_size}
     encoders = {place: load_encoder(place, **named) for place in options.runs}
     columns = protocol_names(options.protocol)
-    found = probe_encoders(encoders, options.data, columns, options.probe, options.seed, progress)
+    found = probe_encoders(
+        encoders, options.data, columns, options.probe, options.seed, progress, labels=options.labels
+    )
     console = Console()
     for sentence in sentences(found, options.probe):
         console.print(sentence)

@@ -13,9 +13,10 @@ from torch import nn
 from eigenview import runfiles
 from eigenview.config import LoaderConfig, ProbeConfig, RunConfig
 from eigenview.data.images import ImageSet
-from eigenview.data.load import load_probe_sets
+from eigenview.data.load import find_source, load_probe_sets
 from eigenview.data.pixels.cache import cache_folder
-from eigenview.data.splitting import subsample
+from eigenview.data.sources.source import Source
+from eigenview.data.splitting import fitting_images
 from eigenview.data.views.augment import prepare
 from eigenview.diagnostics.baselines import OURS, PHRASES, RAW_PIXELS
 from eigenview.diagnostics.recommend import Candidate, recommend
@@ -23,7 +24,7 @@ from eigenview.diagnostics.worth import Worth, judge_worth, unknown
 from eigenview.diagnostics.worth_sentence import first_sentence
 from eigenview.engine.final_probes import start_encoders
 from eigenview.engine.start import given_weights, start_of, with_architecture
-from eigenview.errors import UserError
+from eigenview.errors import UserError, require
 from eigenview.methods.parts.building import parts_of
 from eigenview.models.saved import LoadedEncoder
 from eigenview.models.weights import is_weights
@@ -66,6 +67,8 @@ def probe_encoders(
     config: ProbeConfig,
     seed: int,
     console: Console,
+    *,
+    labels: str | None = None,
 ) -> Found:
     """The probe table of encoders on labelled images, beside raw pixels and what their runs started from.
 
@@ -76,18 +79,19 @@ def probe_encoders(
         config: options of the probes.
         seed: seed of splits and few-label draws.
         console: where progress is shown.
+        labels: auto, or a CSV file; None for those of the first run, if its own images are used, else auto.
 
     Raises:
         UserError: images without labels, weights without `data`, and as `load_probe_sets`.
     """
-    spec = data or _own_data(next(iter(encoders)))
+    spec, source = _images(next(iter(encoders)), data, labels)
     sets: dict[tuple[int, int], Sets] = {}
     features: dict[str, Features] = {}
     rows, shared, notes = [], [RAW_PIXELS], dict[str, None]()
     for place, encoder in encoders.items():
         sides = encoder.size, encoder.card.get("source_size") or encoder.size
         if sides not in sets:
-            sets[sides] = _labelled(spec, sides, config, seed, console)
+            sets[sides] = _labelled(spec, source, sides, config, seed, console)
         train, test = sets[sides]
         if RAW_PIXELS not in features:
             features[RAW_PIXELS] = raw_pixels(train), raw_pixels(test)
@@ -124,23 +128,34 @@ def probe_encoders(
     return Found(rows=rows, probed=probed)
 
 
-def _own_data(place: Path) -> str:
+def _images(place: Path, data: str | None, labels: str | None) -> tuple[str, Source]:
+    """The labelled images: those of `data`, or those that a run was probed on."""
+    require(labels != "none", "--labels", labels, "auto, or a CSV file: a probe needs labels")
+    if data is not None:
+        return data, find_source(data, labels or "auto")
     if is_weights(str(place)):
         raise UserError(f"{place} is no run, so that its images are not known: give labelled ones with --data.")
     trained = read_config(place if place.is_dir() else place.parent)
-    if trained.labels == "none" and trained.probe_data is None:
+    if labels is None and trained.labels == "none" and trained.probe_data is None:
         raise UserError(
-            f"{place} was trained with --labels none, so that its images have none: give others with --data."
+            f"{place} was trained with --labels none, so that its images have none: give a file with --labels, or "
+            "other images with --data."
         )
-    return trained.probe_data or trained.data
+    given = labels or ("auto" if trained.labels == "none" else trained.labels)  # none is for the training images
+    beside = None if trained.probe_data is None else trained.data
+    return trained.probe_data or trained.data, find_source(trained.probe_data or trained.data, given, beside=beside)
 
 
-def _labelled(spec: str, sides: tuple[int, int], config: ProbeConfig, seed: int, console: Console) -> Sets:
-    size, source_size = sides
-    sets = load_probe_sets(spec, size=size, source_size=source_size, loader=LoaderConfig(), seed=seed, console=console)
+def _labelled(
+    spec: str, source: Source, sides: tuple[int, int], config: ProbeConfig, seed: int, console: Console
+) -> Sets:
+    size, side = sides
+    sets = load_probe_sets(
+        spec, size=size, source_size=side, loader=LoaderConfig(), seed=seed, console=console, source=source
+    )
     if sets is None:
         raise UserError(f"--data {spec} has no labels: a probe needs class subfolders, or an array file with labels.")
-    return subsample(sets[0], config.images, seed), sets[1]
+    return fitting_images(sets[0], config, seed), sets[1]
 
 
 def _agreeing(sets: Sequence[Sets], spec: str) -> Sets:

@@ -17,6 +17,7 @@ def encoder_and_images(
     data: str,
     console: Console,
     *,
+    labels: str = "auto",
     most: int | None = None,
     architecture: str = "auto",
     image_size: int | None = None,
@@ -27,6 +28,7 @@ def encoder_and_images(
         model: run directory, encoder.safetensors, or weights (`load_encoder`).
         data: images, as for pretrain; train and test together.
         console: where progress and the number of unreadable files are shown.
+        labels: auto, none, or a CSV file.
         architecture: of weights that do not name theirs.
         image_size: side in pixels to which images are brought; default: that of the run or of the weights.
         most: more images than this are reduced to a fixed random subset of this size, in their order.
@@ -37,12 +39,16 @@ def encoder_and_images(
     with loading(console, "PyTorch"):
         import numpy as np
 
-        from eigenview.data.load import load_images
+        from eigenview.data.load import find_source, load_images
         from eigenview.models.backbone import load_encoder
 
     encoder = load_encoder(model, encoder=architecture, image_size=image_size)
     source = encoder.card.get("source_size")
-    images = load_images(data, size=encoder.size, source_size=source, split="all", console=console, most=most)
+    sides = {"size": encoder.size, "source_size": source}
+    found = find_source(data, labels)
+    images = load_images(data, **sides, split="all", console=console, most=most, source=found)
+    if labels == "none":
+        images = images.without_labels("no labels are used (--labels none)")
     if images.skipped:  # only a run writes the whole list, to skipped.csv
         first = images.skipped[0]
         text = f"left out: {len(images.skipped)} unreadable, the first {first.path}: {first.reason}"

@@ -45,13 +45,15 @@ class RunConfig(Generic[Options]):
     """One pretraining run. Everyday options are at the top level, everything else below a dotted name."""
 
     data: Positional[str] = "digits"
-    """digits (built in), a folder of images, a .npy or .npz file of uint8 images, tar shards, a pack, hf:FOLDER, or a
-    torchvision data set as it lies on disk (eigenview list datasets)."""
+    """digits (built in), a folder of images, a list of files and folders (list.txt, list.csv) or a pattern in quotes
+    ('photos/**/*.jpg'), a .npy or .npz file of uint8 images, tar shards, a pack, hf:FOLDER, or a torchvision data set
+    as it lies on disk (eigenview list datasets)."""
     probe_data: str | None = None
     """Labelled images for the probes: a folder with train/ and test/, or one set that is split. Default: --data."""
-    labels: Literal["auto", "none"] = "auto"
+    labels: str = "auto"
     """Labels of --data, for probes alone. auto: class subfolders, or the labels of the file. none: not used, for
-    subfolders that are no classes, such as dates or batches; --probe-data can still give some."""
+    subfolders that are no classes, such as dates or batches; --probe-data can still give some. FILE.csv: the columns
+    path, label and, if wanted, split (train, test, val); it may label the images of --probe-data too."""
     data_fraction: float = 1.0
     """Share of the training images to train on, drawn with the seed."""
     stratified: bool = False
@@ -121,7 +123,7 @@ class RunConfig(Generic[Options]):
 
     def __post_init__(self) -> None:
         check_types(self)
-        for name in ("data", "probe_data", "encoder", "second_encoder", "augmentation", "weights"):
+        for name in ("data", "probe_data", "labels", "encoder", "second_encoder", "augmentation", "weights"):
             value = getattr(self, name)
             option = name.replace("_", "-")
             is_empty = value is not None and not value.strip() and name != "data"  # of DATA the sources say more

@@ -179,6 +179,9 @@ class ProbeConfig:
 
     images: int | None = None
     """Most labelled images to fit probes on, drawn with the seed; default: all."""
+    label_fraction: float = 1.0
+    """Share of the training labels that all probes may use, of each class alike (at least one), drawn with the
+    seed."""
     knn_k: int = 20
     """Neighbours of the k-NN vote."""
     knn_temperature: float = 0.07
@@ -190,6 +193,7 @@ class ProbeConfig:
 
     def __post_init__(self) -> None:
         require(self.images is None or self.images >= 2, "probe.images", self.images, "2 or more")
+        require(0 < self.label_fraction <= 1, "probe.label_fraction", self.label_fraction, "above 0, up to 1")
         require(self.knn_k >= 1, "probe.knn_k", self.knn_k, "1 or more")
         require(self.knn_temperature > 0, "probe.knn_temperature", self.knn_temperature, "above 0")
         require(self.labels_per_class >= 1, "probe.labels_per_class", self.labels_per_class, "1 or more")

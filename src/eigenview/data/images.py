@@ -40,7 +40,7 @@ class Skipped:
 class ImageSet:
     """N square images of one side, in memory (or memory-mapped), or as files that are decoded when they are read.
 
-    Shapes: pixels uint8 (M, 3, S, S), values 0 to 255, RGB; labels int64 (N,), indices into class_names.
+    Shapes: pixels uint8 (M, 3, S, S), values 0 to 255, RGB; labels int64 (N,), indices into class_names or -1.
     `pixels` is None for a set too large to be cached; `paths` is () for arrays. Never both. M is N, or more where
     `rows` names the images of this set: parts of a set share its pixels.
     """
@@ -52,7 +52,7 @@ class ImageSet:
     paths: tuple[str, ...]
     """The file, or byte range of a file (pixels/byte_ranges.py), of each image; () if pixels come from no files."""
     labels: np.ndarray | None
-    """int64 (N,), or None where the data carry no labels."""
+    """int64 (N,), -1 where an image has none (a CSV file may label some); None where the data carry no labels."""
     class_names: tuple[str, ...]
     """Names of the labels 0, 1, ...; () without labels."""
     source_size: int

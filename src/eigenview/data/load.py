@@ -13,6 +13,9 @@ from eigenview.data.sources.arrays import ArrayFile
 from eigenview.data.sources.builtin import Digits, find_on_disk
 from eigenview.data.sources.files import Folder
 from eigenview.data.sources.hugging_face import PREFIX, find_hugging_face
+from eigenview.data.sources.label_file import WORDS, read_label_file
+from eigenview.data.sources.labelled import label_path, with_label_file
+from eigenview.data.sources.lists import Selection, find_selection, is_pattern
 from eigenview.data.sources.packs import find_pack
 from eigenview.data.sources.shards import find_shards
 from eigenview.data.sources.source import Request, Source
@@ -37,8 +40,8 @@ def load_images(
     source: Source | None = None,
     most: int | None = None,
 ) -> ImageSet:
-    """The images that `spec` names: digits, a folder, an image, a .npy/.npz, .tar shards, a pack, a
-    torchvision set, or (hf:) a Hugging Face data set.
+    """The images that `spec` names: digits, a folder, an image, a list of paths, a pattern, a .npy/.npz, .tar shards,
+    a pack, a torchvision set, or (hf:) a Hugging Face data set.
 
     size: side of the views in pixels; default: chosen from the data, a multiple of `multiple`, `most_size` at most.
     source_size: side of
@@ -96,14 +99,39 @@ def absolute(spec: str) -> str:
         place, mark, query = spec.removeprefix(PREFIX).partition("?")
         return PREFIX + (_absolute(place) if kind_of(at_home(place)) == "folder" else place) + mark + query
     is_there = spec.strip() != "" and kind_of(at_home(spec)) != "nothing"
-    return _absolute(spec) if is_there or spec.lower().endswith(".tar") else spec
+    return _absolute(spec) if is_there or spec.lower().endswith(".tar") or is_pattern(spec) else spec
 
 
 def _absolute(path: str) -> str:
     return os.path.abspath(os.path.expanduser(path))
 
 
-def find_source(spec: str) -> Source:
+def find_source(spec: str, labels: str = "auto", *, beside: str | None = None) -> Source:
+    """What `spec` names, with its own labels or those of a CSV file, which `labels` names.
+
+    Those of a CSV file that lists the images are its own.
+
+    labels: "auto", "none" (what that means is for the caller to do) or a file. beside: another set of images that the
+    file may label as well, or alone.
+
+    Raises: UserError if there are no such images, and as `read_label_file` and `with_label_file`.
+    """
+    source = _found(spec)
+    if isinstance(source, Selection) and source.has_labels and labels == "auto":
+        rows = read_label_file(at_home(spec), are_all_labelled=False)
+        return with_label_file(source, spec, rows) if rows.rows else source
+    if labels in WORDS:
+        return source
+    other = None if beside is None else at_home(beside)
+    return with_label_file(source, spec, read_label_file(label_path(labels)), other)
+
+
+def absolute_labels(labels: str) -> str:
+    """The value of --labels so that it names the same file from any folder."""
+    return labels if labels in WORDS else _absolute(labels)
+
+
+def _found(spec: str) -> Source:
     """What `spec` names. A path that exists comes before a built-in name. Raises UserError for neither."""
     if not spec.strip():  # Path("") is the current folder, but the user most likely has an unset shell variable
         raise UserError("the images are named by an empty text. Give a folder, or . for the current one.")
@@ -124,9 +152,13 @@ def find_source(spec: str) -> Source:
             return ArrayFile(path)
         if path.suffix.lower() in SUFFIXES:
             return Folder(path)
+    selection = find_selection(spec)
+    if selection is not None:
+        return selection
+    if kind == "file":
         raise UserError(
             f"{spec} is a file eigenview cannot take images from. Give a folder (unpack an archive first), "
-            f"a .npy or .npz array, .tar shards, or an image ({READABLE})."
+            f"a .npy or .npz array, .tar shards, a list of paths (.txt, .csv), or an image ({READABLE})."
         )
     if spec in BUILT_IN:
         return Digits()

@@ -49,6 +49,8 @@ class PackOptions:
 
     data: tyro.conf.Positional[str]
     """Images, as for pretrain."""
+    labels: str = "auto"
+    """Labels to pack: auto (those of the images), or a CSV file as for pretrain."""
     out: Path | None = None
     """The folder to write; default DATA-pack, here."""
     image_size: int | None = None
@@ -88,7 +90,8 @@ def write_pack(options: PackOptions, console: Console | None = None) -> Packed:
     start = time.monotonic()
     spec, size = options.data, options.image_size
     require(size is None or 8 <= size <= LARGEST_SIDE, "--image-size", size, f"8 to {LARGEST_SIDE}")
-    source = find_source(spec)
+    require(options.labels != "none", "--labels", options.labels, "auto, or a CSV file", "A run can leave labels out.")
+    source = find_source(spec, options.labels)
     out = options.out or Path(f"{set_name(spec) or 'images'}-pack")
     _refuse_occupied(out)
     with _appearing(out) as folder:

@@ -6,6 +6,7 @@ import dataclasses
 
 import numpy as np
 
+from eigenview.config import ProbeConfig
 from eigenview.data.images import ImageSet
 from eigenview.errors import UnusableLabels, listed
 
@@ -44,6 +45,34 @@ def subsample(images: ImageSet, most: int | None, seed: int) -> ImageSet:
     return images.take(np.sort(np.random.default_rng((seed, 3)).permutation(len(images))[:most]))
 
 
+def fitting_images(images: ImageSet, config: ProbeConfig, seed: int) -> ImageSet:
+    """The labelled training images that probes are fitted on, by label_fraction and then by images; a note says so.
+
+    Of a class of n images round(n label_fraction) are drawn, at least one.
+    """
+    if config.label_fraction == 1 or images.labels is None:
+        return subsample(images, config.images, seed)
+    draw = np.random.default_rng((seed, 5))
+    kept = []
+    for rows in rows_by_class(images.labels):
+        kept.append(draw.permutation(rows)[: max(1, round(config.label_fraction * len(rows)))])
+    index = np.sort(np.concatenate(kept))
+    note = (
+        f"probes use {len(index):,} of {len(images):,} training labels (label fraction {config.label_fraction:g}), of "
+        "each class alike"
+    )
+    images = images.take(index)
+    images = dataclasses.replace(images, label_notes=(*images.label_notes, note))
+    return subsample(images, config.images, seed)
+
+
+def with_labels(images: ImageSet) -> ImageSet:
+    """The images that have a label; the set itself if all have one, or if it carries no labels."""
+    if images.labels is None or (images.labels >= 0).all():
+        return images
+    return images.take(np.flatnonzero(images.labels >= 0))
+
+
 def split_set(images: ImageSet, seed: int) -> tuple[ImageSet, ImageSet] | None:
     """One labelled set as (train, test) by `stratified_split`; None for images that carry no labels.
 
@@ -54,6 +83,8 @@ def split_set(images: ImageSet, seed: int) -> tuple[ImageSet, ImageSet] | None:
         raise UnusableLabels(f"{images.name} has {'; '.join(images.label_notes)}.")
     if images.labels is None:
         return None
+    images = with_labels(images)
+    assert images.labels is not None
     sizes = np.bincount(images.labels, minlength=len(images.class_names))
     splittable = np.count_nonzero(sizes >= 2)
     if splittable < 2:
@@ -92,6 +123,7 @@ def same_classes(train: ImageSet, test: ImageSet) -> tuple[ImageSet, ImageSet]:
 
     Raises UnusableLabels if fewer than two classes have images in both sets.
     """
+    train, test = with_labels(train), with_labels(test)
     trained, tested = set(train.class_names), set(test.class_names)
     shared = trained & tested
     if len(shared) < 2:

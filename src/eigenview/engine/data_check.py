@@ -18,7 +18,7 @@ import numpy as np
 from eigenview import runfiles
 from eigenview.config import RunConfig
 from eigenview.data.images import File, printable
-from eigenview.data.load import absolute
+from eigenview.data.load import absolute, absolute_labels
 from eigenview.data.npz import read_npz
 from eigenview.data.sources.arrays import READ_ERRORS
 from eigenview.engine.plan import Plan
@@ -89,10 +89,7 @@ def check_data(directory: Path, plan: Plan, resumed: Resumed) -> tuple[str, ...]
     Raises UserError if files changed and that is not allowed.
     """
     config, stored = plan.config, resumed.stored
-    was, now = (
-        [absolute(spec) for spec in (each.data, each.probe_data or each.data, each.weights or each.data)]
-        for each in (stored, config)
-    )
+    was, now = (_places(each) for each in (stored, config))
     found = changes(directory, plan, is_moved=was != now)
     if not resumed.allow_changed_data:
         refuse(found, config)
@@ -105,6 +102,11 @@ def check_data(directory: Path, plan: Plan, resumed: Resumed) -> tuple[str, ...]
             f"of {config.epochs} epochs from here on, so the result is not that of {config.epochs} epochs at once",
         )
     return notes
+
+
+def _places(config: RunConfig[Any]) -> list[str]:
+    specs = (config.data, config.probe_data or config.data, config.weights or config.data)
+    return [*map(absolute, specs), absolute_labels(config.labels)]
 
 
 def refuse(found: Iterable[Change], config: RunConfig[Any]) -> None:

@@ -11,8 +11,9 @@ import torch
 from eigenview.config import RunConfig
 from eigenview.data.images import ImageSet
 from eigenview.data.load import find_source, load_images, load_probe_sets
+from eigenview.data.sources.label_file import WORDS
 from eigenview.data.sources.source import Source
-from eigenview.data.splitting import rows_by_class, subsample
+from eigenview.data.splitting import fitting_images, rows_by_class
 from eigenview.data.views.specs import ViewSpec
 from eigenview.engine.config_checks import check_combinations
 from eigenview.engine.precision import runs_in_bf16
@@ -71,7 +72,7 @@ def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
     images_of_weights = None if weights is None else weights.preparation(config.encoder)
     if images_of_weights is not None:
         views["most_size"] = images_of_weights.size
-    source = find_source(config.data)
+    source = find_source(config.data, config.labels, beside=config.probe_data)
     images = load_images(
         config.data,
         **views,
@@ -84,8 +85,8 @@ def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
     if config.labels == "none":
         images = images.without_labels("no labels are used (--labels none)")
     probes, probe_note = _probe_sets(images, source, config, console)
-    if probes is not None and config.probe.images is not None:
-        probes = (subsample(probes[0], config.probe.images, config.seed), probes[1])
+    if probes is not None:
+        probes = (fitting_images(probes[0], config.probe, config.seed), probes[1])
     train, held_out, note = _hold_out(images, probes, config)
     held_out = held_out.kept()
     if config.data_fraction < 1:
@@ -221,11 +222,13 @@ def _probe_sets(
             loader=config.loader,
             seed=config.seed,
             console=console,
-            source=source if config.probe_data in (None, config.data) else None,
+            source=source if config.probe_data in (None, config.data) else _probe_source(config),
         )
     except UnusableLabels as error:
         if config.probe_data is not None:
             raise UserError(f"--probe-data: {error} Leave --probe-data out to train without probes.") from error
+        if config.labels not in WORDS:
+            raise UserError(f"--labels: {error} Use --labels none to train without probes.") from error
         return None, f"none: {error}"
     if probes is None and config.probe_data is not None:
         raise UserError(
@@ -233,6 +236,11 @@ def _probe_sets(
             "or an array file with labels. Leave --probe-data out to train without probes."
         )
     return probes, f"no labels found. {advice}"
+
+
+def _probe_source(config: RunConfig[Any]) -> Source:
+    assert config.probe_data is not None
+    return find_source(config.probe_data, config.labels, beside=config.data)
 
 
 def _probes_shown(train: ImageSet, test: ImageSet) -> str:

@@ -73,12 +73,12 @@ def neighbour_rows(record: RunRecord) -> list[ImageRow]:
     labels, theirs = gallery.get("query_labels"), gallery.get("neighbour_labels")
     rows: list[ImageRow] = []
     for q, query in enumerate(gallery["queries"][:MAX_ROWS]):
-        label = _class_name(labels[q], names) if labels is not None else ""
+        label = _class_name(labels[q], names) if labels is not None and labels[q] >= 0 else ""
         others: list[Picture] = []
         for r, image in enumerate(gallery["neighbours"][q]):
             cosine = f"{float(gallery['cosines'][q, r]):.2f}"
             alt, mark = f"neighbour {r + 1} of query {q + 1}, cosine {cosine}", ""
-            if labels is not None and theirs is not None:
+            if label and labels is not None and theirs is not None and theirs[q, r] >= 0:
                 mark = "same" if theirs[q, r] == labels[q] else "other"
                 alt += f", {mark} class: {_class_name(theirs[q, r], names)}"
             others.append(_picture(image, alt, cosine, mark))

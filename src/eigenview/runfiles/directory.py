@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import itertools
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -21,8 +22,10 @@ except ImportError:  # Windows, where two processes that write one run are not k
 
 
 def set_name(data: str) -> str:
-    """The last folder or file in what the user gave as data: `photos` of hf:sets/photos?split=train."""
-    return Path(data.removeprefix("hf:").partition("?")[0].rstrip("/")).name
+    """The last folder or file in what the user gave as data: `photos` of hf:sets/photos?split=train or photos/*.jpg."""
+    given = data.removeprefix("hf:").partition("?")[0] if data.startswith("hf:") else data
+    fixed = re.split(r"[^/]*[*?\[]", given, maxsplit=1)[0] if not Path(given).exists() else given
+    return Path(fixed.rstrip("/")).name
 
 
 @contextmanager

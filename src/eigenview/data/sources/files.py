@@ -59,16 +59,24 @@ class Folder:
         return read_part(part, self.root, _folder_name(part.root), tuple(found.closed), request)
 
     def labelled_pair(self, request: Request) -> tuple[ImageSet, ImageSet] | None:
-        if kind_of(self.root) == "file":
-            return None
-        folders = split_folders(self._found)
-        if "train" not in folders or len(folders) < 2:
+        if not self.has_test:
             return None
         test = self.load("test", request)
         if test.labels is None:  # often so in competitions: the probes then split train/
             return None
         train = self.load("train", request)
         return None if train.labels is None else same_classes(train, test)
+
+    @property
+    def folder(self) -> Path:
+        """The folder below which the images lie."""
+        return self.root.parent if kind_of(self.root) == "file" else self.root
+
+    @property
+    def has_test(self) -> bool:
+        """Whether it has training images, and test or validation images, in folders that are named so."""
+        folders = {} if kind_of(self.root) == "file" else split_folders(self._found)
+        return "train" in folders and len(folders) > 1
 
     @functools.cached_property
     def _found(self) -> Listing:

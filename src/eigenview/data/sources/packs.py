@@ -181,7 +181,7 @@ class Pack:
             labels = None
         if not isinstance(labels, np.ndarray) or labels.dtype != np.int64 or labels.shape != (about.images,):
             raise UserError(f"{path} is damaged: it does not fit {MANIFEST}. {_pack_again(self.root)}")
-        if labels.min() < 0 or labels.max() >= len(about.class_names):
+        if labels.min() < -1 or labels.max() >= len(about.class_names):
             raise UserError(f"{path} has labels beyond the {len(about.class_names)} classes of {MANIFEST}.")
         return labels
 

@@ -104,6 +104,11 @@ class Shards:
     tars: tuple[Path, ...]
     loaded: Loaded = field(default_factory=Loaded, init=False, repr=False, compare=False)
 
+    @property
+    def folder(self) -> Path:
+        """The folder below which the images lie: names of images are SHARD.tar/NAME."""
+        return self.root
+
     def load(self, split: Split, request: Request) -> ImageSet:
         """A shard that is cut, damaged or without images is listed as skipped, the images before the damage are used.
 
