@@ -145,6 +145,16 @@ def test_there_is_a_mean_for_each_channel() -> None:
     assert {spec.mean for spec in run_specs(three, 32)} == {(0.1, 0.2, 0.3)}
 
 
+def test_what_is_set_comes_after_what_weights_ask_for() -> None:
+    def asked(spec: ViewSpec) -> ViewSpec:
+        return replace(spec, mean=(0.5,) * 3, interpolation="bilinear")
+
+    changes = photos(augment={"mean": (0.1, 0.2, 0.3)}, local_views=1)
+    for config, mean in ((photos(local_views=1), (0.5,) * 3), (changes, (0.1, 0.2, 0.3))):
+        specs = run_specs(config, 32, start=asked)
+        assert {(spec.mean, spec.interpolation) for spec in specs} == {(mean, "bilinear")}
+
+
 def test_functions_are_kept_by_name() -> None:
     assert AugmentConfig(own=negative) == AugmentConfig(own=own(negative))
     config = with_fields(photos(), {"augment": {"own": [negative, same]}})

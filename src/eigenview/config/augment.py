@@ -30,16 +30,14 @@ def _option(one: Callable[[str], Any], metavar: str, *, is_list: bool = False) -
         if args == ["None"]:
             return None
         values = tuple(one(part) for part in args[0].split(","))
-        return values if is_list or len(values) > 1 else values[0]
+        return values[0] if len(values) == 1 and not is_list else values
 
     def shown(value: Any) -> str:
         return ":".join(map(shown, value)) if isinstance(value, tuple) else str(value)
 
     def show(value: Any) -> list[str]:
-        views: Any = value if isinstance(value, tuple) else (value,)
-        if one is _pair and not isinstance(views[0], tuple):
-            views = (value,)
-        return [",".join(map(shown, views))]
+        is_one = not isinstance(value, tuple) or (one is _pair and not isinstance(next(iter(value)), tuple))
+        return [shown(value) if is_one else ",".join(map(shown, value))]
 
     return PrimitiveConstructorSpec(
         nargs=1, metavar=metavar, instance_from_str=read, is_instance=lambda value: True, str_from_instance=show
@@ -108,8 +106,8 @@ class AugmentConfig:
     noise_sigma: Range = None
     """Smallest and largest standard deviation of the noise, of pixel values between 0 and 1."""
     own: Functions = None
-    """A transform of one's own after these, MODULE:FUNCTION: (views (n C S S) in [0, 1], generator) -> such views. It is
-    the only one with --augmentation none."""
+    """A transform of one's own after these, MODULE:FUNCTION: (views (n C S S) in [0, 1], generator) -> such views. It
+    is the only one with --augmentation none."""
     mean: Channels = None
     """Subtracted from each channel, of all views and wherever the encoder is used."""
     std: Channels = None
