@@ -160,3 +160,14 @@ def test_memory_is_that_of_blocks(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     tracemalloc.stop()
     assert peak < (0.5 if suffix == ".csv" else 0.2) * x.nbytes
     assert max(held) < 2_000_000, "with a buffer of a megabyte"
+
+
+def test_an_archive_of_a_kind_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
+    """Flag bit 5 of a member says that it is a patch for another file."""
+    np.savez(tmp_path / "x.npz", z=np.zeros((8, 4)))
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    for mark, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        content[content.index(mark) + place] |= 1 << 5
+    (tmp_path / "x.npz").write_bytes(content)
+    with pytest.raises(UserError, match=r"x\.npz.*flag bit 5"):
+        open_embeddings(tmp_path / "x.npz", None)

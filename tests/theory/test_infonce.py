@@ -180,3 +180,11 @@ def test_bad_input() -> None:
         gaussian_pairs(5, np.array([-1.0]), seed=0)
     with pytest.raises(UserError, match=r"samples.*1.*2"):
         gaussian_pairs(1, np.ones(2), seed=0)
+
+
+def test_a_solution_that_is_no_number_any_more_is_refused() -> None:
+    """Along the eigenvalue 2 W is exp(2 t): a float64 holds it, and its square, up to t = 150."""
+    start, difference = np.eye(2), np.diag([2.0, -1.0])
+    assert np.isfinite(np.square(solution(start, difference, np.array([150.0])))).all()
+    with pytest.raises(UserError, match="no number any more at t = 151; allowed here: up to 150"):
+        solution(start, difference, np.array([0.0, 151.0]))

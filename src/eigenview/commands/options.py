@@ -14,10 +14,8 @@ from eigenview.errors import UserError
 
 # marks a field whose own fields become options without a prefix: --epochs, not --run.epochs
 FLAT = tyro.conf.arg(name="")
-RANDOM_START = "Training starts from random weights; embed, probe, diagnose and export read a trained encoder."
 ELSEWHERE: Mapping[str, str] = {
-    "--weights": RANDOM_START,
-    "--pretrained": RANDOM_START,
+    "--pretrained": "It is named --weights: a file, a folder of timm, a run, timm:NAME or hf:OWNER/NAME.",
     "--config": "--recipe MODULE:FUNCTION starts from a RunConfig of your own; --out RUN --resume continues a run.",
     "--logger": "The log is RUN/metrics.jsonl, a row each --monitor.log-every-steps; RUN/report.html draws it.",
     "--lr": "It is named --optim.lr-per-256: the learning rate at a batch of 256.",

@@ -7,6 +7,7 @@ the network begins as it was. Afterwards W + B A takes the place of W, under the
 from __future__ import annotations
 
 import copy
+import importlib
 from typing import Any
 
 from torch import nn
@@ -28,12 +29,13 @@ def add_adapters(encoder: nn.Module, rank: int) -> None:
             f"--train lora:{rank}: this encoder has no linear layers; take a vision transformer, or --train norms."
         )
     try:
-        from peft import LoraConfig, inject_adapter_in_model
+        peft: Any = importlib.import_module("peft")
     except ImportError as error:
         raise UserError(
             f"--train lora:{rank} needs the package peft: pip install 'eigenview[lora]', or --train norms."
         ) from error
-    inject_adapter_in_model(LoraConfig(r=rank, lora_alpha=SCALE * rank, target_modules=layers), encoder)
+    config = peft.LoraConfig(r=rank, lora_alpha=SCALE * rank, target_modules=layers)
+    peft.inject_adapter_in_model(config, encoder)
 
 
 def without_adapters(encoder: nn.Module) -> nn.Module:

@@ -23,7 +23,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from eigenview.errors import require
+from eigenview.errors import UserError, require
 from eigenview.theory.simulation import (
     Method,
     Simulation,
@@ -41,6 +41,9 @@ assumptions = (
     "embedding grows, the weights alpha concentrate on near neighbours and Sigma_0 falls. "
     "Does not cover cosine losses, biases, nonlinear networks, momentum and changing batches."
 )
+
+LARGEST_EXPONENT = 300.0
+"""exp of twice as much is a float64, and lengths are sums of squares."""
 
 
 class Covariances(NamedTuple):
@@ -126,11 +129,18 @@ def solution(
     Along an eigenvector v of eigenvalue mu, |W(t) v| = |W(0) v| e^{mu t}.
 
     Raises
-        UserError if the difference is not symmetric or does not match the width of W, or a time is negative.
+        UserError if the difference is not symmetric or does not match the width of W, or a time is negative, or if W
+        grows beyond what a float64 holds.
     """
     check_symmetric("difference", constant, start.shape[-1])
     check_values("times", times)
     values, vectors = np.linalg.eigh(constant)
+    last, growth = float(np.max(times, initial=0.0)), float(np.max(values, initial=0.0))
+    if last * growth > LARGEST_EXPONENT:
+        raise UserError(
+            f"W grows as exp({growth:.3g} t) and is no number any more at t = {last:g}; allowed here: up to "
+            f"{LARGEST_EXPONENT / growth:.3g}. Give an earlier end."
+        )
     return (start @ vectors * np.exp(np.multiply.outer(times, values))[:, None]) @ vectors.T
 
 

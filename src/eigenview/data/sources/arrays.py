@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import tokenize
-import zipfile
-import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from eigenview import runfiles
 from eigenview.data.images import File, ImageSet, Split, printable
 from eigenview.data.npz import Header, read_npz
 from eigenview.data.opening import not_allowed
@@ -29,8 +27,7 @@ IMAGES, LABELS = ("images", "x", "arr_0"), ("labels", "y")
 # the four arrays of a file with splits; the second as MedMNIST writes it
 HALVES = (("x_train", "y_train", "x_test", "y_test"), ("train_images", "train_labels", "test_images", "test_labels"))
 
-READ_ERRORS = (ValueError, EOFError, KeyError, zipfile.BadZipFile, zlib.error, tokenize.TokenError, SyntaxError)
-READ_ERRORS += (MemoryError, OverflowError)
+READ_ERRORS = runfiles.ARRAY_ERRORS
 """What NumPy raises for files whose headers are damaged, besides OSError."""
 _CONVERSIONS = {
     "u": " Choose the lowest and highest value that count, and save np.clip((a - low) / (high - low), 0, 1) * 255 "
