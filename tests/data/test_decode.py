@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from eigenview.config.reading import Reading
 from eigenview.data.pixels.decode import Unreadable, decode, deep_to_8_bit, short_side, square
 
 RED, WHITE = (255, 0, 0), (255, 255, 255)
@@ -20,7 +21,7 @@ def plain(mode: str, colour: object, side: int = 8) -> Image.Image:
 
 def colour_of(path: Path, side: int = 8) -> tuple[int, ...]:
     """The one colour of a plain image."""
-    pixels = decode(str(path), side)
+    pixels = decode(str(path), side, Reading())
     assert pixels.shape == (3, side, side)
     assert pixels.dtype == np.uint8
     assert np.ptp(pixels.reshape(3, -1), axis=1).max() <= 1
@@ -78,7 +79,7 @@ def test_16_bit_gradient_keeps_its_range(tmp_path: Path) -> None:
     gradient = np.tile(np.linspace(0, 65535, 256).astype(np.uint16), (256, 1))
     for suffix in ("png", "tif"):
         Image.fromarray(gradient).save(tmp_path / f"deep.{suffix}")
-        row = decode(str(tmp_path / f"deep.{suffix}"), 256)[0, 0]
+        row = decode(str(tmp_path / f"deep.{suffix}"), 256, Reading())[0, 0]
         np.testing.assert_array_equal(row, np.arange(256))
 
 
@@ -121,7 +122,7 @@ def test_exif_orientation(tmp_path: Path, suffix: str, orientation: int, corner:
     exif[0x0112] = orientation
     path = tmp_path / f"turned.{suffix}"
     Image.fromarray(pixels).save(path, exif=exif)
-    bright = decode(str(path), 32)[0].reshape(2, 16, 2, 16).mean((1, 3)) > 128
+    bright = decode(str(path), 32, Reading())[0].reshape(2, 16, 2, 16).mean((1, 3)) > 128
     expected = np.zeros((2, 2), bool)
     expected[corner] = True
     np.testing.assert_array_equal(bright, expected)
@@ -156,13 +157,13 @@ def test_reduced_jpeg_decoding_is_near_the_full_one(tmp_path: Path) -> None:
     )
     Image.fromarray(smooth).save(tmp_path / "large.jpg", quality=95)
     full = square(Image.open(tmp_path / "large.jpg"), 32)
-    assert np.abs(decode(str(tmp_path / "large.jpg"), 32).astype(int) - full).max() <= 3
+    assert np.abs(decode(str(tmp_path / "large.jpg"), 32, Reading()).astype(int) - full).max() <= 3
 
 
 def test_unreadable_files_say_why(tmp_path: Path) -> None:
     def reason(path: Path) -> str:
         with pytest.raises(Unreadable) as caught:
-            decode(str(path), 8)
+            decode(str(path), 8, Reading())
         return str(caught.value)
 
     (tmp_path / "empty.jpg").touch()
@@ -185,7 +186,7 @@ def test_other_formats_stay_closed(tmp_path: Path) -> None:
     plain("RGB", RED).save(tmp_path / "a.ppm")
     (tmp_path / "a.ppm").rename(tmp_path / "a.png")
     with pytest.raises(Unreadable, match="not an image"):
-        decode(str(tmp_path / "a.png"), 8)
+        decode(str(tmp_path / "a.png"), 8, Reading())
 
 
 def test_damaged_bytes_never_raise_anything_else(tmp_path: Path) -> None:
@@ -204,7 +205,7 @@ def test_damaged_bytes_never_raise_anything_else(tmp_path: Path) -> None:
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    assert decode(str(tmp_path / f"hurt.{suffix}"), 8).shape == (3, 8, 8)
+                    assert decode(str(tmp_path / f"hurt.{suffix}"), 8, Reading()).shape == (3, 8, 8)
                 seen["image"] += 1
             except Unreadable:
                 seen["unreadable"] += 1

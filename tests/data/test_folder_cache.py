@@ -14,6 +14,7 @@ from PIL import Image
 
 from eigenview import runfiles
 from eigenview.config import RunConfig
+from eigenview.config.reading import Reading
 from eigenview.data.load import load_images
 from eigenview.data.pixels import cache as cache_module
 from eigenview.data.pixels import decode as decode_module
@@ -41,9 +42,9 @@ def test_cache_is_reused_and_rebuilt(
     decoded: list[str] = []
     decode_rows = files_module.decode_rows
 
-    def counting(wanted: list[str], side: int) -> tuple[np.ndarray, dict[int, str]]:
+    def counting(wanted: list[str], side: int, reading: Reading) -> tuple[np.ndarray, dict[int, str]]:
         decoded.extend(wanted)
-        return decode_rows(wanted, side)
+        return decode_rows(wanted, side, reading)
 
     monkeypatch.setattr(files_module, "decode_rows", counting)
 

@@ -85,7 +85,7 @@ def probe_encoder(
         data = trained.probe_data or trained.data
     source = encoder.card.get("source_size", encoder.size)
     sides = {"size": encoder.size, "source_size": source}
-    sets = load_probe_sets(data, **sides, loader=LoaderConfig(), seed=seed, console=console)
+    sets = load_probe_sets(data, **sides, reading=encoder.reading, loader=LoaderConfig(), seed=seed, console=console)
     if sets is None:
         raise UserError(f"--data {data} has no labels: a probe needs class subfolders, or an array file with labels.")
     train, test = subsample(sets[0], config.images, seed), sets[1]

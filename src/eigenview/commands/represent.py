@@ -34,7 +34,8 @@ def encoder_and_images(
 
     encoder = load_encoder(model)
     source = encoder.card.get("source_size")
-    images = load_images(data, size=encoder.size, source_size=source, split="all", console=console, most=most)
+    sides = {"size": encoder.size, "source_size": source}
+    images = load_images(data, **sides, reading=encoder.reading, split="all", console=console, most=most)
     if images.skipped:  # only a run writes the whole list, to skipped.csv
         first = images.skipped[0]
         text = f"left out: {len(images.skipped)} unreadable, the first {first.path}: {first.reason}"

@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable
 
 from eigenview.config import LoaderConfig
+from eigenview.config.reading import Reading
 from eigenview.data.images import ImageSet, Split
 from eigenview.data.opening import at_home, kind_of
 from eigenview.data.pixels.decode import READABLE, SUFFIXES
@@ -29,6 +30,7 @@ def load_images(
     size: int | None = None,
     source_size: int | None = None,
     multiple: int = 1,
+    reading: Reading = Reading(),
     loader: LoaderConfig = LoaderConfig(),
     split: Split = "train",
     console: Console | None = None,
@@ -40,7 +42,8 @@ def load_images(
     torchvision set, or (hf:) a Hugging Face data set.
 
     size: side of the views in pixels; default: chosen from the data, a multiple of `multiple`. source_size: side of
-    the stored squares they are cut from; default: `size`, or 8/7 of it where the originals are larger. split: "train"
+    the stored squares they are cut from; default: `size`, or 8/7 of it where the originals are larger. reading: how
+    pixels are made from files; the set has the one that was used, with the range that was decided. split: "train"
     is everything that may be trained on, never the test images of data that have a split; "all" is every image.
     console: where a progress bar appears once two seconds have passed (default: standard error). check: called before
     any image is decoded, with the number of readable images and whether they have labels; what it raises is passed on.
@@ -51,7 +54,14 @@ def load_images(
     array of another type or shape, a damaged file, a full disk.
     """
     request = Request(
-        size=size, source_size=source_size, multiple=multiple, loader=loader, console=console, check=check, most=most
+        size=size,
+        source_size=source_size,
+        multiple=multiple,
+        reading=reading,
+        loader=loader,
+        console=console,
+        check=check,
+        most=most,
     )
     return (source or find_source(spec)).load(split, request)
 
@@ -61,6 +71,7 @@ def load_probe_sets(
     *,
     size: int,
     source_size: int | None = None,
+    reading: Reading = Reading(),
     loader: LoaderConfig = LoaderConfig(),
     seed: int = 0,
     console: Console | None = None,
@@ -69,13 +80,13 @@ def load_probe_sets(
     """Labelled training and test images for the probes, with the same classes in the same order; None without labels.
 
     A source that has labelled training and test images gives those. Any other labelled source is split 80/20 within
-    each class, by `seed`; both sets say so in their notes. Sides and `source` as in `load_images`.
+    each class, by `seed`; both sets say so in their notes. Sides, `reading` and `source` as in `load_images`.
 
     Classes that cannot be probed are left out, and both sets' `label_notes` name them.
 
     Raises UserError as `load_images`; UnusableLabels where no probe is possible, with the reason.
     """
-    request = Request(size=size, source_size=source_size, loader=loader, console=console)
+    request = Request(size=size, source_size=source_size, reading=reading, loader=loader, console=console)
     source = source or find_source(spec)
     pair = source.labelled_pair(request)
     return split_set(source.load("train", request), seed) if pair is None else pair

@@ -141,7 +141,7 @@ def _keep(images: ImageSet, part: str, folder: Path, root: Path, request: Reques
     if written is not None and written.parent == folder:
         os.replace(written, target)
     else:
-        pixels, _ = write_rows(target, images.source_size, _copied(images, request), len(images), request.cache_dir)
+        pixels, _ = write_rows(target, images.shape, _copied(images, request), len(images), request.cache_dir)
     labels_crc = None
     if images.labels is not None:
         buffer = io.BytesIO()

@@ -196,6 +196,7 @@ def encoder_card(plan: Plan, module: PretrainModule) -> dict[str, Any]:
         "norm": config.network.encoder_norm,
         "size": plan.size,
         "source_size": plan.train.source_size,
+        "pixels": plan.train.reading.as_json(),
         "width": module.method.widths["h"],
         "mean": list(spec.mean),
         "std": list(spec.std),

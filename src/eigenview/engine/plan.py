@@ -55,7 +55,11 @@ class Plan:
 def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
     """Load what the run needs and settle sizes; every error here leaves nothing behind."""
     check_combinations(config)
-    views: dict[str, Any] = {"size": config.image_size, "multiple": patches_of(config.encoder, config.second_encoder)}
+    views: dict[str, Any] = {
+        "reading": config.reading(),
+        "size": config.image_size,
+        "multiple": patches_of(config.encoder, config.second_encoder),
+    }
     source = find_source(config.data)
     images = load_images(
         config.data,
@@ -204,7 +208,7 @@ def _probe_sets(
     advice = "Point --probe-data at a labelled folder for k-NN and linear accuracy."
     if config.labels == "none" and config.probe_data is None:
         return None, f"none, because of --labels none. {advice}"
-    sides = {"size": images.size, "source_size": images.source_size}
+    sides: dict[str, Any] = {"size": images.size, "source_size": images.source_size, "reading": images.reading}
     try:
         probes = load_probe_sets(
             config.probe_data or config.data,

@@ -2,6 +2,7 @@
 
 The card says how to build the network, how images are prepared for it and where it comes from:
     {"format": 1, "encoder", "stem", "norm" (batch if missing), "size", "source_size", "width", "mean", "std",
+     "pixels": how they are made from files (config/reading.py; 8 bits and three channels if missing),
      "method", "run": {...}, "eigenview": version, "sha256": of the weights file}
 
 Nothing read here can run code: safetensors holds numbers only, and the card can only name networks that are installed.
@@ -19,6 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from eigenview import runfiles
+from eigenview.config.reading import Reading
 from eigenview.data.opening import kind_of
 from eigenview.errors import UserError, require
 from eigenview.hub import cache_only, why_unreachable
@@ -46,6 +48,7 @@ class LoadedEncoder(nn.Module):
         self.stem: str = card["stem"]
         self.size: int = card["size"]
         self.width: int = card["width"]
+        self.reading = Reading.from_json(card.get("pixels"))
         r, g, b = card["mean"]
         self.mean: tuple[float, float, float] = (float(r), float(g), float(b))
         r, g, b = card["std"]
@@ -69,7 +72,7 @@ class LoadedEncoder(nn.Module):
 
         require(batch_size >= 1, "batch_size", batch_size, "1 or more")
         if not isinstance(images, Tensor):
-            images = as_images(images, self.size).to(next(self.parameters()).device)
+            images = as_images(images, self.size, self.reading).to(next(self.parameters()).device)
         was_training = self.training
         self.eval()
         try:
@@ -154,6 +157,10 @@ def _check_card(card: Any, where: str) -> None:
     norm = card.get("norm", "batch")
     require(norm in NORMS, f"{where}: norm", norm, ", ".join(NORMS))
     require(1 <= card["size"] <= LARGEST_SIZE, f"{where}: size", card["size"], f"1 to {LARGEST_SIZE}")
+    try:
+        Reading.from_json(card.get("pixels"))
+    except UserError as error:
+        raise UserError(f"{where} is damaged: pixels: {error}") from None
     require(min(card["std"]) > 0, f"{where}: std", card["std"], "three numbers above 0")
 
 

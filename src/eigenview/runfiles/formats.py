@@ -254,6 +254,16 @@ def read_gallery(directory: Path) -> Arrays:
     return arrays
 
 
+READING = Fields(
+    optional={
+        "range": TEXT,
+        "low": ListOf(number()),
+        "high": ListOf(number()),
+        "channels": integer(1),
+        "pages": TEXT,
+    }
+)
+"""config/reading.py's record, in encoder.json and in the manifest of a pack."""
 CARD_KIND = Fields(
     required={
         "format": integer(1),
@@ -271,6 +281,7 @@ CARD_KIND = Fields(
         "run": Maybe(OBJECT),
         "eigenview": Maybe(TEXT),
         "sha256": Maybe(TEXT),
+        "pixels": Maybe(READING),
     },
 )
 """encoder.json, which models/saved.py reads."""

@@ -19,6 +19,7 @@ from typing import IO
 import numpy as np
 from PIL import Image, ImageOps, TiffImagePlugin
 
+from eigenview.config.reading import Reading
 from eigenview.data.opening import open_regular
 from eigenview.data.pixels.budget import IN_FLIGHT, LIMIT, limit_pixels
 from eigenview.data.pixels.byte_ranges import Piece, as_piece, read_piece
@@ -108,8 +109,11 @@ def value_range(path: str) -> tuple[float, float]:
         raise Unreadable(_reason(path, error)) from error
 
 
-def decode(path: str, side: int) -> np.ndarray:
-    """The image as uint8 (3, side, side). Raises Unreadable when the file is damaged, truncated or no image."""
+def decode(path: str, side: int, reading: Reading) -> np.ndarray:
+    """The image as uint8 (C, side, side), C = reading.channels.
+
+    Raises Unreadable when the file is damaged, truncated or no image.
+    """
     try:
         piece = as_piece(path)
         if piece is not None and piece.side:
@@ -207,13 +211,13 @@ def square(image: Image.Image, side: int) -> np.ndarray:
     return np.asarray(image).transpose(2, 0, 1)
 
 
-def decode_rows(paths: Sequence[str], side: int) -> tuple[np.ndarray, dict[int, str]]:
-    """uint8 (n, 3, side, side), black where a file is unreadable, and the reason at each such position."""
-    rows = np.zeros((len(paths), 3, side, side), np.uint8)
+def decode_rows(paths: Sequence[str], side: int, reading: Reading) -> tuple[np.ndarray, dict[int, str]]:
+    """uint8 (n, C, side, side), black where a file is unreadable, and the reason at each such position."""
+    rows = np.zeros((len(paths), reading.channels, side, side), np.uint8)
     broken: dict[int, str] = {}
     for i, path in enumerate(paths):
         try:
-            rows[i] = decode(path, side)
+            rows[i] = decode(path, side, reading)
         except Unreadable as error:
             broken[i] = str(error)
     return rows, broken

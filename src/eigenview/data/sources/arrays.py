@@ -115,6 +115,7 @@ def as_image_set(stored: ImageArray, request: Request, sizes: Sizes | None = Non
         notes=stored.notes,
         label_notes=stored.label_notes,
         files=stored.listing(),
+        reading=request.reading,
     )
 
 

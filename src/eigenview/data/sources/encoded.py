@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
+from eigenview.config.reading import Reading
 from eigenview.data.images import File, ImageSet, Skipped, printable
 from eigenview.data.pixels.decode import header_notes
 from eigenview.data.pixels.image_size import choose_sizes
@@ -18,7 +19,7 @@ from eigenview.errors import UserError
 def encoded_set(
     headers: Rows,
     paths: Sequence[str],
-    decode: Callable[[int, int], Rows],
+    decode: Callable[[int, int, Reading, str], Rows],
     classes: Callable[[Sequence[int]], Labelled],
     request: Request,
     *,
@@ -29,19 +30,21 @@ def encoded_set(
 ) -> ImageSet:
     """The readable images of `paths`, with the unreadable ones listed as skipped.
 
-    headers: of `decode.headers`, zeros if a header is unreadable, and the reasons there. decode(side, n)
-    gives the pixels of all readable images, of which there are at most n; it is called if they fit into
-    loader.cache_gb, otherwise images are decoded when they are read. classes(rows): labels of the rows that are kept.
+    headers: of `decode.headers`, zeros if a header is unreadable, and the reasons there. decode(side, n,
+    reading, key) gives the pixels of all readable images, of which there are at most n, made by `reading`, which `key`
+    stands for in the cache; it is called if they fit into loader.cache_gb, otherwise images are decoded when they are
+    read. classes(rows): labels of the rows that are kept.
     """
     rows, broken = headers
     sides = rows[:, 0].astype(np.int64)
     count = int(np.count_nonzero(sides))
     sizes = choose_sizes(int(np.median(sides[sides > 0])), request.size, request.source_size, request.multiple)
-    pixels = None
+    pixels, reading = None, request.reading
     if request.check is not None:
         request.check(count, classes([i for i in range(len(paths)) if i not in broken])[0] is not None)
-    if count * 3 * sizes.source_size**2 <= request.loader.cache_gb * 1e9:
-        pixels, broken = decode(sizes.source_size, count)
+    if count * reading.channels * sizes.source_size**2 <= request.loader.cache_gb * 1e9:
+        key = reading.key(has_deep=bool((rows[:, 1] > 8).any()))
+        pixels, broken = decode(sizes.source_size, count, reading, key)
     kept = [i for i in range(len(paths)) if i not in broken]
     labels, class_names, note = classes(kept)
     return ImageSet(
@@ -58,6 +61,7 @@ def encoded_set(
         notes=notes + header_notes(rows),
         label_notes=(note,) if note else (),
         files=files,
+        reading=reading,
     )
 
 

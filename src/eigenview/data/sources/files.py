@@ -11,6 +11,7 @@ from typing import overload
 
 import numpy as np
 
+from eigenview.config.reading import Reading
 from eigenview.data.images import File, ImageSet, Skipped, Split, printable
 from eigenview.data.opening import kind_of
 from eigenview.data.pixels.cache import Entry
@@ -153,6 +154,7 @@ class _Reader:
         self.paths = part.paths()
         self.shown, self.is_strict, self.console = shown, request.loader.strict, request.console
         self.entry = Entry.of(part.root, part.files, part.what, cache_dir=request.cache_dir)
+        """Of the headers; pixels have another one for each other way to make them."""
         self.keeps = request.loader.cache_gb > 0
 
     def sides(self) -> Rows:
@@ -171,7 +173,7 @@ class _Reader:
         return self._accept(known) if known is not None and is_good else None
 
     def _read_sides(self) -> Rows:
-        earlier, kept = self._earlier(lambda entry: entry.sides() if self.keeps else None)
+        earlier, kept = self._earlier(self.entry, lambda entry: entry.sides() if self.keeps else None)
 
         def work(index: Sequence[int]) -> Rows:
             return _taken_over(index, earlier, kept, lambda wanted: headers(_Paths(self.paths, wanted)))
@@ -183,33 +185,38 @@ class _Reader:
             self.entry.keep_sides(*known)
         return known
 
-    def pixels(self, side: int, expected: int) -> Rows:
-        """uint8 (readable files, 3, side, side), memory-mapped, and the reasons of all files left out."""
-        known = self._kept_pixels(side)
+    def pixels(self, side: int, expected: int, reading: Reading, key: str) -> Rows:
+        """uint8 (readable files, C, side, side), memory-mapped, and the reasons of all files left out."""
+        entry = self.entry.made_by(key)
+        known = self._kept_pixels(entry, side, reading)
         if known is None:
-            with self.entry.turn(f"decoding the images of {printable(str(self.shown))}", self.console):
-                known = self._kept_pixels(side) or self._decoded(side, expected)
+            with entry.turn(f"decoding the images of {printable(str(self.shown))}", self.console):
+                known = self._kept_pixels(entry, side, reading) or self._decoded(entry, side, expected, reading)
         return known
 
-    def _kept_pixels(self, side: int) -> Rows | None:
-        known = self.entry.pixels(side)
-        is_good = known is not None and not self._any_repaired(known[1], lambda path: decode(path, side))
+    def _kept_pixels(self, entry: Entry, side: int, reading: Reading) -> Rows | None:
+        known = entry.pixels(side, reading.channels)
+        is_good = known is not None and not self._any_repaired(known[1], lambda path: decode(path, side, reading))
         return self._accept(known) if known is not None and is_good else None
 
-    def _decoded(self, side: int, expected: int) -> Rows:
-        if not self.entry.has_space(expected * 3 * side * side):
-            self.entry.forget_earlier()  # decoding all again is better than a full disk
-        earlier, kept = self._earlier(lambda entry: entry.pixels(side))
+    def _decoded(self, entry: Entry, side: int, expected: int, reading: Reading) -> Rows:
+        channels = reading.channels
+        if not entry.has_space(expected * channels * side * side):
+            entry.forget_earlier()  # decoding all again is better than a full disk
+        earlier, kept = self._earlier(entry, lambda entry: entry.pixels(side, channels))
+
+        def read(wanted: Sequence[int]) -> Rows:
+            return decode_rows(_Paths(self.paths, wanted), side, reading)
 
         def work(index: Sequence[int]) -> Rows:
-            return _taken_over(index, earlier, kept, lambda wanted: decode_rows(_Paths(self.paths, wanted), side))
+            return _taken_over(index, earlier, kept, read)
 
         parts = map_chunks(work, range(len(self.paths)), chunk=32, title="decoding images", console=self.console)
-        return self.entry.keep_pixels(side, self._checked(parts), expected)
+        return entry.keep_pixels(side, self._checked(parts), expected, channels)
 
-    def _earlier(self, read: Callable[[Entry], Rows | None]) -> tuple[np.ndarray, np.ndarray | None]:
+    def _earlier(self, now: Entry, read: Callable[[Entry], Rows | None]) -> tuple[np.ndarray, np.ndarray | None]:
         """For each file its row among those an earlier list of this place kept, -1 if it is new; and those rows."""
-        entry = self.entry.earlier()
+        entry = now.earlier()
         known = None if entry is None else read(entry)
         if entry is None or known is None:
             return np.full(len(self.paths), -1), None

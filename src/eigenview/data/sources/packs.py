@@ -5,6 +5,7 @@ int64 (N,), where there are labels. Parts: "train" is what may be trained on; "t
 images; "probes" its labelled training images where those are others (STL-10). Rows lie in the order of the source.
 
     {"format": "eigenview pack", "version": 1, "size": side of the views, "source_size": S, "size_reason": text,
+     "pixels": how they were made (config/reading.py), absent for 8 bits and three channels,
      "parts": {part: {"name": the source's, "images": N, "crc": of some rows, "labels_crc": of the labels or null,
                       "class_names": [...], "side_range": [smallest, largest] short side of the originals,
                       "notes": [...], "label_notes": [...] or absent,
@@ -27,6 +28,7 @@ from typing import Any
 import numpy as np
 
 from eigenview import runfiles
+from eigenview.config.reading import Reading
 from eigenview.data.images import File, ImageSet, Skipped, Split
 from eigenview.data.opening import kind_of, read_regular, why
 from eigenview.data.pixels.byte_ranges import Piece
@@ -36,6 +38,8 @@ from eigenview.data.sources.arrays import READ_ERRORS, ImageArray, as_image_set
 from eigenview.data.sources.source import Request
 from eigenview.data.splitting import same_classes
 from eigenview.errors import UserError
+from eigenview.runfiles.formats import READING
+from eigenview.runfiles.schema import misfit
 
 MANIFEST = "eigenview-pack.json"
 FORMAT, VERSION = "eigenview pack", 1
@@ -73,6 +77,7 @@ class Card:
 
     sizes: Sizes
     parts: dict[str, PartCard]
+    reading: Reading = Reading()
 
     def as_json(self) -> dict[str, Any]:
         """The manifest as at the top of this file."""
@@ -80,7 +85,8 @@ class Card:
         for name, part in parts.items():
             part["skipped"] = [[each.path, each.reason] for each in self.parts[name].skipped]
         sides = {"size": self.sizes.size, "source_size": self.sizes.source_size, "size_reason": self.sizes.reason}
-        return {"format": FORMAT, "version": VERSION, **sides, "parts": parts}
+        made = {} if self.reading == Reading() else {"pixels": self.reading.as_json()}
+        return {"format": FORMAT, "version": VERSION, **sides, **made, "parts": parts}
 
 
 def find_pack(root: Path) -> Pack | None:
@@ -153,12 +159,14 @@ class Pack:
             name = f"{part} {about.crc} {about.labels_crc}"
             listed = (File(name, status.st_size, status.st_mtime_ns),)
             own = {"side_range": about.side_range, "skipped": about.skipped, "files": listed}
+            own["reading"] = card.reading
             sets.append(dataclasses.replace(images, **own))
         return sets[0] if len(sets) == 1 else _joined(sets)
 
     def _rows(self, part: str, card: Card) -> np.ndarray:
         path, about = pixels_file(self.root, part), card.parts[part]
-        rows = map_rows(path, card.sizes.source_size, about.images, about.crc)
+        side = card.sizes.source_size
+        rows = map_rows(path, (card.reading.channels, side, side), about.images, about.crc)
         if rows is None:
             problem = "is damaged" if kind_of(path) == "file" else "is missing"
             raise UserError(f"{path} {problem}: it does not fit {MANIFEST}. {_pack_again(self.root)}")
@@ -211,7 +219,10 @@ def _parsed(content: Any, path: Path) -> Card:
     )
     if "train" not in parts or len(parts) < len(content["parts"]):
         raise ValueError("parts")
-    return Card(sizes=sizes, parts=parts)
+    made = content.get("pixels")
+    if made is not None and misfit(made, READING) is not None:
+        raise ValueError("pixels")
+    return Card(sizes=sizes, parts=parts, reading=Reading.from_json(made))
 
 
 def _parsed_part(content: dict[str, Any]) -> PartCard:

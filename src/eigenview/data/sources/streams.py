@@ -27,6 +27,7 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 
 from eigenview import runfiles
+from eigenview.config.reading import Reading
 from eigenview.data.images import File, ImageSet, decode_all, printable
 from eigenview.data.pixels.byte_ranges import Piece, as_piece
 from eigenview.data.pixels.cache import Entry, cache_folder, user_cache, write_cached
@@ -155,7 +156,7 @@ class StreamedSet(ImageSet):
     def read_marked(self, index: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
         window = self._fetched(np.asarray(index, np.int64)[None], threading.Event())
         with window.spool:
-            return decode_all(window.paths, self.source_size)
+            return decode_all(window.paths, self.source_size, self.reading)
 
     def kept(self) -> ImageSet:
         """The images in memory, read once; one that breaks is replaced as in `read`."""
@@ -193,7 +194,8 @@ class StreamedSet(ImageSet):
                     with window.spool:
                         n = window.rows.shape[1]
                         for i, index in enumerate(window.rows):
-                            yield index, *decode_all(window.paths[i * n : (i + 1) * n], self.source_size)
+                            paths = window.paths[i * n : (i + 1) * n]
+                            yield index, *decode_all(paths, self.source_size, self.reading)
             finally:
                 stop.set()  # an iteration that is left early does not wait for a whole window
                 if coming.exception() is None and (window := coming.result()) is not None:
@@ -226,12 +228,13 @@ def load_stream(stream: Stream, buffer: int, request: Request) -> ImageSet:
     origin, console = stream.origin, request.console or Console(stderr=True)
     entry = Entry.of(origin.place, origin.files, origin.what, cache_dir=request.cache_dir)
 
-    def decode(side: int, count: int) -> Rows:
-        decoded = entry.pixels(side)
+    def decode(side: int, count: int, reading: Reading, key: str) -> Rows:
+        own, channels = entry.made_by(key), reading.channels
+        decoded = own.pixels(side, channels)
         if decoded is None:
-            with entry.turn(f"decoding the images of {printable(origin.name)}", request.console):
-                parts = _pass(stream, lambda paths: decode_rows(paths, side))
-                decoded = entry.pixels(side) or entry.keep_pixels(side, parts, count)
+            with own.turn(f"decoding the images of {printable(origin.name)}", request.console):
+                parts = _pass(stream, lambda paths: decode_rows(paths, side, reading))
+                decoded = own.pixels(side, channels) or own.keep_pixels(side, parts, count, channels)
         _refuse(decoded[1], len(labels), origin, request)
         return decoded
 
