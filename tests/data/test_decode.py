@@ -10,8 +10,14 @@ import pytest
 from PIL import Image
 
 from eigenview.config.reading import Reading
-from eigenview.data.pixels.decode import Unreadable, decode, deep_to_8_bit, short_side, square
+from eigenview.data.pixels.decode import decode
+from eigenview.data.pixels.deep import to_8_bits
+from eigenview.data.pixels.geometry import square
+from eigenview.data.pixels.headers import short_side
+from eigenview.data.pixels.image_files import Unreadable
 
+HALVES = [0, 0, 1, 112, 255, 255]
+"""255 / 204 times 9, 10, 11, 100, 214, 240 minus 10, rounded to the even of two equally near numbers."""
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
 
@@ -21,7 +27,7 @@ def plain(mode: str, colour: object, side: int = 8) -> Image.Image:
 
 def colour_of(path: Path, side: int = 8) -> tuple[int, ...]:
     """The one colour of a plain image."""
-    pixels = decode(str(path), side, Reading())
+    pixels = decode(str(path), side, Reading(range="full"))
     assert pixels.shape == (3, side, side)
     assert pixels.dtype == np.uint8
     assert np.ptp(pixels.reshape(3, -1), axis=1).max() <= 1
@@ -56,8 +62,8 @@ def palette(transparent: bool) -> Image.Image:
         (plain("I;16", 257 * 100), "png", (100, 100, 100)),
         (plain("I;16", 257 * 100), "tiff", (100, 100, 100)),
         (plain("F", 0.2), "tiff", (51, 51, 51)),
-        (plain("F", 200.0), "tiff", (200, 200, 200)),
-        (plain("I", 100), "tiff", (100, 100, 100)),
+        (plain("F", 200.0), "tiff", WHITE),  # floats without a range: 0 to 1
+        (plain("I", 100), "tiff", (128, 128, 128)),  # near the middle of the integers of 32 bits
     ],
 )
 def test_modes(tmp_path: Path, image: Image.Image, suffix: str, expected: tuple[int, ...]) -> None:
@@ -79,7 +85,7 @@ def test_16_bit_gradient_keeps_its_range(tmp_path: Path) -> None:
     gradient = np.tile(np.linspace(0, 65535, 256).astype(np.uint16), (256, 1))
     for suffix in ("png", "tif"):
         Image.fromarray(gradient).save(tmp_path / f"deep.{suffix}")
-        row = decode(str(tmp_path / f"deep.{suffix}"), 256, Reading())[0, 0]
+        row = decode(str(tmp_path / f"deep.{suffix}"), 256, Reading(range="full"))[0, 0]
         np.testing.assert_array_equal(row, np.arange(256))
 
 
@@ -102,14 +108,14 @@ def test_big_endian_16_bit_tiff(tmp_path: Path) -> None:
     assert colour_of(tmp_path / "big.tif") == (9, 9, 9)
 
 
-def test_values_without_an_agreed_white() -> None:
-    stretched = deep_to_8_bit(np.array([[-1000.0, 0.0, 1000.0]], np.float32))
-    np.testing.assert_array_equal(stretched, [[0, 128, 255]])
-    np.testing.assert_array_equal(deep_to_8_bit(np.array([[0, 25700]], np.int32)), [[0, 100]])
-    np.testing.assert_array_equal(deep_to_8_bit(np.array([[0.0, 1.0]], np.float32)), [[0, 255]])
-    np.testing.assert_array_equal(deep_to_8_bit(np.array([[0, 1]], np.int32)), [[0, 1]])
+def test_values_become_8_bits_by_hand() -> None:
+    stretched = to_8_bits(np.array([[-1000.0, -999.0, 0.0, 1000.0, 1e6]], np.float32), -1000, 1000)
+    np.testing.assert_array_equal(stretched, [[0, 0, 128, 255, 255]])
+    for kind in ("uint8", "uint16", "<u2", ">u2", "int32", "float64"):
+        np.testing.assert_array_equal(to_8_bits(np.array([9, 10, 11, 100, 214, 240], kind), 10, 214), HALVES)
+    np.testing.assert_array_equal(to_8_bits(np.array([2**31 - 2, 2**31 - 1]), 2**31 - 2, 2**31 - 1), [0, 255])
     with pytest.raises(ValueError, match="not finite"):
-        deep_to_8_bit(np.array([[0.0, np.nan]], np.float32))
+        to_8_bits(np.array([[0.0, np.nan]], np.float32), 0, 1)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])

@@ -20,7 +20,8 @@ from eigenview.config.reading import Reading
 from eigenview.data import npz
 from eigenview.data.load import load_images, load_probe_sets
 from eigenview.data.pixels.budget import Budget
-from eigenview.data.pixels.decode import Unreadable, decode, to_rgb
+from eigenview.data.pixels.decode import decode, to_rgb
+from eigenview.data.pixels.image_files import Unreadable
 from eigenview.data.sources.folder import scan
 from eigenview.embeddings_file import open_embeddings
 from eigenview.errors import UserError

@@ -36,6 +36,8 @@ def encoder_and_images(
     source = encoder.card.get("source_size")
     sides = {"size": encoder.size, "source_size": source}
     images = load_images(data, **sides, reading=encoder.reading, split="all", console=console, most=most)
+    for note in images.pixel_notes:
+        console.print(f"{'pixels':9} {note}")
     if images.skipped:  # only a run writes the whole list, to skipped.csv
         first = images.skipped[0]
         text = f"left out: {len(images.skipped)} unreadable, the first {first.path}: {first.reason}"

@@ -106,5 +106,6 @@ class Reading:
         Raises: UserError for values that are not allowed.
         """
         known = {f.name for f in dataclasses.fields(Reading)}
-        values = {name: value for name, value in (content or {}).items() if name in known}
-        return Reading(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+        values: dict[str, Any] = {name: value for name, value in (content or {}).items() if name in known}
+        values |= {name: tuple(value) for name, value in values.items() if isinstance(value, list)}
+        return Reading(**values)

@@ -69,6 +69,8 @@ class ImageSet:
     """Files that could not be read."""
     notes: tuple[str, ...] = ()
     """What the user should know about how the set was read, a sentence each."""
+    pixel_notes: tuple[str, ...] = ()
+    """What was decided about the pixels, and what is odd about them, a sentence each: range, pages, contrast."""
     label_notes: tuple[str, ...] = ()
     """What was taken for labels and what the probes leave out of them; without labels, why there are none."""
     files: tuple[File, ...] = ()

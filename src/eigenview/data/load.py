@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
+
+import numpy as np
 
 from eigenview.config import LoaderConfig
 from eigenview.config.reading import Reading
 from eigenview.data.images import ImageSet, Split
 from eigenview.data.opening import at_home, kind_of
-from eigenview.data.pixels.decode import READABLE, SUFFIXES
+from eigenview.data.pixels.contrast import LOOKED_AT, contrast_note
+from eigenview.data.pixels.image_files import READABLE, SUFFIXES
 from eigenview.data.sources.arrays import ArrayFile
 from eigenview.data.sources.builtin import Digits, find_on_disk
 from eigenview.data.sources.files import Folder
@@ -17,6 +21,7 @@ from eigenview.data.sources.hugging_face import PREFIX, find_hugging_face
 from eigenview.data.sources.packs import find_pack
 from eigenview.data.sources.shards import find_shards
 from eigenview.data.sources.source import Request, Source
+from eigenview.data.sources.streams import StreamedSet
 from eigenview.data.splitting import split_set
 from eigenview.errors import UserError, nearest
 from eigenview.terminal import Console
@@ -63,7 +68,17 @@ def load_images(
         check=check,
         most=most,
     )
-    return (source or find_source(spec)).load(split, request)
+    images = (source or find_source(spec)).load(split, request)
+    note = _contrast(images)
+    return images if note is None else dataclasses.replace(images, pixel_notes=(*images.pixel_notes, note))
+
+
+def _contrast(images: ImageSet) -> str | None:
+    """A warning if the images are nearly constant. Of a stream the first ones are looked at, of others some of all."""
+    count = min(len(images), LOOKED_AT)
+    rows = np.arange(count) if isinstance(images, StreamedSet) else np.arange(count) * len(images) // max(count, 1)
+    pixels, broken = images.read_marked(rows)
+    return contrast_note(np.delete(pixels, list(broken), axis=0), images.reading)
 
 
 def load_probe_sets(

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 
 from eigenview.config import RunConfig
+from eigenview.config.reading import Reading
 from eigenview.data.images import ImageSet
 from eigenview.data.load import find_source, load_images, load_probe_sets
 from eigenview.data.sources.source import Source
@@ -52,11 +53,14 @@ class Plan:
         return parts_of(self.config, self.size, self.specs[-1].size)
 
 
-def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
-    """Load what the run needs and settle sizes; every error here leaves nothing behind."""
+def make_plan(config: RunConfig[Any], console: Any = None, reading: Reading | None = None) -> Plan:
+    """Load what the run needs and settle sizes; every error here leaves nothing behind.
+
+    reading: of a run that is continued, how its pixels were made when it began; default: as `config` asks.
+    """
     check_combinations(config)
     views: dict[str, Any] = {
-        "reading": config.reading(),
+        "reading": reading or config.reading(),
         "size": config.image_size,
         "multiple": patches_of(config.encoder, config.second_encoder),
     }

@@ -2,7 +2,8 @@
 
 config.json         RunConfig as JSON (config.to_dict)
 environment.json    {"eigenview", "python", "torch", "platform", "device", "threads", "commit", "command": [...],
-                     "started": ISO time, "defaults": the configuration this method starts from by default,
+                     "started": ISO time, "pixels": how they are made from files (config/reading.py),
+                     "defaults": the configuration this method starts from by default,
                      "estimated_memory_gb", "measured_memory_gb", "estimated_seconds": or null}
                      of the run as it began; "resumed": a list of {"step", "started", "commit", "torch", "device",
                      "eigenview"} where it was continued; "command" is empty for a call in Python

@@ -57,6 +57,16 @@ CONFIG_KIND = Fields(
         **dict.fromkeys(SECTIONS, SECTION),
     }
 )
+READING = Fields(
+    optional={
+        "range": TEXT,
+        "low": ListOf(number()),
+        "high": ListOf(number()),
+        "channels": integer(1),
+        "pages": TEXT,
+    }
+)
+"""config/reading.py's record, in encoder.json, environment.json and the manifest of a pack."""
 SESSION = Fields(required={"step": STEP}, optional=dict.fromkeys(("started", "commit", "torch", "device"), Maybe(TEXT)))
 ENVIRONMENT_KIND = Fields(
     optional={
@@ -64,6 +74,7 @@ ENVIRONMENT_KIND = Fields(
         "threads": Maybe(integer(1)),
         "command": Maybe(ListOf(TEXT)),
         "defaults": Maybe(CONFIG_KIND),
+        "pixels": Maybe(READING),
         "resumed": Maybe(ListOf(SESSION)),
         **dict.fromkeys(("estimated_memory_gb", "measured_memory_gb", "estimated_seconds"), Maybe(number())),
     }
@@ -254,16 +265,6 @@ def read_gallery(directory: Path) -> Arrays:
     return arrays
 
 
-READING = Fields(
-    optional={
-        "range": TEXT,
-        "low": ListOf(number()),
-        "high": ListOf(number()),
-        "channels": integer(1),
-        "pages": TEXT,
-    }
-)
-"""config/reading.py's record, in encoder.json and in the manifest of a pack."""
 CARD_KIND = Fields(
     required={
         "format": integer(1),

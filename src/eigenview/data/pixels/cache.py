@@ -132,7 +132,7 @@ class Entry:
     def sides(self) -> Rows | None:
         """What `keep_sides` kept, or None."""
         try:
-            first, _, content = read_regular(self._file("headers")).partition(b"\n")
+            first, _, content = read_regular(self._file("header")).partition(b"\n")
             about = runfiles.parse_json(first)
             rows = np.frombuffer(content, "<f8").reshape(-1, 5)
             is_whole = isinstance(about, dict) and about["crc"] == zlib.crc32(content)
@@ -145,8 +145,18 @@ class Entry:
         self._keep_files()
         content = headers.astype("<f8").tobytes()  # text would take ten times as long to read, and has no nan
         about = json.dumps({"crc": zlib.crc32(content), "broken": broken})
-        with write_cached(self._file("headers"), self.cache_dir) as file:
+        with write_cached(self._file("header"), self.cache_dir) as file:
             file.write(about.encode() + b"\n" + content)
+
+    def known(self, kind: str) -> dict[str, Any] | None:
+        """What `keep` kept under this name, or None."""
+        return _read(self._file(f"{kind}.json"))
+
+    def keep(self, kind: str, content: dict[str, Any]) -> None:
+        """Keep a few values beside the headers."""
+        self._keep_files()
+        with write_cached(self._file(f"{kind}.json"), self.cache_dir) as file:
+            file.write(json.dumps(content).encode())
 
     def pixels(self, side: int, channels: int = 3) -> Rows | None:
         """uint8 (n, C, side, side), memory-mapped, and the reasons of files left out; None if not kept or damaged."""

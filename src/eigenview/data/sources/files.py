@@ -15,9 +15,12 @@ from eigenview.config.reading import Reading
 from eigenview.data.images import File, ImageSet, Skipped, Split, printable
 from eigenview.data.opening import kind_of
 from eigenview.data.pixels.cache import Entry
-from eigenview.data.pixels.decode import Unreadable, decode, decode_rows, headers, short_side
+from eigenview.data.pixels.decode import Sample, decode, decode_rows
+from eigenview.data.pixels.headers import headers, short_side
+from eigenview.data.pixels.image_files import Unreadable
 from eigenview.data.pixels.parallel import Rows, joined, map_chunks
-from eigenview.data.sources.encoded import encoded_set, refuse_unreadable
+from eigenview.data.pixels.ranges import Measured
+from eigenview.data.sources.encoded import encoded_set, measured_range, read_samples, refuse_unreadable
 from eigenview.data.sources.folder import (
     Listing,
     Part,
@@ -65,11 +68,11 @@ class Folder:
         folders = split_folders(self._found)
         if "train" not in folders or len(folders) < 2:
             return None
-        test = self.load("test", request)
-        if test.labels is None:  # often so in competitions: the probes then split train/
-            return None
         train = self.load("train", request)
-        return None if train.labels is None else same_classes(train, test)
+        test = self.load("test", request.like(train))
+        if train.labels is None or test.labels is None:  # no test labels, as in competitions: the probes split train/
+            return None
+        return same_classes(train, test)
 
     @functools.cached_property
     def _found(self) -> Listing:
@@ -91,6 +94,7 @@ def read_part(part: Part, shown: Path, name: str, closed: tuple[Skipped, ...], r
         reader.paths,
         reader.pixels,
         part.classes,
+        reader.measured,
         request,
         name=name,
         not_listed=closed,
@@ -184,6 +188,14 @@ class _Reader:
         if self.keeps:
             self.entry.keep_sides(*known)
         return known
+
+    def measured(self, rows: np.ndarray, bits: int, reading: Reading) -> Measured:
+        """What the values of some of the images `rows` say of the range."""
+
+        def read(chosen: np.ndarray) -> list[Sample]:
+            return read_samples([self.paths[i] for i in chosen], reading, str(self.shown))
+
+        return measured_range(self.entry if self.keeps else None, rows, bits, reading, str(self.shown), read)
 
     def pixels(self, side: int, expected: int, reading: Reading, key: str) -> Rows:
         """uint8 (readable files, C, side, side), memory-mapped, and the reasons of all files left out."""

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from eigenview.data.images import File, Skipped, Split, printable
-from eigenview.data.pixels.decode import READABLE, SUFFIXES
+from eigenview.data.pixels.image_files import READABLE, SUFFIXES
 from eigenview.errors import UserError, listed
 
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 import os
 import zlib
 from dataclasses import dataclass
@@ -32,8 +33,9 @@ from eigenview.config.reading import Reading
 from eigenview.data.images import File, ImageSet, Skipped, Split
 from eigenview.data.opening import kind_of, read_regular, why
 from eigenview.data.pixels.byte_ranges import Piece
-from eigenview.data.pixels.cache import HEADER_BYTES, map_rows
+from eigenview.data.pixels.cache import HEADER_BYTES, Shape, map_rows
 from eigenview.data.pixels.image_size import Sizes, choose_sizes
+from eigenview.data.pixels.ranges import kept_range
 from eigenview.data.sources.arrays import READ_ERRORS, ImageArray, as_image_set
 from eigenview.data.sources.source import Request
 from eigenview.data.splitting import same_classes
@@ -130,11 +132,16 @@ class Pack:
             raise UserError(f"{path} is damaged or no manifest of a pack. {_pack_again(self.root)}") from error
 
     def _images(self, card: Card, parts: tuple[str, ...], request: Request) -> ImageSet:
+        self._check(card.reading, request.reading)
         sizes, stored = _sizes(card, request), card.sizes.source_size
         rows = {part: self._rows(part, card) for part in parts}
-        is_large = sum(map(len, rows.values())) * 3 * sizes.source_size**2 > request.loader.cache_gb * 1e9
+        is_large = (
+            sum(map(len, rows.values())) * card.reading.channels * sizes.source_size**2 > request.loader.cache_gb * 1e9
+        )
         sets: list[ImageSet] = []
-        unchecked = dataclasses.replace(request, check=None)
+        # its pixels have 8 bits and are made already: no range is looked for
+        made = Reading(channels=card.reading.channels)
+        unchecked = dataclasses.replace(request, check=None, reading=made)
         for part in parts:
             about, labels = card.parts[part], self._labels(part, card.parts[part])
             notes = about.notes
@@ -148,7 +155,8 @@ class Pack:
             if request.check is not None:
                 request.check(sum(map(len, rows.values())), labels is not None)
             if is_large:
-                paths, sides = self._pieces(part, about.images, stored), dataclasses.astuple(sizes)
+                paths = self._pieces(part, about.images, (card.reading.channels, stored, stored))
+                sides = dataclasses.astuple(sizes)
                 fields = dict(zip(("size", "source_size", "size_reason"), sides, strict=True))
                 images = ImageSet(pixels=None, paths=paths, side_range=about.side_range, **common, **fields)
             else:
@@ -162,6 +170,22 @@ class Pack:
             own["reading"] = card.reading
             sets.append(dataclasses.replace(images, **own))
         return sets[0] if len(sets) == 1 else _joined(sets)
+
+    def _check(self, own: Reading, asked: Reading) -> None:
+        """Raises UserError where images are asked for that were made in another way than those of the pack."""
+        if asked.channels != own.channels:
+            raise UserError(
+                f"{self.root} holds images of {own.channels} channels, and --channels is {asked.channels} (default 3; "
+                f"an encoder has its own). Give --channels {own.channels}, or pack again."
+            )
+        differs = (asked.low, asked.high) != (own.low, own.high)
+        if differs and (asked.asked.kind != "auto" or (asked.low and own.low)):
+            theirs = kept_range(own) if own.low else f"range {own.range}"
+            ours = kept_range(asked) if asked.low else f"range {asked.range}"
+            raise UserError(
+                f"{self.root} was packed with {theirs}, and {ours} is asked for (an encoder has that of its training). "
+                "Give the images themselves, or pack them again with that --range."
+            )
 
     def _rows(self, part: str, card: Card) -> np.ndarray:
         path, about = pixels_file(self.root, part), card.parts[part]
@@ -193,9 +217,9 @@ class Pack:
             raise UserError(f"{path} has labels beyond the {len(about.class_names)} classes of {MANIFEST}.")
         return labels
 
-    def _pieces(self, part: str, images: int, side: int) -> tuple[str, ...]:
-        file, step = str(pixels_file(self.root, part)), 3 * side * side
-        return tuple(Piece(file, f"{row}", HEADER_BYTES + row * step, step, side).path() for row in range(images))
+    def _pieces(self, part: str, images: int, shape: Shape) -> tuple[str, ...]:
+        file, step = str(pixels_file(self.root, part)), math.prod(shape)
+        return tuple(Piece(file, f"{row}", HEADER_BYTES + row * step, step, shape[1]).path() for row in range(images))
 
 
 def _pack_again(root: Path) -> str:

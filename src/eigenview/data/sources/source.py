@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -34,6 +35,10 @@ class Request:
     check: Callable[[int, bool], None] | None = None
     """Called with the number of readable images, and whether they have labels, before any is decoded; it may raise."""
 
+    def like(self, images: ImageSet) -> Request:
+        """The same request for images that are to be read as `images` were."""
+        return dataclasses.replace(self, reading=images.reading)
+
     def chosen(self, count: int) -> np.ndarray:
         """The rows of the subset of `count` images, ascending."""
         return np.sort(np.random.default_rng(0).permutation(count)[: self.most])
@@ -57,7 +62,9 @@ class Loaded:
         return images
 
 
-def _key(split: Split, request: Request, size: int | None, source_size: int | None, reading: Reading) -> object:
+def _key(
+    split: Split, request: Request, size: int | None, source_size: int | None, reading: Reading
+) -> tuple[object, ...]:
     return split, size, source_size, reading, request.loader, request.cache_dir
 
 

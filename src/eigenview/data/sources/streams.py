@@ -31,9 +31,12 @@ from eigenview.config.reading import Reading
 from eigenview.data.images import File, ImageSet, decode_all, printable
 from eigenview.data.pixels.byte_ranges import Piece, as_piece
 from eigenview.data.pixels.cache import Entry, cache_folder, user_cache, write_cached
-from eigenview.data.pixels.decode import decode_rows, headers
+from eigenview.data.pixels.decode import Sample as Sampled
+from eigenview.data.pixels.decode import decode_rows
+from eigenview.data.pixels.headers import headers
 from eigenview.data.pixels.parallel import Rows, joined, map_chunks
-from eigenview.data.sources.encoded import encoded_set, refuse_unreadable
+from eigenview.data.pixels.ranges import Measured
+from eigenview.data.sources.encoded import encoded_set, measured_range, read_samples, refuse_unreadable
 from eigenview.data.sources.folder import Label, numbered_labels
 from eigenview.data.sources.source import Request
 from eigenview.errors import UserError
@@ -238,6 +241,14 @@ def load_stream(stream: Stream, buffer: int, request: Request) -> ImageSet:
         _refuse(decoded[1], len(labels), origin, request)
         return decoded
 
+    def measured(rows: np.ndarray, bits: int, reading: Reading) -> Measured:
+        def read(chosen: np.ndarray) -> list[Sampled]:
+            with Spool() as spool:
+                return read_samples(spool.put(stream.fetch(chosen)), reading, origin.spec)
+
+        keeps = request.loader.cache_gb > 0
+        return measured_range(entry if keeps else None, rows, bits, reading, origin.spec, read)
+
     with console.waiting(f"reading {printable(origin.name)}"):
         surveyed, labels = _surveyed(stream, entry, request)
         _refuse(surveyed[1], len(labels), origin, request)  # they may come from the cache of a run that was not strict
@@ -246,6 +257,7 @@ def load_stream(stream: Stream, buffer: int, request: Request) -> ImageSet:
             [_named(origin, row) for row in range(len(labels))],
             decode,
             lambda kept: numbered_labels([labels[row] for row in kept]),
+            measured,
             request,
             name=origin.name,
             notes=origin.notes,
