@@ -41,7 +41,7 @@ def test_values_of_a_tiff_are_those_that_were_written(
     found = sample(str(path), Reading())
     np.testing.assert_array_equal(found.values, np.moveaxis(values[..., :3], -1, 0).reshape(-1, 30))
     bits = 8 * values.dtype.itemsize
-    assert tuple(header(str(path))) == (5, 6, bits, 1, values.shape[2])
+    assert tuple(header(str(path))) == (5, 6, bits, 1, values.shape[2], False)
     assert (
         found.ends
         == {"u": (0, 65535), "i": (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1), "f": (0, 1)}[values.dtype.kind]
@@ -262,6 +262,6 @@ def test_arrays_of_other_kinds_are_refused_with_the_way_to_convert_them(tmp_path
 @pytest.mark.parametrize("channels", [2, 4, 5])
 def test_other_numbers_of_channels_are_refused_with_advice(tmp_path: Path, channels: int) -> None:
     np.save(tmp_path / "a.npy", np.zeros((4, 20, 20, channels), np.uint8))
-    message = rf"no axis is colour, 1 or 3 channels.*Give --channels {channels} to use all of them"
+    message = rf"no axis is colour, 1 or 3 channels.*To train on all of them give pretrain --channels {channels}"
     with pytest.raises(UserError, match=message):
         load_images(str(tmp_path / "a.npy"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import eigenview as ev
 from eigenview import runfiles
 from eigenview.cli import run
 from eigenview.config.reading import Reading
+from eigenview.engine.plan import make_plan
 from eigenview.engine.train import reading_of
 from eigenview.models.saved import load_encoder
 
@@ -86,6 +88,15 @@ def test_what_was_decided_is_printed(
     assert "pixels    range 0 to 4,095, as the encoder was trained with" in capsys.readouterr().err.splitlines()
 
 
+def test_a_plan_takes_the_range_that_the_run_began_with(deep_run: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "set.npz", images=images(40, 60000), labels=np.arange(40) % 2)
+    config = dataclasses.replace(ev.Run(deep_run).config, data=str(tmp_path / "set.npz"))
+    assert make_plan(config).train.reading.high == (60000,)
+    plan = make_plan(config, reading=reading_of(deep_run))
+    assert plan.train.reading == plan.held_out.reading == Reading(low=(0,), high=(4095,))
+
+
+@pytest.mark.slow
 def test_a_run_goes_on_with_the_range_that_it_began_with(deep_run: Path, tmp_path: Path) -> None:
     """Also where the images have changed since, and would have another range now."""
     data, out = tmp_path / "set.npz", tmp_path / "run"
@@ -134,7 +145,7 @@ def test_a_damaged_card_is_refused(deep_run: Path, tmp_path: Path, change: dict[
     ("options", "message"),
     [
         (["--range", "900,100"], "--range is '900,100', whose low end is not below its high end"),
-        (["--range", "dark"], "--range is 'dark'; allowed: auto, full, LOW,HIGH"),
+        (["--range", "dark"], "--range is 'dark'; allowed: auto, full, window, LOW,HIGH"),
         (["--channels", "0"], "--channels is 0; allowed: 1 to 256"),
         (["--range=5000,6000"], "--range 5000,6000 leaves one grey level of the values, 0 to 4,095"),
     ],

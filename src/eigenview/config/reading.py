@@ -18,13 +18,13 @@ PAGES: tuple[Pages, ...] = ("first", "images", "channels")
 PERCENT = (0.1, 99.9)
 """The percentiles of `auto`: one pixel in a thousand may be darker or brighter, a dead pixel or a reflection."""
 MOST_CHANNELS = 256
-RANGES = "auto, full, LOW,HIGH (such as 0,4095) or LOW%,HIGH% (such as 0.1%,99.9%)"
+RANGES = "auto, full, window, LOW,HIGH (such as 0,4095) or LOW%,HIGH% (such as 0.1%,99.9%)"
 
 
 class Range(NamedTuple):
     """What --range asks for; `low` and `high` are values of the files, percentiles, or without meaning."""
 
-    kind: Literal["auto", "full", "values", "percent"]
+    kind: Literal["auto", "full", "window", "values", "percent"]
     low: float = 0.0
     high: float = 0.0
 
@@ -33,6 +33,8 @@ def parse_range(text: str) -> Range:
     """The range that `text` asks for. Raises UserError for anything but RANGES, and where LOW is not below HIGH."""
     if text == "auto":
         return Range("auto", *PERCENT)
+    if text == "window":
+        return Range("window", *PERCENT)
     if text == "full":
         return Range("full")
     parts = [part.strip() for part in text.split(",")]
@@ -53,7 +55,7 @@ class Reading:
     """The rule by which a file becomes pixels 0 to 255."""
 
     range: str = "auto"
-    """As `parse_range` reads it. auto applies to images of more than 8 bits alone; the others to every image."""
+    """As `parse_range` reads it. auto, full and window apply to images of more than 8 bits alone, the others to all."""
     low: tuple[float, ...] = ()
     """The values that become 0: one for all channels, or one for each channel. () while it is not decided: no image of
     more than 8 bits has been seen, or the range is that of each file's own type (full)."""
@@ -74,6 +76,11 @@ class Reading:
         require(len(self.low) == len(self.high), "high", self.high, f"as many values as low ({len(self.low)})")
         require(len(self.low) in (0, 1, self.channels), "low", self.low, f"one value, or {self.channels}")
         require(all(a < b for a, b in zip(self.low, self.high, strict=True)), "high", self.high, f"above {self.low}")
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether the range comes from the values of the images."""
+        return self.asked.kind in ("auto", "window", "percent")
 
     @property
     def asked(self) -> Range:

@@ -88,12 +88,14 @@ class RunConfig(Generic[Options]):
     """Side of the views in pixels. Default: chosen from the data, and the reason is printed."""
     range: str = "auto"
     """The values that become black and white: auto (of images with more than 8 bits the 0.1 and 99.9 % of their values,
-    decided once for the data set; 8 bits stay as they are), full (of the file's type), LOW,HIGH or LOW%,HIGH%."""
+    decided once for the data set; 8 bits stay as they are), full (of the file's type), window (each DICOM's own),
+    LOW,HIGH or LOW%,HIGH%."""
     channels: int = 3
     """Channels of an image. Grey becomes three equal ones unless this is 1; other numbers than 1, 3 and 4 come from
     arrays and from pages (--pages channels)."""
     pages: Pages = "first"
-    """Of a file with several pages (TIFF): the first is used, each page is an image, or each is a channel."""
+    """Of a TIFF with several pages: the first is used, each page is an image, or each is a channel. Frames of a DICOM
+    are images, unless this is channels."""
     seed: int = 0
     """Seed of everything random."""
     devices: int = field(default_factory=launched_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from eigenview.data.images import ImageSet
 from eigenview.data.load import find_source, load_images, load_probe_sets
 from eigenview.data.sources.source import Source
 from eigenview.data.splitting import rows_by_class, subsample
+from eigenview.data.views.channel_statistics import channel_statistics
 from eigenview.data.views.specs import ViewSpec, local_specs, preset_for_size, view_specs
 from eigenview.engine.config_checks import check_combinations
 from eigenview.engine.precision import runs_in_bf16
@@ -50,7 +52,7 @@ class Plan:
     @property
     def parts(self) -> Parts:
         """The networks that the method is built from."""
-        return parts_of(self.config, self.size, self.specs[-1].size)
+        return parts_of(self.config, self.size, self.specs[-1].size, self.train.reading.channels)
 
 
 def make_plan(config: RunConfig[Any], console: Any = None, reading: Reading | None = None) -> Plan:
@@ -93,6 +95,10 @@ def make_plan(config: RunConfig[Any], console: Any = None, reading: Reading | No
         )
     preset, small = augmentation_preset(config, images.size), config.local_size or images.size // 2
     require(small < images.size or not config.local_views, "--local-size", small, f"below the views' {images.size} px")
+    specs = (*view_specs(preset, config.views), *local_specs(preset, config.local_views, small, config.local_scale))
+    if train.reading.channels != 3:  # the presets' mean and deviation are those of red, green and blue
+        mean, std = channel_statistics(train)
+        specs = tuple(dataclasses.replace(spec, mean=mean, std=std) for spec in specs)
     device = own_device(config.device, config.devices)
     bf16 = runs_in_bf16(config.precision, device)
     return Plan(
@@ -104,7 +110,7 @@ def make_plan(config: RunConfig[Any], console: Any = None, reading: Reading | No
         probe_note=probe_note if probes is None else _probes_shown(*probes),
         label_notes=_label_notes(images, probes),
         size=images.size,
-        specs=(*view_specs(preset, config.views), *local_specs(preset, config.local_views, small, config.local_scale)),
+        specs=specs,
         steps_per_epoch=len(train) // config.batch_size,
         device=device,
         bf16=bf16,

@@ -33,7 +33,7 @@ def probe_bytes(plan: Plan, module: PretrainModule) -> int:
     copy of the training features that a linear probe is fitted on."""
     if plan.probes is None:
         return 0
-    pixels, width = 3 * min(plan.train.source_size, 16) ** 2, module.method.widths["h"]
+    pixels, width = plan.train.reading.channels * min(plan.train.source_size, 16) ** 2, module.method.widths["h"]
     return 4 * ((pixels + 2 * width) * sum(map(len, plan.probes)) + max(pixels, width) * len(plan.probes[0]))
 
 

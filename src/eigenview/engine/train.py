@@ -154,7 +154,9 @@ def build_module(plan: Plan) -> PretrainModule:
     config = plan.config
     method = build_method(config, plan.parts)
     if config.grad_cache_chunk == 1:
-        refuse_single_values(method.encoders().values(), {spec.size or plan.size for spec in plan.specs})
+        refuse_single_values(
+            method.encoders().values(), {spec.size or plan.size for spec in plan.specs}, plan.parts.channels
+        )
     pixels, rows = (None, None) if plan.train.pixels is None else resident(plan.train, plan.device)
     return PretrainModule(
         config,

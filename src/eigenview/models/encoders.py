@@ -32,7 +32,7 @@ class Encoder:
 
 
 # name -> constructor, H, smallest side that leaves at least one pixel after the last pooling, intended use
-OWN: dict[str, tuple[Callable[[], nn.Module], int, int, str]] = {
+OWN: dict[str, tuple[Callable[..., nn.Module], int, int, str]] = {
     "conv-tiny": (conv_tiny, 128, 4, "images of about 16 px; about 0.4 s an epoch of digits on two CPU cores"),
     "conv-small": (
         conv_small,
@@ -81,13 +81,21 @@ def canonical_name(name: str) -> str:
 
 
 def build_encoder(
-    name: str, *, size: int, stem: Stem = "auto", norm: Norm = "batch", local_size: int | None = None
+    name: str,
+    *,
+    size: int,
+    stem: Stem = "auto",
+    norm: Norm = "batch",
+    local_size: int | None = None,
+    channels: int = 3,
 ) -> tuple[nn.Module, int]:
-    """A randomly initialised encoder, float (n 3 size size) -> (n H), and H.
+    """A randomly initialised encoder, float (n channels size size) -> (n H), and H.
 
     **Names** - conv-tiny, conv-small, conv-medium; timm:NAME and torchvision:NAME, also bare (`resolve`). Nothing is
     downloaded. timm networks are made with `num_classes=0` and, if their input size is fixed, with `img_size=size`;
     torchvision networks lose their classifier (`libraries.TORCHVISION_HEADS`).
+
+    **Channels** - timm networks are made with `in_chans`; of torchvision's the first convolution is replaced.
 
     **Stem** - small replaces a ResNet's 7x7 stride 2 convolution and max pool by one 3x3 stride 1 convolution, as usual
     on CIFAR; auto does so up to 64 px. Other architectures have no small stem; for them auto is the published stem.
@@ -110,16 +118,19 @@ def build_encoder(
             stem != "small", "network.stem", stem, f"auto or standard with {name}", "Only ResNets have a small stem."
         )
         require(size >= minimum, "--image-size", size, f"{minimum} px or more with {name}")
-        own = make()
+        own = make(channels)
         _replace(own, row_norms(name, own, norm))
         return own, width
     _check_supported(library, model, stem)
     try:
         resizes = local_size is not None and libraries.traits(library, model).resizes
-        encoder = libraries.create(library, model, size, resizes=resizes)
+        encoder = libraries.create(library, model, size, resizes=resizes, channels=channels)
         small_stem = libraries.has_small_stem(library, model, size, stem)
-        _replace(encoder, libraries.replacements(library, model, encoder, small_stem=small_stem, norm=norm))
-        features = features_of_zeros(encoder, size)
+        _replace(
+            encoder,
+            libraries.replacements(library, model, encoder, small_stem=small_stem, norm=norm, channels=channels),
+        )
+        features = features_of_zeros(encoder, size, channels)
     except (RuntimeError, AssertionError, ValueError, TypeError, ZeroDivisionError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise UserError(
@@ -200,13 +211,13 @@ def check_patches(name: str, option: str, size: int) -> None:
     )
 
 
-def check_local_size(name: str, encoder: nn.Module, size: int | None) -> None:
+def check_local_size(name: str, encoder: nn.Module, size: int | None, channels: int = 3) -> None:
     """Raises UserError if an encoder built for one size cannot take local crops of `size` px; None: no local crops."""
     if size is None:
         return
     check_patches(name, "--local-size", size)
     try:
-        features_of_zeros(encoder, size)
+        features_of_zeros(encoder, size, channels)
     except (RuntimeError, AssertionError, ValueError, ZeroDivisionError) as error:
         raise UserError(
             f"--local-size {size}: {name} cannot take crops of {size} px in addition to its views. Give a "
@@ -225,9 +236,9 @@ def vector_width(features: Any, name: str) -> int:
 
 
 @torch.no_grad()
-def features_of_zeros(encoder: nn.Module, size: int) -> Any:
+def features_of_zeros(encoder: nn.Module, size: int, channels: int = 3) -> Any:
     """Features of two black images, in evaluation mode, so that running statistics do not change."""
     encoder.eval()
-    features = encoder(torch.zeros(2, 3, size, size))
+    features = encoder(torch.zeros(2, channels, size, size))
     encoder.train()
     return features

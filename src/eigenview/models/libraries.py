@@ -89,15 +89,16 @@ def has_small_stem(library: Library, model: str, size: int, stem: Stem) -> bool:
     return stem != "standard" and (stem == "small" or size <= SMALL_STEM_UP_TO) and is_resnet(library, model)
 
 
-def arguments(library: Library, model: str, size: int) -> dict[str, Any]:
-    """Keyword arguments of the library's factory for a network of this image size."""
+def arguments(library: Library, model: str, size: int, channels: int = 3) -> dict[str, Any]:
+    """Keyword arguments of the library's factory for a network of this image size and number of channels."""
     if library == "torchvision":
         return {"image_size": size} if model.startswith("vit") else {}
     import timm
 
     published = timm.get_pretrained_cfg(model)
     fixed = published is not None and published.fixed_input_size
-    return {"num_classes": 0, "img_size": size} if fixed else {"num_classes": 0}
+    given: dict[str, Any] = {"num_classes": 0, "img_size": size} if fixed else {"num_classes": 0}
+    return given if channels == 3 else given | {"in_chans": channels}
 
 
 def designed_size(library: Library, model: str) -> int:
@@ -131,12 +132,13 @@ def traits(library: Library, model: str) -> Traits:
     return Traits(first.stride[0] if first is not None and cuts else 1, hasattr(network, "dynamic_img_size"))
 
 
-def create(library: Library, model: str, size: int, *, resizes: bool = False) -> nn.Module:
+def create(library: Library, model: str, size: int, *, resizes: bool = False, channels: int = 3) -> nn.Module:
     """The plain network of the library for this size, randomly initialised; nothing is ever downloaded.
 
-    `resizes`: it takes images of other sizes too, by interpolated position embeddings (`Traits.resizes`).
+    `resizes`: it takes images of other sizes too, by interpolated position embeddings (`Traits.resizes`). `channels`:
+    of timm's networks; torchvision's have three until `replacements` are made.
     """
-    given = arguments(library, model, size)
+    given = arguments(library, model, size, channels)
     if resizes:
         given["dynamic_img_size"] = True
     if library == "torchvision":
@@ -149,25 +151,56 @@ def create(library: Library, model: str, size: int, *, resizes: bool = False) ->
 
 
 def replacements(
-    library: Library, model: str, network: nn.Module, *, small_stem: bool, norm: Norm = "batch"
+    library: Library,
+    model: str,
+    network: nn.Module,
+    *,
+    small_stem: bool,
+    norm: Norm = "batch",
+    channels: int = 3,
 ) -> dict[str, nn.Module]:
-    """Dotted name -> new module: the head of a torchvision network, the small stem (3x3, stride 1, no pooling), norms
-    that use no other image."""
+    """Dotted name -> new module: the head of a torchvision network and its first convolution for other than three
+    channels, the small stem (3x3, stride 1, no pooling), norms that use no other image."""
     new: dict[str, nn.Module] = {}
     if library == "torchvision":
         new |= {path: make() for path, make in (torchvision_head(model) or {}).items()}
+        if channels != 3 and not small_stem:
+            new |= _first_convolution(network, channels)
     if small_stem:
-        channels = len(network.get_parameter("bn1.weight"))  # whatever kind of norm it is
-        stem = nn.Conv2d(3, channels, 3, stride=1, padding=1, bias=False)
+        width = len(network.get_parameter("bn1.weight"))  # whatever kind of norm it is
+        stem = nn.Conv2d(channels, width, 3, stride=1, padding=1, bias=False)
         nn.init.kaiming_normal_(stem.weight, mode="fan_out", nonlinearity="relu")  # as in both libraries' ResNets
         new |= {"conv1": stem, "maxpool": nn.Identity()}
     return new | row_norms(f"{library}:{model}", network, norm)
+
+
+def _first_convolution(network: nn.Module, channels: int) -> dict[str, nn.Module]:
+    """The path of the convolution that takes the image, and one like it for so many channels.
+
+    Its weights are normal, their deviation that of the published initialisation times sqrt(3 / channels): what comes
+    out of it is on the same scale.
+    """
+    path, old = first_convolution(network)
+    kind = {name: vars(old)[name] for name in ("kernel_size", "stride", "padding", "dilation")}
+    new = nn.Conv2d(channels, old.out_channels, **kind, bias=old.bias is not None)
+    nn.init.normal_(new.weight, std=float(old.weight.detach().std()) * (3 / channels) ** 0.5)
+    if new.bias is not None:
+        nn.init.zeros_(new.bias)
+    return {path: new}
+
+
+def first_convolution(network: nn.Module) -> tuple[str, nn.Conv2d]:
+    """The convolution that takes the image, and its path."""
+    return next((path, module) for path, module in network.named_modules() if isinstance(module, nn.Conv2d))
 
 
 def replacement_code(library: Library, model: str, encoder: nn.Module, *, small_stem: bool) -> list[str]:
     """Lines of Python that replace the same modules in the library's `model` as were replaced in `encoder`."""
     paths = list(torchvision_head(model) or {}) if library == "torchvision" else []
     paths += ["conv1", "maxpool"] if small_stem else []
+    if library == "torchvision" and not small_stem:
+        path, first = first_convolution(encoder)
+        paths += [path] if first.in_channels != 3 else []
     # group norms that the library itself uses are among them; replacing them by equal ones changes nothing
     paths += [path for path, module in encoder.named_modules() if type(module) is nn.GroupNorm]
     return [f'model.set_submodule("{path}", nn.{encoder.get_submodule(path)!r})' for path in paths]

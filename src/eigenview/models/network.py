@@ -119,15 +119,17 @@ def build_network(
     *,
     second_encoder: str | None = None,
     local_size: int | None = None,
+    channels: int = 3,
 ) -> Network:
     """The network for a method with these needs, with initial weights drawn from torch's generator.
 
     Raises: UserError where the objective compares coordinates of two branches whose widths differ.
     """
     made: dict[str, Any] = {"size": size, "stem": config.stem, "norm": config.encoder_norm, "local_size": local_size}
+    made["channels"] = channels
     check_patches(encoder, "--image-size", size)
     body, width = build_encoder(encoder, **made)
-    check_local_size(encoder, body, local_size)
+    check_local_size(encoder, body, local_size, channels)
     head = projector(width, config)
     embedding = embedding_width(width, config)
     learned = predictor(embedding, config) if needs.predictor else None
@@ -136,7 +138,7 @@ def build_network(
         name = second_encoder or encoder
         check_patches(name, "--image-size", size)
         other, other_width = build_encoder(name, **made)
-        check_local_size(name, other, local_size)
+        check_local_size(name, other, local_size, channels)
         compared = config.projector_layers == 0 or "h" in needs.reads
         require(
             not compared or other_width == width,
@@ -151,14 +153,14 @@ def build_network(
 
 
 @torch.no_grad()
-def refuse_single_values(encoders: Iterable[nn.Module], sizes: set[int]) -> None:
+def refuse_single_values(encoders: Iterable[nn.Module], sizes: set[int], channels: int = 3) -> None:
     """Raises UserError if an encoder, taking one image of a side in `sizes` at a time, has a batch norm that sees a
     single value: its deviation is 0, and torch raises in the middle of the first step."""
     for encoder in copy.deepcopy(list(encoders)):  # running averages of the copy move
         for size in sorted(sizes):
             try:
                 with torch.random.fork_rng(devices=[]):  # dropout would draw
-                    encoder(torch.zeros(1, 3, size, size))
+                    encoder(torch.zeros(1, channels, size, size))
             except ValueError as error:
                 raise UserError(
                     f"--grad-cache-chunk 1: at {size} px the encoder has a batch norm that would see a single value. "

@@ -36,8 +36,8 @@ LARGEST_SIZE = 4096  # px: limits the memory that a damaged card can request whe
 class LoadedEncoder(nn.Module):
     """A trained encoder with the preprocessing of its images; in evaluation mode when loaded.
 
-    **Shapes** - calling it takes float images (n 3 size size), normalised with mean and std, and gives h (n H).
-    `embed` takes uint8 images (n 3 S S) of any side S.
+    **Shapes** - calling it takes float images (n C size size), normalised with mean and std, and gives h (n H).
+    `embed` takes uint8 images (n C S S) of any side S. C is 3 unless the run had other --channels.
     """
 
     def __init__(self, network: nn.Module, card: dict[str, Any]) -> None:
@@ -49,19 +49,17 @@ class LoadedEncoder(nn.Module):
         self.size: int = card["size"]
         self.width: int = card["width"]
         self.reading = Reading.from_json(card.get("pixels"))
-        r, g, b = card["mean"]
-        self.mean: tuple[float, float, float] = (float(r), float(g), float(b))
-        r, g, b = card["std"]
-        self.std: tuple[float, float, float] = (float(r), float(g), float(b))
+        self.mean = tuple(float(each) for each in card["mean"])
+        self.std = tuple(float(each) for each in card["std"])
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """h (n H) of normalised images (n 3 size size)."""
+        """h (n H) of normalised images (n C size size)."""
         return self.network(images)
 
     @torch.no_grad()
     def embed(self, images: Given, batch_size: int = 256) -> Tensor:
-        """h (n H) of uint8 images (n 3 S S), float32, on the device of the images, which must be the network's.
+        """h (n H) of uint8 images (n C S S), float32, on the device of the images, which must be the network's.
 
         Also of a NumPy array, a PIL image, a path, or a list of those (given_images.py), on the network's device.
 
@@ -118,7 +116,11 @@ def load_encoder(source: Path | str, *, pretrained: bool = True) -> LoadedEncode
     with torch.random.fork_rng(devices=[]):  # initial weights do not move the caller's random state
         try:
             network, width = build_encoder(
-                card["encoder"], size=card["size"], stem=card["stem"], norm=card.get("norm", "batch")
+                card["encoder"],
+                size=card["size"],
+                stem=card["stem"],
+                norm=card.get("norm", "batch"),
+                channels=len(card["mean"]),
             )
         except UserError as error:
             raise UserError(f"{card_path} describes an encoder that cannot be built: {error}") from error
@@ -158,10 +160,14 @@ def _check_card(card: Any, where: str) -> None:
     require(norm in NORMS, f"{where}: norm", norm, ", ".join(NORMS))
     require(1 <= card["size"] <= LARGEST_SIZE, f"{where}: size", card["size"], f"1 to {LARGEST_SIZE}")
     try:
-        Reading.from_json(card.get("pixels"))
+        channels = Reading.from_json(card.get("pixels")).channels
     except UserError as error:
         raise UserError(f"{where} is damaged: pixels: {error}") from None
-    require(min(card["std"]) > 0, f"{where}: std", card["std"], "three numbers above 0")
+    for name in ("mean", "std"):
+        require(
+            len(card[name]) == channels, f"{where}: {name}", card[name], f"{channels} numbers, one for each channel"
+        )
+    require(min(card["std"]) > 0, f"{where}: std", card["std"], "numbers above 0")
 
 
 def _parse(weights: bytes, path: Path) -> dict[str, Tensor]:

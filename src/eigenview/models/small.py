@@ -1,5 +1,7 @@
 """Three small conv nets that pretrain on two CPU cores, all fully convolutional with a global max pool at the end.
 
+They take images of any number of channels.
+
 Stages with a pooling pool before they normalise, so that normalisation and activation, which take most of the time of a
 small net on a CPU, process a quarter of the pixels. Convolutions followed by a batch norm have no bias.
 """
@@ -50,13 +52,13 @@ def pooled_stage(width_in: int, width_out: int) -> nn.Sequential:
     )
 
 
-def conv_tiny() -> nn.Sequential:
+def conv_tiny(channels: int = 3) -> nn.Sequential:
     """Three convolutions of widths 32, 64, 128 with two poolings between them: H = 128, for images of 4 px or more.
 
     For images of about 16 px (digits): 2.6 million multiplications per image there.
     """
     return nn.Sequential(
-        conv_norm_relu(3, 32),
+        conv_norm_relu(channels, 32),
         nn.MaxPool2d(2),
         conv_norm_relu(32, 64),
         nn.MaxPool2d(2),
@@ -65,14 +67,14 @@ def conv_tiny() -> nn.Sequential:
     )
 
 
-def conv_small() -> nn.Sequential:
+def conv_small(channels: int = 3) -> nn.Sequential:
     """A 2x2 convolution to 24 channels and three pooled stages of widths 32, 128, 128: H = 128, for 9 px or more.
 
     The architecture of fast training on CIFAR-10 (K. Jordan, arXiv 2404.00498), narrower for a CPU. The
     unpadded stem turns 32 px into 31, so that the stages work on 31, 15 and 7 px.
     """
     return nn.Sequential(
-        nn.Conv2d(3, 24, 2),
+        nn.Conv2d(channels, 24, 2),
         nn.GELU(),
         pooled_stage(24, 32),
         pooled_stage(32, 128),
@@ -81,11 +83,11 @@ def conv_small() -> nn.Sequential:
     )
 
 
-def conv_medium() -> nn.Sequential:
+def conv_medium(channels: int = 3) -> nn.Sequential:
     """ResNet-9 without its classifier: eight convolutions of width 32 to 256, H = 256, for images of 8 px or more."""
     width = 32
     return nn.Sequential(
-        conv_norm_relu(3, width),
+        conv_norm_relu(channels, width),
         conv_norm_relu(width, 2 * width),
         nn.MaxPool2d(2),
         Residual(nn.Sequential(conv_norm_relu(2 * width, 2 * width), conv_norm_relu(2 * width, 2 * width))),

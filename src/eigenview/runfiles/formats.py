@@ -272,8 +272,8 @@ CARD_KIND = Fields(
         "stem": TEXT,
         "size": integer(1),
         "width": integer(1),
-        "mean": ListOf(number(), 3),
-        "std": ListOf(number(), 3),
+        "mean": ListOf(number()),
+        "std": ListOf(number()),
     },
     optional={
         "norm": TEXT,

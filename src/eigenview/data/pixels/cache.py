@@ -134,17 +134,17 @@ class Entry:
         try:
             first, _, content = read_regular(self._file("header")).partition(b"\n")
             about = runfiles.parse_json(first)
-            rows = np.frombuffer(content, "<f8").reshape(-1, 5)
+            rows = np.frombuffer(content, "<f8").reshape(-1, about["columns"])
             is_whole = isinstance(about, dict) and about["crc"] == zlib.crc32(content)
             return (rows, _positions(about["broken"], len(self.files))) if is_whole else None
         except (OSError, KeyError, TypeError, ValueError, AttributeError):
             return None
 
     def keep_sides(self, headers: np.ndarray, broken: dict[int, str]) -> None:
-        """Keep what was read from the headers, float64 (n, 5), and the reasons where a header is unreadable."""
+        """Keep what was read from the headers, float64 (n, columns), and the reasons where a header is unreadable."""
         self._keep_files()
         content = headers.astype("<f8").tobytes()  # text would take ten times as long to read, and has no nan
-        about = json.dumps({"crc": zlib.crc32(content), "broken": broken})
+        about = json.dumps({"crc": zlib.crc32(content), "broken": broken, "columns": headers.shape[1]})
         with write_cached(self._file("header"), self.cache_dir) as file:
             file.write(about.encode() + b"\n" + content)
 

@@ -19,6 +19,7 @@ from eigenview.config.reading import Reading
 from eigenview.data.pixels.budget import IN_FLIGHT
 from eigenview.data.pixels.byte_ranges import Piece, as_piece, read_piece, split_page
 from eigenview.data.pixels.deep import bits_of, correct_order, full_range, lower_bytes, picture_of, raw_mode, values_of
+from eigenview.data.pixels.dicom import about, dicom_picture, dicom_values, is_dicom
 from eigenview.data.pixels.geometry import resized, square
 from eigenview.data.pixels.image_files import DAMAGE, Unreadable, bands, content, opened, pages_of, reason
 from eigenview.data.pixels.ranges import sampled_values
@@ -40,8 +41,10 @@ class Sample(NamedTuple):
 
 def sample(path: str, reading: Reading) -> Sample:
     """Some values of an image, without those of its transparency. Raises Unreadable."""
+    base, page = split_page(path)
     try:
-        base, page = split_page(path)
+        if is_dicom(base):
+            return _sample_of_dicom(base, page, reading)
         with (
             content(base) as file,
             opened(file) as image,
@@ -49,8 +52,8 @@ def sample(path: str, reading: Reading) -> Sample:
         ):
             ends = full_range(raw_mode(image))
             if reading.pages == "channels" and pages_of(image) > 1:
-                pages = [sampled_values(_values(file, image, k)) for k in range(_page_channels(image, reading))]
-                return Sample(np.concatenate([each[:1] for each in pages]), ends)
+                pages = range(_page_channels(pages_of(image), reading))
+                return Sample(np.concatenate([sampled_values(_values(file, image, k)[:1]) for k in pages]), ends)
             values = _values(file, image, page)
             colours = len(values) - (reading.channels in (1, 3) and len(values) in (2, 4))
             return Sample(sampled_values(values[:colours]), ends)
@@ -68,12 +71,14 @@ def decode(path: str, side: int, reading: Reading) -> np.ndarray:
         if piece is not None and piece.side:
             return _stored(piece, side)
         base, page = split_page(path)
+        if is_dicom(base):
+            return _of_dicom(base, page, side, reading)
         with content(base) as file, opened(file) as image:
             # JPEG can decode at 1/2, 1/4, 1/8; twice the wanted side keeps the final resize's quality.
             image.draft(None, (2 * side, 2 * side))
             with IN_FLIGHT.held(image.width * image.height):
                 if reading.pages == "channels" and pages_of(image) > 1:
-                    pages = range(_page_channels(image, reading))
+                    pages = range(_page_channels(pages_of(image), reading))
                     return np.concatenate(
                         [square(_picture(file, image, k, reading, k).convert("L"), side) for k in pages]
                     )
@@ -82,11 +87,32 @@ def decode(path: str, side: int, reading: Reading) -> np.ndarray:
         raise Unreadable(reason(path, error)) from error
 
 
-def _page_channels(image: ImageFile.ImageFile, reading: Reading) -> int:
+def _page_channels(pages: int, reading: Reading) -> int:
     """The pages of an image, each of which is a channel. Raises ValueError where there are more or fewer channels."""
-    if pages_of(image) != reading.channels:
-        raise ValueError(f"its {pages_of(image)} pages are not {reading.channels} channels")
+    if pages != reading.channels:
+        raise ValueError(f"its {pages} pages are not {reading.channels} channels")
     return reading.channels
+
+
+def _of_dicom(path: str, page: int, side: int, reading: Reading) -> np.ndarray:
+    with content(path) as file:
+        found = about(file)
+        with IN_FLIGHT.held(found.width * found.height):
+            if reading.pages == "channels" and found.frames > 1:
+                frames = [dicom_picture(file, k, reading, k) for k in range(_page_channels(found.frames, reading))]
+                return np.concatenate([square(frame.convert("L"), side) for frame in frames])
+            return squares(dicom_picture(file, page, reading), side, reading.channels)
+
+
+def _sample_of_dicom(path: str, page: int, reading: Reading) -> Sample:
+    with content(path) as file:
+        found = about(file)
+        with IN_FLIGHT.held(found.width * found.height):
+            if reading.pages == "channels" and found.frames > 1:
+                frames = [dicom_values(file, k) for k in range(_page_channels(found.frames, reading))]
+                return Sample(np.concatenate([sampled_values(values[:1]) for values, _ in frames]), frames[0][1])
+            values, ends = dicom_values(file, page)
+            return Sample(sampled_values(values), ends)
 
 
 def _picture(file: IO[bytes], image: ImageFile.ImageFile, page: int, reading: Reading, channel: int) -> Image.Image:
@@ -129,15 +155,19 @@ def squares(picture: Image.Image, side: int, channels: int) -> np.ndarray:
     Three channels: RGB, grey repeated. One: grey. Others: the bands of the picture, of which there must be as many.
     Raises ValueError where there are not.
     """
-    if channels == 3:
-        return square(to_rgb(picture), side)
-    if channels == 1:
-        return square(picture if picture.mode == "L" else to_rgb(picture).convert("L"), side)
-    bands = picture.split()
-    if len(bands) != channels:
-        raise ValueError(f"has {len(bands)} channel{'s' if len(bands) > 1 else ''}, not {channels}")
+    if channels in (1, 3):
+        is_grey = picture.mode == "L" and "transparency" not in picture.info
+        if channels == 3 and not is_grey:
+            return square(to_rgb(picture), side)
+        grey = square(picture if is_grey else to_rgb(picture).convert("L"), side)
+        return np.repeat(grey, channels, axis=0)  # the same as of three equal channels, in a third of the time
+    if picture.mode in ("P", "PA"):
+        picture = picture.convert("RGBA" if "A" in bands(picture) else "RGB")
+    planes = picture.split()
+    if len(planes) != channels:
+        raise ValueError(f"has {len(planes)} channel{'s' if len(planes) > 1 else ''}, not {channels}")
     # one by one: Pillow would weight the others by the last one, as if it were transparency
-    return np.concatenate([square(band, side) for band in bands])
+    return np.concatenate([square(plane, side) for plane in planes])
 
 
 def given_picture(image: Image.Image, side: int, reading: Reading) -> np.ndarray:

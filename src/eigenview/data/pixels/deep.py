@@ -12,6 +12,8 @@ from PIL import Image, ImageFile
 
 from eigenview.config.reading import Reading
 
+_AT_ONCE = 1 << 15
+"""Values."""
 _IS_LITTLE = sys.byteorder == "little"
 _LOWER_BYTE = {";16B": ";16L", ";16L": ";16B", ";16N": ";16B" if _IS_LITTLE else ";16L"}
 """Pillow keeps the upper byte of 16-bit colour. Read as if the bytes lay the other way round, it keeps the lower."""
@@ -101,13 +103,18 @@ def to_8_bits(values: np.ndarray, low: float, high: float) -> np.ndarray:
     """
     if values.dtype in (np.uint8, np.uint16):
         return np.take(_table(values.dtype.char, low, high), values)
-    if values.dtype.kind == "f" and not np.isfinite(values).all():
-        raise ValueError("holds values that are not finite")
     is_wide = values.dtype.itemsize > 4 or values.dtype.kind in "iu"
-    scaled = values.astype(np.float64 if is_wide else np.float32)
-    scaled -= low
-    scaled *= 255 / (high - low)
-    return np.rint(np.clip(scaled, 0, 255, out=scaled), out=scaled).astype(np.uint8)
+    made = np.empty(values.shape, np.uint8)
+    flat, out = values.reshape(-1), made.reshape(-1)
+    for start in range(0, len(flat), _AT_ONCE):  # a part that stays in a core's cache
+        part = slice(start, start + _AT_ONCE)
+        scaled = flat[part].astype(np.float64 if is_wide else np.float32)
+        if values.dtype.kind == "f" and not np.isfinite(scaled).all():
+            raise ValueError("holds values that are not finite")
+        scaled -= low
+        scaled *= 255 / (high - low)
+        out[part] = np.rint(np.clip(scaled, 0, 255, out=scaled), out=scaled)
+    return made
 
 
 @functools.lru_cache(maxsize=64)
@@ -136,4 +143,5 @@ def picture_of(values: np.ndarray, ends: tuple[float, float], reading: Reading, 
     planes = list(channels_to_8_bits(values[:-1] if has_alpha else values, low, high))
     if has_alpha:
         planes.append(values[-1] if values.dtype == np.uint8 else (values[-1] >> 8).astype(np.uint8))
-    return Image.merge(_MODES[len(planes)], [Image.fromarray(plane) for plane in planes])
+    pictures = [Image.fromarray(plane) for plane in planes]
+    return pictures[0] if len(pictures) == 1 else Image.merge(_MODES[len(planes)], pictures)

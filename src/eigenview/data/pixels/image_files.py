@@ -14,9 +14,10 @@ from PIL import Image, ImageFile, TiffImagePlugin
 from eigenview.data.opening import open_regular
 from eigenview.data.pixels.budget import LIMIT, limit_pixels
 from eigenview.data.pixels.byte_ranges import as_piece, read_piece, split_page
+from eigenview.data.pixels.dicom import SUFFIXES as DICOM_SUFFIXES
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
-READABLE = "jpg, jpeg, png, webp, bmp, tif, tiff, gif"
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", *DICOM_SUFFIXES})
+READABLE = "jpg, jpeg, png, webp, bmp, tif, tiff, gif, dcm, dicom"
 # Only these decoders: others that Pillow knows start programs (EPS) or are rarely meant by a file called .jpg.
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 

@@ -65,7 +65,7 @@ def measure(
     Raises UserError for values that are not finite.
     """
     asked = reading.asked
-    percent = (asked.low, asked.high) if asked.kind in ("auto", "percent") else PERCENT
+    percent = (asked.low, asked.high) if reading.is_measured else PERCENT
     has_own = reading.pages == "channels" or reading.channels not in (1, 3)
     if has_own:
         groups = [np.concatenate([each[c].ravel() for each in samples]) for c in range(reading.channels)]
@@ -94,7 +94,7 @@ def decided(reading: Reading, found: Measured, name: str) -> Reading:
     Raises UserError where the range leaves one grey level, of all channels or of one that has its own range.
     """
     kind = reading.asked.kind
-    low, high = (found.low, found.high) if kind in ("auto", "percent") else (reading.low, reading.high)
+    low, high = (found.low, found.high) if reading.is_measured else (reading.low, reading.high)
     low, high = ((found.full[0],), (found.full[1],)) if kind == "full" else (low, high)
     for c, (least, most) in enumerate(zip(found.least, found.most, strict=True)):
         k = c if len(low) > 1 else 0
@@ -129,6 +129,7 @@ def range_note(reading: Reading, found: Measured, images: int, of: int) -> str:
         each = " of each channel" if len(reading.low) > 1 else ""
         how = "as asked for" if asked.kind == "values" else f"{asked.low:g} to {asked.high:g} %{each}"
         text += f"{kept_range(reading)} ({how})"
+        text += " where a DICOM names no window" if asked.kind == "window" else ""
     few = "" if images == of else f"; {of - images:,} of {of:,} images have 8 bits and stay as they are"
     return f"{text}, kept with the encoder{few}"
 

@@ -22,10 +22,10 @@ def channels_first(array: np.ndarray, what: str, channels: int) -> np.ndarray:
     refuse_kind(array.shape, array.dtype, what, channels)
     if array.ndim == 3:
         return array[:, None]
-    return array if array.shape[1] in _allowed(channels) else array.transpose(0, 3, 1, 2)
+    return array if array.shape[1] in allowed_channels(channels) else array.transpose(0, 3, 1, 2)
 
 
-def _allowed(channels: int) -> tuple[int, ...]:
+def allowed_channels(channels: int) -> tuple[int, ...]:
     """Channels of an array from which so many can be made: grey is repeated, colour becomes grey."""
     return (1, 3) if channels in (1, 3) else (channels,)
 
@@ -49,12 +49,14 @@ def refuse_kind(shape: tuple[int, ...], dtype: np.dtype, what: str, channels: in
         if channels not in (1, 3):
             raise UserError(f"{given}, grey images, and --channels is {channels}: give --channels 1 or leave it out.")
         return
-    allowed = _allowed(channels)
+    allowed = allowed_channels(channels)
     first, last = shape[1] in allowed, shape[3] in allowed
     if first != last:
         return
     words = "1 or 3 channels" if len(allowed) == 2 else f"{channels} channels (--channels)"
     problem = "it is unclear which axis is colour" if first else f"no axis is colour, {words}"
     least = min(shape[1], shape[3])
-    advice = "" if first else f" Give --channels {least} to use all of them." if least <= MOST_CHANNELS else ""
+    advice = (
+        "" if first else f" To train on all of them give pretrain --channels {least}." if least <= MOST_CHANNELS else ""
+    )
     raise UserError(f"{given}, where {problem}; {images}.{advice}")

@@ -21,11 +21,11 @@ from eigenview.data.pixels.cache import Entry
 from eigenview.data.pixels.decode import squares
 from eigenview.data.pixels.deep import channels_to_8_bits, full_range
 from eigenview.data.pixels.geometry import resized
-from eigenview.data.pixels.headers import BITS, SHORT
+from eigenview.data.pixels.headers import BITS, COLUMNS, SHORT
 from eigenview.data.pixels.image_size import Sizes, choose_sizes
 from eigenview.data.pixels.parallel import Rows, map_chunks
 from eigenview.data.pixels.ranges import Measured, measure, sampled_rows, sampled_values
-from eigenview.data.sources.array_shapes import bits_of, channels_first, refuse_kind, shapes
+from eigenview.data.sources.array_shapes import allowed_channels, bits_of, channels_first, refuse_kind, shapes
 from eigenview.data.sources.encoded import choose_range
 from eigenview.data.sources.source import Request
 from eigenview.data.splitting import same_classes
@@ -75,7 +75,11 @@ def as_image_set(stored: ImageArray, request: Request, sizes: Sizes | None = Non
         labels = None if stored.labels is None else stored.labels[rows]
         # without files: the resized copy of a few images is not worth keeping
         stored = dataclasses.replace(stored, pixels=stored.pixels[rows], labels=labels, files=())
-    height, width = stored.pixels.shape[2:]
+    found, height, width = stored.pixels.shape[1:]
+    if found not in allowed_channels(request.reading.channels):
+        raise UserError(
+            f"{stored.name} has images of {found} channels, and --channels is {request.reading.channels}. Leave it out."
+        )
     short, channels = min(height, width), request.reading.channels
     sizes = sizes or choose_sizes(short, request.size, request.source_size, request.multiple)
     side, needed = sizes.source_size, len(stored.pixels) * channels * sizes.source_size**2
@@ -131,9 +135,9 @@ def as_image_set(stored: ImageArray, request: Request, sizes: Sizes | None = Non
 
 def _choose_range(stored: ImageArray, bits: int, request: Request) -> tuple[Reading, tuple[str, ...]]:
     """The reading with the range of the array's values, if it needs one, and a sentence about it."""
-    header = np.zeros(5)
+    header = np.zeros(COLUMNS)
     header[[SHORT, BITS]] = 1, bits
-    headers = np.broadcast_to(header, (len(stored.pixels), 5))
+    headers = np.broadcast_to(header, (len(stored.pixels), len(header)))
 
     def measured(rows: np.ndarray, bits: int, reading: Reading) -> Measured:
         samples = [sampled_values(stored.pixels[row]) for row in sampled_rows(rows)]

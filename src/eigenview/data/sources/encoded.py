@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -12,7 +13,7 @@ from eigenview.config.reading import Reading
 from eigenview.data.images import File, ImageSet, Skipped, printable
 from eigenview.data.pixels.cache import Entry
 from eigenview.data.pixels.decode import Sample, sample
-from eigenview.data.pixels.headers import BITS, SHORT, header_notes
+from eigenview.data.pixels.headers import BITS, CHANNELS, PAGES, SHORT
 from eigenview.data.pixels.image_files import Unreadable
 from eigenview.data.pixels.image_size import choose_sizes
 from eigenview.data.pixels.parallel import Rows, joined, map_chunks
@@ -34,6 +35,7 @@ def encoded_set(
     name: str,
     not_listed: tuple[Skipped, ...] = (),
     notes: tuple[str, ...] = (),
+    pixel_notes: tuple[str, ...] = (),
     files: tuple[File, ...] = (),
 ) -> ImageSet:
     """The readable images of `paths`, with the unreadable ones listed as skipped.
@@ -51,6 +53,7 @@ def encoded_set(
     pixels = None
     if request.check is not None:
         request.check(count, classes([i for i in range(len(paths)) if i not in broken])[0] is not None)
+    check_channels(rows, request.reading, printable(name))
     reading, about = choose_range(rows, measured, request.reading, printable(name))
     if count * reading.channels * sizes.source_size**2 <= request.loader.cache_gb * 1e9:
         key = reading.key(has_deep=bool((rows[:, BITS] > 8).any()))
@@ -69,11 +72,28 @@ def encoded_set(
         side_range=(int(sides[kept].min()), int(sides[kept].max())),
         skipped=not_listed + tuple(Skipped(printable(paths[i]), reason) for i, reason in sorted(broken.items())),
         notes=notes,
-        pixel_notes=header_notes(rows, reading.pages) + about,
+        pixel_notes=pixel_notes + about,
         label_notes=(note,) if note else (),
         files=files,
         reading=reading,
     )
+
+
+def check_channels(rows: np.ndarray, reading: Reading, name: str) -> None:
+    """Raises UserError if none of the images whose headers are `rows` has the channels that are asked for."""
+    sound, asked = rows[rows[:, SHORT] > 0], reading.channels
+    several = sound[sound[:, PAGES] > 1]
+    if reading.pages == "channels" and len(several):
+        pages = Counter(several[:, PAGES].astype(int).tolist()).most_common(1)[0][0]
+        if not (several[:, PAGES] == asked).any():
+            raise UserError(
+                f"{name}: files have {pages} pages, each of which is a channel (--pages channels), and --channels is "
+                f"{asked}. Give --channels {pages}."
+            )
+    elif asked not in (1, 3) and not (sound[:, CHANNELS] == asked).any():
+        found = Counter(sound[:, CHANNELS].astype(int).tolist()).most_common(1)[0][0]
+        advice = " With --pages channels each page of a file is one." if (several[:, PAGES] == asked).any() else ""
+        raise UserError(f"{name}: files have {found} channels, and --channels is {asked}. Leave it out.{advice}")
 
 
 def choose_range(
@@ -87,7 +107,7 @@ def choose_range(
     used = np.flatnonzero((rows[:, SHORT] > 0) & ((rows[:, BITS] > 8) | reading.applies_to(8)))
     if not len(used):
         return reading, ()
-    if reading.low and reading.asked.kind in ("auto", "percent"):
+    if reading.low and reading.is_measured:
         return reading, (f"{kept_range(reading)}, as the encoder was trained with",)
     found = measured(used, int(rows[used, BITS].max()), reading)
     reading = decided(reading, found, name)

@@ -16,7 +16,7 @@ from eigenview.data.images import File, ImageSet, Skipped, Split, printable
 from eigenview.data.opening import kind_of
 from eigenview.data.pixels.cache import Entry
 from eigenview.data.pixels.decode import Sample, decode, decode_rows
-from eigenview.data.pixels.headers import headers, short_side
+from eigenview.data.pixels.headers import PAGES, are_images, header_notes, headers, short_side
 from eigenview.data.pixels.image_files import Unreadable
 from eigenview.data.pixels.parallel import Rows, joined, map_chunks
 from eigenview.data.pixels.ranges import Measured
@@ -88,9 +88,18 @@ def read_part(part: Part, shown: Path, name: str, closed: tuple[Skipped, ...], r
     if request.most is not None and request.most < len(part.files):
         part = part.take(request.chosen(len(part.files)))
         request = dataclasses.replace(request, loader=dataclasses.replace(request.loader, cache_gb=0))
-    reader = _Reader(part, shown, request)
+    reader, files = _Reader(part, shown, request), part.files
+    headers, broken = reader.sides()
+    pixel_notes = header_notes(headers, request.reading.pages)
+    several = are_images(headers, request.reading.pages)
+    if several.any():
+        counts = np.where(several, headers[:, PAGES], 1).astype(np.int64)
+        starts = np.cumsum(counts) - counts
+        part, headers = part.by_pages(counts), np.repeat(headers, counts, axis=0)
+        broken = {int(starts[i]): reason for i, reason in broken.items()}
+        reader.read_pages_of(part)
     images = encoded_set(
-        reader.sides(),
+        (headers, broken),
         reader.paths,
         reader.pixels,
         part.classes,
@@ -99,7 +108,8 @@ def read_part(part: Part, shown: Path, name: str, closed: tuple[Skipped, ...], r
         name=name,
         not_listed=closed,
         notes=part.notes,
-        files=part.files,
+        pixel_notes=pixel_notes,
+        files=files,
     )
     if reader.keeps:
         reader.entry.forget_earlier()
@@ -158,8 +168,15 @@ class _Reader:
         self.paths = part.paths()
         self.shown, self.is_strict, self.console = shown, request.loader.strict, request.console
         self.entry = Entry.of(part.root, part.files, part.what, cache_dir=request.cache_dir)
-        """Of the headers; pixels have another one for each other way to make them."""
+        """Of the headers."""
+        self.pixel_entry = self.entry
+        """Of the pixels; there is another one for each other way to make them."""
         self.keeps = request.loader.cache_gb > 0
+
+    def read_pages_of(self, part: Part) -> None:
+        """Decode the images of `part` from here on, each a page of a file whose headers were read."""
+        self.paths = part.paths()
+        self.pixel_entry = Entry.of(part.root, part.files, part.what, cache_dir=self.entry.cache_dir)
 
     def sides(self) -> Rows:
         """float64 (files, 5) of `decode.headers`, and the reasons of files with an unreadable header."""
@@ -199,7 +216,7 @@ class _Reader:
 
     def pixels(self, side: int, expected: int, reading: Reading, key: str) -> Rows:
         """uint8 (readable files, C, side, side), memory-mapped, and the reasons of all files left out."""
-        entry = self.entry.made_by(key)
+        entry = self.pixel_entry.made_by(key)
         known = self._kept_pixels(entry, side, reading)
         if known is None:
             with entry.turn(f"decoding the images of {printable(str(self.shown))}", self.console):

@@ -33,7 +33,7 @@ from eigenview.data.pixels.byte_ranges import Piece, as_piece
 from eigenview.data.pixels.cache import Entry, cache_folder, user_cache, write_cached
 from eigenview.data.pixels.decode import Sample as Sampled
 from eigenview.data.pixels.decode import decode_rows
-from eigenview.data.pixels.headers import headers
+from eigenview.data.pixels.headers import are_images, header_notes, headers
 from eigenview.data.pixels.parallel import Rows, joined, map_chunks
 from eigenview.data.pixels.ranges import Measured
 from eigenview.data.sources.encoded import encoded_set, measured_range, read_samples, refuse_unreadable
@@ -251,6 +251,11 @@ def load_stream(stream: Stream, buffer: int, request: Request) -> ImageSet:
 
     with console.waiting(f"reading {printable(origin.name)}"):
         surveyed, labels = _surveyed(stream, entry, request)
+        if are_images(surveyed[0], request.reading.pages).any():
+            raise UserError(
+                f"{origin.spec}: --pages images is for files in folders and shards; in a stream each row is one image. "
+                "Leave it out: the first page of each is used then."
+            )
         _refuse(surveyed[1], len(labels), origin, request)  # they may come from the cache of a run that was not strict
         images = encoded_set(
             surveyed,
@@ -261,6 +266,7 @@ def load_stream(stream: Stream, buffer: int, request: Request) -> ImageSet:
             request,
             name=origin.name,
             notes=origin.notes,
+            pixel_notes=header_notes(surveyed[0], request.reading.pages),
             files=origin.files,
         )
     return images if images.pixels is not None else _streamed(images, stream, buffer)

@@ -141,12 +141,12 @@ class _Subset:
 def apply(
     images: Tensor, params: Params, spec: ViewSpec, size: int, *, dense: bool | None = None, is_compiled: bool = False
 ) -> Tensor:
-    """The view that `params` describe: uint8 (N 3 S S) to float32 (N 3 size size), normalised, channels_last.
+    """The view that `params` describe: uint8 (N C S S) to float32 (N C size size), normalised, channels_last.
 
     `dense` overrides the choice of `_Subset`, for tests. Computed in float32, also under autocast. `is_compiled` as in
     `augment`.
     """
-    _check_images(images, size)
+    _check_images(images, size, len(spec.mean))
     subset = _Subset(is_compiled or images.device.type != "cpu" if dense is None else dense)
     transform = _compiled(images.device.type) if is_compiled else transformed
     out = _empty_views(images, size)
@@ -193,14 +193,15 @@ def _compiled(device_type: str) -> Callable[..., Tensor]:
 def augment(
     images: Tensor, spec: ViewSpec, size: int, generator: torch.Generator, *, is_compiled: bool = False
 ) -> Tensor:
-    """One random view of each image: uint8 (N 3 S S) to float32 (N 3 size size), normalised, channels_last.
+    """One random view of each image: uint8 (N C S S) to float32 (N C size size), normalised, channels_last.
 
     All randomness comes from `generator`, which lives on the images' device: the same state gives the same view.
     `is_compiled` takes torch.compile's version, which differs in the last digits: the first call for each kind of view
     and each number of images takes most of a minute, as long as shapes stay the same the later ones are faster.
-    Raises: UserError for images that are not square uint8 RGB, a generator elsewhere, or a kernel too wide for `size`.
+    Raises: UserError for images that are not square uint8 with the channels of the spec's mean, a generator elsewhere,
+    or a kernel too wide for `size`.
     """
-    source = _check_images(images, size)
+    source = _check_images(images, size, len(spec.mean))
     require(generator.device.type == images.device.type, "generator.device", str(generator.device), str(images.device))
     with _one_thread(images.device):
         params = draw(len(images), spec, source, generator)
@@ -229,18 +230,18 @@ def _one_thread(device: torch.device) -> Iterator[None]:
 def prepare(
     images: Tensor,
     size: int,
-    mean: tuple[float, float, float],
-    std: tuple[float, float, float],
+    mean: tuple[float, ...],
+    std: tuple[float, ...],
     *,
     crop: float = 1.0,
     interpolation: str = "bilinear",
 ) -> Tensor:
-    """Images as an evaluation sees them, nothing random: uint8 (N 3 S S) to float32 (N 3 size size), channels_last.
+    """Images as an evaluation sees them, nothing random: uint8 (N C S S) to float32 (N C size size), channels_last.
 
     The central square whose side is round(crop S) is resized with antialias and normalised. crop = 0.875 is what
     resizing to 256 and cutting the central 224 keeps; 1 keeps the whole image.
     """
-    source = _check_images(images, size)
+    source = _check_images(images, size, len(mean))
     side = round(crop * source)
     require(0 < side <= source, "crop", crop, f"above 0 and at most 1, keeping at least one of {source} px")
     start = (source - side) // 2
@@ -254,21 +255,22 @@ def prepare(
 
 
 def to_uint8(views: Tensor, spec: ViewSpec) -> Tensor:
-    """Views as pictures: the normalisation undone, float (N 3 h w) to uint8 (N 3 h w), rounded."""
-    channels = [views[:, c] * spec.std[c] + spec.mean[c] for c in range(3)]
+    """Views as pictures: the normalisation undone, float (N C h w) to uint8 (N C h w), rounded."""
+    channels = [views[:, c] * spec.std[c] + spec.mean[c] for c in range(views.shape[1])]
     return torch.stack(channels, 1).mul_(255).round_().clamp_(0, 255).to(torch.uint8)
 
 
-def _check_images(images: Tensor, size: int) -> int:
-    square = images.ndim == 4 and images.shape[1] == 3 and images.shape[2] == images.shape[3]
-    require(square, "images.shape", tuple(images.shape), "(N, 3, S, S): square RGB images")
+def _check_images(images: Tensor, size: int, channels: int) -> int:
+    square = images.ndim == 4 and images.shape[1] == channels and images.shape[2] == images.shape[3]
+    what = "RGB images" if channels == 3 else f"images of {channels} channels"
+    require(square, "images.shape", tuple(images.shape), f"(N, {channels}, S, S): square {what}")
     require(images.dtype == torch.uint8, "images.dtype", str(images.dtype), "torch.uint8")
     require(size >= 2, "size", size, "2 or more")
     return images.shape[2]
 
 
 def _empty_views(images: Tensor, size: int) -> Tensor:
-    shape = (len(images), 3, size, size)
+    shape = (len(images), images.shape[1], size, size)
     return torch.empty(shape, dtype=torch.float32, device=images.device, memory_format=torch.channels_last)
 
 
@@ -294,11 +296,11 @@ def _crop(images: Tensor, params: Params, spec: ViewSpec, size: int, subset: _Su
 def _recolour(view: Tensor, params: Params, plan: JitterPlan, spec: ViewSpec, subset: _Subset) -> Tensor:
     if spec.jitter > 0:
         for slot in range(6):
-            if slot == 3 and spec.hue > 0:
+            if slot == 3 and spec.hue > 0 and view.shape[1] == 3:
                 view = subset(plan.on, shift_hue, view, plan.hue)
             if any(_amounts(spec)) and not subset.empty(plan.active[:, slot]):
                 view = blend_(view, *plan.weights[:, slot].unbind(1))
-    if spec.grayscale > 0:
+    if spec.grayscale > 0 and view.shape[1] == 3:
         view = subset(params.grayscale, grayscale, view)
     return view
 
@@ -310,5 +312,5 @@ def _blur(view: Tensor, sigma: Tensor, kernel: int) -> Tensor:
 
 def _normalise(view: Tensor, mean: tuple[float, ...], std: tuple[float, ...], out: Tensor) -> None:
     """Write (view - mean) / std to `out`, channel by channel: constants stay scalars, nothing is copied to a GPU."""
-    for c in range(3):
+    for c in range(len(mean)):
         out[:, c] = view[:, c].mul(1 / std[c]).sub_(mean[c] / std[c])

@@ -33,9 +33,13 @@ def solarize(images: Tensor, threshold: float) -> Tensor:
 def blend_(images: Tensor, keep: Tensor, gray: Tensor, mean: Tensor) -> Tensor:
     """keep x + gray luma(x) + mean (average of luma(x) over the image), clamped to [0, 1], in place; weights (N).
 
-    Brightness by f is (f, 0, 0), contrast (f, 0, 1 - f), saturation (f, 1 - f, 0).
+    Brightness by f is (f, 0, 0), contrast (f, 0, 1 - f), saturation (f, 1 - f, 0). Of images (N c h w) that are not RGB
+    luma(x) is x: contrast is about the mean of each channel, saturation changes nothing.
     """
     keep, gray, mean = (w[:, None, None, None] for w in (keep, gray, mean))
+    if images.shape[1] != 3:  # each channel is its own gray
+        average = images.mean((2, 3), keepdim=True)
+        return images.mul_(keep + gray).add_(average.mul_(mean)).clamp_(0, 1)
     light = luma(images)
     average = light.mean((2, 3), keepdim=True)
     return images.mul_(keep).add_(light.mul_(gray).add_(average.mul_(mean))).clamp_(0, 1)

@@ -1,8 +1,9 @@
 """What a view is: one `ViewSpec` per view, and the published sets of them. Free of torch so that help is quick.
 
 An image becomes a view by, in this order: random resized crop, horizontal flip, colour jitter, grayscale, Gaussian
-blur, solarisation, normalisation. Every operation has torchvision's definition; `augment.py` applies them to whole
-batches.
+blur, solarisation, normalisation. Images of other than three channels have no hue, saturation or grayscale; brightness
+changes all channels alike, contrast each about its own mean. Every operation has torchvision's definition; `augment.py`
+applies them to whole batches.
 """
 
 from __future__ import annotations
@@ -52,10 +53,10 @@ class ViewSpec:
     """Probability of solarisation."""
     solarize_threshold: float = 0.5
     """Pixel values from here up are inverted by solarisation."""
-    mean: tuple[float, float, float] = IMAGENET_MEAN
-    """Subtracted from red, green and blue."""
-    std: tuple[float, float, float] = IMAGENET_STD
-    """Red, green and blue are divided by these after that."""
+    mean: tuple[float, ...] = IMAGENET_MEAN
+    """Subtracted from red, green and blue, or from each of the channels of other images."""
+    std: tuple[float, ...] = IMAGENET_STD
+    """The channels are divided by these after that."""
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     """Filter of the crop's resampling, widened when the crop is shrunk (antialias)."""
 
@@ -76,10 +77,10 @@ class ViewSpec:
         require(
             kernel is None or (kernel >= 3 and kernel % 2 == 1), "augmentation.blur_kernel", kernel, "odd, 3 or more"
         )
-        require(len(self.mean) == 3 and all(map(math.isfinite, self.mean)), "augmentation.mean", self.mean, "3 numbers")
-        require(
-            len(self.std) == 3 and all(0 < s < math.inf for s in self.std), "augmentation.std", self.std, "3 above 0"
-        )
+        count = len(self.mean)
+        is_finite = 0 < count == len(self.std) and all(map(math.isfinite, self.mean))
+        require(is_finite, "augmentation.mean", self.mean, f"{len(self.std)} numbers, as many as augmentation.std has")
+        require(all(0 < s < math.inf for s in self.std), "augmentation.std", self.std, f"{count} above 0")
         filters = ("bilinear", "bicubic")
         require(self.interpolation in filters, "augmentation.interpolation", self.interpolation, " or ".join(filters))
 

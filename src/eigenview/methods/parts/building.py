@@ -42,6 +42,8 @@ class Parts:
     """Side of the whole views in pixels."""
     local_size: int | None = None
     """Side of the local crops."""
+    channels: int = 3
+    """Channels of the images."""
     views: int = 2
     """V, local crops included."""
     network: NetworkConfig = NetworkConfig()
@@ -78,6 +80,7 @@ class Parts:
                 needs,
                 second_encoder=self.second_encoder,
                 local_size=self.local_size,
+                channels=self.channels,
             )
         network.chunk = self.chunk
         return network
@@ -90,13 +93,14 @@ def momentum_at(config: NetworkConfig, clock: Clock) -> float:
     )
 
 
-def parts_of(config: RunConfig[Any], size: int, local_size: int | None) -> Parts:
-    """The parts that a run's configuration describes."""
+def parts_of(config: RunConfig[Any], size: int, local_size: int | None, channels: int = 3) -> Parts:
+    """The parts that a run's configuration describes, for images of this side and number of channels."""
     return Parts(
         encoder=config.encoder,
         second_encoder=config.second_encoder,
         size=size,
         local_size=local_size,
+        channels=channels,
         views=config.views + config.local_views,
         network=config.network,
         predictor_group=(config.optim.predictor_lr_factor, config.optim.predictor_weight_decay),
