@@ -10,8 +10,15 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from eigenview.data.pixels.decode import Unreadable, decode, deep_to_8_bit, short_side, square
+from eigenview.config.reading import Reading
+from eigenview.data.pixels.decode import decode
+from eigenview.data.pixels.deep import to_8_bits
+from eigenview.data.pixels.geometry import square
+from eigenview.data.pixels.headers import short_side
+from eigenview.data.pixels.image_files import Unreadable
 
+HALVES = [0, 0, 1, 112, 255, 255]
+"""255 / 204 times 9, 10, 11, 100, 214, 240 minus 10, rounded to the even of two equally near numbers."""
 RED, WHITE = (255, 0, 0), (255, 255, 255)
 
 
@@ -21,7 +28,7 @@ def plain(mode: str, colour: object, side: int = 8) -> Image.Image:
 
 def colour_of(path: Path, side: int = 8) -> tuple[int, ...]:
     """The one colour of a plain image."""
-    pixels = decode(str(path), side)
+    pixels = decode(str(path), side, Reading(range="full"))
     assert pixels.shape == (3, side, side)
     assert pixels.dtype == np.uint8
     assert np.ptp(pixels.reshape(3, -1), axis=1).max() <= 1
@@ -56,8 +63,8 @@ def palette(transparent: bool) -> Image.Image:
         (plain("I;16", 257 * 100), "png", (100, 100, 100)),
         (plain("I;16", 257 * 100), "tiff", (100, 100, 100)),
         (plain("F", 0.2), "tiff", (51, 51, 51)),
-        (plain("F", 200.0), "tiff", (200, 200, 200)),
-        (plain("I", 100), "tiff", (100, 100, 100)),
+        (plain("F", 200.0), "tiff", WHITE),  # floats without a range: 0 to 1
+        (plain("I", 100), "tiff", (128, 128, 128)),  # near the middle of the integers of 32 bits
     ],
 )
 def test_modes(tmp_path: Path, image: Image.Image, suffix: str, expected: tuple[int, ...]) -> None:
@@ -79,7 +86,7 @@ def test_16_bit_gradient_keeps_its_range(tmp_path: Path) -> None:
     gradient = np.tile(np.linspace(0, 65535, 256).astype(np.uint16), (256, 1))
     for suffix in ("png", "tif"):
         Image.fromarray(gradient).save(tmp_path / f"deep.{suffix}")
-        row = decode(str(tmp_path / f"deep.{suffix}"), 256)[0, 0]
+        row = decode(str(tmp_path / f"deep.{suffix}"), 256, Reading(range="full"))[0, 0]
         np.testing.assert_array_equal(row, np.arange(256))
 
 
@@ -102,14 +109,14 @@ def test_big_endian_16_bit_tiff(tmp_path: Path) -> None:
     assert colour_of(tmp_path / "big.tif") == (9, 9, 9)
 
 
-def test_values_without_an_agreed_white() -> None:
-    stretched = deep_to_8_bit(np.array([[-1000.0, 0.0, 1000.0]], np.float32))
-    np.testing.assert_array_equal(stretched, [[0, 128, 255]])
-    np.testing.assert_array_equal(deep_to_8_bit(np.array([[0, 25700]], np.int32)), [[0, 100]])
-    np.testing.assert_array_equal(deep_to_8_bit(np.array([[0.0, 1.0]], np.float32)), [[0, 255]])
-    np.testing.assert_array_equal(deep_to_8_bit(np.array([[0, 1]], np.int32)), [[0, 1]])
+def test_values_become_8_bits_by_hand() -> None:
+    stretched = to_8_bits(np.array([[-1000.0, -999.0, 0.0, 1000.0, 1e6]], np.float32), -1000, 1000)
+    np.testing.assert_array_equal(stretched, [[0, 0, 128, 255, 255]])
+    for kind in ("uint8", "uint16", "<u2", ">u2", "int32", "float64"):
+        np.testing.assert_array_equal(to_8_bits(np.array([9, 10, 11, 100, 214, 240], kind), 10, 214), HALVES)
+    np.testing.assert_array_equal(to_8_bits(np.array([2**31 - 2, 2**31 - 1]), 2**31 - 2, 2**31 - 1), [0, 255])
     with pytest.raises(ValueError, match="not finite"):
-        deep_to_8_bit(np.array([[0.0, np.nan]], np.float32))
+        to_8_bits(np.array([[0.0, np.nan]], np.float32), 0, 1)
 
 
 @pytest.mark.parametrize("suffix", ["jpg", "png", "webp", "tif"])
@@ -122,7 +129,7 @@ def test_exif_orientation(tmp_path: Path, suffix: str, orientation: int, corner:
     exif[0x0112] = orientation
     path = tmp_path / f"turned.{suffix}"
     Image.fromarray(pixels).save(path, exif=exif)
-    bright = decode(str(path), 32)[0].reshape(2, 16, 2, 16).mean((1, 3)) > 128
+    bright = decode(str(path), 32, Reading())[0].reshape(2, 16, 2, 16).mean((1, 3)) > 128
     expected = np.zeros((2, 2), bool)
     expected[corner] = True
     np.testing.assert_array_equal(bright, expected)
@@ -157,13 +164,13 @@ def test_reduced_jpeg_decoding_is_near_the_full_one(tmp_path: Path) -> None:
     )
     Image.fromarray(smooth).save(tmp_path / "large.jpg", quality=95)
     full = square(Image.open(tmp_path / "large.jpg"), 32)
-    assert np.abs(decode(str(tmp_path / "large.jpg"), 32).astype(int) - full).max() <= 3
+    assert np.abs(decode(str(tmp_path / "large.jpg"), 32, Reading()).astype(int) - full).max() <= 3
 
 
 def test_unreadable_files_say_why(tmp_path: Path) -> None:
     def reason(path: Path) -> str:
         with pytest.raises(Unreadable) as caught:
-            decode(str(path), 8)
+            decode(str(path), 8, Reading())
         return str(caught.value)
 
     (tmp_path / "empty.jpg").touch()
@@ -186,7 +193,7 @@ def test_other_formats_stay_closed(tmp_path: Path) -> None:
     plain("RGB", RED).save(tmp_path / "a.ppm")
     (tmp_path / "a.ppm").rename(tmp_path / "a.png")
     with pytest.raises(Unreadable, match="not an image"):
-        decode(str(tmp_path / "a.png"), 8)
+        decode(str(tmp_path / "a.png"), 8, Reading())
 
 
 def test_damaged_bytes_never_raise_anything_else(tmp_path: Path) -> None:
@@ -205,7 +212,7 @@ def test_damaged_bytes_never_raise_anything_else(tmp_path: Path) -> None:
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    assert decode(str(tmp_path / f"hurt.{suffix}"), 8).shape == (3, 8, 8)
+                    assert decode(str(tmp_path / f"hurt.{suffix}"), 8, Reading()).shape == (3, 8, 8)
                 seen["image"] += 1
             except Unreadable:
                 seen["unreadable"] += 1

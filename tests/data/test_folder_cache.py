@@ -14,9 +14,10 @@ from PIL import Image
 
 from eigenview import runfiles
 from eigenview.config import RunConfig
+from eigenview.config.reading import Reading
 from eigenview.data.load import load_images
 from eigenview.data.pixels import cache as cache_module
-from eigenview.data.pixels import decode as decode_module
+from eigenview.data.pixels import image_files as files_of_images
 from eigenview.data.sources import files as files_module
 from eigenview.data.sources import tar_index
 from eigenview.engine.plan import make_plan
@@ -41,9 +42,9 @@ def test_cache_is_reused_and_rebuilt(
     decoded: list[str] = []
     decode_rows = files_module.decode_rows
 
-    def counting(wanted: list[str], side: int) -> tuple[np.ndarray, dict[int, str]]:
+    def counting(wanted: list[str], side: int, reading: Reading) -> tuple[np.ndarray, dict[int, str]]:
         decoded.extend(wanted)
-        return decode_rows(wanted, side)
+        return decode_rows(wanted, side, reading)
 
     monkeypatch.setattr(files_module, "decode_rows", counting)
 
@@ -67,7 +68,7 @@ def test_cache_is_reused_and_rebuilt(
     entry.with_suffix(".json").unlink()
     os.mkfifo(entry.with_suffix(".json"))  # opening it would block
     assert load() == ([0, 1, 2], 3)
-    next(iter(cache.glob("*.headers"))).write_text('{"broken": {}, "crc": 1}\n12345678')
+    next(iter(cache.glob("*.header"))).write_text('{"broken": {}, "crc": 1}\n12345678')
     assert load() == ([0, 1, 2], 0)
     make_images(tmp_path / "more", 8)[7].rename(root / "new.png")
     assert load() == ([0, 1, 2, 7], 1)  # only the new one is decoded
@@ -143,16 +144,16 @@ def test_a_subset_is_all_that_is_opened(
     for name in ("cat", "dog"):
         make_images(tmp_path / "set" / name, 30)
     opened: list[str] = []
-    open_regular = decode_module.open_regular
+    open_regular = files_of_images.open_regular
 
     def counting(path: str) -> object:
         opened.append(path)
         return open_regular(path)
 
-    monkeypatch.setattr(decode_module, "open_regular", counting)
+    monkeypatch.setattr(files_of_images, "open_regular", counting)
     images = load_images(str(tmp_path / "set"), size=20, most=8, split="all")
     assert len(images.read(np.arange(8))) == 8
-    assert len(opened) == 2 * 8  # headers and pixels
+    assert len(opened) == 3 * 8  # headers, contrast and pixels
     assert images.labels is not None
     assert [images.class_names[k] for k in images.labels] == [Path(path).parent.name for path in images.paths]
     np.save(tmp_path / "x.npy", np.arange(60, dtype=np.uint8).repeat(1200).reshape(60, 20, 20, 3))

@@ -16,10 +16,12 @@ import pytest
 from PIL import Image
 
 from eigenview.cli import run
+from eigenview.config.reading import Reading
 from eigenview.data import npz
 from eigenview.data.load import load_images, load_probe_sets
 from eigenview.data.pixels.budget import Budget
-from eigenview.data.pixels.decode import Unreadable, decode, to_rgb
+from eigenview.data.pixels.decode import decode, to_rgb
+from eigenview.data.pixels.image_files import Unreadable
 from eigenview.data.sources.folder import scan
 from eigenview.embeddings_file import open_embeddings
 from eigenview.errors import UserError
@@ -37,7 +39,7 @@ def test_a_link_to_a_pipe_is_not_opened(tmp_path: Path, make_images: MakeImages)
     assert (len(images), images.skipped) == (3, ())
     assert any("2 files are not used: 2 .png that is a pipe" in note for note in images.notes)
     with pytest.raises(Unreadable, match="a pipe, a socket or a device"):  # it became one after the folder was listed
-        decode(str(root / "x.png"), 20)
+        decode(str(root / "x.png"), 20, Reading())
     with pytest.raises(UserError, match="is a pipe, a socket or a device"):
         load_images(str(tmp_path / "pipe"))
 

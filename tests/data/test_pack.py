@@ -19,6 +19,7 @@ from PIL import Image
 from eigenview import runfiles
 from eigenview.cli import run
 from eigenview.config import LoaderConfig
+from eigenview.config.reading import Reading
 from eigenview.data import packing
 from eigenview.data.batches import Batches
 from eigenview.data.images import ImageSet
@@ -216,11 +217,11 @@ def test_ctrl_c_and_a_full_disk_leave_nothing(
     assert f"the pack {tmp_path}/new/pack cannot be written: File too large. Free space, or choose another" in error
     decode_rows, calls = files_module.decode_rows, []
 
-    def stopped(paths: list[str], side: int) -> tuple[np.ndarray, dict[int, str]]:
+    def stopped(paths: list[str], side: int, reading: Reading) -> tuple[np.ndarray, dict[int, str]]:
         calls.append(len(paths))
         if len(calls) == 4:
             raise KeyboardInterrupt
-        return decode_rows(paths, side)
+        return decode_rows(paths, side, reading)
 
     with monkeypatch.context() as patch:
         patch.setattr(files_module, "decode_rows", stopped)

@@ -33,10 +33,10 @@ def test_images_are_read_by_one_and_mapped_by_all(
     checked, decoded = list[str](), list[str]()
 
     def slowly(read: object, seen: list[str]) -> object:
-        def work(paths: Sequence[str], *side: int) -> Rows:
+        def work(paths: Sequence[str], *rest: object) -> Rows:
             seen.extend(paths)
             time.sleep(0.1)  # the others are here before it is done
-            return read(paths, *side)  # type: ignore[operator]
+            return read(paths, *rest)  # type: ignore[operator]
 
         return work
 
@@ -108,7 +108,7 @@ FOUR = """if True:
         while len(list(folder.glob(f"{what}-*"))) < 4:
             time.sleep(0.02)
     decoded, decode_rows = [], files.decode_rows
-    files.decode_rows = lambda paths, side: (decoded.extend(paths), decode_rows(paths, side))[1]
+    files.decode_rows = lambda paths, side, reading: (decoded.extend(paths), decode_rows(paths, side, reading))[1]
     together("here")
     images = load_images(str(folder / "set"), size=64)
     int(images.pixels.sum())  # every page is in memory now

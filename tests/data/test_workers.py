@@ -8,6 +8,7 @@ import signal
 import time
 from multiprocessing.process import BaseProcess
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -62,10 +63,10 @@ def test_a_worker_that_the_system_kills_is_one_line(
 ) -> None:
     main, decode_rows = os.getpid(), batches.decode_rows
 
-    def killed(paths: list[str], side: int) -> object:
+    def killed(*given: Any) -> object:
         if os.getpid() != main:
             os.kill(os.getpid(), signal.SIGKILL)
-        return decode_rows(paths, side)
+        return decode_rows(*given)
 
     make_images(tmp_path / "set", 96, 20)
     monkeypatch.setattr(batches, "decode_rows", killed)

@@ -21,6 +21,7 @@ from eigenview.errors import UserError
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "crops": ("augmentation", "compile_augmentation", "local_views", "local_size", "local_scale"),
+    "pixels": ("range", "channels", "pages"),
     "subset": ("data_fraction", "stratified"),
     "memory": ("grad_cache_chunk", "grad_accum_steps", "grad_accum_coupled"),
     "machine": ("device", "devices", "precision"),
@@ -28,6 +29,7 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 """Heading -> fields of RunConfig below it."""
 TITLES = {
     "crops": "Augmentation and local crops.",
+    "pixels": "How pixels are made from files; kept with the encoder, and used wherever it is used.",
     "subset": "Training on a part of the images.",
     "memory": "Larger batches than fit in memory.",
     "machine": "Where and how it is computed.",

@@ -91,7 +91,7 @@ def probe_encoders(
     for place, encoder in encoders.items():
         sides = encoder.size, encoder.card.get("source_size") or encoder.size
         if sides not in sets:
-            sets[sides] = _labelled(spec, source, sides, config, seed, console)
+            sets[sides] = _labelled(spec, source, encoder, sides, config, seed, console)
         train, test = sets[sides]
         if RAW_PIXELS not in features:
             features[RAW_PIXELS] = raw_pixels(train), raw_pixels(test)
@@ -147,12 +147,17 @@ def _images(place: Path, data: str | None, labels: str | None) -> tuple[str, Sou
 
 
 def _labelled(
-    spec: str, source: Source, sides: tuple[int, int], config: ProbeConfig, seed: int, console: Console
+    spec: str,
+    source: Source,
+    encoder: LoadedEncoder,
+    sides: tuple[int, int],
+    config: ProbeConfig,
+    seed: int,
+    console: Console,
 ) -> Sets:
     size, side = sides
-    sets = load_probe_sets(
-        spec, size=size, source_size=side, loader=LoaderConfig(), seed=seed, console=console, source=source
-    )
+    how: dict[str, Any] = {"reading": encoder.reading, "loader": LoaderConfig(), "seed": seed, "console": console}
+    sets = load_probe_sets(spec, size=size, source_size=side, source=source, **how)
     if sets is None:
         raise UserError(f"--data {spec} has no labels: a probe needs class subfolders, or an array file with labels.")
     return fitting_images(sets[0], config, seed), sets[1]

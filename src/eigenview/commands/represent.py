@@ -46,9 +46,11 @@ def encoder_and_images(
     source = encoder.card.get("source_size")
     sides = {"size": encoder.size, "source_size": source}
     found = find_source(data, labels)
-    images = load_images(data, **sides, split="all", console=console, most=most, source=found)
+    images = load_images(data, **sides, reading=encoder.reading, split="all", console=console, most=most, source=found)
     if labels == "none":
         images = images.without_labels("no labels are used (--labels none)")
+    for note in images.pixel_notes:
+        console.print(f"{'pixels':9} {note}")
     if images.skipped:  # only a run writes the whole list, to skipped.csv
         first = images.skipped[0]
         text = f"left out: {len(images.skipped)} unreadable, the first {first.path}: {first.reason}"

@@ -13,6 +13,7 @@ from typing import Generic, Literal, TypeVar
 from tyro.conf import Positional
 
 from eigenview.config.augment import AugmentConfig
+from eigenview.config.reading import Pages, Reading
 from eigenview.config.sections import (
     MOST_EPOCHS,
     LoaderConfig,
@@ -99,6 +100,16 @@ class RunConfig(Generic[Options]):
     """Another encoder, with its own projector, for every other view (implies --network.no-shared-weights)."""
     image_size: int | None = None
     """Side of the views in pixels. Default: chosen from the data, and the reason is printed."""
+    range: str = "auto"
+    """The values that become black and white: auto (of images with more than 8 bits the 0.1 and 99.9 % of their values,
+    decided once for the data set; 8 bits stay as they are), full (of the file's type), window (each DICOM's own),
+    LOW,HIGH or LOW%,HIGH%."""
+    channels: int = 3
+    """Channels of an image. Grey becomes three equal ones unless this is 1; other numbers than 1, 3 and 4 come from
+    arrays and from pages (--pages channels)."""
+    pages: Pages = "first"
+    """Of a TIFF with several pages: the first is used, each page is an image, or each is a channel. Frames of a DICOM
+    are images, unless this is channels."""
     seed: int = 0
     """Seed of everything random."""
     devices: int = field(default_factory=launched_size)
@@ -158,6 +169,7 @@ class RunConfig(Generic[Options]):
             self.image_size,
             f"8 to {LARGEST_SIDE}",
         )
+        self.reading()  # refuses a range, a number of channels or a word for pages that is not allowed
         require(1 <= self.devices <= MOST_DEVICES, "--devices", self.devices, f"1 or more, up to {MOST_DEVICES}")
         require(0 <= self.seed < 2**63, "--seed", self.seed, "0 up to below 2 to the 63rd")
         share = self.batch_size // self.devices
@@ -179,3 +191,7 @@ class RunConfig(Generic[Options]):
                 f"--batch-size {self.batch_size} does not divide among --devices {self.devices}; "
                 f"take a multiple of {self.devices}."
             )
+
+    def reading(self) -> Reading:
+        """How pixels are made from files, before a range is decided."""
+        return Reading(range=self.range, channels=self.channels, pages=self.pages)

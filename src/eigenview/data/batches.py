@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
+from eigenview.config.reading import Reading
 from eigenview.data.images import ImageSet, Skipped, printable, stand_ins
 from eigenview.data.pixels.decode import decode_rows
 from eigenview.data.sources.streams import StreamedSet
@@ -23,7 +24,7 @@ _COPIED = 4096
 
 
 def resident(images: ImageSet, device: torch.device | str) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Pixels uint8 (M, 3, S, S) on `device`, and the rows int64 (N,) of the set's images in them, None for all.
+    """Pixels uint8 (M, C, S, S) on `device`, and the rows int64 (N,) of the set's images in them, None for all.
 
     On the CPU the tensor shares the memory that the set shares with others, mapped files included; to a GPU only the
     images of this set are copied.
@@ -40,7 +41,7 @@ def resident(images: ImageSet, device: torch.device | str) -> tuple[torch.Tensor
 
 
 class Batches:
-    """Batches {"index": int64 (n,), "images": uint8 (n, 3, S, S) or None} of one process.
+    """Batches {"index": int64 (n,), "images": uint8 (n, C, S, S) or None} of one process.
 
     Order: epoch e is a permutation drawn from (seed, e) alone; its first steps * batch_size images make the global
     batches, the rest of that epoch is left out. Rank r of `world` takes the r-th of `world` equal, contiguous slices of
@@ -149,7 +150,7 @@ class Batches:
 
     def _decoded(self) -> Iterator[dict[str, torch.Tensor | None]]:
         loader: DataLoader[Any] = DataLoader(
-            _Files(self.images.paths, self.images.source_size),
+            _Files(self.images.paths, self.images.source_size, self.images.reading),
             batch_size=None,  # a sample of ours is a whole batch
             sampler=_Slices(self),  # type: ignore[arg-type]
             num_workers=self.workers,
@@ -225,13 +226,13 @@ def killed_worker(error: RuntimeError) -> UserError | None:
 class _Files(Dataset[Any]):
     """Decodes a batch of rows: (index, pixels, rows that broke with their reasons), the same in a worker and here."""
 
-    def __init__(self, paths: tuple[str, ...], side: int) -> None:
-        self.paths, self.side = _Paths(paths), side
+    def __init__(self, paths: tuple[str, ...], side: int, reading: Reading) -> None:
+        self.paths, self.side, self.reading = _Paths(paths), side, reading
 
     def __getitem__(self, rows: np.ndarray) -> tuple[torch.Tensor, torch.Tensor, list[tuple[int, str]]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's, about odd but readable files
-            pixels, reasons = decode_rows([self.paths[row] for row in rows], self.side)
+            pixels, reasons = decode_rows([self.paths[row] for row in rows], self.side, self.reading)
         return _replaced(rows, pixels, reasons)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import os
 import warnings
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
+from eigenview.config.reading import Reading
 from eigenview.data.pixels.byte_ranges import shown
 from eigenview.data.pixels.decode import decode_rows
 from eigenview.data.pixels.parallel import Rows, joined, map_chunks
@@ -40,7 +42,8 @@ class Skipped:
 class ImageSet:
     """N square images of one side, in memory (or memory-mapped), or as files that are decoded when they are read.
 
-    Shapes: pixels uint8 (M, 3, S, S), values 0 to 255, RGB; labels int64 (N,), indices into class_names or -1.
+    Shapes: pixels uint8 (M, C, S, S), values 0 to 255, RGB where C is 3; labels int64 (N,), indices into class_names
+    or -1.
     `pixels` is None for a set too large to be cached; `paths` is () for arrays. Never both. M is N, or more where
     `rows` names the images of this set: parts of a set share its pixels.
     """
@@ -48,7 +51,7 @@ class ImageSet:
     name: str
     """How messages call the set: "digits", "photos"."""
     pixels: np.ndarray | None
-    """uint8 (M, 3, S, S), or None for a set that is decoded when read."""
+    """uint8 (M, C, S, S), or None for a set that is decoded when read."""
     paths: tuple[str, ...]
     """The file, or byte range of a file (pixels/byte_ranges.py), of each image; () if pixels come from no files."""
     labels: np.ndarray | None
@@ -67,17 +70,21 @@ class ImageSet:
     """Files that could not be read."""
     notes: tuple[str, ...] = ()
     """What the user should know about how the set was read, a sentence each."""
+    pixel_notes: tuple[str, ...] = ()
+    """What was decided about the pixels, and what is odd about them, a sentence each: range, pages, contrast."""
     label_notes: tuple[str, ...] = ()
     """What was taken for labels and what the probes leave out of them; without labels, why there are none."""
     files: tuple[File, ...] = ()
     """The files that the set was read from, used or not, by which a resumed run notices other data."""
     rows: np.ndarray | None = None
     """int64 (N,): which rows of `pixels` are the images of this set; None: all, in their order."""
+    reading: Reading = Reading()
+    """How the pixels are made from files, with the number of channels C and the range that was decided."""
 
     def __post_init__(self) -> None:
         if self.pixels is None and not self.paths:
             raise ValueError(f"{self.name}: neither pixels nor paths were given; an ImageSet needs one of them.")
-        square = (0 if self.pixels is None else len(self.pixels), 3, self.source_size, self.source_size)
+        square = (0 if self.pixels is None else len(self.pixels), *self.shape)
         if self.pixels is not None and (self.pixels.shape != square or self.pixels.dtype != np.uint8):
             raise ValueError(
                 f"{self.name}: pixels are {self.pixels.dtype} {self.pixels.shape}, expected uint8 {square}."
@@ -92,9 +99,14 @@ class ImageSet:
         return len(self.pixels) if self.rows is None else len(self.rows)
 
     @property
+    def shape(self) -> tuple[int, int, int]:
+        """C, S, S: of one image."""
+        return self.reading.channels, self.source_size, self.source_size
+
+    @property
     def nbytes(self) -> int:
         """Bytes of the decoded set, whether it is in memory or not."""
-        return len(self) * 3 * self.source_size**2
+        return len(self) * math.prod(self.shape)
 
     def without_labels(self, why: str) -> ImageSet:
         """The same images without labels, and the reason."""
@@ -119,17 +131,17 @@ class ImageSet:
         return (np.arange(len(self)) if self.rows is None else self.rows)[np.asarray(index, dtype=np.int64)]
 
     def read_marked(self, index: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
-        """uint8 (n, 3, S, S) of the rows `index`, and the reason at each position that could not be decoded.
+        """uint8 (n, C, S, S) of the rows `index`, and the reason at each position that could not be decoded.
 
         Such positions are black. Only a set decoded when read has any: its files were checked by their headers.
         """
         if self.pixels is not None:
             return np.ascontiguousarray(self.pixels[self._rows_of(index)]), {}
         wanted = [self.paths[int(i)] for i in index]
-        return decode_all(wanted, self.source_size)
+        return decode_all(wanted, self.source_size, self.reading)
 
     def read(self, index: np.ndarray) -> np.ndarray:
-        """uint8 (n, 3, S, S) of the rows `index`, decoding where needed.
+        """uint8 (n, C, S, S) of the rows `index`, decoding where needed.
 
         A file that broke since the set was opened is replaced by the next readable image of `index`, with a warning
         that names it. Raises UserError when none of them can be read.
@@ -147,10 +159,10 @@ class ImageSet:
         return rows
 
 
-def decode_all(paths: Sequence[str], side: int) -> Rows:
-    """uint8 (n, 3, side, side), black where an image is unreadable, and the reasons there; on all cores."""
-    parts = list(map_chunks(lambda some: decode_rows(some, side), paths, chunk=16))
-    return joined(parts) if parts else (np.empty((0, 3, side, side), np.uint8), {})
+def decode_all(paths: Sequence[str], side: int, reading: Reading) -> Rows:
+    """uint8 (n, C, side, side), black where an image is unreadable, and the reasons there; on all cores."""
+    parts = list(map_chunks(lambda some: decode_rows(some, side, reading), paths, chunk=16))
+    return joined(parts) if parts else (np.empty((0, reading.channels, side, side), np.uint8), {})
 
 
 def stand_ins(rows: int, broken: set[int]) -> np.ndarray:

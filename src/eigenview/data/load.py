@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable
 
+import numpy as np
+
 from eigenview.config import LoaderConfig
+from eigenview.config.reading import Reading
 from eigenview.data.images import ImageSet, Split
 from eigenview.data.opening import at_home, kind_of
-from eigenview.data.pixels.decode import READABLE, SUFFIXES
+from eigenview.data.pixels.contrast import LOOKED_AT, contrast_note
+from eigenview.data.pixels.image_files import READABLE, SUFFIXES
 from eigenview.data.sources.arrays import ArrayFile
 from eigenview.data.sources.builtin import Digits, find_on_disk
 from eigenview.data.sources.files import Folder
@@ -19,6 +24,7 @@ from eigenview.data.sources.lists import Selection, find_selection, is_pattern
 from eigenview.data.sources.packs import find_pack
 from eigenview.data.sources.shards import find_shards
 from eigenview.data.sources.source import Request, Source
+from eigenview.data.sources.streams import StreamedSet
 from eigenview.data.splitting import split_set
 from eigenview.errors import UserError, nearest
 from eigenview.terminal import Console
@@ -33,6 +39,7 @@ def load_images(
     source_size: int | None = None,
     multiple: int = 1,
     most_size: int | None = None,
+    reading: Reading = Reading(),
     loader: LoaderConfig = LoaderConfig(),
     split: Split = "train",
     console: Console | None = None,
@@ -44,8 +51,9 @@ def load_images(
     a pack, a torchvision set, or (hf:) a Hugging Face data set.
 
     size: side of the views in pixels; default: chosen from the data, a multiple of `multiple`, `most_size` at most.
-    source_size: side of
-    the stored squares they are cut from; default: `size`, or 8/7 of it where the originals are larger. split: "train"
+    source_size: side of the stored squares they are cut from; default: `size`, or 8/7 of it where the originals are
+    larger. reading: how pixels are made from files; the set has the one that was used, with the range that was decided.
+    split: "train"
     is everything that may be trained on, never the test images of data that have a split; "all" is every image.
     console: where a progress bar appears once two seconds have passed (default: standard error). check: called before
     any image is decoded, with the number of readable images and whether they have labels; what it raises is passed on.
@@ -60,12 +68,23 @@ def load_images(
         source_size=source_size,
         multiple=multiple,
         most_size=most_size,
+        reading=reading,
         loader=loader,
         console=console,
         check=check,
         most=most,
     )
-    return (source or find_source(spec)).load(split, request)
+    images = (source or find_source(spec)).load(split, request)
+    note = _contrast(images)
+    return images if note is None else dataclasses.replace(images, pixel_notes=(*images.pixel_notes, note))
+
+
+def _contrast(images: ImageSet) -> str | None:
+    """A warning if the images are nearly constant. Of a stream the first ones are looked at, of others some of all."""
+    count = min(len(images), LOOKED_AT)
+    rows = np.arange(count) if isinstance(images, StreamedSet) else np.arange(count) * len(images) // max(count, 1)
+    pixels, broken = images.read_marked(rows)
+    return contrast_note(np.delete(pixels, list(broken), axis=0), images.reading)
 
 
 def load_probe_sets(
@@ -73,6 +92,7 @@ def load_probe_sets(
     *,
     size: int,
     source_size: int | None = None,
+    reading: Reading = Reading(),
     loader: LoaderConfig = LoaderConfig(),
     seed: int = 0,
     console: Console | None = None,
@@ -81,13 +101,13 @@ def load_probe_sets(
     """Labelled training and test images for the probes, with the same classes in the same order; None without labels.
 
     A source that has labelled training and test images gives those. Any other labelled source is split 80/20 within
-    each class, by `seed`; both sets say so in their notes. Sides and `source` as in `load_images`.
+    each class, by `seed`; both sets say so in their notes. Sides, `reading` and `source` as in `load_images`.
 
     Classes that cannot be probed are left out, and both sets' `label_notes` name them.
 
     Raises UserError as `load_images`; UnusableLabels where no probe is possible, with the reason.
     """
-    request = Request(size=size, source_size=source_size, loader=loader, console=console)
+    request = Request(size=size, source_size=source_size, reading=reading, loader=loader, console=console)
     source = source or find_source(spec)
     pair = source.labelled_pair(request)
     return split_set(source.load("train", request), seed) if pair is None else pair

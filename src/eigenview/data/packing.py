@@ -22,6 +22,7 @@ import numpy as np
 import tyro
 
 from eigenview.config import LoaderConfig
+from eigenview.config.reading import Pages, Reading
 from eigenview.config.run import LARGEST_SIDE
 from eigenview.data.images import ImageSet, Skipped, printable
 from eigenview.data.load import find_source
@@ -55,6 +56,12 @@ class PackOptions:
     """The folder to write; default DATA-pack, here."""
     image_size: int | None = None
     """Side of the views to come, in pixels; default: chosen from the data, as for pretrain."""
+    range: str = "auto"
+    """The values that become black and white, as for pretrain."""
+    channels: int = 3
+    """Channels of an image, as for pretrain."""
+    pages: Pages = "first"
+    """What the pages of a file are, as for pretrain."""
     strict: bool = False
     """Make the first unreadable image an error instead of skipping and listing it."""
 
@@ -71,7 +78,7 @@ class Packed:
         """The lines printed after packing: contents, size, time and how to use it."""
         parts, sizes = self.card.parts.values(), self.card.sizes
         images, skipped = sum(part.images for part in parts), sum(len(part.skipped) for part in parts)
-        megabytes = images * 3 * sizes.source_size**2 / 1e6
+        megabytes = images * self.card.reading.channels * sizes.source_size**2 / 1e6
         lost = f", {skipped} unreadable (listed in {MANIFEST})" if skipped else ""
         return (
             f"{self.folder}: {images:,} images of {sizes.source_size} px for views of {sizes.size} px "
@@ -91,6 +98,7 @@ def write_pack(options: PackOptions, console: Console | None = None) -> Packed:
     spec, size = options.data, options.image_size
     require(size is None or 8 <= size <= LARGEST_SIDE, "--image-size", size, f"8 to {LARGEST_SIDE}")
     require(options.labels != "none", "--labels", options.labels, "auto, or a CSV file", "A run can leave labels out.")
+    reading = Reading(range=options.range, channels=options.channels, pages=options.pages)
     source = find_source(spec, options.labels)
     out = options.out or Path(f"{set_name(spec) or 'images'}-pack")
     _refuse_occupied(out)
@@ -98,10 +106,11 @@ def write_pack(options: PackOptions, console: Console | None = None) -> Packed:
         # The pack's folder takes the place of the cache, so that decoded images are written only once.
         cache_dir = CacheDir(folder, f"pack {out}", ADVICE)
         loader = LoaderConfig(cache_gb=math.inf, strict=options.strict)
-        request = Request(size=size, loader=loader, console=console, cache_dir=cache_dir)
+        request = Request(size=size, reading=reading, loader=loader, console=console, cache_dir=cache_dir)
         train = source.load("train", request)
         try:
-            pair = source.labelled_pair(dataclasses.replace(request, size=train.size, source_size=train.source_size))
+            sides = {"size": train.size, "source_size": train.source_size}
+            pair = source.labelled_pair(dataclasses.replace(request.like(train), **sides))
         except UnusableLabels as error:
             pair = None
             train = dataclasses.replace(train, label_notes=(*train.label_notes, f"no test images are packed: {error}"))
@@ -112,7 +121,7 @@ def write_pack(options: PackOptions, console: Console | None = None) -> Packed:
         root = root if root.exists() else Path(str(root).partition("{")[0] + "x").parent  # a pattern of shards
         cards = {name: _keep(images, name, folder, root, request) for name, images in parts.items()}
         sizes = Sizes(size=train.size, source_size=train.source_size, reason=train.size_reason)
-        card = Card(sizes=sizes, parts=cards)
+        card = Card(sizes=sizes, parts=cards, reading=train.reading)
         with write_cached(folder / MANIFEST, cache_dir) as file:
             file.write((json.dumps(card.as_json(), indent=2) + "\n").encode())
         _leave_only_the_pack(folder, card)
@@ -144,7 +153,7 @@ def _keep(images: ImageSet, part: str, folder: Path, root: Path, request: Reques
     if written is not None and written.parent == folder:
         os.replace(written, target)
     else:
-        pixels, _ = write_rows(target, images.source_size, _copied(images, request), len(images), request.cache_dir)
+        pixels, _ = write_rows(target, images.shape, _copied(images, request), len(images), request.cache_dir)
     labels_crc = None
     if images.labels is not None:
         buffer = io.BytesIO()
@@ -159,7 +168,7 @@ def _keep(images: ImageSet, part: str, folder: Path, root: Path, request: Reques
         labels_crc=labels_crc,
         class_names=images.class_names,
         side_range=images.side_range,
-        notes=images.notes,
+        notes=(*images.notes, *images.pixel_notes),
         label_notes=images.label_notes,
         skipped=tuple(Skipped(_below(each.path, root), each.reason) for each in images.skipped),
     )

@@ -319,10 +319,10 @@ def _seconds(plan: Plan, twin: PretrainModule, optimizer: torch.optim.Optimizer,
 
     It is the step of one process alone: no other process is waited for.
     """
-    device, source = plan.device, plan.train.source_size
+    device = plan.device
     index = torch.arange(images, device=device) % len(plan.train)
     # files are not read: any pixels take as long
-    shape = (0,) if plan.train.pixels is not None else (images, 3, source, source)
+    shape = (0,) if plan.train.pixels is not None else (images, *plan.train.shape)
     pixels = torch.randint(256, shape, dtype=torch.uint8, device=device)
     wait = torch.cuda.synchronize if device.type == "cuda" else (lambda: None)
     wait()

@@ -136,7 +136,7 @@ def fake_step(module: PretrainModule, *, chunk: int | None, held_out: int, resid
     processes = Pretend(config.devices) if config.devices > 1 else ALONE
 
     def blank(n: int, side: int) -> Tensor:
-        return torch.empty(n, 3, side, side, device=device, memory_format=torch.channels_last)
+        return torch.empty(n, len(module.specs[0].mean), side, side, device=device, memory_format=torch.channels_last)
 
     with fake:
         _hold_parameters(tracker, method, config)

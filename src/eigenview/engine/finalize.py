@@ -15,6 +15,7 @@ from torch import Tensor
 import eigenview
 from eigenview import runfiles
 from eigenview.config import RunConfig, method_name
+from eigenview.data.pixels.pictures import as_pictures
 from eigenview.data.views.augment import to_uint8
 from eigenview.diagnostics.baselines import OURS
 from eigenview.diagnostics.verdict import Verdict, judge
@@ -114,10 +115,10 @@ def gallery(plan: Plan, module: PretrainModule, encode: Callable[[Tensor], Tenso
     views = zip(module.make_views(originals, seed), plan.specs, strict=True)
     seen = [to_uint8(view, spec) for view, spec in views if spec.size is None]
     arrays = {
-        "originals": originals.numpy(),
-        "views": torch.stack(seen).cpu().numpy(),
-        "queries": queries.read(np.arange(len(queries))),
-        "neighbours": near,
+        "originals": as_pictures(originals.numpy()),
+        "views": as_pictures(torch.stack(seen).cpu().numpy()),
+        "queries": as_pictures(queries.read(np.arange(len(queries)))),
+        "neighbours": as_pictures(near),
         "cosines": cosines.numpy(),
     }
     same_classes = queries.labels is not None and bank.labels is not None and queries.class_names == bank.class_names
@@ -136,6 +137,7 @@ def encoder_card(plan: Plan, module: PretrainModule) -> dict[str, Any]:
         "norm": config.network.encoder_norm,
         "size": plan.size,
         "source_size": plan.train.source_size,
+        "pixels": plan.train.reading.as_json(),
         "width": module.method.widths["h"],
         "mean": list(spec.mean),
         "std": list(spec.std),

@@ -52,7 +52,7 @@ class PretrainModule(nn.Module):
         self.options = StepOptions(
             optim=config.optim, batch_size=config.batch_size, parts=config.grad_accum_steps, bf16=bf16
         )
-        self._pixels = pixels  # resident images (M 3 S S) uint8, or None when workers decode
+        self._pixels = pixels  # resident images (M C S S) uint8, or None when workers decode
         self._rows = rows  # int64 (N,): the training images among them; None: all
         self._watch = NonFiniteWatch()
 
@@ -66,7 +66,7 @@ class PretrainModule(nn.Module):
         return make_views(images, self.specs, self.size, augmentation_seed, is_compiled=is_compiled)
 
     def resident_images(self, index: Tensor) -> Tensor:
-        """uint8 (n 3 S S): the training images `index`, of a set whose pixels are resident."""
+        """uint8 (n C S S): the training images `index`, of a set whose pixels are resident."""
         assert self._pixels is not None
         return self._pixels.index_select(0, index if self._rows is None else self._rows[index])
 
@@ -94,7 +94,7 @@ class PretrainModule(nn.Module):
         )
 
     def training_step(self, batch: Mapping[str, Tensor | None], wrapped: DistributedDataParallel | None = None) -> None:
-        """One step on this process's rows {"index": (n,), "images": (n 3 S S) uint8, or None if they are resident}.
+        """One step on this process's rows {"index": (n,), "images": (n C S S) uint8, or None if they are resident}.
 
         `wrapped`: the method in DDP. An argument, because an attribute would be a part of this module's state.
         """

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -9,11 +11,13 @@ import numpy as np
 import torch
 
 from eigenview.config import RunConfig
+from eigenview.config.reading import Reading
 from eigenview.data.images import ImageSet
 from eigenview.data.load import find_source, load_images, load_probe_sets
 from eigenview.data.sources.label_file import WORDS
 from eigenview.data.sources.source import Source
 from eigenview.data.splitting import fitting_images, rows_by_class
+from eigenview.data.views.channel_statistics import channel_statistics
 from eigenview.data.views.specs import ViewSpec
 from eigenview.engine.config_checks import check_combinations
 from eigenview.engine.precision import runs_in_bf16
@@ -23,6 +27,7 @@ from eigenview.errors import UnusableLabels, UserError, listed, require
 from eigenview.launched import launched
 from eigenview.methods.parts.building import Parts, parts_of
 from eigenview.models.encoders import patches_of
+from eigenview.models.weights import Preprocessing
 
 # A held-out batch much smaller than the width gives no rank; a tenth of a small set is the most we take.
 HELD_OUT_FRACTION = 0.1
@@ -60,15 +65,22 @@ class Plan:
     def parts(self) -> Parts:
         """The networks that the method is built from."""
         start = None if self.start is None else self.start.match.tensors
-        return parts_of(self.config, self.size, self.specs[-1].size, start=start)
+        return parts_of(self.config, self.size, self.specs[-1].size, self.train.reading.channels, start)
 
 
-def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
-    """Load what the run needs and settle sizes; every error here leaves nothing behind."""
+def make_plan(config: RunConfig[Any], console: Any = None, reading: Reading | None = None) -> Plan:
+    """Load what the run needs and settle sizes; every error here leaves nothing behind.
+
+    reading: of a run that is continued, how its pixels were made when it began; default: as `config` asks.
+    """
     weights = given_weights(config)
     config = with_architecture(config, weights)
     check_combinations(config)
-    views: dict[str, Any] = {"size": config.image_size, "multiple": patches_of(config.encoder, config.second_encoder)}
+    views: dict[str, Any] = {
+        "reading": reading or config.reading(),
+        "size": config.image_size,
+        "multiple": patches_of(config.encoder, config.second_encoder),
+    }
     images_of_weights = None if weights is None else weights.preparation(config.encoder)
     if images_of_weights is not None:
         views["most_size"] = images_of_weights.size
@@ -99,12 +111,13 @@ def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
             f"a batch of {config.batch_size} needs at least {config.batch_size}. "
             f"Use {advice}--batch-size, or more images."
         )
-    seen = images_of_weights
-    specs = run_specs(config, images.size, start=None if seen is None else lambda spec: as_weights_saw(spec, seen))
+    specs = run_specs(config, images.size, train.reading.channels, start=_image_statistics(train, images_of_weights))
     device = own_device(config.device, config.devices)
     try_transforms(train, specs, images.size, device)
     bf16 = runs_in_bf16(config.precision, device)
-    config, start = (config, None) if weights is None else start_of(config, weights, images.size)
+    config, start = (
+        (config, None) if weights is None else start_of(config, weights, images.size, train.reading.channels)
+    )
     return Plan(
         config=config,
         train=train,
@@ -120,6 +133,17 @@ def make_plan(config: RunConfig[Any], console: Any = None) -> Plan:
         bf16=bf16,
         precision_note="bf16" if bf16 else "fp32",
         start=start,
+    )
+
+
+def _image_statistics(train: ImageSet, seen: Preprocessing | None) -> Callable[[ViewSpec], ViewSpec] | None:
+    """What the images ask of each view: mean, deviation and resampling of the weights; of channels that are no colours
+    their own mean and deviation; None: what the preset has."""
+    if train.reading.channels == 3:
+        return None if seen is None else lambda spec: as_weights_saw(spec, seen)
+    mean, std = channel_statistics(train)
+    return lambda spec: dataclasses.replace(
+        spec, mean=mean, std=std, interpolation=spec.interpolation if seen is None else seen.interpolation
     )
 
 
@@ -214,7 +238,7 @@ def _probe_sets(
     advice = "Point --probe-data at a labelled folder for k-NN and linear accuracy."
     if config.labels == "none" and config.probe_data is None:
         return None, f"none, because of --labels none. {advice}"
-    sides = {"size": images.size, "source_size": images.source_size}
+    sides: dict[str, Any] = {"size": images.size, "source_size": images.source_size, "reading": images.reading}
     try:
         probes = load_probe_sets(
             config.probe_data or config.data,

@@ -35,7 +35,7 @@ def probe_bytes(plan: Plan, module: PretrainModule) -> int:
     linear probe is fitted on."""
     if plan.probes is None:
         return 0
-    pixels, width = 3 * min(plan.train.source_size, 16) ** 2, module.method.widths["h"]
+    pixels, width = plan.train.reading.channels * min(plan.train.source_size, 16) ** 2, module.method.widths["h"]
     rows = 3 if starts_from_weights(plan.config) else 2
     return 4 * ((pixels + rows * width) * sum(map(len, plan.probes)) + max(pixels, width) * len(plan.probes[0]))
 

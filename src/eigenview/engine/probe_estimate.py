@@ -29,12 +29,12 @@ def probe_seconds(plan: Plan, width: int, encode: Callable[[Tensor], Tensor]) ->
     if train * test * width < LEAST_PRODUCTS:
         return None
     classes = len(plan.probes[0].class_names)
-    pixels = 3 * min(RAW_SIDE, plan.train.source_size) ** 2
+    pixels = plan.train.reading.channels * min(RAW_SIDE, plan.train.source_size) ** 2
     of_each = [
         _knn_seconds(train, test, each, plan.device) + _linear_seconds(train, each, classes)
         for each in (width, width, pixels)
     ]
-    return sum(of_each) + 2 * (train + test) * _seconds_per_image(plan.train.source_size, encode)
+    return sum(of_each) + 2 * (train + test) * _seconds_per_image(plan.train.shape, encode)
 
 
 def _knn_seconds(train: int, test: int, width: int, device: torch.device) -> float:
@@ -55,8 +55,8 @@ def _linear_seconds(train: int, width: int, classes: int) -> float:
     return _seconds(lambda: x.T @ (x @ weights)) * MAX_ITERATIONS * rows / BANK
 
 
-def _seconds_per_image(side: int, encode: Callable[[Tensor], Tensor]) -> float:
-    images = torch.zeros(TRIED_IMAGES, 3, side, side, dtype=torch.uint8)
+def _seconds_per_image(shape: tuple[int, int, int], encode: Callable[[Tensor], Tensor]) -> float:
+    images = torch.zeros(TRIED_IMAGES, *shape, dtype=torch.uint8)
     return _seconds(lambda: encode(images)) / TRIED_IMAGES
 
 

@@ -58,6 +58,7 @@ def show_plan(
     for label, text in (
         *weights,
         ("data", f"{config.data}: {len(images):,} images{skipped}, {sides} -> {plan.size} px {images.size_reason}"),
+        *(("pixels", note) for note in images.pixel_notes),
         ("probes", plan.probe_note),
         ("held-out", f"{plan.held_out_note}"),
         (

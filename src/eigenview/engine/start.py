@@ -63,7 +63,7 @@ def with_architecture(config: RunConfig[Any], weights: Weights | None) -> RunCon
     return with_fields(config, {"encoder": weights.architecture(config.encoder), "network": network})
 
 
-def start_of(config: RunConfig[Any], weights: Weights, size: int) -> tuple[RunConfig[Any], Start]:
+def start_of(config: RunConfig[Any], weights: Weights, size: int, channels: int = 3) -> tuple[RunConfig[Any], Start]:
     """What of the weights goes into the encoder of this run, for images of `size` px, and the configuration with the
     stem that it has: a small one only if the weights have values for it, or if it is asked for.
 
@@ -72,13 +72,15 @@ def start_of(config: RunConfig[Any], weights: Weights, size: int) -> tuple[RunCo
     check_patches(config.encoder, "--image-size", size)
     network = config.network
     with torch.random.fork_rng(devices=[]):
-        encoder, _ = build_encoder(config.encoder, size=size, stem=network.stem, norm=network.encoder_norm)
+        encoder, _ = build_encoder(
+            config.encoder, size=size, stem=network.stem, norm=network.encoder_norm, channels=channels
+        )
     try:
         match = weights.fit(encoder)
     except FirstLayerMissing:
         if network.stem != "auto":
             raise
-        return start_of(with_fields(config, {"network": {"stem": "standard"}}), weights, size)
+        return start_of(with_fields(config, {"network": {"stem": "standard"}}), weights, size, channels)
     except UserError as error:
         other = weights.encoder not in (None, config.encoder)
         raise UserError(f"{error} They say that they belong to {weights.encoder}." if other else str(error)) from error

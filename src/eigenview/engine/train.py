@@ -12,6 +12,7 @@ import torch
 
 from eigenview import runfiles
 from eigenview.config import RunConfig, to_dict
+from eigenview.config.reading import Reading
 from eigenview.data.batches import Batches, killed_worker, resident
 from eigenview.data.images import Skipped
 from eigenview.distributed import gather_lists, rank, world_size
@@ -28,7 +29,7 @@ from eigenview.engine.module import PretrainModule
 from eigenview.engine.plan import Plan, make_plan
 from eigenview.engine.progress import Progress, show_plan
 from eigenview.engine.resume import Checkpoint, Resumed, read_checkpoint
-from eigenview.errors import Collapsed, Interrupted, NonFiniteError
+from eigenview.errors import Collapsed, Interrupted, NonFiniteError, UserError
 from eigenview.launched import launched_rank
 from eigenview.methods.parts.building import build_method
 from eigenview.models.network import refuse_single_values
@@ -41,7 +42,8 @@ def train(
     """Run (or continue) one pretraining in `directory`; returns the summary. Only rank 0 writes and prints."""
     check_devices(config.devices)
     is_first = launched_rank() == 0
-    plan = make_plan(config, console=console if is_first else None)
+    reading = None if resumed is None else reading_of(directory)
+    plan = make_plan(config, console=console if is_first else None, reading=reading)
     module = build_module(plan)
     if is_first and resumed is None:
         runfiles.create_run_dir(directory)
@@ -113,6 +115,19 @@ def _train(
     return summary
 
 
+def reading_of(directory: Path) -> Reading | None:
+    """How the pixels of a run were made when it began, with the range that was decided; None if it is not known.
+
+    Raises UserError for a damaged environment.json.
+    """
+    path = directory / runfiles.ENVIRONMENT
+    content = runfiles.read_environment(directory).get("pixels") if path.exists() else None
+    try:
+        return None if content is None else Reading.from_json(content)
+    except UserError as error:
+        raise UserError(f"{path} is damaged: pixels: {error}") from None
+
+
 def note_environment(directory: Path, now: dict[str, Any], step: int) -> None:
     """environment.json: versions and machine of the first session, and of each that resumed, with its step."""
     path = directory / runfiles.ENVIRONMENT
@@ -139,7 +154,9 @@ def build_module(plan: Plan) -> PretrainModule:
     config = plan.config
     method = build_method(config, plan.parts)
     if config.grad_cache_chunk == 1:
-        refuse_single_values(method.encoders().values(), {spec.size or plan.size for spec in plan.specs})
+        refuse_single_values(
+            method.encoders().values(), {spec.size or plan.size for spec in plan.specs}, plan.parts.channels
+        )
     pixels, rows = (None, None) if plan.train.pixels is None else resident(plan.train, plan.device)
     return PretrainModule(
         config,

@@ -96,6 +96,8 @@ def build_encoder(
     downloaded. timm networks are made with `num_classes=0` and, if their input size is fixed, with `img_size=size`;
     torchvision networks lose their classifier (`libraries.TORCHVISION_HEADS`).
 
+    **Channels** - timm networks are made with `in_chans`; of torchvision's the first convolution is replaced.
+
     **Stem** - small replaces a ResNet's 7x7 stride 2 convolution and max pool by one 3x3 stride 1 convolution, as usual
     on CIFAR; auto does so up to 64 px. Other architectures have no small stem; for them auto is the published stem.
 

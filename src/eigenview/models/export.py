@@ -16,6 +16,7 @@ import safetensors.torch
 import torch
 
 from eigenview import runfiles
+from eigenview.data.pixels.ranges import kept_range
 from eigenview.errors import UserError, require
 from eigenview.models import libraries
 from eigenview.models.encoders import resolve
@@ -71,7 +72,7 @@ def _weights(encoder: LoadedEncoder) -> bytes:
 
 def _library_files(encoder: LoadedEncoder, library: Library, model: str) -> dict[str, bytes]:
     """Weights under the library's parameter names, and the code that loads them into the library's class."""
-    given = libraries.arguments(library, model, encoder.size)
+    given = libraries.arguments(library, model, encoder.size, encoder.reading.channels)
     factory = {"timm": "timm.create_model", "torchvision": "torchvision.models.get_model"}[library]
     call = ", ".join([f'"{model}"', *(f"{name}={value}" for name, value in given.items())])
     code = [
@@ -105,7 +106,7 @@ def _hub_files(encoder: LoadedEncoder, model: str) -> dict[str, bytes]:
         )
     from timm.models import get_pretrained_cfg
 
-    given = libraries.arguments("timm", model, encoder.size)
+    given = libraries.arguments("timm", model, encoder.size, encoder.reading.channels)
     published = get_pretrained_cfg(model)
     # names of the layers that timm exchanges for another number of classes or channels
     layers = {} if published is None else {"first_conv": published.first_conv, "classifier": published.classifier}
@@ -115,7 +116,7 @@ def _hub_files(encoder: LoadedEncoder, model: str) -> dict[str, bytes]:
         "num_features": encoder.width,
         "model_args": {name: value for name, value in given.items() if name != "num_classes"},
         "pretrained_cfg": {
-            "input_size": [3, encoder.size, encoder.size],
+            "input_size": [encoder.reading.channels, encoder.size, encoder.size],
             "fixed_input_size": "img_size" in given,
             "mean": list(encoder.mean),
             "std": list(encoder.std),
@@ -132,7 +133,7 @@ def _hub_files(encoder: LoadedEncoder, model: str) -> dict[str, bytes]:
 
 
 def _onnx_files(encoder: LoadedEncoder) -> dict[str, bytes]:
-    """One ONNX graph, images (n 3 size size) to h (n H), for any n."""
+    """One ONNX graph, images (n C size size) to h (n H), for any n."""
     missing = [name for name in ("onnx", "onnxscript") if importlib.util.find_spec(name) is None]
     if missing:
         raise UserError(
@@ -145,7 +146,7 @@ def _onnx_files(encoder: LoadedEncoder) -> dict[str, bytes]:
             f"--format onnx: {encoder.name} has {size / 1e9:.2g} GB of weights, and a file of ONNX holds at most "
             f"{LARGEST_ONNX / 1e9:.2g}. Use --format timm or torchvision."
         )
-    example = torch.zeros(2, 3, encoder.size, encoder.size)
+    example = torch.zeros(2, encoder.reading.channels, encoder.size, encoder.size)
     try:
         program = torch.onnx.export(
             encoder.network,
@@ -166,10 +167,17 @@ def _onnx_files(encoder: LoadedEncoder) -> dict[str, bytes]:
         "import onnxruntime",
         "",
         'session = onnxruntime.InferenceSession("model.onnx")',
-        f"images = np.zeros((1, 3, {encoder.size}, {encoder.size}), np.float32)",
+        f"images = np.zeros((1, {encoder.reading.channels}, {encoder.size}, {encoder.size}), np.float32)",
         '(h,) = session.run(["h"], {"images": images})',
     ]
     return {"model.onnx": graph, README: _readme(encoder, code)}
+
+
+def _input(encoder: LoadedEncoder) -> str:
+    """What the channels hold, and which values of the files become 0 and 1, for the README."""
+    reading = encoder.reading
+    what = {1: "grey", 3: "RGB"}.get(reading.channels, f"{reading.channels} channels")
+    return f"{what} (values of the files: {kept_range(reading)})," if reading.low else what
 
 
 def _readme(encoder: LoadedEncoder, code: list[str]) -> bytes:
@@ -185,7 +193,8 @@ def _readme(encoder: LoadedEncoder, code: list[str]) -> bytes:
         *code,
         "```",
         "",
-        f"Input: float32 (n, 3, {encoder.size}, {encoder.size}), RGB between 0 and 1, minus mean {list(encoder.mean)}, "
+        f"Input: float32 (n, {encoder.reading.channels}, {encoder.size}, {encoder.size}), {_input(encoder)} between 0 "
+        f"and 1, minus mean {list(encoder.mean)}, "
         f"divided by std {list(encoder.std)}; resized {encoder.interpolation}.",
         f"Output: features (n, {encoder.width}).",
         "",

@@ -11,40 +11,56 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from eigenview.data.pixels.decode import Unreadable, decode, square, to_rgb
+from eigenview.config.reading import Reading
+from eigenview.data.pixels.decode import decode, given_picture
+from eigenview.data.pixels.image_files import Unreadable
+from eigenview.data.sources.array_shapes import channels_first
+from eigenview.data.sources.arrays import ImageArray, as_image_set
+from eigenview.data.sources.source import Request
 from eigenview.errors import UserError
 
 Given: TypeAlias = Tensor | np.ndarray | Image.Image | str | Path | Sequence[Any]
-ALLOWED = "uint8 images (n, 3, H, W) or (n, H, W, 3) as a tensor or array, or a list of PIL images or paths"
+ALLOWED = "uint8 images (n, {0}, H, W) or (n, H, W, {0}) as a tensor or array, or a list of PIL images or paths"
 
 
-def as_images(given: Given, side: int) -> Tensor:
-    """uint8 (n 3 S S). Pictures and files are cropped to their centred square and resized to `side`, as in training.
+def as_images(given: Given, side: int, reading: Reading = Reading()) -> Tensor:
+    """uint8 (n C S S). Pictures, files and arrays of more than 8 bits are cropped to their centred square and resized
+    to `side`, as in training.
 
-    Raises: UserError for anything else, and for a file that is no readable image.
+    Raises: UserError for anything else, for a file that is no readable image, and for more than 8 bits where the
+    encoder was trained on 8 and has no range for them.
     """
+    channels, allowed = reading.channels, ALLOWED.format(reading.channels)
+    is_deep = isinstance(given, np.ndarray) and given.dtype != np.uint8 and given.dtype.kind in "uif"
+    if isinstance(given, np.ndarray) and is_deep and not reading.is_open:
+        stored = ImageArray(name="images", pixels=channels_first(given, "images", channels))
+        pixels = as_image_set(stored, Request(size=side, source_size=side, reading=reading)).pixels
+        return torch.from_numpy(np.ascontiguousarray(pixels))
     if isinstance(given, np.ndarray):
         given = torch.from_numpy(np.ascontiguousarray(given))
     if isinstance(given, Tensor):
         if given.ndim == 4 and given.dtype == torch.uint8:
-            if given.shape[1] != 3 and given.shape[3] == 3:
+            if given.shape[1] != channels and given.shape[3] == channels:
                 given = given.permute(0, 3, 1, 2).contiguous()
-            if given.shape[1] == 3:
+            if given.shape[1] == channels:
                 return given
         shape = f"{tuple(given.shape)} of {str(given.dtype).removeprefix('torch.')}"
-        raise UserError(f"images have the shape {shape}; allowed: {ALLOWED}.")
+        raise UserError(f"images have the shape {shape}; allowed: {allowed}.")
     each = [given] if isinstance(given, str | Path | Image.Image) else list(given)
     if not each:
-        raise UserError(f"images are an empty list; allowed: {ALLOWED}.")
-    return torch.from_numpy(np.stack([_pixels(one, side) for one in each]))
+        raise UserError(f"images are an empty list; allowed: {allowed}.")
+    return torch.from_numpy(np.stack([_pixels(one, side, reading) for one in each]))
 
 
-def _pixels(one: Any, side: int) -> np.ndarray:
+def _pixels(one: Any, side: int, reading: Reading) -> np.ndarray:
     if isinstance(one, Image.Image):
-        return square(to_rgb(one), side)
+        try:
+            return given_picture(one, side, reading)
+        except ValueError as error:
+            raise UserError(f"a picture {error}. Give its file, or an array of values.") from None
     if not isinstance(one, str | Path):
-        raise UserError(f"images hold a {type(one).__name__}; allowed: {ALLOWED}.")
+        raise UserError(f"images hold a {type(one).__name__}; allowed: {ALLOWED.format(reading.channels)}.")
     try:
-        return decode(str(one), side)
+        return decode(str(one), side, reading)
     except Unreadable as error:
         raise UserError(f"{one} cannot be read as an image: {error}.") from None

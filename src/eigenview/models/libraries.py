@@ -144,7 +144,8 @@ def pooling(model: str) -> str | None:
 def create(library: Library, model: str, size: int, *, resizes: bool = False, channels: int = 3) -> nn.Module:
     """The plain network of the library for this size, randomly initialised; nothing is ever downloaded.
 
-    `resizes`: it takes images of other sizes too, by interpolated position embeddings (`Traits.resizes`).
+    `resizes`: it takes images of other sizes too, by interpolated position embeddings (`Traits.resizes`). `channels`:
+    of timm's networks; torchvision's have three until `replacements` are made.
     """
     given = arguments(library, model, size, channels)
     if resizes:
@@ -178,21 +179,22 @@ def replacements(
 
 
 def first_convolution(network: nn.Module) -> tuple[str, nn.Conv2d]:
-    """Name and module of the convolution that takes the images: the first one of the network."""
+    """Path and module of the convolution that takes the images: the first one of the network."""
     return next((name, module) for name, module in network.named_modules() if isinstance(module, nn.Conv2d))
 
 
-def with_channels(convolution: nn.Conv2d, channels: int) -> nn.Conv2d:
-    """An equal convolution of this many input channels, initialised by torch's rule for convolutions."""
-    return nn.Conv2d(
-        channels,
-        convolution.out_channels,
-        convolution.kernel_size,  # type: ignore[arg-type]
-        stride=convolution.stride,  # type: ignore[arg-type]
-        padding=convolution.padding,  # type: ignore[arg-type]
-        dilation=convolution.dilation,  # type: ignore[arg-type]
-        bias=convolution.bias is not None,
-    )
+def with_channels(old: nn.Conv2d, channels: int) -> nn.Conv2d:
+    """A convolution like this one for so many input channels.
+
+    Its weights are normal, their deviation that of the published initialisation times sqrt(3 / channels): what comes
+    out of it is on the same scale.
+    """
+    kind = {name: vars(old)[name] for name in ("kernel_size", "stride", "padding", "dilation")}
+    new = nn.Conv2d(channels, old.out_channels, **kind, bias=old.bias is not None)
+    nn.init.normal_(new.weight, std=float(old.weight.detach().std()) * (3 / channels) ** 0.5)
+    if new.bias is not None:
+        nn.init.zeros_(new.bias)
+    return new
 
 
 def replacement_code(library: Library, model: str, encoder: nn.Module, *, small_stem: bool) -> list[str]:

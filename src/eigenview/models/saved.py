@@ -2,8 +2,9 @@
 
 The card says how to build the network, how images are prepared for it and where it comes from:
     {"format": 1, "encoder", "stem", "norm" (batch if missing), "size", "source_size", "width", "mean", "std",
-     "interpolation" (bilinear if missing), "channels" (3 if missing), "weights" (what it started from), "method",
-     "run": {...}, "eigenview": version, "sha256": of the weights file}
+     "interpolation" (bilinear if missing), "weights" (what it started from), "pixels": how they are made from files
+     (config/reading.py; 8 bits and three channels if missing), "method", "run": {...}, "eigenview": version,
+     "sha256": of the weights file}
 
 Nothing read here can run code: safetensors holds numbers only, and the card can only name networks that are installed.
 """
@@ -20,6 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from eigenview import runfiles
+from eigenview.config.reading import Reading
 from eigenview.data.opening import kind_of
 from eigenview.errors import UserError, require
 from eigenview.hub import cache_only, why_unreachable
@@ -35,8 +37,8 @@ LARGEST_SIZE = 4096  # px: limits the memory that a damaged card can request whe
 class LoadedEncoder(nn.Module):
     """A trained encoder with the preprocessing of its images; in evaluation mode when loaded.
 
-    **Shapes** - calling it takes float images (n 3 size size), normalised with mean and std, and gives h (n H).
-    `embed` takes uint8 images (n 3 S S) of any side S.
+    **Shapes** - calling it takes float images (n C size size), normalised with mean and std, and gives h (n H).
+    `embed` takes uint8 images (n C S S) of any side S. C is 3 unless the run had other --channels.
     """
 
     def __init__(self, network: nn.Module, card: dict[str, Any]) -> None:
@@ -47,20 +49,19 @@ class LoadedEncoder(nn.Module):
         self.stem: str = card["stem"]
         self.size: int = card["size"]
         self.width: int = card["width"]
-        r, g, b = card["mean"]
-        self.mean: tuple[float, float, float] = (float(r), float(g), float(b))
-        r, g, b = card["std"]
-        self.std: tuple[float, float, float] = (float(r), float(g), float(b))
+        self.reading = Reading.from_json(card.get("pixels"))
+        self.mean = tuple(float(each) for each in card["mean"])
+        self.std = tuple(float(each) for each in card["std"])
         self.interpolation: Literal["bilinear", "bicubic"] = card.get("interpolation", "bilinear")
         self.eval()
 
     def forward(self, images: Tensor) -> Tensor:
-        """h (n H) of normalised images (n 3 size size)."""
+        """h (n H) of normalised images (n C size size)."""
         return self.network(images)
 
     @torch.no_grad()
     def embed(self, images: Given, batch_size: int = 256) -> Tensor:
-        """h (n H) of uint8 images (n 3 S S), float32, on the device of the images, which must be the network's.
+        """h (n H) of uint8 images (n C S S), float32, on the device of the images, which must be the network's.
 
         Also of a NumPy array, a PIL image, a path, or a list of those (given_images.py), on the network's device.
 
@@ -71,7 +72,7 @@ class LoadedEncoder(nn.Module):
 
         require(batch_size >= 1, "batch_size", batch_size, "1 or more")
         if not isinstance(images, Tensor):
-            images = as_images(images, self.size).to(next(self.parameters()).device)
+            images = as_images(images, self.size, self.reading).to(next(self.parameters()).device)
         was_training = self.training
         self.eval()
         try:
@@ -124,7 +125,7 @@ def load_encoder(source: Path | str, *, pretrained: bool = True) -> LoadedEncode
                 size=card["size"],
                 stem=card["stem"],
                 norm=card.get("norm", "batch"),
-                channels=card.get("channels", 3),
+                channels=len(card["mean"]),
             )
         except UserError as error:
             raise UserError(f"{card_path} describes an encoder that cannot be built: {error}") from error
@@ -165,7 +166,15 @@ def _check_card(card: Any, where: str) -> None:
     require(1 <= card["size"] <= LARGEST_SIZE, f"{where}: size", card["size"], f"1 to {LARGEST_SIZE}")
     filters, given = ("bilinear", "bicubic"), card.get("interpolation", "bilinear")
     require(given in filters, f"{where}: interpolation", given, " or ".join(filters))
-    require(min(card["std"]) > 0, f"{where}: std", card["std"], "three numbers above 0")
+    try:
+        channels = Reading.from_json(card.get("pixels")).channels
+    except UserError as error:
+        raise UserError(f"{where} is damaged: pixels: {error}") from None
+    for name in ("mean", "std"):
+        require(
+            len(card[name]) == channels, f"{where}: {name}", card[name], f"{channels} numbers, one for each channel"
+        )
+    require(min(card["std"]) > 0, f"{where}: std", card["std"], "numbers above 0")
 
 
 def _parse(weights: bytes, path: Path) -> dict[str, Tensor]:

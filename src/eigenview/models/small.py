@@ -1,5 +1,7 @@
 """Three small conv nets that pretrain on two CPU cores, all fully convolutional with a global max pool at the end.
 
+They take images of any number of channels.
+
 Stages with a pooling pool before they normalise, so that normalisation and activation, which take most of the time of a
 small net on a CPU, process a quarter of the pixels. Convolutions followed by a batch norm have no bias.
 """

@@ -24,7 +24,7 @@ def extract(
 ) -> np.ndarray:
     """Features float32 (N, H) of all images in order, `batch` images at a time, without gradient.
 
-    `encode` takes uint8 (n, 3, S, S) and returns (n, H); it must be in evaluation mode, so that the features of an
+    `encode` takes uint8 (n, C, S, S) and returns (n, H); it must be in evaluation mode, so that the features of an
     image do not depend on the rest of its batch.
 
     Raises: UserError if there is no image, or if a feature is not finite.
@@ -68,7 +68,7 @@ def _refuse_broken(count: int, images: ImageSet) -> None:
 
 
 def raw_pixels(images: ImageSet, side: int = RAW_SIDE, *, progress: Progress | None = None) -> np.ndarray:
-    """Pixels over 255 as features, float32 (N, 3 s s): images larger than `side` are averaged down to s = side first.
+    """Pixels over 255 as features, float32 (N, C s s): images larger than `side` are averaged down to s = side first.
 
     Smaller pictures make the baseline stronger, not weaker, and cheaper: on a quarter of CIFAR-10, 16 px gives 34.4% in
     k-NN and 40.2% in logistic regression, 32 px 31.9% and 39.9%.

@@ -66,12 +66,14 @@ def difference_table(records: Sequence[RunRecord]) -> Table | None:
 
 def environment_table(record: RunRecord) -> Table | None:
     """Versions, machine and times."""
-    hidden = ("command", "defaults", "resumed")
+    hidden = ("command", "defaults", "resumed", "pixels")
     rows = [
         TableRow(ENVIRONMENT_NAMES.get(name, name), [Cell(option(value))])
         for name, value in record.environment.items()
         if name not in hidden and value not in (None, "")
     ]
+    made = [f"{name} {option(value)}" for name, value in (record.environment.get("pixels") or {}).items() if value]
+    rows += [TableRow("pixels", [Cell(", ".join(made))])] if made else []
     for session in record.environment.get("resumed") or []:
         if isinstance(session, dict):
             parts = [f"{name} {option(session[name])}" for name in ("started", "commit", "torch") if session.get(name)]

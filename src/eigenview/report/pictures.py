@@ -51,6 +51,16 @@ def _picture(image: np.ndarray, alt: str, text: str = "", mark: str = "") -> Pic
     return Picture(data_uri(image), alt, text, mark, is_small=max(image.shape[-2:]) < MAX_SIDE // 2)
 
 
+def channels_note(record: RunRecord) -> str:
+    """Which channels the pictures show; empty for red, green and blue."""
+    channels = (record.environment.get("pixels") or {}).get("channels", 3)
+    if channels == 3:
+        return ""
+    if channels < 3:
+        return "The images are grey." if channels == 1 else f"Pictures show channel 1 of {channels} as grey."
+    return f"Pictures show channels 1, 2 and 3 of {channels} as red, green and blue."
+
+
 def view_rows(record: RunRecord) -> list[ImageRow]:
     """Each original and the views of it that the network was trained on; empty without a gallery."""
     if "originals" not in record.gallery:

@@ -2,7 +2,8 @@
 
 config.json         RunConfig as JSON (config.to_dict)
 environment.json    {"eigenview", "python", "torch", "platform", "device", "threads", "commit", "command": [...],
-                     "started": ISO time, "defaults": the configuration this method starts from by default,
+                     "started": ISO time, "pixels": how they are made from files (config/reading.py),
+                     "defaults": the configuration this method starts from by default,
                      "estimated_memory_gb", "measured_memory_gb", "estimated_seconds": or null}
                      of the run as it began; "resumed": a list of {"step", "started", "commit", "torch", "device",
                      "eigenview"} where it was continued; "command" is empty for a call in Python
@@ -15,7 +16,8 @@ spectra.npz         "step" (T), "h" (T, H), "z" (T, D): eigenvalues of the covar
                      also "F", "W_p", "alignment", each (T, D): eigenvalues of the second moment of z, descending,
                      v^T W_p v and cos(v, W_p v) of its eigenvectors v; nan where W_p is not determined; "noise" and,
                      with a target, "target": the variance between an image's views and tau, both along v
-gallery.npz         "originals" uint8 (K, 3, S, S), "views" uint8 (V, K, 3, S, S) as the network saw them;
+gallery.npz         pictures, of other than three channels the first three, or the first as grey:
+                     "originals" uint8 (K, 3, S, S), "views" uint8 (V, K, 3, S, S) as the network saw them;
                      "queries" uint8 (Q, 3, S, S), "neighbours" uint8 (Q, R, 3, S, S), "cosines" float32 (Q, R)
                      nearest neighbours by cosine of h; optional "query_labels" (Q,), "neighbour_labels" (Q, R)
 probes.json         {"protocols": {column: sentence}, "columns": [...], "rows": [{"features": name,

@@ -58,6 +58,16 @@ CONFIG_KIND = Fields(
         **dict.fromkeys(SECTIONS, SECTION),
     }
 )
+READING = Fields(
+    optional={
+        "range": TEXT,
+        "low": ListOf(number()),
+        "high": ListOf(number()),
+        "channels": integer(1),
+        "pages": TEXT,
+    }
+)
+"""config/reading.py's record, in encoder.json, environment.json and the manifest of a pack."""
 SESSION = Fields(required={"step": STEP}, optional=dict.fromkeys(("started", "commit", "torch", "device"), Maybe(TEXT)))
 ENVIRONMENT_KIND = Fields(
     optional={
@@ -65,6 +75,7 @@ ENVIRONMENT_KIND = Fields(
         "threads": Maybe(integer(1)),
         "command": Maybe(ListOf(TEXT)),
         "defaults": Maybe(CONFIG_KIND),
+        "pixels": Maybe(READING),
         "resumed": Maybe(ListOf(SESSION)),
         **dict.fromkeys(("estimated_memory_gb", "measured_memory_gb", "estimated_seconds"), Maybe(number())),
     }
@@ -292,12 +303,11 @@ CARD_KIND = Fields(
         "stem": TEXT,
         "size": integer(1),
         "width": integer(1),
-        "mean": ListOf(number(), 3),
-        "std": ListOf(number(), 3),
+        "mean": ListOf(number()),
+        "std": ListOf(number()),
     },
     optional={
         "norm": TEXT,
-        "channels": integer(1, 4096),
         "interpolation": TEXT,
         "weights": Maybe(TEXT),
         "source_size": Maybe(integer(1, 65536)),
@@ -305,6 +315,7 @@ CARD_KIND = Fields(
         "run": Maybe(OBJECT),
         "eigenview": Maybe(TEXT),
         "sha256": Maybe(TEXT),
+        "pixels": Maybe(READING),
     },
 )
 """encoder.json, which models/saved.py reads."""

@@ -10,6 +10,8 @@ from typing import NamedTuple
 from eigenview.data.opening import open_regular
 
 _BETWEEN = "\0"
+_PAGE = "\0#"
+"""Before the number of a page. The fields of a piece that follow its name are numbers, without this sign."""
 
 
 class Piece(NamedTuple):
@@ -28,7 +30,8 @@ class Piece(NamedTuple):
 
 
 def as_piece(path: str) -> Piece | None:
-    """The piece that `path` stands for, or None for the path of a file."""
+    """The piece that `path`, or the path of a page, stands for; None for the path of a file."""
+    path, _ = split_page(path)
     if _BETWEEN not in path:
         return None
     file, name, *numbers = path.split(_BETWEEN)
@@ -45,7 +48,20 @@ def read_piece(piece: Piece) -> bytes:
     return content
 
 
+def page_path(path: str, page: int) -> str:
+    """The path that stands for a page, counted from 0, of the file or piece `path`."""
+    return f"{path}{_PAGE}{page}"
+
+
+def split_page(path: str) -> tuple[str, int]:
+    """The file or piece, and the page of it, that `path` stands for; page 0 if it names none."""
+    base, mark, page = path.rpartition(_PAGE)
+    return (base, int(page)) if mark and page.isdecimal() else (path, 0)
+
+
 def shown(path: str) -> str:
-    """`path` as messages show it: file/name for a piece."""
-    piece = as_piece(path)
-    return path if piece is None else f"{piece.file}/{piece.name}"
+    """`path` as messages show it: file/name for a piece, and the number of a page, counted from 1."""
+    base, page = split_page(path)
+    piece = as_piece(base)
+    text = base if piece is None else f"{piece.file}/{piece.name}"
+    return text if base == path else f"{text} page {page + 1}"

@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import shutil
 import zlib
@@ -38,6 +39,8 @@ ADVICE = (
     "Free space, set EIGENVIEW_CACHE to another folder, or use pretrain's --loader.cache-gb 0 (decodes at each step)."
 )
 _CHECKED_ROWS = 64
+Shape = tuple[int, int, int]
+"""Channels, height and width of each image of a set."""
 HEADER_BYTES = 128
 """Where the pixels begin in a file of `write_rows`."""
 
@@ -93,6 +96,12 @@ class Entry:
         hashes = np.frombuffer(b"".join(files), "<u8")
         return Entry(where.hexdigest()[:12], digest.hexdigest()[:20], cache_dir or user_cache(), hashes)
 
+    def made_by(self, key: str) -> Entry:
+        """The entry of the same files whose pixels are made in the way `key`; "" is this one."""
+        if not key:
+            return self
+        return dataclasses.replace(self, place=hashlib.sha256(f"{self.place} {key}".encode()).hexdigest()[:12])
+
     def _file(self, kind: str) -> Path:
         return self.cache_dir.folder / f"{self.place}-{self.version}.{kind}"
 
@@ -123,43 +132,54 @@ class Entry:
     def sides(self) -> Rows | None:
         """What `keep_sides` kept, or None."""
         try:
-            first, _, content = read_regular(self._file("headers")).partition(b"\n")
+            first, _, content = read_regular(self._file("header")).partition(b"\n")
             about = runfiles.parse_json(first)
-            rows = np.frombuffer(content, "<f8").reshape(-1, 5)
+            rows = np.frombuffer(content, "<f8").reshape(-1, about["columns"])
             is_whole = isinstance(about, dict) and about["crc"] == zlib.crc32(content)
             return (rows, _positions(about["broken"], len(self.files))) if is_whole else None
         except (OSError, KeyError, TypeError, ValueError, AttributeError):
             return None
 
     def keep_sides(self, headers: np.ndarray, broken: dict[int, str]) -> None:
-        """Keep what was read from the headers, float64 (n, 5), and the reasons where a header is unreadable."""
+        """Keep what was read from the headers, float64 (n, columns), and the reasons where a header is unreadable."""
         self._keep_files()
         content = headers.astype("<f8").tobytes()  # text would take ten times as long to read, and has no nan
-        about = json.dumps({"crc": zlib.crc32(content), "broken": broken})
-        with write_cached(self._file("headers"), self.cache_dir) as file:
+        about = json.dumps({"crc": zlib.crc32(content), "broken": broken, "columns": headers.shape[1]})
+        with write_cached(self._file("header"), self.cache_dir) as file:
             file.write(about.encode() + b"\n" + content)
 
-    def pixels(self, side: int) -> Rows | None:
-        """uint8 (n, 3, side, side), memory-mapped, and the reasons of files left out; None if not kept or damaged."""
+    def known(self, kind: str) -> dict[str, Any] | None:
+        """What `keep` kept under this name, or None."""
+        return _read(self._file(f"{kind}.json"))
+
+    def keep(self, kind: str, content: dict[str, Any]) -> None:
+        """Keep a few values beside the headers."""
+        self._keep_files()
+        with write_cached(self._file(f"{kind}.json"), self.cache_dir) as file:
+            file.write(json.dumps(content).encode())
+
+    def pixels(self, side: int, channels: int = 3) -> Rows | None:
+        """uint8 (n, C, side, side), memory-mapped, and the reasons of files left out; None if not kept or damaged."""
         card = _read(self._file(f"{side}.json"))
         try:
-            rows = None if card is None else map_rows(self._file(f"{side}.npy"), side, card["rows"], card["crc"])
+            file, shape = self._file(f"{side}.npy"), (channels, side, side)
+            rows = None if card is None else map_rows(file, shape, card["rows"], card["crc"])
             if card is None or rows is None:
                 return None
-            hold(self._file(f"{side}.npy"))
+            hold(file)
             return rows, _positions(card["broken"], len(self.files))
         except (KeyError, TypeError, ValueError):
             return None  # missing or damaged: in both cases the caller rebuilds it
 
-    def keep_pixels(self, side: int, parts: Iterable[Rows], expected: int) -> Rows:
+    def keep_pixels(self, side: int, parts: Iterable[Rows], expected: int, channels: int = 3) -> Rows:
         """Write the images of `parts` in order, without broken ones, and return them as `pixels` does.
 
         Raises UserError, leaving nothing behind, when the disk is full or the folder cannot be written.
         """
         self._keep_files()
         if self.cache_dir.folder == cache_folder():  # not where a pack is being made
-            make_room(self.cache_dir.folder, expected * 3 * side * side)
-        rows, broken = write_rows(self._file(f"{side}.npy"), side, parts, expected, self.cache_dir)
+            make_room(self.cache_dir.folder, expected * channels * side * side)
+        rows, broken = write_rows(self._file(f"{side}.npy"), (channels, side, side), parts, expected, self.cache_dir)
         card = {"rows": len(rows), "crc": sample_crc(rows), "broken": broken}
         with write_cached(self._file(f"{side}.json"), self.cache_dir) as file:
             file.write(json.dumps(card).encode())
@@ -190,47 +210,47 @@ class Entry:
         runfiles.delete_abandoned(self.cache_dir.folder)
 
 
-def write_rows(target: Path, side: int, parts: Iterable[Rows], expected: int, cache_dir: CacheDir) -> Rows:
+def write_rows(target: Path, shape: Shape, parts: Iterable[Rows], expected: int, cache_dir: CacheDir) -> Rows:
     """Write the images of `parts`, without broken ones, as the .npy `target`; returns them mapped, and the reasons.
 
     Written atomically. Raises UserError when the disk is full or `cache_dir` cannot be written.
     """
-    _check_space(expected * 3 * side * side, cache_dir)
+    _check_space(expected * math.prod(shape), cache_dir)
     broken: dict[int, str] = {}
     seen = 0
     with write_cached(target, cache_dir) as file:
         # Plain writes, not a writable memory map: on a full disk a map kills the process instead of raising.
-        file.write(_header(expected, side))
+        file.write(_header(expected, shape))
         for rows, reasons in parts:
             broken |= {seen + i: reason for i, reason in reasons.items()}
             seen += len(rows)
             file.write(np.delete(rows, list(reasons), axis=0).tobytes() if reasons else rows.tobytes())
         file.seek(0)
-        file.write(_header(seen - len(broken), side))
-    return _mapped(target, side, seen - len(broken)), broken
+        file.write(_header(seen - len(broken), shape))
+    return _mapped(target, shape, seen - len(broken)), broken
 
 
-def map_rows(path: Path, side: int, rows: int, crc: int) -> np.ndarray | None:
-    """uint8 (rows, 3, side, side) that `write_rows` wrote, memory-mapped; None where missing, cut or overwritten."""
+def map_rows(path: Path, shape: Shape, rows: int, crc: int) -> np.ndarray | None:
+    """uint8 (rows, *shape) that `write_rows` wrote, memory-mapped; None where missing, cut or overwritten."""
     try:
         with open_regular(path) as file:  # the one header such a file can have is compared, not parsed
-            is_ours = rows > 0 and side > 0 and file.read(HEADER_BYTES) == _header(rows, side)
-        if not is_ours or path.stat().st_size != HEADER_BYTES + rows * 3 * side * side:
+            is_ours = rows > 0 and min(shape) > 0 and file.read(HEADER_BYTES) == _header(rows, shape)
+        if not is_ours or path.stat().st_size != HEADER_BYTES + rows * math.prod(shape):
             return None
-        mapped = _mapped(path, side, rows)
+        mapped = _mapped(path, shape, rows)
         return mapped if sample_crc(mapped) == crc else None
     except OSError:
         return None
 
 
-def _mapped(path: Path, side: int, rows: int) -> np.ndarray:
+def _mapped(path: Path, shape: Shape, rows: int) -> np.ndarray:
     # copy-on-write rather than read-only: torch shares the memory without a warning, the file stays as it is
-    return np.memmap(path, np.uint8, mode="c", offset=HEADER_BYTES, shape=(rows, 3, side, side))
+    return np.memmap(path, np.uint8, mode="c", offset=HEADER_BYTES, shape=(rows, *shape))
 
 
-def _header(rows: int, side: int) -> bytes:
+def _header(rows: int, shape: Shape) -> bytes:
     """The 128 bytes before the data of a .npy file; their length does not depend on the number of rows."""
-    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': ({rows}, 3, {side}, {side}), }}"
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {(rows, *shape)}, }}"
     return b"\x93NUMPY\x01\x00" + (118).to_bytes(2, "little") + text.ljust(117).encode() + b"\n"
 
 

@@ -1,146 +1,196 @@
-"""One image, a file or a piece of one -> one uint8 RGB square.
+"""One image, a file or a piece of one -> one uint8 square of C channels, by the rule of a `Reading`.
 
 Colour: grey is repeated over three channels; transparency is laid on white (what a browser shows; the colour under
-fully transparent pixels is arbitrary); CMYK is converted without its colour profile; 16-bit grey is divided by 257, so
-that 65535 becomes 255; of an animation the first frame counts. 32-bit integers and floats have no agreed white: see
-`deep_to_8_bit`. Geometry: the EXIF orientation is applied, then the centred square is resized, antialiased bicubic.
+fully transparent pixels is arbitrary); CMYK is converted without its colour profile; of an animation the first frame
+counts. More than 8 bits: the values between the ends of the set's range become 0 to 255 (deep.py, ranges.py).
+Geometry: the EXIF orientation is applied, then the centred square is resized (geometry.py).
 """
 
 from __future__ import annotations
 
-import io
 import logging
-import os
-import re
 import struct
-import zlib
 from collections.abc import Sequence
-from typing import IO
+from typing import IO, NamedTuple
 
 import numpy as np
-from PIL import Image, ImageOps, TiffImagePlugin
+from PIL import Image, ImageFile, ImageOps
 
-from eigenview.data.opening import open_regular
-from eigenview.data.pixels.budget import IN_FLIGHT, LIMIT, limit_pixels
-from eigenview.data.pixels.byte_ranges import Piece, as_piece, read_piece
+from eigenview.config.reading import Reading
+from eigenview.data.pixels.budget import IN_FLIGHT
+from eigenview.data.pixels.byte_ranges import Piece, as_piece, read_piece, split_page
+from eigenview.data.pixels.deep import bits_of, correct_order, full_range, lower_bytes, picture_of, raw_mode, values_of
+from eigenview.data.pixels.dicom import about, dicom_picture, dicom_values, is_dicom
+from eigenview.data.pixels.geometry import resized, square
+from eigenview.data.pixels.image_files import DAMAGE, Unreadable, bands, content, opened, pages_of, reason
+from eigenview.data.pixels.ranges import sampled_values
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs about damaged files would be printed
 
 DECODE_VERSION = 1
 """Part of every cache key: raise it when the same file would decode to other pixels."""
 
-SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
-READABLE = "jpg, jpeg, png, webp, bmp, tif, tiff, gif"
-# Only these decoders: others that Pillow knows start programs (EPS) or are rarely meant by a file called .jpg.
-_FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF")
 _BAND_PIXELS = 1 << 20
-_LOW_RANGE = 65536 / 4
-
-# What Pillow's readers raise on damaged files. DecompressionBombError: an image of more pixels than `limit_pixels`;
-# NotImplementedError: a variant of a format that Pillow cannot read.
-_DAMAGE = (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, AttributeError, OverflowError)
-_DAMAGE += (struct.error, zlib.error, MemoryError, NotImplementedError, Image.DecompressionBombError)
 
 
-class Unreadable(Exception):
-    """A file that is no readable image; the text is the reason, without the path."""
+class Sample(NamedTuple):
+    """Some values of an image, for the range of its set."""
+
+    values: np.ndarray
+    """(c, m), as they are stored."""
+    ends: tuple[float, float]
+    """Of the type that they are stored in."""
 
 
-def _reason(path: str, error: BaseException) -> str:
-    if isinstance(error, Image.UnidentifiedImageError):
-        return "not an image in a format eigenview reads" if _has_content(path) else "empty file"
-    if isinstance(error, Image.DecompressionBombError):
-        found = re.search(r"\d+", str(error))  # Pillow raises before there is an image to ask
-        pixels = int(found[0]) if found else 0
-        return f"its {pixels:,} pixels are over the limit of {limit_pixels():,}; to read it set {LIMIT}={pixels}"
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return (str(error) or type(error).__name__).replace("\n", " ")
-
-
-def _has_content(path: str) -> bool:
-    piece = as_piece(path)
-    if piece is not None:
-        return piece.bytes > 0
+def sample(path: str, reading: Reading) -> Sample:
+    """Some values of an image, without those of its transparency. Raises Unreadable."""
+    base, page = split_page(path)
     try:
-        return os.path.getsize(path) > 0
-    except OSError:
-        return False
-
-
-def short_side(path: str) -> int:
-    """The smaller of width and height in pixels, from the header alone. Raises Unreadable."""
-    return int(header(path)[0])
-
-
-def header(path: str) -> tuple[int, int, int]:
-    """Short side in pixels, bits of a value (8, 16 or 32), and pages of a TIFF, from the headers. Raises Unreadable."""
-    try:
-        with _content(path) as file, _opened(file) as image:
-            pages = image.n_frames if isinstance(image, TiffImagePlugin.TiffImageFile) else 1
-            return min(image.size), _bits(image), pages
-    except _DAMAGE as error:
-        raise Unreadable(_reason(path, error)) from error
-
-
-def _bits(image: Image.Image) -> int:
-    """Bits of a value as stored: Pillow itself keeps the upper 8 of 16-bit colour."""
-    if image.mode.startswith(("I;16", "F")) or image.mode == "I":
-        return 16 if image.mode.startswith("I;16") or image.format == "PNG" else 32
-    return 16 if any("16" in _raw_mode(tile[3]) for tile in getattr(image, "tile", ())) else 8
-
-
-def _raw_mode(parameters: object) -> str:
-    """The raw mode among the parameters of one of Pillow's decoders, "RGB;16B" say."""
-    first = parameters[0] if isinstance(parameters, tuple) and parameters else parameters
-    return first if isinstance(first, str) else ""
-
-
-def value_range(path: str) -> tuple[float, float]:
-    """Smallest and largest value of an image of more than 8 bits. Raises Unreadable."""
-    try:
+        if is_dicom(base):
+            return _sample_of_dicom(base, page, reading)
         with (
-            _content(path) as file,
-            _opened(file) as image,
+            content(base) as file,
+            opened(file) as image,
             IN_FLIGHT.held(image.width * image.height),
         ):
-            values = np.asarray(image)
-            scale = 257 if values.dtype == np.uint8 else 1
-            return float(values.min()) * scale, float(values.max()) * scale
-    except _DAMAGE as error:
-        raise Unreadable(_reason(path, error)) from error
+            ends = full_range(raw_mode(image))
+            if reading.pages == "channels" and pages_of(image) > 1:
+                pages = range(_page_channels(pages_of(image), reading))
+                return Sample(np.concatenate([sampled_values(_values(file, image, k)[:1]) for k in pages]), ends)
+            values = _values(file, image, page)
+            colours = len(values) - (reading.channels in (1, 3) and len(values) in (2, 4))
+            return Sample(sampled_values(values[:colours]), ends)
+    except DAMAGE as error:
+        raise Unreadable(reason(path, error)) from error
 
 
-def decode(path: str, side: int) -> np.ndarray:
-    """The image as uint8 (3, side, side). Raises Unreadable when the file is damaged, truncated or no image."""
+def decode(path: str, side: int, reading: Reading) -> np.ndarray:
+    """The image as uint8 (C, side, side), C = reading.channels.
+
+    Raises Unreadable when the file is damaged, truncated or no image, and where it has other channels.
+    """
     try:
         piece = as_piece(path)
         if piece is not None and piece.side:
             return _stored(piece, side)
-        with _content(path) as file, _opened(file) as image:
+        base, page = split_page(path)
+        if is_dicom(base):
+            return _of_dicom(base, page, side, reading)
+        with content(base) as file, opened(file) as image:
             # JPEG can decode at 1/2, 1/4, 1/8; twice the wanted side keeps the final resize's quality.
             image.draft(None, (2 * side, 2 * side))
             with IN_FLIGHT.held(image.width * image.height):
-                return square(to_rgb(_upright(image)), side)
-    except _DAMAGE as error:
-        raise Unreadable(_reason(path, error)) from error
+                if reading.pages == "channels" and pages_of(image) > 1:
+                    pages = range(_page_channels(pages_of(image), reading))
+                    return np.concatenate(
+                        [square(_picture(file, image, k, reading, k).convert("L"), side) for k in pages]
+                    )
+                return squares(_picture(file, image, page, reading, 0), side, reading.channels)
+    except DAMAGE as error:
+        raise Unreadable(reason(path, error)) from error
 
 
-def _opened(file: IO[bytes]) -> Image.Image:
-    limit_pixels()
-    return Image.open(file, formats=_FORMATS)
+def _page_channels(pages: int, reading: Reading) -> int:
+    """The pages of an image, each of which is a channel. Raises ValueError where there are more or fewer channels."""
+    if pages != reading.channels:
+        raise ValueError(f"its {pages} pages are not {reading.channels} channels")
+    return reading.channels
 
 
-def _content(path: str) -> IO[bytes]:
-    piece = as_piece(path)
-    return open_regular(path) if piece is None else io.BytesIO(read_piece(piece))
+def _of_dicom(path: str, page: int, side: int, reading: Reading) -> np.ndarray:
+    with content(path) as file:
+        found = about(file)
+        with IN_FLIGHT.held(found.width * found.height):
+            if reading.pages == "channels" and found.frames > 1:
+                frames = [dicom_picture(file, k, reading, k) for k in range(_page_channels(found.frames, reading))]
+                return np.concatenate([square(frame.convert("L"), side) for frame in frames])
+            return squares(dicom_picture(file, page, reading), side, reading.channels)
+
+
+def _sample_of_dicom(path: str, page: int, reading: Reading) -> Sample:
+    with content(path) as file:
+        found = about(file)
+        with IN_FLIGHT.held(found.width * found.height):
+            if reading.pages == "channels" and found.frames > 1:
+                frames = [dicom_values(file, k) for k in range(_page_channels(found.frames, reading))]
+                return Sample(np.concatenate([sampled_values(values[:1]) for values, _ in frames]), frames[0][1])
+            values, ends = dicom_values(file, page)
+            return Sample(sampled_values(values), ends)
+
+
+def _picture(file: IO[bytes], image: ImageFile.ImageFile, page: int, reading: Reading, channel: int) -> Image.Image:
+    """A page as an upright picture of 8 bits. channel: whose range it has, if each channel has its own."""
+    if page:
+        image.seek(page)
+    bits, ends = bits_of(image), full_range(raw_mode(image))
+    if not reading.applies_to(bits):
+        return _upright(image)
+    if reading.is_open:
+        raise ValueError(f"has {bits} bits a value, and there is no range for them: the encoder was trained on 8 bits")
+    return picture_of(_values(file, image, page), ends, reading, channel)
+
+
+def _values(file: IO[bytes], image: ImageFile.ImageFile, page: int) -> np.ndarray:
+    """The values (c, h, w) of a page, upright, as they are stored."""
+    if page:
+        image.seek(page)
+    stored, bits = raw_mode(image), bits_of(image)
+    lower = lower_bytes(file, image, page) if bits == 16 and len(image.getbands()) > 1 else None
+    correct_order(image)
+    upright = _upright(image)
+    if bits == 8:
+        return _bands_of(upright)
+    values = values_of(upright, stored, None if lower is None else _upright(lower))
+    return values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)
+
+
+def _bands_of(image: Image.Image) -> np.ndarray:
+    """The bands (c, h, w) of a picture of 8 bits: grey or colour, with or without transparency."""
+    if image.mode not in ("L", "LA", "RGB", "RGBA") or "transparency" in image.info:
+        image = image.convert("RGBA" if "A" in bands(image) else "RGB")
+    pixels = np.asarray(image)
+    return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+
+
+def squares(picture: Image.Image, side: int, channels: int) -> np.ndarray:
+    """The centred square of a picture of 8 bits as uint8 (channels, side, side).
+
+    Three channels: RGB, grey repeated. One: grey. Others: the bands of the picture, of which there must be as many.
+    Raises ValueError where there are not.
+    """
+    if channels in (1, 3):
+        is_grey = picture.mode == "L" and "transparency" not in picture.info
+        if channels == 3 and not is_grey:
+            return square(to_rgb(picture), side)
+        grey = square(picture if is_grey else to_rgb(picture).convert("L"), side)
+        return np.repeat(grey, channels, axis=0)  # the same as of three equal channels, in a third of the time
+    if picture.mode in ("P", "PA"):
+        picture = picture.convert("RGBA" if "A" in bands(picture) else "RGB")
+    planes = picture.split()
+    if len(planes) != channels:
+        raise ValueError(f"has {len(planes)} channel{'s' if len(planes) > 1 else ''}, not {channels}")
+    # one by one: Pillow would weight the others by the last one, as if it were transparency
+    return np.concatenate([square(plane, side) for plane in planes])
+
+
+def given_picture(image: Image.Image, side: int, reading: Reading) -> np.ndarray:
+    """A picture that a caller has opened, as `decode` gives one of a file; it is not turned.
+
+    Raises ValueError for a picture that has other channels, or more than 8 bits without a range.
+    """
+    is_deep = image.mode.startswith(("I", "F"))
+    if is_deep and reading.is_open:
+        raise ValueError(f"of mode {image.mode} has more than 8 bits, and there is no range for them")
+    if is_deep:
+        image = picture_of(values_of(image, image.mode)[None], full_range(image.mode), reading)
+    elif reading.applies_to(8):
+        image = picture_of(_bands_of(image), (0.0, 255.0), reading)
+    return squares(image, side, reading.channels)
 
 
 def _stored(piece: Piece, side: int) -> np.ndarray:
-    pixels = np.frombuffer(read_piece(piece), np.uint8).reshape(3, piece.side, piece.side)
-    if side == piece.side:
-        return pixels
-    return square(Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))), side)
+    pixels = np.frombuffer(read_piece(piece), np.uint8).reshape(-1, piece.side, piece.side)
+    return pixels if side == piece.side else resized(pixels, side)
 
 
 def _upright(image: Image.Image) -> Image.Image:
@@ -156,8 +206,6 @@ def to_rgb(image: Image.Image) -> Image.Image:
     """Any Pillow mode as 8-bit RGB, by the rules at the top of this file."""
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    if image.mode.startswith(("I", "F")):
-        return Image.fromarray(deep_to_8_bit(np.asarray(image))).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
         return _on_white(image)
     return image.convert("RGB")
@@ -175,93 +223,13 @@ def _on_white(image: Image.Image) -> Image.Image:
     return result
 
 
-def deep_to_8_bit(values: np.ndarray) -> np.ndarray:
-    """Grey of more than 8 bits as uint8.
-
-    16-bit integers: divided by 257 and rounded. 32-bit integers and floats, by the range the image itself uses: floats
-    within 0..1 times 255; within 0..255 as they are; within 0..65535 divided by 257; anything else is stretched from
-    its own minimum to its maximum. Raises ValueError for values that are not finite.
-    """
-    is_16_bit, is_float = values.dtype.itemsize == 2, values.dtype.kind == "f"
-    values = values.astype(np.float64)
-    low, high = float(values.min()), float(values.max())
-    if not np.isfinite(low) or not np.isfinite(high):
-        raise ValueError("holds values that are not finite")
-    if low < 0 or high > 65535:
-        values = (values - low) * (255 / max(high - low, 1e-300))
-    elif is_16_bit or high > 255:
-        values = values / 257
-    elif is_float and high <= 1:
-        values = values * 255
-    return np.rint(values).astype(np.uint8)
-
-
-def square(image: Image.Image, side: int) -> np.ndarray:
-    """The centred square of an RGB image as uint8 (3, side, side): the same as resizing the whole, then cropping."""
-    width, height = image.size
-    short = min(width, height)
-    left, top = (width - short) // 2, (height - short) // 2
-    box = (left, top, left + short, top + short)
-    if short == side:
-        image = image.crop(box) if width != height else image
-    else:
-        # reducing_gap: large pictures are first shrunk by an integer factor, to no less than three times the target
-        image = image.resize((side, side), Image.Resampling.BICUBIC, box=box, reducing_gap=3.0)
-    return np.asarray(image).transpose(2, 0, 1)
-
-
-def decode_rows(paths: Sequence[str], side: int) -> tuple[np.ndarray, dict[int, str]]:
-    """uint8 (n, 3, side, side), black where a file is unreadable, and the reason at each such position."""
-    rows = np.zeros((len(paths), 3, side, side), np.uint8)
+def decode_rows(paths: Sequence[str], side: int, reading: Reading) -> tuple[np.ndarray, dict[int, str]]:
+    """uint8 (n, C, side, side), black where a file is unreadable, and the reason at each such position."""
+    rows = np.zeros((len(paths), reading.channels, side, side), np.uint8)
     broken: dict[int, str] = {}
     for i, path in enumerate(paths):
         try:
-            rows[i] = decode(path, side)
+            rows[i] = decode(path, side, reading)
         except Unreadable as error:
             broken[i] = str(error)
     return rows, broken
-
-
-def headers(paths: Sequence[str]) -> tuple[np.ndarray, dict[int, str]]:
-    """float64 (n, 5), zeros where a header is unreadable, and the reason at each such position.
-
-    Columns: short side, bits, pages (see `header`), and the smallest and largest value. Of the
-    images of more than 8 bits the first of each depth is read for its values; they are nan for the others.
-    """
-    rows = np.zeros((len(paths), 5))
-    broken: dict[int, str] = {}
-    measured: set[int] = set()
-    for i, path in enumerate(paths):
-        try:
-            found = header(path)
-            rows[i] = *found, np.nan, np.nan
-            if found[1] > 8 and found[1] not in measured:
-                rows[i, 3:] = value_range(path)
-                measured.add(found[1])
-        except Unreadable as error:
-            rows[i] = 0
-            broken[i] = str(error)
-    return rows, broken
-
-
-def header_notes(rows: np.ndarray) -> tuple[str, ...]:
-    """What the headers of a set (`headers`) say that its squares do not show, a sentence each."""
-    notes: tuple[str, ...] = ()
-    several = rows[:, 2] > 1
-    if several.any():
-        pages = int(rows[several, 2].sum())
-        notes += (f"{several.sum():,} TIFF files hold several pages, {pages:,} in all; the first page of each is used",)
-    for bits, rule in ((16, "divided by 257"), (32, "scaled by the range that each image uses")):
-        deep = rows[rows[:, 1] == bits]
-        if not len(deep):
-            continue
-        looked_at = deep[np.isfinite(deep[:, 4])]
-        text = f"{len(deep):,} images have {bits} bits a value and are {rule}"
-        low, high = (looked_at[:, 3].min(), looked_at[:, 4].max()) if len(looked_at) else (0, 65535)
-        if len(looked_at):
-            text += f"; in the {len(looked_at):,} looked at, values lie between {low:,.6g} and {high:,.6g}"
-        if bits == 16 and high - low < _LOW_RANGE:
-            text = f"warning: {text}: only {round((high - low) / 257) + 1} of 256 grey levels are left. Stretch them "
-            text += "to 0 to 65,535, or save 8 bits"
-        notes += (text,)
-    return notes

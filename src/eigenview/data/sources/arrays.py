@@ -1,4 +1,4 @@
-"""Images that already lie in one uint8 array: .npy and .npz files, and what the built-in sets share with them."""
+"""Images that already lie in one array of numbers: .npy and .npz files, and what the built-in sets share with them."""
 
 from __future__ import annotations
 
@@ -11,38 +11,37 @@ import numpy as np
 from PIL import Image
 
 from eigenview import runfiles
+from eigenview.config.reading import Reading
 from eigenview.data.images import File, ImageSet, Split, printable
 from eigenview.data.npz import Header, read_npz
 from eigenview.data.opening import not_allowed
 from eigenview.data.pixels.cache import Entry
-from eigenview.data.pixels.decode import square
+from eigenview.data.pixels.decode import squares
+from eigenview.data.pixels.deep import channels_to_8_bits, full_range
+from eigenview.data.pixels.geometry import resized
+from eigenview.data.pixels.headers import BITS, COLUMNS, SHORT
 from eigenview.data.pixels.image_size import Sizes, choose_sizes
 from eigenview.data.pixels.parallel import Rows, map_chunks
+from eigenview.data.pixels.ranges import Measured, measure, sampled_rows, sampled_values
+from eigenview.data.sources.array_shapes import allowed_channels, bits_of, channels_first, refuse_kind, shapes
+from eigenview.data.sources.encoded import choose_range
 from eigenview.data.sources.source import Request
 from eigenview.data.splitting import same_classes
 from eigenview.errors import UnusableLabels, UserError
 
-SHAPES = "uint8 of shape (N, H, W, 3), (N, 3, H, W), or (N, H, W), also with 1 channel for grey"
 IMAGES, LABELS = ("images", "x", "arr_0"), ("labels", "y")
 # the four arrays of a file with splits; the second as MedMNIST writes it
 HALVES = (("x_train", "y_train", "x_test", "y_test"), ("train_images", "train_labels", "test_images", "test_labels"))
 
 READ_ERRORS = runfiles.ARRAY_ERRORS
 """What NumPy raises for files whose headers are damaged, besides OSError."""
-_CONVERSIONS = {
-    "u": " Choose the lowest and highest value that count, and save np.clip((a - low) / (high - low), 0, 1) * 255 "
-    "as uint8.",
-    "b": " Save a.astype(np.uint8) * 255.",
-}
-_CONVERSIONS |= {"i": _CONVERSIONS["u"], "f": _CONVERSIONS["u"]}
-"""How numbers of another kind become images, by dtype.kind."""
 _IN_MEMORY_BYTES = 64e6
 """A resized copy up to this size is made in memory at each start: that takes less than a second or two."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ImageArray:
-    """Images of one shape in an array uint8 (N, C, H, W), C 3 or 1; possibly a view of a memory-mapped file."""
+    """Images of one shape in an array (N, C, H, W) of integers or floats; possibly a view of a memory-mapped file."""
 
     name: str
     pixels: np.ndarray
@@ -63,7 +62,8 @@ class ImageArray:
 def as_image_set(stored: ImageArray, request: Request, sizes: Sizes | None = None) -> ImageSet:
     """Centred squares of the side that fits (`sizes`, else chosen), three equal channels for grey.
 
-    An array too large for the cache keeps its own side, as a view. Raises UserError if it had to be enlarged.
+    An array too large for the cache keeps its own side, as a view. Raises UserError if that cannot be: it had to be
+    enlarged, or 8 bits had to be made of its values.
     """
     if request.check is not None:
         request.check(len(stored.pixels), stored.labels is not None)
@@ -72,23 +72,36 @@ def as_image_set(stored: ImageArray, request: Request, sizes: Sizes | None = Non
         labels = None if stored.labels is None else stored.labels[rows]
         # without files: the resized copy of a few images is not worth keeping
         stored = dataclasses.replace(stored, pixels=stored.pixels[rows], labels=labels, files=())
-    height, width = stored.pixels.shape[2:]
-    short = min(height, width)
+    found, height, width = stored.pixels.shape[1:]
+    if found not in allowed_channels(request.reading.channels):
+        raise UserError(
+            f"{stored.name} has images of {found} channels, and --channels is {request.reading.channels}. Leave it out."
+        )
+    short, channels = min(height, width), request.reading.channels
     sizes = sizes or choose_sizes(short, request.size, request.source_size, request.multiple, request.most_size)
-    side, needed = sizes.source_size, len(stored.pixels) * 3 * sizes.source_size**2
-    pixels = stored.pixels
-    if (height, width) != (side, side):
+    side, needed = sizes.source_size, len(stored.pixels) * channels * sizes.source_size**2
+    pixels, bits = stored.pixels, bits_of(stored.pixels.dtype)
+    reading, notes = _choose_range(stored, bits, request)
+    request = dataclasses.replace(request, reading=reading)
+    is_ready = not reading.applies_to(bits) and pixels.shape[1] in (channels, 1)
+    if (height, width) != (side, side) or not is_ready:
         if needed <= _IN_MEMORY_BYTES or not stored.files:
             pixels = np.concatenate([rows for rows, _ in _resized(stored, side, request)])
         elif needed <= request.loader.cache_gb * 1e9:
             what = f"{stored.files[0].name} {stored.part}"
             entry = Entry.of(stored.files[0].parent, stored.listing(), what, cache_dir=request.cache_dir)
-            kept = entry.pixels(side)
+            entry = entry.made_by(reading.key(has_deep=bits > 8))
+            kept = entry.pixels(side, channels)
             if kept is None:
                 with entry.turn(f"resizing the images of {stored.name}", request.console):
                     parts = _resized(stored, side, request)
-                    kept = entry.pixels(side) or entry.keep_pixels(side, parts, len(pixels))
+                    kept = entry.pixels(side, channels) or entry.keep_pixels(side, parts, len(pixels), channels)
             pixels = kept[0]
+        elif not is_ready:
+            raise UserError(
+                f"{stored.name}: as 8 bits the images take {needed / 1e9:.1f} GB, more than loader.cache_gb "
+                f"{request.loader.cache_gb:g}. Raise it, or use a smaller --image-size."
+            )
         elif short < sizes.size:
             raise UserError(
                 f"{stored.name}: enlarged from {short} to {side} px the images take {needed / 1e9:.1f} GB, more than "
@@ -97,7 +110,7 @@ def as_image_set(stored: ImageArray, request: Request, sizes: Sizes | None = Non
         else:
             top, left, side = (height - short) // 2, (width - short) // 2, short
             pixels = pixels[:, :, top : top + short, left : left + short]
-    if pixels.shape[1] == 1:
+    if pixels.shape[1] == 1 and channels == 3:
         pixels = _in_three_channels(pixels)
     return ImageSet(
         name=stored.name,
@@ -110,9 +123,24 @@ def as_image_set(stored: ImageArray, request: Request, sizes: Sizes | None = Non
         size_reason=sizes.reason,
         side_range=(short, short),
         notes=stored.notes,
+        pixel_notes=notes,
         label_notes=stored.label_notes,
         files=stored.listing(),
+        reading=reading,
     )
+
+
+def _choose_range(stored: ImageArray, bits: int, request: Request) -> tuple[Reading, tuple[str, ...]]:
+    """The reading with the range of the array's values, if it needs one, and a sentence about it."""
+    header = np.zeros(COLUMNS)
+    header[[SHORT, BITS]] = 1, bits
+    headers = np.broadcast_to(header, (len(stored.pixels), len(header)))
+
+    def measured(rows: np.ndarray, bits: int, reading: Reading) -> Measured:
+        samples = [sampled_values(stored.pixels[row]) for row in sampled_rows(rows)]
+        return measure(samples, bits, reading, full_range(stored.pixels.dtype), stored.name)
+
+    return choose_range(headers, measured, request.reading, stored.name)
 
 
 def _in_three_channels(grey: np.ndarray) -> np.ndarray:
@@ -122,10 +150,22 @@ def _in_three_channels(grey: np.ndarray) -> np.ndarray:
 
 
 def _resized(stored: ImageArray, side: int, request: Request) -> Iterator[Rows]:
+    reading, bits = request.reading, bits_of(stored.pixels.dtype)
+
+    def one(row: int) -> np.ndarray:
+        pixels = stored.pixels[row]
+        if reading.applies_to(bits):
+            low, high = full_range(pixels.dtype)
+            try:
+                pixels = channels_to_8_bits(pixels, reading.low or (low,), reading.high or (high,))
+            except ValueError as error:
+                raise UserError(f"{stored.name}: image {row:,} {error}. Replace them by a number first.") from None
+        if reading.channels == 1 and len(pixels) == 3:
+            return squares(Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))), side, 1)
+        return np.broadcast_to(resized(pixels, side), (reading.channels, side, side))
+
     def work(index: Sequence[int]) -> Rows:
-        planes = np.broadcast_to(stored.pixels[index[0] : index[-1] + 1], (len(index), 3, *stored.pixels.shape[2:]))
-        pictures = np.ascontiguousarray(planes.transpose(0, 2, 3, 1))
-        return np.stack([square(Image.fromarray(picture), side) for picture in pictures]), {}
+        return np.stack([one(row) for row in index]), {}
 
     rows = range(len(stored.pixels))
     return map_chunks(work, rows, chunk=64, title="resizing images", console=request.console)
@@ -138,7 +178,7 @@ class ArrayFile:
     path: Path
 
     def load(self, split: Split, request: Request) -> ImageSet:
-        train, test = self._read()
+        train, test = self._read(request.reading.channels)
         if test is None:
             if split == "test":
                 raise UserError(
@@ -155,14 +195,15 @@ class ArrayFile:
         return as_image_set(train if split == "train" else test, request)
 
     def labelled_pair(self, request: Request) -> tuple[ImageSet, ImageSet] | None:
-        train, test = self._read()
+        train, test = self._read(request.reading.channels)
         if test is None:
             return None
         if unusable := [*train.label_notes, *test.label_notes]:
             raise UnusableLabels(f"{self.path} has {unusable[0]}.")
         if train.labels is None or test.labels is None:
             return None
-        return same_classes(as_image_set(train, request), as_image_set(test, request))
+        fitted = as_image_set(train, request)
+        return same_classes(fitted, as_image_set(test, request.like(fitted)))
 
     def _stored(
         self,
@@ -182,15 +223,15 @@ class ArrayFile:
             label_notes=label_notes,
         )
 
-    def _read(self) -> tuple[ImageArray, ImageArray | None]:
+    def _read(self, channels: int) -> tuple[ImageArray, ImageArray | None]:
         """All images, or training and test images of a file that has both."""
         if self.path.suffix.lower() == ".npy":
-            return self._stored(_channels_first(_open(self.path), str(self.path)), "all"), None
-        arrays = _open_all(self.path)
+            return self._stored(channels_first(_open(self.path), str(self.path), channels), "all"), None
+        arrays = _open_all(self.path, channels)
         for x_train, y_train, x_test, y_test in HALVES:
             if x_train in arrays and x_test in arrays:
-                train = self._images(arrays, x_train)
-                test = self._images(arrays, x_test)
+                train = self._images(arrays, x_train, channels)
+                test = self._images(arrays, x_test, channels)
                 if train.shape[1:] != test.shape[1:]:
                     raise UserError(
                         f"{self.path}: {x_train} holds {train.shape[1:]} images, {x_test} {test.shape[1:]}."
@@ -199,14 +240,16 @@ class ArrayFile:
                 return self._stored(train, "train", labels[0], *about), self._stored(test, "test", labels[1], *about)
         x = next((key for key in IMAGES if key in arrays), None)
         if x is not None:
-            pixels = self._images(arrays, x)
+            pixels = self._images(arrays, x, channels)
             labels, *about = self._labels(arrays, tuple(key for key in LABELS if key in arrays)[:1], (len(pixels),))
             return self._stored(pixels, "all", labels[0], *about), None
         found = ", ".join(sorted(arrays)) or "nothing"
-        raise UserError(f"{self.path} holds {found}; it needs images (or x), or x_train and x_test, {SHAPES}.")
+        raise UserError(
+            f"{self.path} holds {found}; it needs images (or x), or x_train and x_test, {shapes(channels)}."
+        )
 
-    def _images(self, arrays: dict[str, np.ndarray], key: str) -> np.ndarray:
-        return _channels_first(arrays[key], f"{self.path}: {key}")
+    def _images(self, arrays: dict[str, np.ndarray], key: str, channels: int) -> np.ndarray:
+        return channels_first(arrays[key], f"{self.path}: {key}", channels)
 
     def _labels(
         self, arrays: dict[str, np.ndarray], keys: tuple[str, ...], lengths: tuple[int, ...]
@@ -251,7 +294,7 @@ def _open(path: Path) -> np.ndarray:
         raise UserError(_damaged(path, error)) from error
 
 
-def _open_all(path: Path) -> dict[str, np.ndarray]:
+def _open_all(path: Path, channels: int) -> dict[str, np.ndarray]:
     """The arrays of a .npz whose names have a meaning here; the others are not read and returned as empty arrays.
 
     Images of a kind that is refused are not unpacked either.
@@ -261,7 +304,7 @@ def _open_all(path: Path) -> dict[str, np.ndarray]:
 
     def is_wanted(name: str, header: Header) -> bool:
         if name in images and not header.dtype.hasobject:
-            _refuse_kind(header.shape, header.dtype, f"{path}: {name}")
+            refuse_kind(header.shape, header.dtype, f"{path}: {name}", channels)
         return name in known
 
     try:
@@ -277,32 +320,5 @@ def _damaged(path: Path, error: Exception) -> str:
     if isinstance(error, PermissionError):
         return str(not_allowed(path))
     if any(word in str(error) for word in ("allow_pickle", "Object arrays", "Python objects")):
-        return f"{path} holds Python objects, which are never unpickled; save images as {SHAPES}."
+        return f"{path} holds Python objects, which are never unpickled; save images as {shapes(3)}."
     return f"{path} cannot be read as a NumPy file: {str(error).splitlines()[0] if str(error) else 'it is cut off'}."
-
-
-def _channels_first(array: np.ndarray, what: str) -> np.ndarray:
-    """A view uint8 (N, C, H, W), C 1 or 3, of images in any of SHAPES. Raises UserError for anything else."""
-    _refuse_kind(array.shape, array.dtype, what)
-    if array.ndim == 3:
-        return array[:, None]
-    return array if array.shape[1] in (1, 3) else array.transpose(0, 3, 1, 2)
-
-
-def _refuse_kind(shape: tuple[int, ...], dtype: np.dtype, what: str) -> None:
-    """Raises UserError for an array that does not hold images as they are read here, with the way to convert it."""
-    given = f"{what} is {dtype} of shape {shape}"
-    if dtype != np.uint8:
-        convert = _CONVERSIONS.get(dtype.kind, "")
-        raise UserError(f"{given}; images are {SHAPES}, values 0 to 255.{convert}")
-    if len(shape) not in (3, 4) or 0 in shape:
-        raise UserError(f"{given}; images are {SHAPES}.")
-    if len(shape) == 3:
-        if shape[2] <= 4:
-            raise UserError(f"{given}, which looks like a single image; images are {SHAPES}.")
-        return
-    first, last = shape[1] in (1, 3), shape[3] in (1, 3)
-    if first == last:
-        problem = "it is unclear which axis is colour" if first else "no axis is colour, 1 or 3 channels"
-        advice = "" if first else " Save three of the channels, such as a[..., :3], or one."
-        raise UserError(f"{given}, where {problem}; images are {SHAPES}.{advice}")

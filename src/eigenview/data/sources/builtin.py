@@ -49,7 +49,8 @@ class Digits:
         return as_image_set(stored, request, sizes)
 
     def labelled_pair(self, request: Request) -> tuple[ImageSet, ImageSet] | None:
-        return self.load("train", request), self.load("test", request)
+        train = self.load("train", request)
+        return train, self.load("test", request.like(train))
 
 
 def _read_digits() -> tuple[np.ndarray, np.ndarray]:
@@ -92,7 +93,8 @@ class PublishedDataset:
         return self._labelled(split, request)
 
     def labelled_pair(self, request: Request) -> tuple[ImageSet, ImageSet] | None:
-        return same_classes(self._labelled("train", request), self._labelled("test", request))
+        train = self._labelled("train", request)
+        return same_classes(train, self._labelled("test", request.like(train)))
 
     def _labelled(self, split: Split, request: Request) -> ImageSet:
         files = {"train": self.train_files, "test": self.test_files, "all": self.train_files + self.test_files}[split]

@@ -11,12 +11,16 @@ from typing import overload
 
 import numpy as np
 
+from eigenview.config.reading import Reading
 from eigenview.data.images import File, ImageSet, Skipped, Split, printable
 from eigenview.data.opening import kind_of
 from eigenview.data.pixels.cache import Entry
-from eigenview.data.pixels.decode import Unreadable, decode, decode_rows, headers, short_side
+from eigenview.data.pixels.decode import Sample, decode, decode_rows
+from eigenview.data.pixels.headers import PAGES, are_images, header_notes, headers, short_side
+from eigenview.data.pixels.image_files import Unreadable
 from eigenview.data.pixels.parallel import Rows, joined, map_chunks
-from eigenview.data.sources.encoded import encoded_set, refuse_unreadable
+from eigenview.data.pixels.ranges import Measured
+from eigenview.data.sources.encoded import encoded_set, measured_range, read_samples, refuse_unreadable
 from eigenview.data.sources.folder import (
     Listing,
     Part,
@@ -61,11 +65,11 @@ class Folder:
     def labelled_pair(self, request: Request) -> tuple[ImageSet, ImageSet] | None:
         if not self.has_test:
             return None
-        test = self.load("test", request)
-        if test.labels is None:  # often so in competitions: the probes then split train/
-            return None
         train = self.load("train", request)
-        return None if train.labels is None else same_classes(train, test)
+        test = self.load("test", request.like(train))
+        if train.labels is None or test.labels is None:  # no test labels, as in competitions: the probes split train/
+            return None
+        return same_classes(train, test)
 
     @property
     def folder(self) -> Path:
@@ -92,17 +96,28 @@ def read_part(part: Part, shown: Path, name: str, closed: tuple[Skipped, ...], r
     if request.most is not None and request.most < len(part.files):
         part = part.take(request.chosen(len(part.files)))
         request = dataclasses.replace(request, loader=dataclasses.replace(request.loader, cache_gb=0))
-    reader = _Reader(part, shown, request)
+    reader, files = _Reader(part, shown, request), part.files
+    headers, broken = reader.sides()
+    pixel_notes = header_notes(headers, request.reading.pages)
+    several = are_images(headers, request.reading.pages)
+    if several.any():
+        counts = np.where(several, headers[:, PAGES], 1).astype(np.int64)
+        starts = np.cumsum(counts) - counts
+        part, headers = part.by_pages(counts), np.repeat(headers, counts, axis=0)
+        broken = {int(starts[i]): reason for i, reason in broken.items()}
+        reader.read_pages_of(part)
     images = encoded_set(
-        reader.sides(),
+        (headers, broken),
         reader.paths,
         reader.pixels,
         part.classes,
+        reader.measured,
         request,
         name=name,
         not_listed=closed,
         notes=part.notes,
-        files=part.files,
+        pixel_notes=pixel_notes,
+        files=files,
     )
     if reader.keeps:
         reader.entry.forget_earlier()
@@ -161,7 +176,15 @@ class _Reader:
         self.paths = part.paths()
         self.shown, self.is_strict, self.console = shown, request.loader.strict, request.console
         self.entry = Entry.of(part.root, part.files, part.what, cache_dir=request.cache_dir)
+        """Of the headers."""
+        self.pixel_entry = self.entry
+        """Of the pixels; there is another one for each other way to make them."""
         self.keeps = request.loader.cache_gb > 0
+
+    def read_pages_of(self, part: Part) -> None:
+        """Decode the images of `part` from here on, each a page of a file whose headers were read."""
+        self.paths = part.paths()
+        self.pixel_entry = Entry.of(part.root, part.files, part.what, cache_dir=self.entry.cache_dir)
 
     def sides(self) -> Rows:
         """float64 (files, 5) of `decode.headers`, and the reasons of files with an unreadable header."""
@@ -179,7 +202,7 @@ class _Reader:
         return self._accept(known) if known is not None and is_good else None
 
     def _read_sides(self) -> Rows:
-        earlier, kept = self._earlier(lambda entry: entry.sides() if self.keeps else None)
+        earlier, kept = self._earlier(self.entry, lambda entry: entry.sides() if self.keeps else None)
 
         def work(index: Sequence[int]) -> Rows:
             return _taken_over(index, earlier, kept, lambda wanted: headers(_Paths(self.paths, wanted)))
@@ -191,33 +214,46 @@ class _Reader:
             self.entry.keep_sides(*known)
         return known
 
-    def pixels(self, side: int, expected: int) -> Rows:
-        """uint8 (readable files, 3, side, side), memory-mapped, and the reasons of all files left out."""
-        known = self._kept_pixels(side)
+    def measured(self, rows: np.ndarray, bits: int, reading: Reading) -> Measured:
+        """What the values of some of the images `rows` say of the range."""
+
+        def read(chosen: np.ndarray) -> list[Sample]:
+            return read_samples([self.paths[i] for i in chosen], reading, str(self.shown))
+
+        return measured_range(self.entry if self.keeps else None, rows, bits, reading, str(self.shown), read)
+
+    def pixels(self, side: int, expected: int, reading: Reading, key: str) -> Rows:
+        """uint8 (readable files, C, side, side), memory-mapped, and the reasons of all files left out."""
+        entry = self.pixel_entry.made_by(key)
+        known = self._kept_pixels(entry, side, reading)
         if known is None:
-            with self.entry.turn(f"decoding the images of {printable(str(self.shown))}", self.console):
-                known = self._kept_pixels(side) or self._decoded(side, expected)
+            with entry.turn(f"decoding the images of {printable(str(self.shown))}", self.console):
+                known = self._kept_pixels(entry, side, reading) or self._decoded(entry, side, expected, reading)
         return known
 
-    def _kept_pixels(self, side: int) -> Rows | None:
-        known = self.entry.pixels(side)
-        is_good = known is not None and not self._any_repaired(known[1], lambda path: decode(path, side))
+    def _kept_pixels(self, entry: Entry, side: int, reading: Reading) -> Rows | None:
+        known = entry.pixels(side, reading.channels)
+        is_good = known is not None and not self._any_repaired(known[1], lambda path: decode(path, side, reading))
         return self._accept(known) if known is not None and is_good else None
 
-    def _decoded(self, side: int, expected: int) -> Rows:
-        if not self.entry.has_space(expected * 3 * side * side):
-            self.entry.forget_earlier()  # decoding all again is better than a full disk
-        earlier, kept = self._earlier(lambda entry: entry.pixels(side))
+    def _decoded(self, entry: Entry, side: int, expected: int, reading: Reading) -> Rows:
+        channels = reading.channels
+        if not entry.has_space(expected * channels * side * side):
+            entry.forget_earlier()  # decoding all again is better than a full disk
+        earlier, kept = self._earlier(entry, lambda entry: entry.pixels(side, channels))
+
+        def read(wanted: Sequence[int]) -> Rows:
+            return decode_rows(_Paths(self.paths, wanted), side, reading)
 
         def work(index: Sequence[int]) -> Rows:
-            return _taken_over(index, earlier, kept, lambda wanted: decode_rows(_Paths(self.paths, wanted), side))
+            return _taken_over(index, earlier, kept, read)
 
         parts = map_chunks(work, range(len(self.paths)), chunk=32, title="decoding images", console=self.console)
-        return self.entry.keep_pixels(side, self._checked(parts), expected)
+        return entry.keep_pixels(side, self._checked(parts), expected, channels)
 
-    def _earlier(self, read: Callable[[Entry], Rows | None]) -> tuple[np.ndarray, np.ndarray | None]:
+    def _earlier(self, now: Entry, read: Callable[[Entry], Rows | None]) -> tuple[np.ndarray, np.ndarray | None]:
         """For each file its row among those an earlier list of this place kept, -1 if it is new; and those rows."""
-        entry = self.entry.earlier()
+        entry = now.earlier()
         known = None if entry is None else read(entry)
         if entry is None or known is None:
             return np.full(len(self.paths), -1), None

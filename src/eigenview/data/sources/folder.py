@@ -20,7 +20,8 @@ from pathlib import Path
 import numpy as np
 
 from eigenview.data.images import File, Skipped, Split, printable
-from eigenview.data.pixels.decode import READABLE, SUFFIXES
+from eigenview.data.pixels.byte_ranges import page_path
+from eigenview.data.pixels.image_files import READABLE, SUFFIXES
 from eigenview.errors import UserError, listed
 
 SPLITS = {"train": "train", "training": "train", "test": "test", "testing": "test"}
@@ -136,6 +137,8 @@ class Part:
     pieces: tuple[str, ...] = ()
     labels: tuple[Label, ...] = ()
     what: str = ""
+    pages: tuple[int, ...] = ()
+    """Where pages are images: the page of its file that each one is, counted from 0; -1: the file has one page."""
 
     def take(self, index: np.ndarray) -> Part:
         """Some of the files, with their labels."""
@@ -147,9 +150,19 @@ class Part:
             labels=tuple(self.labels[i] for i in index) if self.labels else (),
         )
 
+    def by_pages(self, counts: np.ndarray) -> Part:
+        """Each page of each file as an image, with the file's label; `counts`: int64, the images of each file."""
+        pages = np.concatenate([np.arange(n) if n > 1 else [-1] for n in counts.tolist()]).astype(np.int64)
+        part = self.take(np.repeat(np.arange(len(self.files)), counts))
+        files = tuple(f._replace(name=f"{f.name}#{k}") for f, k in zip(part.files, pages.tolist(), strict=True))
+        return dataclasses.replace(part, files=files, pages=tuple(pages.tolist()))
+
     def paths(self) -> list[str]:
         """What to decode, image by image."""
-        return list(self.pieces) or [os.path.join(self.root, file.name) for file in self.files]
+        if not self.pages:
+            return list(self.pieces) or [os.path.join(self.root, file.name) for file in self.files]
+        names = self.pieces or [os.path.join(self.root, file.name.rpartition("#")[0]) for file in self.files]
+        return [name if k < 0 else page_path(name, k) for name, k in zip(names, self.pages, strict=True)]
 
     def classes(self, kept: Sequence[int]) -> Labelled:
         """Labels of the images `kept`, class names, and a note, as in `Labelled`."""

@@ -88,11 +88,9 @@ class HuggingFace:
             kinds = splits_of(tuple(_opened(self)))
         if "train" not in kinds or len(kinds) < 2:
             return None
-        test = self.load("test", request)
-        if test.labels is None:
-            return None
         train = self.load("train", request)
-        return None if train.labels is None else same_classes(train, test)
+        test = self.load("test", request.like(train))
+        return None if train.labels is None or test.labels is None else same_classes(train, test)
 
     def _chosen(self, names: tuple[str, ...], split: Split) -> tuple[str, ...]:
         """The names of the splits that make up `split`."""

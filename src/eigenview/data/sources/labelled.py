@@ -67,7 +67,7 @@ class LabelledSource:
             )
         if not self.labels.has_split and not (isinstance(self.source, Folder) and self.source.has_test):
             return None
-        test = self.load("test", request)
+        test = self.load("test", request.like(train))
         return None if test.labels is None else same_classes(_of_its_classes(train), _of_its_classes(test))
 
     def _without_rows(self, images: ImageSet, split: Split) -> ImageSet:

@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from eigenview.data.images import File, ImageSet, Split, printable
 from eigenview.data.opening import at_home, kind_of
-from eigenview.data.pixels.decode import READABLE, SUFFIXES
+from eigenview.data.pixels.image_files import READABLE, SUFFIXES
 from eigenview.data.sources.csv_table import Row, read_lines, read_table
 from eigenview.data.sources.files import read_part
 from eigenview.data.sources.folder import Listing, Part, scan

@@ -5,6 +5,7 @@ int64 (N,), where there are labels. Parts: "train" is what may be trained on; "t
 images; "probes" its labelled training images where those are others (STL-10). Rows lie in the order of the source.
 
     {"format": "eigenview pack", "version": 1, "size": side of the views, "source_size": S, "size_reason": text,
+     "pixels": how they were made (config/reading.py), absent for 8 bits and three channels,
      "parts": {part: {"name": the source's, "images": N, "crc": of some rows, "labels_crc": of the labels or null,
                       "class_names": [...], "side_range": [smallest, largest] short side of the originals,
                       "notes": [...], "label_notes": [...] or absent,
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import math
 import os
 import zlib
 from dataclasses import dataclass
@@ -27,15 +29,19 @@ from typing import Any
 import numpy as np
 
 from eigenview import runfiles
+from eigenview.config.reading import Reading
 from eigenview.data.images import File, ImageSet, Skipped, Split
 from eigenview.data.opening import kind_of, read_regular, why
 from eigenview.data.pixels.byte_ranges import Piece
-from eigenview.data.pixels.cache import HEADER_BYTES, map_rows
+from eigenview.data.pixels.cache import HEADER_BYTES, Shape, map_rows
 from eigenview.data.pixels.image_size import Sizes, choose_sizes
+from eigenview.data.pixels.ranges import kept_range
 from eigenview.data.sources.arrays import READ_ERRORS, ImageArray, as_image_set
 from eigenview.data.sources.source import Request
 from eigenview.data.splitting import same_classes
 from eigenview.errors import UserError
+from eigenview.runfiles.formats import READING
+from eigenview.runfiles.schema import misfit
 
 MANIFEST = "eigenview-pack.json"
 FORMAT, VERSION = "eigenview pack", 1
@@ -73,6 +79,7 @@ class Card:
 
     sizes: Sizes
     parts: dict[str, PartCard]
+    reading: Reading = Reading()
 
     def as_json(self) -> dict[str, Any]:
         """The manifest as at the top of this file."""
@@ -80,7 +87,8 @@ class Card:
         for name, part in parts.items():
             part["skipped"] = [[each.path, each.reason] for each in self.parts[name].skipped]
         sides = {"size": self.sizes.size, "source_size": self.sizes.source_size, "size_reason": self.sizes.reason}
-        return {"format": FORMAT, "version": VERSION, **sides, "parts": parts}
+        made = {} if self.reading == Reading() else {"pixels": self.reading.as_json()}
+        return {"format": FORMAT, "version": VERSION, **sides, **made, "parts": parts}
 
 
 def find_pack(root: Path) -> Pack | None:
@@ -124,11 +132,16 @@ class Pack:
             raise UserError(f"{path} is damaged or no manifest of a pack. {_pack_again(self.root)}") from error
 
     def _images(self, card: Card, parts: tuple[str, ...], request: Request) -> ImageSet:
+        self._check(card.reading, request.reading)
         sizes, stored = _sizes(card, request), card.sizes.source_size
         rows = {part: self._rows(part, card) for part in parts}
-        is_large = sum(map(len, rows.values())) * 3 * sizes.source_size**2 > request.loader.cache_gb * 1e9
+        is_large = (
+            sum(map(len, rows.values())) * card.reading.channels * sizes.source_size**2 > request.loader.cache_gb * 1e9
+        )
         sets: list[ImageSet] = []
-        unchecked = dataclasses.replace(request, check=None)
+        # its pixels have 8 bits and are made already: no range is looked for
+        made = Reading(channels=card.reading.channels)
+        unchecked = dataclasses.replace(request, check=None, reading=made)
         for part in parts:
             about, labels = card.parts[part], self._labels(part, card.parts[part])
             notes = about.notes
@@ -142,7 +155,8 @@ class Pack:
             if request.check is not None:
                 request.check(sum(map(len, rows.values())), labels is not None)
             if is_large:
-                paths, sides = self._pieces(part, about.images, stored), dataclasses.astuple(sizes)
+                paths = self._pieces(part, about.images, (card.reading.channels, stored, stored))
+                sides = dataclasses.astuple(sizes)
                 fields = dict(zip(("size", "source_size", "size_reason"), sides, strict=True))
                 images = ImageSet(pixels=None, paths=paths, side_range=about.side_range, **common, **fields)
             else:
@@ -153,12 +167,30 @@ class Pack:
             name = f"{part} {about.crc} {about.labels_crc}"
             listed = (File(name, status.st_size, status.st_mtime_ns),)
             own = {"side_range": about.side_range, "skipped": about.skipped, "files": listed}
+            own["reading"] = card.reading
             sets.append(dataclasses.replace(images, **own))
         return sets[0] if len(sets) == 1 else _joined(sets)
 
+    def _check(self, own: Reading, asked: Reading) -> None:
+        """Raises UserError where images are asked for that were made in another way than those of the pack."""
+        if asked.channels != own.channels:
+            raise UserError(
+                f"{self.root} holds images of {own.channels} channels, and --channels is {asked.channels} (default 3; "
+                f"an encoder has its own). Give --channels {own.channels}, or pack again."
+            )
+        differs = (asked.low, asked.high) != (own.low, own.high)
+        if differs and (asked.asked.kind != "auto" or (asked.low and own.low)):
+            theirs = kept_range(own) if own.low else f"range {own.range}"
+            ours = kept_range(asked) if asked.low else f"range {asked.range}"
+            raise UserError(
+                f"{self.root} was packed with {theirs}, and {ours} is asked for (an encoder has that of its training). "
+                "Give the images themselves, or pack them again with that --range."
+            )
+
     def _rows(self, part: str, card: Card) -> np.ndarray:
         path, about = pixels_file(self.root, part), card.parts[part]
-        rows = map_rows(path, card.sizes.source_size, about.images, about.crc)
+        side = card.sizes.source_size
+        rows = map_rows(path, (card.reading.channels, side, side), about.images, about.crc)
         if rows is None:
             problem = "is damaged" if kind_of(path) == "file" else "is missing"
             raise UserError(f"{path} {problem}: it does not fit {MANIFEST}. {_pack_again(self.root)}")
@@ -185,9 +217,9 @@ class Pack:
             raise UserError(f"{path} has labels beyond the {len(about.class_names)} classes of {MANIFEST}.")
         return labels
 
-    def _pieces(self, part: str, images: int, side: int) -> tuple[str, ...]:
-        file, step = str(pixels_file(self.root, part)), 3 * side * side
-        return tuple(Piece(file, f"{row}", HEADER_BYTES + row * step, step, side).path() for row in range(images))
+    def _pieces(self, part: str, images: int, shape: Shape) -> tuple[str, ...]:
+        file, step = str(pixels_file(self.root, part)), math.prod(shape)
+        return tuple(Piece(file, f"{row}", HEADER_BYTES + row * step, step, shape[1]).path() for row in range(images))
 
 
 def _pack_again(root: Path) -> str:
@@ -211,7 +243,10 @@ def _parsed(content: Any, path: Path) -> Card:
     )
     if "train" not in parts or len(parts) < len(content["parts"]):
         raise ValueError("parts")
-    return Card(sizes=sizes, parts=parts)
+    made = content.get("pixels")
+    if made is not None and misfit(made, READING) is not None:
+        raise ValueError("pixels")
+    return Card(sizes=sizes, parts=parts, reading=Reading.from_json(made))
 
 
 def _parsed_part(content: dict[str, Any]) -> PartCard:

@@ -21,7 +21,7 @@ import numpy as np
 from eigenview.data.images import File, ImageSet, Skipped, Split, printable
 from eigenview.data.opening import at_home, kind_of
 from eigenview.data.pixels.byte_ranges import Piece
-from eigenview.data.pixels.decode import READABLE
+from eigenview.data.pixels.image_files import READABLE
 from eigenview.data.pixels.parallel import Rows, map_chunks
 from eigenview.data.sources.files import read_part
 from eigenview.data.sources.folder import Part, scan

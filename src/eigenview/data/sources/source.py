@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
@@ -9,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from eigenview.config import LoaderConfig
+from eigenview.config.reading import Reading
 from eigenview.data.images import ImageSet, Split
 from eigenview.data.pixels.cache import CacheDir
 from eigenview.terminal import Console
@@ -25,6 +27,8 @@ class Request:
     most_size: int | None = None
     """Largest side that is chosen from the data: that of the weights a run starts from."""
     loader: LoaderConfig = LoaderConfig()
+    reading: Reading = Reading()
+    """How pixels are made from files; its range is decided by the first set that needs one."""
     console: Console | None = None
     cache_dir: CacheDir | None = None
     """Where decoded images are kept; default: the user's cache."""
@@ -32,6 +36,10 @@ class Request:
     """Read a fixed random subset of so many images if there are more; of files it is chosen before any is opened."""
     check: Callable[[int, bool], None] | None = None
     """Called with the number of readable images, and whether they have labels, before any is decoded; it may raise."""
+
+    def like(self, images: ImageSet) -> Request:
+        """The same request for images that are to be read as `images` were."""
+        return dataclasses.replace(self, reading=images.reading)
 
     def chosen(self, count: int) -> np.ndarray:
         """The rows of the subset of `count` images, ascending."""
@@ -42,17 +50,24 @@ class Loaded:
     """Sets that a source has loaded already: probes ask for the training images again, with the side chosen before."""
 
     def __init__(self) -> None:
-        self._sets: dict[tuple[Split, int | None, int | None, LoaderConfig, CacheDir | None], ImageSet] = {}
+        self._sets: dict[tuple[object, ...], ImageSet] = {}
 
     def get(self, split: Split, request: Request) -> ImageSet | None:
         """The set loaded for such a request."""
-        return self._sets.get((split, request.size, request.source_size, request.loader, request.cache_dir))
+        return self._sets.get(_key(split, request, request.size, request.source_size, request.reading))
 
     def keep(self, split: Split, request: Request, images: ImageSet) -> ImageSet:
-        """`images`, which are also those of a request for their own sides."""
+        """`images`, which are also those of a request for their own sides and reading."""
         for size, source_size in ((request.size, request.source_size), (images.size, images.source_size)):
-            self._sets[(split, size, source_size, request.loader, request.cache_dir)] = images
+            for reading in (request.reading, images.reading):
+                self._sets[_key(split, request, size, source_size, reading)] = images
         return images
+
+
+def _key(
+    split: Split, request: Request, size: int | None, source_size: int | None, reading: Reading
+) -> tuple[object, ...]:
+    return split, size, source_size, reading, request.loader, request.cache_dir
 
 
 class Source(Protocol):

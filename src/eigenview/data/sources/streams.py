@@ -27,12 +27,16 @@ from typing import Any, NamedTuple, overload
 import numpy as np
 
 from eigenview import runfiles
+from eigenview.config.reading import Reading
 from eigenview.data.images import File, ImageSet, decode_all, printable
 from eigenview.data.pixels.byte_ranges import Piece, as_piece
 from eigenview.data.pixels.cache import Entry, cache_folder, user_cache, write_cached
-from eigenview.data.pixels.decode import decode_rows, headers
+from eigenview.data.pixels.decode import Sample as Sampled
+from eigenview.data.pixels.decode import decode_rows
+from eigenview.data.pixels.headers import are_images, header_notes, headers
 from eigenview.data.pixels.parallel import Rows, joined, map_chunks
-from eigenview.data.sources.encoded import encoded_set, refuse_unreadable
+from eigenview.data.pixels.ranges import Measured
+from eigenview.data.sources.encoded import encoded_set, measured_range, read_samples, refuse_unreadable
 from eigenview.data.sources.folder import Label, numbered_labels
 from eigenview.data.sources.source import Request
 from eigenview.errors import UserError
@@ -155,7 +159,7 @@ class StreamedSet(ImageSet):
     def read_marked(self, index: np.ndarray) -> tuple[np.ndarray, dict[int, str]]:
         window = self._fetched(np.asarray(index, np.int64)[None], threading.Event())
         with window.spool:
-            return decode_all(window.paths, self.source_size)
+            return decode_all(window.paths, self.source_size, self.reading)
 
     def kept(self) -> ImageSet:
         """The images in memory, read once; one that breaks is replaced as in `read`."""
@@ -193,7 +197,8 @@ class StreamedSet(ImageSet):
                     with window.spool:
                         n = window.rows.shape[1]
                         for i, index in enumerate(window.rows):
-                            yield index, *decode_all(window.paths[i * n : (i + 1) * n], self.source_size)
+                            paths = window.paths[i * n : (i + 1) * n]
+                            yield index, *decode_all(paths, self.source_size, self.reading)
             finally:
                 stop.set()  # an iteration that is left early does not wait for a whole window
                 if coming.exception() is None and (window := coming.result()) is not None:
@@ -226,26 +231,42 @@ def load_stream(stream: Stream, buffer: int, request: Request) -> ImageSet:
     origin, console = stream.origin, request.console or Console(stderr=True)
     entry = Entry.of(origin.place, origin.files, origin.what, cache_dir=request.cache_dir)
 
-    def decode(side: int, count: int) -> Rows:
-        decoded = entry.pixels(side)
+    def decode(side: int, count: int, reading: Reading, key: str) -> Rows:
+        own, channels = entry.made_by(key), reading.channels
+        decoded = own.pixels(side, channels)
         if decoded is None:
-            with entry.turn(f"decoding the images of {printable(origin.name)}", request.console):
-                parts = _pass(stream, lambda paths: decode_rows(paths, side))
-                decoded = entry.pixels(side) or entry.keep_pixels(side, parts, count)
+            with own.turn(f"decoding the images of {printable(origin.name)}", request.console):
+                parts = _pass(stream, lambda paths: decode_rows(paths, side, reading))
+                decoded = own.pixels(side, channels) or own.keep_pixels(side, parts, count, channels)
         _refuse(decoded[1], len(labels), origin, request)
         return decoded
 
+    def measured(rows: np.ndarray, bits: int, reading: Reading) -> Measured:
+        def read(chosen: np.ndarray) -> list[Sampled]:
+            with Spool() as spool:
+                return read_samples(spool.put(stream.fetch(chosen)), reading, origin.spec)
+
+        keeps = request.loader.cache_gb > 0
+        return measured_range(entry if keeps else None, rows, bits, reading, origin.spec, read)
+
     with console.waiting(f"reading {printable(origin.name)}"):
         surveyed, labels = _surveyed(stream, entry, request)
+        if are_images(surveyed[0], request.reading.pages).any():
+            raise UserError(
+                f"{origin.spec}: --pages images is for files in folders and shards; in a stream each row is one image. "
+                "Leave it out: the first page of each is used then."
+            )
         _refuse(surveyed[1], len(labels), origin, request)  # they may come from the cache of a run that was not strict
         images = encoded_set(
             surveyed,
             [_named(origin, row) for row in range(len(labels))],
             decode,
             lambda kept: numbered_labels([labels[row] for row in kept]),
+            measured,
             request,
             name=origin.name,
             notes=origin.notes,
+            pixel_notes=header_notes(surveyed[0], request.reading.pages),
             files=origin.files,
         )
     return images if images.pixels is not None else _streamed(images, stream, buffer)

@@ -17,7 +17,7 @@ from eigenview.data.images import printable
 from eigenview.data.opening import open_regular, read_regular, why
 from eigenview.data.pixels.byte_ranges import Piece
 from eigenview.data.pixels.cache import CacheDir, user_cache, write_cached
-from eigenview.data.pixels.decode import SUFFIXES
+from eigenview.data.pixels.image_files import SUFFIXES
 from eigenview.data.pixels.turns import turn
 from eigenview.data.sources.folder import Label
 from eigenview.data.sources.source import Request

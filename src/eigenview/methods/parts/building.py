@@ -110,7 +110,10 @@ def momentum_at(config: NetworkConfig, clock: Clock) -> float:
 def parts_of(
     config: RunConfig[Any], size: int, local_size: int | None, channels: int = 3, start: Tensors | None = None
 ) -> Parts:
-    """The parts that a run's configuration describes. `start`: values that the encoder starts from."""
+    """The parts that a run's configuration describes, for images of this side and number of channels.
+
+    start: values that the encoder starts from.
+    """
     return Parts(
         encoder=config.encoder,
         second_encoder=config.second_encoder,
