@@ -11,6 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from eigenview.config.reading import Reading
 from eigenview.data.load import find_source, load_images
 from eigenview.data.pixels.byte_ranges import as_piece, read_piece
 from eigenview.data.sources.hugging_face import HuggingFace, find_hugging_face
@@ -72,6 +73,12 @@ def test_damaged_files_are_one_line(tmp_path: Path, kind: str) -> None:
     with pytest.raises(UserError, match=r"cannot be read by datasets .*save_to_disk, Parquet") as caught:
         load_images(spec)
     assert "\n" not in str(caught.value)
+
+
+def test_a_stream_is_not_cut_into_tiles(tmp_path: Path) -> None:
+    spec = written(table(range(6)), tmp_path / "set", "parquet, streamed")
+    with pytest.raises(UserError, match=r"--fit tiles:2 cuts image files, and hf:.* is streamed\. Use --fit pad"):
+        load_images(spec, reading=Reading(fit="tiles:2"))
 
 
 @pytest.mark.parametrize("content", ["[]", '{"_data_files": 5}', '{"_data_files": [1]}', "[" * 100_000, "{}"])

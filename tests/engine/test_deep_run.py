@@ -54,6 +54,7 @@ def test_the_range_is_kept_with_the_encoder(deep_run: Path) -> None:
         "high": [4095.0],
         "channels": 3,
         "pages": "first",
+        "fit": "crop",
     }
 
 

@@ -69,13 +69,14 @@ def embed_images(
     sides = {"architecture": architecture, "image_size": image_size}
     encoder, found = encoder_and_images(model, images, console, labels=labels, **sides)
     from eigenview.data.images import printable
+    from eigenview.data.pixels.byte_ranges import original
     from eigenview.probes.features import feature_blocks
 
     def texts(first: int, count: int) -> dict[str, list[int] | list[str]]:
         rows = slice(first, first + count)
         columns: dict[str, list[int] | list[str]] = {"index": list(range(first, first + count))}
         if found.paths:
-            columns["path"] = [printable(path) for path in found.paths[rows]]
+            columns["path"] = [printable(original(path)) for path in found.paths[rows]]
         if found.labels is not None:
             columns["label"] = ["" if k < 0 else found.class_names[k] for k in found.labels[rows]]
         return columns

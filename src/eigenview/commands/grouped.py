@@ -21,7 +21,7 @@ from eigenview.errors import UserError
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "crops": ("augmentation", "compile_augmentation", "local_views", "local_size", "local_scale"),
-    "pixels": ("range", "channels", "pages"),
+    "pixels": ("range", "channels", "pages", "fit"),
     "subset": ("data_fraction", "stratified"),
     "memory": ("grad_cache_chunk", "grad_accum_steps", "grad_accum_coupled"),
     "machine": ("device", "devices", "precision"),

@@ -11,6 +11,7 @@ import math
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
+from eigenview.config.fit import parse_fit
 from eigenview.errors import UserError, require
 
 Pages = Literal["first", "images", "channels"]
@@ -65,9 +66,12 @@ class Reading:
     """Channels C of the pixels."""
     pages: Pages = "first"
     """Of a file with several pages: the first is used, each is an image, or each is a channel."""
+    fit: str = "crop"
+    """How an image becomes a square, as `parse_fit` reads it."""
 
     def __post_init__(self) -> None:
         asked = parse_range(self.range)
+        parse_fit(self.fit)
         if asked.kind == "values" and not self.low:
             object.__setattr__(self, "low", (asked.low,))
             object.__setattr__(self, "high", (asked.high,))

@@ -110,6 +110,9 @@ class RunConfig(Generic[Options]):
     pages: Pages = "first"
     """Of a TIFF with several pages: the first is used, each page is an image, or each is a channel. Frames of a DICOM
     are images, unless this is channels."""
+    fit: str = "crop"
+    """How an image becomes a square: crop (the centred square), pad (the whole, on the median colour of its border),
+    squash (the whole, resized to a square), or tiles:N (as many squares along the longer side as cover it, up to N)."""
     seed: int = 0
     """Seed of everything random."""
     devices: int = field(default_factory=launched_size)
@@ -169,7 +172,7 @@ class RunConfig(Generic[Options]):
             self.image_size,
             f"8 to {LARGEST_SIDE}",
         )
-        self.reading()  # refuses a range, a number of channels or a word for pages that is not allowed
+        self.reading()  # refuses a range, a number of channels, a word for pages or a fit that is not allowed
         require(1 <= self.devices <= MOST_DEVICES, "--devices", self.devices, f"1 or more, up to {MOST_DEVICES}")
         require(0 <= self.seed < 2**63, "--seed", self.seed, "0 up to below 2 to the 63rd")
         share = self.batch_size // self.devices
@@ -194,4 +197,4 @@ class RunConfig(Generic[Options]):
 
     def reading(self) -> Reading:
         """How pixels are made from files, before a range is decided."""
-        return Reading(range=self.range, channels=self.channels, pages=self.pages)
+        return Reading(range=self.range, channels=self.channels, pages=self.pages, fit=self.fit)

@@ -32,6 +32,7 @@ from eigenview.data.pixels.image_size import Sizes
 from eigenview.data.pixels.parallel import Rows, map_chunks
 from eigenview.data.sources.packs import MANIFEST, Card, PartCard, labels_file, pixels_file
 from eigenview.data.sources.source import Request
+from eigenview.data.sources.tiles import refuse_tiles
 from eigenview.durations import duration
 from eigenview.errors import UnusableLabels, UserError, require
 from eigenview.runfiles import set_name
@@ -62,6 +63,8 @@ class PackOptions:
     """Channels of an image, as for pretrain."""
     pages: Pages = "first"
     """What the pages of a file are, as for pretrain."""
+    fit: str = "crop"
+    """How an image becomes a square, as for pretrain: crop, pad or squash."""
     strict: bool = False
     """Make the first unreadable image an error instead of skipping and listing it."""
 
@@ -98,7 +101,8 @@ def write_pack(options: PackOptions, console: Console | None = None) -> Packed:
     spec, size = options.data, options.image_size
     require(size is None or 8 <= size <= LARGEST_SIDE, "--image-size", size, f"8 to {LARGEST_SIDE}")
     require(options.labels != "none", "--labels", options.labels, "auto, or a CSV file", "A run can leave labels out.")
-    reading = Reading(range=options.range, channels=options.channels, pages=options.pages)
+    reading = Reading(range=options.range, channels=options.channels, pages=options.pages, fit=options.fit)
+    refuse_tiles(options.fit, "a pack does not keep which image a tile is of")
     source = find_source(spec, options.labels)
     out = options.out or Path(f"{set_name(spec) or 'images'}-pack")
     _refuse_occupied(out)

@@ -7,7 +7,9 @@ import dataclasses
 import numpy as np
 
 from eigenview.config import ProbeConfig
+from eigenview.config.fit import parse_fit
 from eigenview.data.images import ImageSet
+from eigenview.data.pixels.byte_ranges import original
 from eigenview.errors import UnusableLabels, listed
 
 TEST_FRACTION = 0.2
@@ -53,10 +55,11 @@ def fitting_images(images: ImageSet, config: ProbeConfig, seed: int) -> ImageSet
     if config.label_fraction == 1 or images.labels is None:
         return subsample(images, config.images, seed)
     draw = np.random.default_rng((seed, 5))
+    first, image = originals(images)
     kept = []
-    for rows in rows_by_class(images.labels):
+    for rows in rows_by_class(images.labels[first]):
         kept.append(draw.permutation(rows)[: max(1, round(config.label_fraction * len(rows)))])
-    index = np.sort(np.concatenate(kept))
+    index = np.flatnonzero(np.isin(image, np.concatenate(kept)))
     note = (
         f"probes use {len(index):,} of {len(images):,} training labels (label fraction {config.label_fraction:g}), of "
         "each class alike"
@@ -64,6 +67,18 @@ def fitting_images(images: ImageSet, config: ProbeConfig, seed: int) -> ImageSet
     images = images.take(index)
     images = dataclasses.replace(images, label_notes=(*images.label_notes, note))
     return subsample(images, config.images, seed)
+
+
+def originals(images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
+    """The first row of each image int64 (G,), and the number of the image that each row belongs to int64 (N,).
+
+    Rows are images, except that the tiles of one (--fit tiles:N) belong to the same.
+    """
+    if parse_fit(images.reading.fit).kind != "tiles" or not images.paths:
+        return np.arange(len(images)), np.arange(len(images))
+    number: dict[str, int] = {}
+    image = np.array([number.setdefault(original(path), len(number)) for path in images.paths], np.int64)
+    return np.unique(image, return_index=True)[1], image
 
 
 def with_labels(images: ImageSet) -> ImageSet:
@@ -85,7 +100,8 @@ def split_set(images: ImageSet, seed: int) -> tuple[ImageSet, ImageSet] | None:
         return None
     images = with_labels(images)
     assert images.labels is not None
-    sizes = np.bincount(images.labels, minlength=len(images.class_names))
+    first, _ = originals(images)
+    sizes = np.bincount(images.labels[first], minlength=len(images.class_names))
     splittable = np.count_nonzero(sizes >= 2)
     if splittable < 2:
         raise UnusableLabels(
@@ -101,8 +117,10 @@ def split_set(images: ImageSet, seed: int) -> tuple[ImageSet, ImageSet] | None:
         notes += (f"{few} of a single image left out of the probes: {listed(alone)}",)
     # only classes that both sets have keep a number, so no probe counts classes it can never be right about
     images = renumbered(images, tuple(n for n, size in zip(images.class_names, sizes, strict=True) if size >= 2))
-    rows = stratified_split(images.labels if images.labels is not None else np.empty(0), seed)
-    train, test = (dataclasses.replace(images.take(part), label_notes=notes) for part in rows)
+    assert images.labels is not None
+    first, image = originals(images)  # tiles of an image lie on the same side
+    parts = [np.flatnonzero(np.isin(image, part)) for part in stratified_split(images.labels[first], seed)]
+    train, test = (dataclasses.replace(images.take(part), label_notes=notes) for part in parts)
     return train, test
 
 

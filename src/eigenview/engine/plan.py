@@ -16,7 +16,7 @@ from eigenview.data.images import ImageSet
 from eigenview.data.load import find_source, load_images, load_probe_sets
 from eigenview.data.sources.label_file import WORDS
 from eigenview.data.sources.source import Source
-from eigenview.data.splitting import fitting_images, rows_by_class
+from eigenview.data.splitting import fitting_images, originals, rows_by_class
 from eigenview.data.views.channel_statistics import channel_statistics
 from eigenview.data.views.specs import ViewSpec
 from eigenview.engine.config_checks import check_combinations
@@ -203,11 +203,13 @@ def _hold_out(
     count = min(config.monitor.images, int(len(images) * HELD_OUT_FRACTION))
     if count < LEAST_HELD_OUT:
         raise _too_few(len(images), config, can_hold_out=False)
-    order = draw.permutation(len(images))
+    first, image = originals(images)  # tiles of an image are held out together
+    chosen = draw.permutation(len(first))[: -(-count * len(first) // len(images))]
+    is_out = np.isin(image, chosen)
     return (
-        images.take(np.sort(order[count:])),
-        images.take(np.sort(order[:count])),
-        f"{count} images held out of training",
+        images.take(np.flatnonzero(~is_out)),
+        images.take(np.flatnonzero(is_out)),
+        f"{int(is_out.sum())} images held out of training",
     )
 
 

@@ -65,6 +65,7 @@ READING = Fields(
         "high": ListOf(number()),
         "channels": integer(1),
         "pages": TEXT,
+        "fit": TEXT,
     }
 )
 """config/reading.py's record, in encoder.json, environment.json and the manifest of a pack."""

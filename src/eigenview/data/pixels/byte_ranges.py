@@ -12,6 +12,8 @@ from eigenview.data.opening import open_regular
 _BETWEEN = "\0"
 _PAGE = "\0#"
 """Before the number of a page. The fields of a piece that follow its name are numbers, without this sign."""
+_TILE = "\0/"
+"""Before the numbers of a tile, which is the last part of a path."""
 
 
 class Piece(NamedTuple):
@@ -31,7 +33,7 @@ class Piece(NamedTuple):
 
 def as_piece(path: str) -> Piece | None:
     """The piece that `path`, or the path of a page, stands for; None for the path of a file."""
-    path, _ = split_page(path)
+    path, _ = split_page(original(path))
     if _BETWEEN not in path:
         return None
     file, name, *numbers = path.split(_BETWEEN)
@@ -59,9 +61,33 @@ def split_page(path: str) -> tuple[str, int]:
     return (base, int(page)) if mark and page.isdecimal() else (path, 0)
 
 
+def tile_path(path: str, tile: int, of: int) -> str:
+    """The path that stands for a tile, counted from 0, of the `of` tiles of an image; the image's if it has one."""
+    return path if of == 1 else f"{path}{_TILE}{tile}/{of}"
+
+
+def split_tile(path: str) -> tuple[str, int, int]:
+    """The image, the number of its tile and how many it has, that `path` stands for; tile 0 of 1 if it names none."""
+    base, mark, numbers = path.rpartition(_TILE)
+    tile, _, of = numbers.partition("/")
+    is_tile = mark != "" and tile.isdecimal() and of.isdecimal()
+    return (base, int(tile), int(of)) if is_tile else (path, 0, 1)
+
+
+def original(path: str) -> str:
+    """The path of the image that `path`, perhaps one of its tiles, stands for."""
+    return split_tile(path)[0]
+
+
+def file_shown(path: str) -> str:
+    """The file, or file/name for a piece, that `path`, perhaps a page or a tile of it, stands for."""
+    piece = as_piece(path)
+    return split_page(original(path))[0] if piece is None else f"{piece.file}/{piece.name}"
+
+
 def shown(path: str) -> str:
-    """`path` as messages show it: file/name for a piece, and the number of a page, counted from 1."""
-    base, page = split_page(path)
-    piece = as_piece(base)
-    text = base if piece is None else f"{piece.file}/{piece.name}"
-    return text if base == path else f"{text} page {page + 1}"
+    """`path` as messages show it: file/name for a piece, and the numbers of page and tile, counted from 1."""
+    image, tile, of = split_tile(path)
+    base, page = split_page(image)
+    numbers = ("" if base == image else f" page {page + 1}") + ("" if of == 1 else f" tile {tile + 1} of {of}")
+    return file_shown(path) + numbers

@@ -3,7 +3,7 @@
 Colour: grey is repeated over three channels; transparency is laid on white (what a browser shows; the colour under
 fully transparent pixels is arbitrary); CMYK is converted without its colour profile; of an animation the first frame
 counts. More than 8 bits: the values between the ends of the set's range become 0 to 255 (deep.py, ranges.py).
-Geometry: the EXIF orientation is applied, then the centred square is resized (geometry.py).
+Geometry: the EXIF orientation is applied, then the picture is made a square (geometry.py).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from PIL import Image, ImageFile, ImageOps
 
 from eigenview.config.reading import Reading
 from eigenview.data.pixels.budget import IN_FLIGHT
-from eigenview.data.pixels.byte_ranges import Piece, as_piece, read_piece, split_page
+from eigenview.data.pixels.byte_ranges import Piece, as_piece, original, read_piece, split_page, split_tile
 from eigenview.data.pixels.deep import bits_of, correct_order, full_range, lower_bytes, picture_of, raw_mode, values_of
 from eigenview.data.pixels.dicom import about, dicom_picture, dicom_values, is_dicom
-from eigenview.data.pixels.geometry import resized, square
+from eigenview.data.pixels.geometry import CROP, Place, resized, square
 from eigenview.data.pixels.image_files import DAMAGE, Unreadable, bands, content, opened, pages_of, reason
 from eigenview.data.pixels.ranges import sampled_values
 
@@ -44,7 +44,7 @@ class Sample(NamedTuple):
 
 def sample(path: str, reading: Reading) -> Sample:
     """Some values of an image, without those of its transparency. Raises Unreadable."""
-    base, page = split_page(path)
+    base, page = split_page(original(path))
     try:
         if is_dicom(base):
             return _sample_of_dicom(base, page, reading)
@@ -69,13 +69,15 @@ def decode(path: str, side: int, reading: Reading) -> np.ndarray:
 
     Raises Unreadable when the file is damaged, truncated or no image, and where it has other channels.
     """
+    path, tile, of = split_tile(path)
+    place = Place(reading.fit, tile, of)
     try:
         piece = as_piece(path)
         if piece is not None and piece.side:
             return _stored(piece, side)
         base, page = split_page(path)
         if is_dicom(base):
-            return _of_dicom(base, page, side, reading)
+            return _of_dicom(base, page, side, reading, place)
         with content(base) as file, opened(file) as image:
             # JPEG can decode at 1/2, 1/4, 1/8; twice the wanted side keeps the final resize's quality.
             image.draft(None, (2 * side, 2 * side))
@@ -83,9 +85,9 @@ def decode(path: str, side: int, reading: Reading) -> np.ndarray:
                 if reading.pages == "channels" and pages_of(image) > 1:
                     pages = range(_page_channels(pages_of(image), reading))
                     return np.concatenate(
-                        [square(_picture(file, image, k, reading, k).convert("L"), side) for k in pages]
+                        [square(_picture(file, image, k, reading, k).convert("L"), side, place) for k in pages]
                     )
-                return squares(_picture(file, image, page, reading, 0), side, reading.channels)
+                return squares(_picture(file, image, page, reading, 0), side, reading.channels, place)
     except DAMAGE as error:
         raise Unreadable(reason(path, error)) from error
 
@@ -97,14 +99,14 @@ def _page_channels(pages: int, reading: Reading) -> int:
     return reading.channels
 
 
-def _of_dicom(path: str, page: int, side: int, reading: Reading) -> np.ndarray:
+def _of_dicom(path: str, page: int, side: int, reading: Reading, place: Place) -> np.ndarray:
     with content(path) as file:
         found = about(file)
         with IN_FLIGHT.held(found.width * found.height):
             if reading.pages == "channels" and found.frames > 1:
                 frames = [dicom_picture(file, k, reading, k) for k in range(_page_channels(found.frames, reading))]
-                return np.concatenate([square(frame.convert("L"), side) for frame in frames])
-            return squares(dicom_picture(file, page, reading), side, reading.channels)
+                return np.concatenate([square(frame.convert("L"), side, place) for frame in frames])
+            return squares(dicom_picture(file, page, reading), side, reading.channels, place)
 
 
 def _sample_of_dicom(path: str, page: int, reading: Reading) -> Sample:
@@ -152,8 +154,8 @@ def _bands_of(image: Image.Image) -> np.ndarray:
     return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
 
 
-def squares(picture: Image.Image, side: int, channels: int) -> np.ndarray:
-    """The centred square of a picture of 8 bits as uint8 (channels, side, side).
+def squares(picture: Image.Image, side: int, channels: int, place: Place = CROP) -> np.ndarray:
+    """The `square` of a picture of 8 bits as uint8 (channels, side, side).
 
     Three channels: RGB, grey repeated. One: grey. Others: the bands of the picture, of which there must be as many.
     Raises ValueError where there are not.
@@ -161,8 +163,8 @@ def squares(picture: Image.Image, side: int, channels: int) -> np.ndarray:
     if channels in (1, 3):
         is_grey = picture.mode == "L" and "transparency" not in picture.info
         if channels == 3 and not is_grey:
-            return square(to_rgb(picture), side)
-        grey = square(picture if is_grey else to_rgb(picture).convert("L"), side)
+            return square(to_rgb(picture), side, place)
+        grey = square(picture if is_grey else to_rgb(picture).convert("L"), side, place)
         return np.repeat(grey, channels, axis=0)  # the same as of three equal channels, in a third of the time
     if picture.mode in ("P", "PA"):
         picture = picture.convert("RGBA" if "A" in bands(picture) else "RGB")
@@ -170,7 +172,7 @@ def squares(picture: Image.Image, side: int, channels: int) -> np.ndarray:
     if len(planes) != channels:
         raise ValueError(f"has {len(planes)} channel{'s' if len(planes) > 1 else ''}, not {channels}")
     # one by one: Pillow would weight the others by the last one, as if it were transparency
-    return np.concatenate([square(plane, side) for plane in planes])
+    return np.concatenate([square(plane, side, place) for plane in planes])
 
 
 def given_picture(image: Image.Image, side: int, reading: Reading) -> np.ndarray:
@@ -185,7 +187,7 @@ def given_picture(image: Image.Image, side: int, reading: Reading) -> np.ndarray
         image = picture_of(values_of(image, image.mode)[None], full_range(image.mode), reading)
     elif reading.applies_to(8):
         image = picture_of(_bands_of(image), (0.0, 255.0), reading)
-    return squares(image, side, reading.channels)
+    return squares(image, side, reading.channels, Place(reading.fit))
 
 
 def _stored(piece: Piece, side: int) -> np.ndarray:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from eigenview.config.reading import Pages
-from eigenview.data.pixels.byte_ranges import shown, split_page
+from eigenview.data.pixels.byte_ranges import original, shown, split_page
 from eigenview.data.pixels.deep import bits_of
 from eigenview.data.pixels.dicom import about, is_dicom, require_pydicom
 from eigenview.data.pixels.image_files import DAMAGE, Unreadable, bands, content, opened, pages_of, reason
@@ -34,7 +34,7 @@ class Header(NamedTuple):
 
 def header(path: str) -> Header:
     """What the headers say of an image. Raises Unreadable, and UserError for a DICOM without the package pydicom."""
-    base, _ = split_page(path)
+    base, _ = split_page(original(path))
     if is_dicom(base):
         require_pydicom(shown(base))
     try:

@@ -18,7 +18,7 @@ from eigenview.data.opening import not_allowed
 from eigenview.data.pixels.cache import Entry
 from eigenview.data.pixels.decode import squares
 from eigenview.data.pixels.deep import channels_to_8_bits, full_range
-from eigenview.data.pixels.geometry import resized
+from eigenview.data.pixels.geometry import Place, resized
 from eigenview.data.pixels.headers import BITS, COLUMNS, SHORT
 from eigenview.data.pixels.image_size import Sizes, choose_sizes
 from eigenview.data.pixels.parallel import Rows, map_chunks
@@ -26,6 +26,7 @@ from eigenview.data.pixels.ranges import Measured, measure, sampled_rows, sample
 from eigenview.data.sources.array_shapes import allowed_channels, bits_of, channels_first, refuse_kind, shapes
 from eigenview.data.sources.encoded import choose_range
 from eigenview.data.sources.source import Request
+from eigenview.data.sources.tiles import fit_notes, refuse_tiles
 from eigenview.data.splitting import same_classes
 from eigenview.errors import UnusableLabels, UserError
 
@@ -83,7 +84,12 @@ def as_image_set(stored: ImageArray, request: Request, sizes: Sizes | None = Non
     pixels, bits = stored.pixels, bits_of(stored.pixels.dtype)
     reading, notes = _choose_range(stored, bits, request)
     request = dataclasses.replace(request, reading=reading)
-    is_ready = not reading.applies_to(bits) and pixels.shape[1] in (channels, 1)
+    if height != width:
+        refuse_tiles(reading.fit, f"{stored.name} is an array")
+    notes += fit_notes(np.tile([short, max(height, width)], (len(pixels), 1)), reading.fit)
+    is_ready = (
+        not reading.applies_to(bits) and pixels.shape[1] in (channels, 1) and (height == width or reading.fit == "crop")
+    )
     if (height, width) != (side, side) or not is_ready:
         if needed <= _IN_MEMORY_BYTES or not stored.files:
             pixels = np.concatenate([rows for rows, _ in _resized(stored, side, request)])
@@ -99,7 +105,7 @@ def as_image_set(stored: ImageArray, request: Request, sizes: Sizes | None = Non
             pixels = kept[0]
         elif not is_ready:
             raise UserError(
-                f"{stored.name}: as 8 bits the images take {needed / 1e9:.1f} GB, more than loader.cache_gb "
+                f"{stored.name}: as squares of 8 bits the images take {needed / 1e9:.1f} GB, more than loader.cache_gb "
                 f"{request.loader.cache_gb:g}. Raise it, or use a smaller --image-size."
             )
         elif short < sizes.size:
@@ -151,6 +157,7 @@ def _in_three_channels(grey: np.ndarray) -> np.ndarray:
 
 def _resized(stored: ImageArray, side: int, request: Request) -> Iterator[Rows]:
     reading, bits = request.reading, bits_of(stored.pixels.dtype)
+    place = Place(reading.fit)
 
     def one(row: int) -> np.ndarray:
         pixels = stored.pixels[row]
@@ -161,8 +168,8 @@ def _resized(stored: ImageArray, side: int, request: Request) -> Iterator[Rows]:
             except ValueError as error:
                 raise UserError(f"{stored.name}: image {row:,} {error}. Replace them by a number first.") from None
         if reading.channels == 1 and len(pixels) == 3:
-            return squares(Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))), side, 1)
-        return np.broadcast_to(resized(pixels, side), (reading.channels, side, side))
+            return squares(Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))), side, 1, place)
+        return np.broadcast_to(resized(pixels, side, place), (reading.channels, side, side))
 
     def work(index: Sequence[int]) -> Rows:
         return np.stack([one(row) for row in index]), {}

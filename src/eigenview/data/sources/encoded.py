@@ -20,6 +20,7 @@ from eigenview.data.pixels.parallel import Rows, joined, map_chunks
 from eigenview.data.pixels.ranges import MEASURED, Measured, decided, kept_range, measure, range_note, sampled_rows
 from eigenview.data.sources.folder import Labelled
 from eigenview.data.sources.source import Request
+from eigenview.data.sources.tiles import fit_notes
 from eigenview.errors import UserError
 from eigenview.runfiles.schema import misfit
 
@@ -74,7 +75,7 @@ def encoded_set(
         side_range=(int(sides[kept].min()), int(sides[kept].max())),
         skipped=not_listed + tuple(Skipped(printable(paths[i]), reason) for i, reason in sorted(broken.items())),
         notes=notes,
-        pixel_notes=pixel_notes + about,
+        pixel_notes=pixel_notes + fit_notes(rows, reading.fit) + about,
         label_notes=(note,) if note else (),
         files=files,
         reading=reading,

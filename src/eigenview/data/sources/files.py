@@ -11,6 +11,7 @@ from typing import overload
 
 import numpy as np
 
+from eigenview.config.fit import parse_fit
 from eigenview.config.reading import Reading
 from eigenview.data.images import File, ImageSet, Skipped, Split, printable
 from eigenview.data.opening import kind_of
@@ -31,6 +32,7 @@ from eigenview.data.sources.folder import (
     splits_of,
 )
 from eigenview.data.sources.source import Loaded, Request
+from eigenview.data.sources.tiles import cut
 from eigenview.data.splitting import same_classes
 from eigenview.errors import UserError
 
@@ -105,7 +107,12 @@ def read_part(part: Part, shown: Path, name: str, closed: tuple[Skipped, ...], r
         starts = np.cumsum(counts) - counts
         part, headers = part.by_pages(counts), np.repeat(headers, counts, axis=0)
         broken = {int(starts[i]): reason for i, reason in broken.items()}
-        reader.read_pages_of(part)
+        reader.read_parts_of(part)
+    fit = parse_fit(request.reading.fit)
+    if fit.kind == "tiles":
+        part, (headers, broken), note = cut(part, (headers, broken), fit)
+        pixel_notes += note
+        reader.read_parts_of(part)
     images = encoded_set(
         (headers, broken),
         reader.paths,
@@ -181,8 +188,8 @@ class _Reader:
         """Of the pixels; there is another one for each other way to make them."""
         self.keeps = request.loader.cache_gb > 0
 
-    def read_pages_of(self, part: Part) -> None:
-        """Decode the images of `part` from here on, each a page of a file whose headers were read."""
+    def read_parts_of(self, part: Part) -> None:
+        """Decode the images of `part` from here on, each a page or a tile of a file whose headers were read."""
         self.paths = part.paths()
         self.pixel_entry = Entry.of(part.root, part.files, part.what, cache_dir=self.entry.cache_dir)
 

@@ -127,7 +127,7 @@ class Part:
     """The files of one split, relative to `root`; `label_names` are the same without the split's folder.
 
     Images inside shards: `pieces` are the images and `labels` their labels; `files` identifies them in the cache, and
-    `what` identifies which shards of the folder were chosen.
+    `what` identifies which shards of the folder were chosen. Tiles of images are `pieces` too.
     """
 
     root: Path
@@ -166,7 +166,7 @@ class Part:
 
     def classes(self, kept: Sequence[int]) -> Labelled:
         """Labels of the images `kept`, class names, and a note, as in `Labelled`."""
-        if self.pieces:
+        if self.labels:
             return numbered_labels([self.labels[i] for i in kept])
         return class_labels([self.label_names[i] for i in kept])
 

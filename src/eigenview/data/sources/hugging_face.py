@@ -35,6 +35,7 @@ from eigenview.data.sources.folder import Part, splits_of
 from eigenview.data.sources.hugging_face_rows import Columns, choose_columns, indexed, stamped
 from eigenview.data.sources.source import Loaded, Request
 from eigenview.data.sources.streams import Origin, Sample, Stream, empty, load_stream
+from eigenview.data.sources.tiles import refuse_tiles
 from eigenview.data.splitting import same_classes
 from eigenview.errors import UserError, nearest, require
 from eigenview.hub import cache_only, why_unreachable
@@ -130,6 +131,7 @@ class HuggingFace:
         return read_part(part, Path(self.spec), f"{Path(self.place).name}{suffix}", (), request)
 
     def _streamed(self, tables: list[_Table], columns: Columns, suffix: str, request: Request) -> ImageSet:
+        refuse_tiles(request.reading.fit, f"{self.spec} is streamed")
         datasets = _library()
         origin = Origin(
             spec=self.spec,

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from eigenview.data.images import ImageSet, Split, printable
-from eigenview.data.pixels.byte_ranges import shown
+from eigenview.data.pixels.byte_ranges import file_shown
 from eigenview.data.sources.csv_table import Row
 from eigenview.data.sources.files import Folder
 from eigenview.data.sources.label_file import LabelFile
@@ -79,25 +79,28 @@ class LabelledSource:
             return images.without_labels(f"{self.labels.name} names none of its images")
         raise UserError(
             f"{self.labels.path} names none of the {len(images):,} images of {images.name}; its first row names "
-            f"{printable(self.labels.rows[0].path)}, an image is {printable(shown(images.paths[0]))}. "
+            f"{printable(self.labels.rows[0].path)}, an image is {printable(file_shown(images.paths[0]))}. "
             f"{self._places()}"
         )
 
     def _rows_of(self, images: ImageSet, request: Request) -> list[Row | None]:
         """The row of each image. Raises UserError for rows that name no file, and for an image with two labels."""
-        number = {os.path.abspath(shown(path)): i for i, path in enumerate(images.paths)}
+        number: dict[str, list[int]] = {}
+        for i, path in enumerate(images.paths):  # several tiles of an image, or pages of a file, have its label
+            number.setdefault(os.path.abspath(file_shown(path)), []).append(i)
         found: list[Row | None] = [None] * len(images)
         missing: list[Row] = []
         twice: list[tuple[Row, Row]] = []
         for row in self.labels.rows:
-            i = next((number[path] for path in self._candidates(row.path) if path in number), None)
-            if i is None:
+            named = next((number[path] for path in self._candidates(row.path) if path in number), None)
+            if named is None:
                 missing.append(row)
                 continue
-            other = found[i]
+            other = found[named[0]]
             if other is not None and other[2:] != row[2:]:
                 twice.append((other, row))
-            found[i] = row
+            for i in named:
+                found[i] = row
         for first, second in twice:
             raise UserError(
                 f"{self.labels.path}: {len(twice):,} image{'s have' if len(twice) > 1 else ' has'} two labels or "

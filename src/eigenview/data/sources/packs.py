@@ -178,6 +178,11 @@ class Pack:
                 f"{self.root} holds images of {own.channels} channels, and --channels is {asked.channels} (default 3; "
                 f"an encoder has its own). Give --channels {own.channels}, or pack again."
             )
+        if asked.fit not in (own.fit, "crop"):
+            raise UserError(
+                f"{self.root} was packed with --fit {own.fit}, and {asked.fit} is asked for (an encoder has that of "
+                f"its training). Give the images themselves, or pack them again with --fit {asked.fit}."
+            )
         differs = (asked.low, asked.high) != (own.low, own.high)
         if differs and (asked.asked.kind != "auto" or (asked.low and own.low)):
             theirs = kept_range(own) if own.low else f"range {own.range}"
