@@ -17,7 +17,8 @@ from eigenview.data.packing import PackOptions, write_pack
 from eigenview.data.views.augment import augment, prepare, to_uint8
 from eigenview.data.views.channel_statistics import channel_statistics
 from eigenview.data.views.colour import blend_
-from eigenview.data.views.specs import PRESETS, ViewSpec
+from eigenview.data.views.presets import PRESETS
+from eigenview.data.views.specs import ViewSpec
 from eigenview.errors import UserError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (6, 5, 20, 20), dtype=np.uint8)

@@ -231,5 +231,5 @@ def test_what_the_decoder_logs_is_not_printed(
     assert content.count(tag) == 1
     (tmp_path / "many.tif").write_bytes(content.replace(tag, tag[:8] + (14339).to_bytes(4, "little")))
     with pytest.raises(Unreadable):
-        decode(str(tmp_path / "many.tif"), 8)
+        decode(str(tmp_path / "many.tif"), 8, Reading())
     assert capfd.readouterr() == ("", "")
