@@ -75,7 +75,7 @@ class LoadedEncoder(nn.Module):
             images = as_images(images, self.size, self.reading).to(next(self.parameters()).device)
         channels = len(self.mean)
         is_ours = images.ndim == 4 and images.shape[1] == channels and images.shape[2] == images.shape[3]
-        require(is_ours, "images.shape", tuple(images.shape), f"(N, {channels}, S, S), square images")
+        require(is_ours, "images.shape", tuple(images.shape), f"(N, {channels}, S, S): square images")
         was_training = self.training
         self.eval()
         try:
