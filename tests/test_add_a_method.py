@@ -120,6 +120,7 @@ def test_a_file_and_a_line_in_the_package(checkout: Path, tmp_path: Path) -> Non
     assert "views agree, the mean embedding is zero" in shown
 
 
+@pytest.mark.slow
 def test_the_contract_and_its_own_test_hold(checkout: Path) -> None:
     """The battery over the new method alone, on 1, 2 and 4 processes; none of the battery's files was changed."""
     tests = ["tests/contract/test_objectives.py", "tests/methods/test_centred.py", "-k", "centred"]
