@@ -81,8 +81,8 @@ def _closed_form(v: int, n: int, d: int) -> float:
 
 
 def axes(settings: Settings) -> Iterator[Axis]:
-    """Sizes at which the leading term outweighs the rest; those of the cheap ones are all beyond a processor's cache,
-    where a byte takes the same time at every size."""
+    """Sizes at which the leading term outweighs the rest, on one side of what changes the time of an operation: the
+    cheap ones are all beyond a processor's cache, and the matrices of N rows all in the shortest strips."""
     small = settings.pick(64, 16, 1)  # divides N and D
 
     def axis(method: str, along: str, sizes: tuple[int, int, int], time: Cost, **others: int) -> Axis:
@@ -93,19 +93,19 @@ def axes(settings: Settings) -> Iterator[Axis]:
         others = {name: scaled(name, size) for name, size in others.items()}
         return Axis(method, along, sides, others, time, _linear if along == "V" else None)
 
-    views = (2, 4, 8)
+    views, rows = (2, 4, 8), (8192, 12288, 16384)
     for method, time in (("vicreg", _second_moments), ("unbiased-vicreg", _second_moments)):
         yield axis(method, "V", views, time, N=1024, D=1024)
         yield axis(method, "N", (2048, 4096, 8192), time, V=2, D=1024)
         yield axis(method, "D", (1024, 2048, 4096), time, V=2, N=8192)
-    yield axis("barlow-twins", "V", views, _cross_correlation, N=1024, D=1024)
+    yield axis("barlow-twins", "V", views, _cross_correlation, N=1024, D=4096)
     yield axis("barlow-twins", "D", (1024, 2048, 4096), _cross_correlation, V=2, N=8192)
     yield axis("simclr", "V", views, _whole_matrix, N=1024, D=512)
-    yield axis("simclr", "N", (2048, 4096, 8192), _whole_matrix, V=2, D=512)
+    yield axis("simclr", "N", rows, _whole_matrix, V=2, D=64)
     yield axis("infonce", "V", views, _own_negatives, N=2048, D=512)
-    yield axis("infonce", "N", (2048, 4096, 8192), _own_negatives, V=2, D=512)
+    yield axis("infonce", "N", rows, _own_negatives, V=2, D=64)
     yield axis("directclr", "V", views, _ordered_pairs, N=1024, D=512)
-    yield axis("directclr", "N", (2048, 4096, 8192), _ordered_pairs, V=2, D=512)
+    yield axis("directclr", "N", rows, _ordered_pairs, V=2, D=64)
     for method in ("byol", "simsiam"):
         yield axis(method, "V", views, _linear, N=16384, D=1024)
     for method in ("directset", "directpred", "directcopy", "isoloss"):
