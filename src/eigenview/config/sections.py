@@ -153,7 +153,7 @@ class MonitorConfig:
     every_epochs: float = 1.0
     """Epochs between two diagnoses, one of which is made at the start and one at the end."""
     diagnosis_share: float = 0.01
-    """Largest share of the time for diagnoses, if one takes over a tenth of a second: those beyond it are left out, and
+    """Largest share of the time for diagnoses, if all take over 15 seconds together: those beyond it are left out, and
     the run says so. 1: none is. With --monitor.stop-on-collapse none is either."""
     checkpoint_minutes: float = 2.0
     """Longest time between two checkpoints; one is also written after each epoch. Large ones are written less often, so

@@ -32,9 +32,8 @@ LARGEST_SHARE = 0.008
 last one at most a hundredth of a run that takes some minutes."""
 WRITTEN_PER_SECOND = 200e6
 """Bytes of a checkpoint, by which the time of the first one is estimated."""
-CHEAP_SECONDS = 0.1
-"""Diagnoses that take no longer are all made, so that the curves of a short run have no gaps. One of an embedding
-8,192 wide takes half a second."""
+FREE_SECONDS = 15.0
+"""Diagnoses that take no longer all together are all made, so that the curves of a short run have no gaps."""
 STOP_SIGNALS = tuple(
     s for n in ("SIGINT", "SIGTERM", "SIGUSR1", "SIGHUP") if (s := getattr(signal, n, None)) is not None
 )
@@ -109,10 +108,10 @@ class MetricsWriter(Callback):
 class Monitor(Callback):
     """Diagnoses on a fixed held-out batch, in evaluation mode, on rank 0; spectra; the verdict so far.
 
-    A diagnosis that is due each `every_steps` is left out if it takes longer than CHEAP_SECONDS and if with it, and the
-    last one to come, diagnoses would take more than `share` of this session's time. The first and the last are always
-    made, and all of them if the run is to `stop` at a collapse: when it ends must not depend on the machine. The
-    training state is unchanged by a diagnosis, so that the weights do not depend on which are made.
+    A diagnosis that is due each `every_steps` is left out if all that are due would take longer than FREE_SECONDS, and
+    if with it and the last one to come diagnoses would take more than `share` of this session's time. The first and the
+    last are always made, and all of them if the run is to `stop` at a collapse: when it ends must not depend on the
+    machine. The training state is unchanged by a diagnosis, so that the weights do not depend on which are made.
     """
 
     def __init__(
@@ -159,7 +158,7 @@ class Monitor(Callback):
         step = module.step
         if step % self.every_steps == 0 or step == module.steps:
             module.raise_non_finite()
-            if step == module.steps or self.stop or self._has_time():
+            if step == module.steps or self.stop or self._has_time(module.steps):
                 self.diagnose(module, step)
             else:
                 self.left_out += 1
@@ -167,8 +166,8 @@ class Monitor(Callback):
             if self.stop and any_rank(collapsed, module.device)[0]:
                 raise Collapsed
 
-    def _has_time(self) -> bool:
-        if self.share >= 1 or self.seconds <= CHEAP_SECONDS or math.isinf(self.seconds):
+    def _has_time(self, steps: int) -> bool:
+        if self.share >= 1 or math.isinf(self.seconds) or self.seconds * steps / self.every_steps <= FREE_SECONDS:
             return True
         return self._spent * (1 + 2 / self._made) <= self.share * (time.monotonic() - self._began)
 
