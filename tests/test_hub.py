@@ -10,7 +10,8 @@ from collections.abc import Iterator
 import huggingface_hub.constants as settings
 import pytest
 
-from eigenview.hub import cache_only, why_unreachable
+from eigenview.errors import UserError
+from eigenview.hub import cache_only, from_cache_or_hub, why_unreachable
 
 
 @pytest.fixture
@@ -56,3 +57,29 @@ def test_where_nobody_answers_one_attempt_is_made(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(settings, "ENDPOINT", address)
     monkeypatch.setattr(settings, "HF_HUB_OFFLINE", False)
     assert why_unreachable() == f"{address} does not answer"
+
+
+def test_the_cache_comes_first_and_the_hub_is_asked_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = {"cached": True, "silent": "nobody answers"}
+    calls: list[bool] = []
+
+    def load() -> str:
+        from huggingface_hub import constants
+
+        calls.append(constants.HF_HUB_OFFLINE)
+        if constants.HF_HUB_OFFLINE and not state["cached"]:
+            raise OSError("not in the cache")
+        return "found"
+
+    def found() -> str:
+        calls.clear()
+        return from_cache_or_hub("hf:a/b", "its files", load, "a file")
+
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("eigenview.hub.why_unreachable", lambda: state["silent"])
+    assert (found(), calls) == ("found", [True])
+    state["cached"] = False
+    with pytest.raises(UserError, match=r"hf:a/b: its files are not in this machine's cache, and nobody answers"):
+        found()
+    state["silent"] = ""
+    assert (found(), calls) == ("found", [True, False])

@@ -9,9 +9,13 @@ from __future__ import annotations
 import ssl
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
+
+from eigenview.errors import UserError
+
+Loaded = TypeVar("Loaded")
 
 TIMM_CONFIG, TIMM_FILES = "config.json", ("model.safetensors", "pytorch_model.bin")
 """Files of a network as timm saves and uploads it: the description, and the tensors under one of two names."""
@@ -55,3 +59,28 @@ def why_unreachable() -> str:
             return ""  # the libraries may know other certificates
         return f"{constants.ENDPOINT} does not answer"
     return ""
+
+
+def from_cache_or_hub(name: str, what: str, load: Callable[[], Loaded], otherwise: str) -> Loaded:
+    """What `load` gives: from the local cache, else from the hub, which is asked once and only if it answers.
+
+    name, what, otherwise: for errors, what the user typed, what is looked for, and what could be given in its place.
+
+    Raises: UserError if it is not in the cache and cannot be loaded.
+    """
+    try:
+        with cache_only():
+            return load()
+    except (OSError, RuntimeError, ValueError) as error:
+        missing = error
+    silent = why_unreachable()
+    if silent:
+        raise UserError(
+            f"{name}: {what} are not in this machine's cache, and {silent}. Run the same command once with a network "
+            f"and copy its cache here (~/.cache/huggingface, or where HF_HOME points), or give {otherwise}."
+        ) from missing
+    try:
+        return load()
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
+        raise UserError(f"{name}: {what} could not be loaded ({reason}). Try again, or give {otherwise}.") from error

@@ -238,7 +238,7 @@ def test_a_timm_network_without_weights():
 
 def test_published_weights_come_from_the_cache_without_asking_the_hub(monkeypatch, tmp_path):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
-    monkeypatch.setattr("eigenview.models.saved.why_unreachable", lambda: "the hub was asked")
+    monkeypatch.setattr("eigenview.hub.why_unreachable", lambda: "the hub was asked")
     weights = timm.create_model("test_vit", num_classes=1000).state_dict()
     folder = tmp_path / "models--timm--test_vit.r160_in1k"
     for name, content in {

@@ -24,7 +24,7 @@ from eigenview import runfiles
 from eigenview.config.reading import Reading
 from eigenview.data.opening import kind_of
 from eigenview.errors import UserError, require
-from eigenview.hub import cache_only, why_unreachable
+from eigenview.hub import from_cache_or_hub
 from eigenview.models.encoders import build_encoder, features_of_zeros, resolve, vector_width
 from eigenview.models.given_images import Given, as_images
 from eigenview.models.norms import NORMS
@@ -221,22 +221,7 @@ def published(name: str, model: str) -> nn.Module:
     """A network of timm with its published weights: from the cache, else from the hub if that answers."""
     import timm
 
-    try:
-        with cache_only():
-            return timm.create_model(model, pretrained=True, num_classes=0)
-    except (OSError, RuntimeError, ValueError) as error:
-        missing = error
-    silent = why_unreachable()
-    if silent:
-        raise UserError(
-            f"{name}: its published weights are not in this machine's cache, and {silent}. Run the same command once "
-            "with a network and copy its cache here (~/.cache/huggingface, or where HF_HOME points), or give a run "
-            "directory."
-        ) from missing
-    try:
+    def load() -> nn.Module:
         return timm.create_model(model, pretrained=True, num_classes=0)
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise UserError(
-            f"{name}: its published weights could not be loaded ({reason}). Try again, or give a run directory."
-        ) from error
+
+    return from_cache_or_hub(name, "its published weights", load, "a run directory")

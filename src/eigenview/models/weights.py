@@ -21,7 +21,7 @@ from eigenview.data.images import File
 from eigenview.data.opening import at_home, kind_of
 from eigenview.data.views.specs import IMAGENET_MEAN, IMAGENET_STD
 from eigenview.errors import UserError
-from eigenview.hub import TIMM_CONFIG, TIMM_FILES, cache_only, why_unreachable
+from eigenview.hub import TIMM_CONFIG, TIMM_FILES, from_cache_or_hub
 from eigenview.models import libraries
 from eigenview.models.encoders import resolve
 from eigenview.models.libraries import Stem
@@ -259,27 +259,10 @@ def keep(network: nn.Module, place: Path) -> Path:
 
 def _from_hub(name: str) -> Path:
     """The folder with the files of hf:OWNER/NAME: from the local cache, else from the hub if that answers."""
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
     repository = name.removeprefix(HUB)
     if repository.count("/") != 1 or not all(repository.split("/")):
         raise UserError(f"{name}: write hf:OWNER/NAME, such as hf:timm/resnet18.a1_in1k.")
-    try:
-        with cache_only():
-            return _download(repository)
-    except (LocalEntryNotFoundError, OSError, ValueError) as error:
-        missing = error
-    silent = why_unreachable()
-    if silent:
-        raise UserError(
-            f"{name}: its files are not in this machine's cache, and {silent}. Run the same command once with "
-            "a network and copy its cache here (~/.cache/huggingface, or where HF_HOME points), or give a file."
-        ) from missing
-    try:
-        return _download(repository)
-    except (HfHubHTTPError, OSError, ValueError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
-        raise UserError(f"{name}: its files could not be loaded ({reason}). {ALLOWED}") from error
+    return from_cache_or_hub(name, "its files", lambda: _download(repository), "a file")
 
 
 def _download(repository: str) -> Path:

@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from plotly.offline import get_plotlyjs
 
@@ -16,6 +15,7 @@ from eigenview import runfiles
 from eigenview.errors import UserError
 from eigenview.report import configuration, figures, pictures, predictor, spectrum, tables, worth
 from eigenview.report.read import RunRecord, read_runs
+from eigenview.report.templates import page_templates
 
 if TYPE_CHECKING:
     from eigenview.report.theory_section import Section
@@ -49,13 +49,7 @@ def render(records: Sequence[RunRecord], default: dict[str, Any] | None = None, 
         default = records[0].environment.get("defaults")
     runs = [_run_context(r, default if len(records) == 1 else None) for r in records]
     protocols = [run["probes"].below for run in runs if run["probes"]]
-    environment = Environment(
-        loader=PackageLoader("eigenview.report", "template"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates()
     environment.filters["options"] = _mark_options
     environment.policies["json.dumps_kwargs"] = {"allow_nan": False, "separators": (",", ":")}
     return environment.get_template("page.html").render(

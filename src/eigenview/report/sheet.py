@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image, ImageDraw, ImageFont
 
 import eigenview
 from eigenview import runfiles
+from eigenview.report.templates import page_templates
 
 CELL = 128
 """Side in pixels to which small pictures are enlarged, by a whole factor."""
@@ -93,13 +93,7 @@ def _png(image: Image.Image) -> bytes:
 
 
 def _page(columns: Sequence[Column], command: str) -> str:
-    environment = Environment(
-        loader=PackageLoader("eigenview.report", "template"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    environment = page_templates()
     rows = [
         [
             (f"image {r + 1}, {c.title}", f"data:image/png;base64,{base64.b64encode(_png(picture)).decode()}", side)
