@@ -223,7 +223,7 @@ def _of_timm(name: str) -> Weights:
 
 
 def _of_module(network: nn.Module) -> Weights:
-    """A ready module; one of timm says itself what it is."""
+    """A ready module. The networks of timm carry their architecture and preprocessing with them."""
     known: Any = getattr(network, "pretrained_cfg", None)  # of timm's networks
     name = f"a {type(network).__name__}"
     if not isinstance(known, dict) or not known.get("architecture"):
