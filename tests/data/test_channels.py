@@ -20,6 +20,7 @@ from eigenview.data.views.colour import blend_
 from eigenview.data.views.presets import PRESETS
 from eigenview.data.views.specs import ViewSpec
 from eigenview.errors import UserError
+from tests.data.deep_files import write_png
 
 NOISE = np.random.default_rng(0).integers(0, 256, (6, 5, 20, 20), dtype=np.uint8)
 
@@ -111,6 +112,36 @@ def test_pages_beside_files_of_one(tmp_path: Path) -> None:
         images.read(np.array([1, 2]))
 
 
+def test_deep_pages_are_channels_only_where_there_are_several(tmp_path: Path) -> None:
+    """--pages channels over files of one page: one range, as for any grey; beside such files each page has its own."""
+    one = NOISE[0, 0].astype(np.uint16) * 16
+    one[0, :2] = 0, 4080
+    Image.fromarray(one).save(tmp_path / "0.tif")
+    for _ in range(2):  # from the cache too
+        images = load_images(str(tmp_path), size=20, source_size=20, reading=Reading(pages="channels"))
+        assert (images.reading.low, images.reading.high) == ((0,), (4080,))
+        np.testing.assert_array_equal(images.read(np.array([0]))[0], np.broadcast_to(one // 16, (3, 20, 20)))
+    three = NOISE[1, :3].astype(np.uint16) * np.array([1, 10, 100], np.uint16)[:, None, None]
+    three[:, 0, 0], three[:, 0, 1] = 0, (255, 2550, 25500)
+    pages(tmp_path / "1.tif", three)
+    images = load_images(str(tmp_path), size=20, source_size=20, reading=Reading(pages="channels"))
+    assert images.reading.high == (255, 2550, 25500)
+    expected = three // np.array([1, 10, 100], np.uint16)[:, None, None]
+    np.testing.assert_array_equal(images.read(np.array([1]))[0], expected)
+
+
+def test_deep_files_with_other_bands_are_left_out_of_the_range(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    four = rng.integers(0, 4096, (20, 20, 4)).astype(np.uint16)
+    four[0, 0], four[0, 1] = 0, 4095
+    write_png(tmp_path / "0.png", four)
+    write_png(tmp_path / "1.png", four)
+    write_png(tmp_path / "2.png", four[..., :3] * 16)
+    images = load_images(str(tmp_path), size=20, source_size=20, reading=Reading(channels=4))
+    assert images.reading.high == (4095,) * 4
+    assert [skipped.reason for skipped in images.skipped] == ["has 3 channels, not 4"]
+
+
 def test_bands_of_files(tmp_path: Path) -> None:
     """Two bands are grey and transparency, four are RGBA, as they are stored; one is grey whatever the file holds."""
     bands = NOISE[0].transpose(1, 2, 0)
@@ -131,7 +162,7 @@ def test_channels_that_the_data_do_not_have_are_refused(tmp_path: Path) -> None:
     pages(tmp_path / "a" / "0.tif", NOISE[0])
     with pytest.raises(UserError, match=r"files have 5 pages.*and --channels is 3. Give --channels 5"):
         read(tmp_path / "a", Reading(pages="channels"))
-    with pytest.raises(UserError, match=r"files have 1 channels, and --channels is 5. Leave it out. With --pages chan"):
+    with pytest.raises(UserError, match=r"files have 1 channel, and --channels is 5. Leave it out. With --pages chan"):
         read(tmp_path / "a", Reading(channels=5))
     np.save(tmp_path / "a.npy", NOISE)
     with pytest.raises(UserError, match=r"no axis is colour, 4 channels \(--channels\); .* give pretrain --channels 5"):

@@ -10,6 +10,9 @@ What a case promises is in oracle.py. The kinds are in battery.py, and what each
     runs.py      the files of a run, its checkpoints, its encoder
     folders.py   folders of images, tar shards and packs
     tables.py    arrays, Parquet and Arrow data sets, files of embeddings
+    weights.py   files of weights and timm's folders
+    lists.py     tables of labels, lists of images, patterns
+    depths.py    images of more bits, pages and channels
     caches.py    what is kept in the cache from one command to the next
 
 A case is a recipe, plain values drawn by hypothesis, from which its input is built in a sandbox of its own (sandbox.py)

@@ -23,7 +23,7 @@ import hypothesis
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis.strategies import SearchStrategy
 
-from tests.fuzz import caches, folders, options, runs, tables
+from tests.fuzz import caches, depths, folders, lists, options, runs, tables, weights
 from tests.fuzz.children import run_forked, run_fresh
 from tests.fuzz.oracle import broken_promises
 from tests.fuzz.sandbox import Command, fresh, listing
@@ -42,7 +42,7 @@ class Kind:
     """One kind of case."""
 
     share: int
-    """Of 100 cases."""
+    """How often it is drawn, relative to the others."""
     recipes: SearchStrategy[Recipe]
     build: Callable[[Recipe, Path, Path], Command]
     """(recipe, sandbox, stock) -> the command, after its inputs were put into the sandbox."""
@@ -59,6 +59,9 @@ KINDS = {
     "packs": Kind(3, folders.RECIPES_OF_PACKS, folders.build_pack),
     "caches": Kind(4, caches.RECIPES, caches.build),
     "cifar": Kind(2, tables.RECIPES_OF_CIFAR, tables.build_cifar),
+    "weights": Kind(8, weights.RECIPES, weights.build),
+    "lists": Kind(6, lists.RECIPES, lists.build),
+    "depths": Kind(8, depths.RECIPES, depths.build),
     "embeddings": Kind(7, tables.RECIPES_OF_EMBEDDINGS, tables.build_embeddings),
 }
 

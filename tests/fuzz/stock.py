@@ -27,6 +27,8 @@ IMAGES = 80
 SMALL = ("--encoder", "conv-tiny", "--epochs", "1", "--batch-size", "32", "--image-size", "8", "--monitor.images", "16")
 SMALL += ("--network.projector-hidden", "32", "--network.projector-width", "32", "--probe.few-label-draws", "1")
 """Options of the smallest run there is: two steps."""
+NETWORK = "test_resnet"
+"""Of timm, small: the network whose weights cases start from."""
 THEORIES = ("byol-eigenvalues", "directset", "isoloss", "infonce", "two-layers")
 """Simulations that take less than a second."""
 
@@ -74,6 +76,7 @@ def make_stock(folder: Path) -> None:
     _tables(folder, rng)
     _tar(folder)
     _cifar(folder, rng)
+    _weights(folder)
     for args in (
         ["pretrain", "photos", "--out", "vicreg", *SMALL],
         ["pretrain", "photos", "--out", "byol", "--method", "byol", *SMALL],
@@ -113,6 +116,8 @@ def _warm_up() -> None:
         ["pretrain", "hf:parquet", "--dry-run", *SMALL],
         ["pretrain", "photos", "--dry-run", *SMALL, "--encoder", "timm:resnet10t"],
         ["pretrain", "cifar-10-batches-py", "--dry-run", *SMALL],
+        ["probe", "backbone", "--data", "photos", "--few-label-draws", "1"],
+        ["preview", "photos", *SMALL, "--weights", "backbone", "--encoder", f"timm:{NETWORK}", "--out", "sheet.html"],
         ["list", "encoders"],
         *(["simulate", theory, "--out", f"simulated/{theory}"] for theory in THEORIES),
     ):
@@ -189,3 +194,25 @@ def _cifar(folder: Path, rng: np.random.Generator) -> None:
         (root / name).write_bytes(pickle.dumps(batch, protocol=2))
     names = {"label_names": list("abcdefghij")}
     (root / "batches.meta").write_bytes(pickle.dumps(names, protocol=2))
+
+
+def _weights(folder: Path) -> None:
+    """The weights of one network as a safetensors file, as a file of torch, and as a folder of timm."""
+    import json
+
+    import safetensors.torch
+    import timm
+    import torch
+
+    torch.manual_seed(0)
+    network = timm.create_model(NETWORK, num_classes=3)
+    state = network.state_dict()
+    (folder / "backbone").mkdir()
+    for path in ("weights.safetensors", "backbone/model.safetensors"):
+        safetensors.torch.save_file(state, folder / path)
+    torch.save(
+        {"epoch": 3, "state_dict": {f"module.{name}": value for name, value in state.items()}}, folder / "weights.pth"
+    )
+    images = {"mean": [0.5] * 3, "std": [0.25] * 3, "input_size": [3, 32, 32], "interpolation": "bicubic"}
+    config = {"architecture": NETWORK, "num_classes": 3, "pretrained_cfg": images, "model_args": {}}
+    (folder / "backbone/config.json").write_text(json.dumps(config))

@@ -19,6 +19,7 @@ from eigenview.runfiles.schema import OBJECT, TEXT, Fields, ListOf, Maybe, integ
 
 SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt", ".tar")
 """Of files: safetensors, and what torch.save wrote."""
+RESAVE = "Save its state dict alone: torch.save(model.state_dict(), FILE)."
 IMAGES = Fields(
     required={},
     optional={
@@ -50,11 +51,15 @@ def read_tensors(path: Path) -> Any:
         return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = next((line for line in str(error).splitlines() if "global" in line.lower()), "")
+        if not reason:  # torch's own words would advise to execute what the file holds
+            raise runfiles.damaged(path, "it is no file of torch.save", RESAVE) from error
         raise UserError(
             f"{path} holds more than tensors and plain values; nothing of it was executed ({reason.strip()[:200]}). "
-            "Save its state dict alone: torch.save(model.state_dict(), FILE)."
+            + RESAVE
         ) from error
     except (OSError, RuntimeError, ValueError, EOFError, LookupError, zipfile.BadZipFile, MemoryError) as error:
+        if "legacy" in str(error):
+            raise runfiles.damaged(path, "it is no file of torch.save, or one of before 2018", RESAVE) from error
         raise runfiles.damaged(path, error) from error
 
 

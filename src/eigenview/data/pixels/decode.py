@@ -40,6 +40,8 @@ class Sample(NamedTuple):
     """(c, m), as they are stored."""
     ends: tuple[float, float]
     """Of the type that they are stored in."""
+    is_paged: bool = False
+    """Whether each channel is a page."""
 
 
 def sample(path: str, reading: Reading) -> Sample:
@@ -56,9 +58,10 @@ def sample(path: str, reading: Reading) -> Sample:
             ends = full_range(raw_mode(image))
             if reading.pages == "channels" and pages_of(image) > 1:
                 pages = range(_page_channels(pages_of(image), reading))
-                return Sample(np.concatenate([sampled_values(_values(file, image, k)[:1]) for k in pages]), ends)
+                return Sample(np.concatenate([sampled_values(_values(file, image, k)[:1]) for k in pages]), ends, True)
             values = _values(file, image, page)
             colours = len(values) - (reading.channels in (1, 3) and len(values) in (2, 4))
+            _check_planes(colours, reading.channels)
             return Sample(sampled_values(values[:colours]), ends)
     except DAMAGE as error:
         raise Unreadable(reason(path, error)) from error
@@ -87,7 +90,7 @@ def decode(path: str, side: int, reading: Reading) -> np.ndarray:
                     return np.concatenate(
                         [square(_picture(file, image, k, reading, k).convert("L"), side, place) for k in pages]
                     )
-                return squares(_picture(file, image, page, reading, 0), side, reading.channels, place)
+                return squares(_picture(file, image, page, reading), side, reading.channels, place)
     except DAMAGE as error:
         raise Unreadable(reason(path, error)) from error
 
@@ -115,13 +118,16 @@ def _sample_of_dicom(path: str, page: int, reading: Reading) -> Sample:
         with IN_FLIGHT.held(found.width * found.height):
             if reading.pages == "channels" and found.frames > 1:
                 frames = [dicom_values(file, k) for k in range(_page_channels(found.frames, reading))]
-                return Sample(np.concatenate([sampled_values(values[:1]) for values, _ in frames]), frames[0][1])
+                return Sample(np.concatenate([sampled_values(values[:1]) for values, _ in frames]), frames[0][1], True)
             values, ends = dicom_values(file, page)
+            _check_planes(len(values), reading.channels)
             return Sample(sampled_values(values), ends)
 
 
-def _picture(file: IO[bytes], image: ImageFile.ImageFile, page: int, reading: Reading, channel: int) -> Image.Image:
-    """A page as an upright picture of 8 bits. channel: whose range it has, if each channel has its own."""
+def _picture(
+    file: IO[bytes], image: ImageFile.ImageFile, page: int, reading: Reading, channel: int | None = None
+) -> Image.Image:
+    """A page as an upright picture of 8 bits. channel: where each page is a channel, which one it is."""
     if page:
         image.seek(page)
     bits, ends = bits_of(image), full_range(raw_mode(image))
@@ -169,10 +175,15 @@ def squares(picture: Image.Image, side: int, channels: int, place: Place = CROP)
     if picture.mode in ("P", "PA"):
         picture = picture.convert("RGBA" if "A" in bands(picture) else "RGB")
     planes = picture.split()
-    if len(planes) != channels:
-        raise ValueError(f"has {len(planes)} channel{'s' if len(planes) > 1 else ''}, not {channels}")
+    _check_planes(len(planes), channels)
     # one by one: Pillow would weight the others by the last one, as if it were transparency
     return np.concatenate([square(plane, side, place) for plane in planes])
+
+
+def _check_planes(found: int, channels: int) -> None:
+    """Raises ValueError unless a picture of so many planes can become one of `channels`: any becomes grey or colour."""
+    if channels not in (1, 3) and found != channels:
+        raise ValueError(f"has {found} channel{'s' if found > 1 else ''}, not {channels}")
 
 
 def given_picture(image: Image.Image, side: int, reading: Reading) -> np.ndarray:

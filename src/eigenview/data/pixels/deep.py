@@ -131,15 +131,18 @@ def channels_to_8_bits(values: np.ndarray, low: Sequence[float], high: Sequence[
     return np.stack([to_8_bits(each, a, b) for each, a, b in zip(values, low, high, strict=True)])
 
 
-def picture_of(values: np.ndarray, ends: tuple[float, float], reading: Reading, channel: int = 0) -> Image.Image:
+def picture_of(
+    values: np.ndarray, ends: tuple[float, float], reading: Reading, channel: int | None = None
+) -> Image.Image:
     """Values (c, h, w) as a picture of 8 bits: grey or colour, with transparency where there are 2 or 4.
 
     ends: of the values' type, for a reading without a range. channel: where each page is a channel, which one it is.
     """
     low, high = (reading.low, reading.high) if reading.low else ((ends[0],), (ends[1],))
-    if len(low) > 1 and reading.pages == "channels":
-        low, high = low[channel : channel + 1], high[channel : channel + 1]
     has_alpha = reading.channels in (1, 3) and len(values) in (2, 4)
+    if len(low) > 1 and (channel is not None or len(low) != len(values) - has_alpha):
+        own = slice(channel or 0, (channel or 0) + 1)  # of one page among some that are channels, that of the first
+        low, high = low[own], high[own]
     planes = list(channels_to_8_bits(values[:-1] if has_alpha else values, low, high))
     if has_alpha:
         planes.append(values[-1] if values.dtype == np.uint8 else (values[-1] >> 8).astype(np.uint8))

@@ -120,7 +120,7 @@ def frame(file: IO[bytes], index: int) -> Frame:
     )
 
 
-def dicom_picture(file: IO[bytes], index: int, reading: Reading, channel: int = 0) -> Image.Image:
+def dicom_picture(file: IO[bytes], index: int, reading: Reading, channel: int | None = None) -> Image.Image:
     """A frame as a picture of 8 bits. channel: where each frame is a channel, which one it is. Raises as `about`."""
     found = frame(file, index)
     if reading.applies_to(found.bits):

@@ -96,7 +96,10 @@ def check_channels(rows: np.ndarray, reading: Reading, name: str) -> None:
     elif asked not in (1, 3) and not (sound[:, CHANNELS] == asked).any():
         found = Counter(sound[:, CHANNELS].astype(int).tolist()).most_common(1)[0][0]
         advice = " With --pages channels each page of a file is one." if (several[:, PAGES] == asked).any() else ""
-        raise UserError(f"{name}: files have {found} channels, and --channels is {asked}. Leave it out.{advice}")
+        raise UserError(
+            f"{name}: files have {found} channel{'s' if found > 1 else ''}, and --channels is {asked}. "
+            f"Leave it out.{advice}"
+        )
 
 
 def choose_range(
@@ -133,7 +136,10 @@ def measured_range(
         values: dict[str, Any] = {name: tuple(each) if isinstance(each, list) else each for name, each in known.items()}
         return Measured(**values)
     samples = read(sampled_rows(rows))
-    found = measure([each.values for each in samples], bits, reading, samples[0].ends, name)
+    paged = [each for each in samples if each.is_paged]
+    used = paged or samples
+    has_own = bool(paged) or reading.channels not in (1, 3)
+    found = measure([each.values for each in used], bits, reading, used[0].ends, name, has_own=has_own)
     if entry is not None:
         entry.keep(kind, dataclasses.asdict(found))
     return found
