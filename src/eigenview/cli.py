@@ -7,10 +7,14 @@ Exit codes: 0 done (whatever the verdict), 1 the run failed (diverged to non-fin
 from __future__ import annotations
 
 import errno
+import functools
 import importlib
 import sys
+import warnings
+from collections.abc import Callable
+from typing import Any
 
-from eigenview.errors import ProcessLost, UserError, hint
+from eigenview.errors import ProcessLost, ReplacedImages, UserError, hint
 from eigenview.terminal import complain, prepare_streams, silence, write
 
 # verb -> what it is for; commands/VERB.py has its options and its main(arguments) -> exit code
@@ -41,7 +45,18 @@ eigenview VERB --help shows a verb's options. To start: eigenview pretrain
 def main() -> None:
     """Run the command line; never shows a traceback for the user's own mistakes."""
     prepare_streams()
+    warnings.showwarning = functools.partial(_show_warning, warnings.showwarning)
     sys.exit(run(sys.argv[1:]))
+
+
+def _show_warning(
+    usual: Callable[..., None], message: Warning | str, category: type[Warning], *place: Any, **more: Any
+) -> None:
+    """What a Python program would see with its file and line number is one sentence on the command line."""
+    if issubclass(category, ReplacedImages):
+        complain(f"note      {message}")
+    else:
+        usual(message, category, *place, **more)
 
 
 def run(args: list[str]) -> int:

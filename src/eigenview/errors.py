@@ -14,6 +14,10 @@ class UnusableLabels(UserError):
     """Labels that probes cannot use. An error where probes were asked for; otherwise a run trains without probes."""
 
 
+class ReplacedImages(UserWarning):
+    """Images broke after they were found, and others stand in for them. The command line prints the line alone."""
+
+
 class NonFiniteError(RuntimeError):
     """A loss term stopped being finite during training: the message names the term, the step and the likely cause."""
 

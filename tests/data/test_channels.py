@@ -108,7 +108,7 @@ def test_pages_beside_files_of_one(tmp_path: Path) -> None:
     lazily = {"reading": Reading(pages="images", channels=1), "loader": LoaderConfig(cache_gb=0)}
     images = load_images(str(tmp_path / "a"), size=20, source_size=20, **lazily)
     pages(tmp_path / "a" / "0.tif", NOISE[0, :1])  # it has lost its second page since
-    with pytest.warns(UserWarning, match=r"1 images of a broke and were replaced .*0.tif page 2: "):
+    with pytest.warns(UserWarning, match=r"1 image of a broke and was replaced .*0.tif page 2: "):
         images.read(np.array([1, 2]))
 
 

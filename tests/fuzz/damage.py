@@ -237,8 +237,9 @@ def edited_array(array: np.ndarray, recipe: Recipe) -> np.ndarray | None:
         case "drop":
             return None
         case "dtype":
+            numbers = array if array.dtype.kind in "biuf" else np.zeros(array.shape)
             with np.errstate(all="ignore"):
-                return array.astype("i8").astype(recipe["dtype"])
+                return numbers.astype("i8").astype(recipe["dtype"])
         case "shape":
             return array[..., None] if recipe["name"] % 2 else array.reshape(-1)
         case "cut":

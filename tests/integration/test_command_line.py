@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ import pytest
 from PIL import Image
 
 from eigenview import runfiles
-from eigenview.cli import run
+from eigenview.cli import main, run
 from eigenview.commands import pretrain
 from eigenview.config import RunConfig
+from eigenview.errors import ReplacedImages
 
 SMALL = ["--epochs", "1", "--batch-size", "64", "--monitor.images", "32", "--probe.few-label-draws", "1"]
 
@@ -329,3 +331,21 @@ def test_tables_of_another_shape_or_range_and_files_of_another_format(
 def test_a_path_that_no_file_can_have(capsys: pytest.CaptureFixture[str], verb: str) -> None:
     more = {"embed": ["digits"], "export": ["--format", "timm", "--out", "out"], "pack": ["--out", "out"]}
     refused(capsys, [verb, "9" * 300, *more.get(verb, [])], "999")
+
+
+def test_images_that_broke_are_one_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Python would print the file and line of the source before a warning; other warnings it prints as always."""
+    monkeypatch.setattr(sys, "argv", ["eigenview", "--version"])
+    monkeypatch.setattr(warnings, "showwarning", warnings.showwarning)
+    with pytest.raises(SystemExit):
+        main()
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        show = warnings.showwarning
+        show(ReplacedImages("1 image of x broke\nand was replaced"), ReplacedImages, "x.py", 3)
+        show(RuntimeWarning("an overflow"), RuntimeWarning, "y.py", 4)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "note      1 image of x broke\\nand was replaced"
+    assert "y.py:4: RuntimeWarning: an overflow" in lines[1]

@@ -16,7 +16,7 @@ from eigenview.config.reading import Reading
 from eigenview.data.pixels.byte_ranges import shown
 from eigenview.data.pixels.decode import decode_rows
 from eigenview.data.pixels.parallel import Rows, joined, map_chunks
-from eigenview.errors import UserError
+from eigenview.errors import ReplacedImages, UserError
 
 Split = Literal["train", "test", "all"]
 """train: what may be trained on, never test images; test: a set's own test images; all: every image."""
@@ -155,7 +155,9 @@ class ImageSet:
                     f"none of {len(rows)} images of {self.name} can be read ({first}). Is the folder still there?"
                 )
             rows = rows[stand_ins(len(rows), set(broken))]
-            warnings.warn(f"{len(broken)} images of {self.name} broke and were replaced ({first})", stacklevel=2)
+            what, were = ("images", "were") if len(broken) > 1 else ("image", "was")
+            text = f"{len(broken)} {what} of {self.name} broke and {were} replaced ({first})"
+            warnings.warn(text, ReplacedImages, stacklevel=2)
         return rows
 
 
