@@ -14,6 +14,7 @@ from eigenview.cli import run
 from eigenview.config.reading import Reading
 from eigenview.data.load import load_images
 from eigenview.data.pixels.decode import decode, sample
+from eigenview.data.pixels.dicom import about
 from eigenview.data.pixels.headers import header
 from eigenview.data.pixels.image_files import Unreadable
 from eigenview.errors import UserError
@@ -149,6 +150,30 @@ def test_each_frame_is_an_image_and_may_be_a_channel(tmp_path: Path) -> None:
         np.testing.assert_array_equal(images.labels, [0] * 4 + [1] * 4)
     four = load_images(str(tmp_path / "a"), size=20, reading=Reading(range="0,4095", pages="channels", channels=4))
     np.testing.assert_array_equal(four.read(np.array([0]))[0], expected)
+
+
+def test_frames_that_the_file_cannot_hold_are_not_images(tmp_path: Path) -> None:
+    """A damaged number would otherwise be two million images, each opened in turn."""
+    write(tmp_path / "a" / "0.dcm", np.stack([RAMP, RAMP.T]))
+    write(tmp_path / "a" / "1.dcm", RAMP, NumberOfFrames=2_000_000)
+    images = load_images(str(tmp_path / "a"), size=20, reading=Reading(range="0,4095"))
+    assert len(images) == 3
+    assert [Path(each.path).name for each in images.skipped] == ["1.dcm page 2"]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # pydicom's, about odd but readable files
+def test_whole_files_have_the_frames_that_they_say() -> None:
+    seen = 0
+    for path in sorted(given("").iterdir()):
+        try:
+            with path.open("rb") as file:
+                found = about(file)
+        except (ValueError, OSError, AttributeError):
+            continue
+        said = int(pydicom.dcmread(path, stop_before_pixels=True).get("NumberOfFrames", 1) or 1)
+        assert found.frames == said, path.name
+        seen += said > 1
+    assert seen > 2
 
 
 def test_frames_with_a_rescaling_each(tmp_path: Path) -> None:

@@ -91,6 +91,22 @@ def test_what_was_loaded_is_said_and_written(place: Path, head: tuple[ev.Run, st
     assert card["size"] == 64
 
 
+def test_a_run_leaves_a_folder_that_timm_loads_and_fine_tunes(head: tuple[ev.Run, str]) -> None:
+    done, text = head
+    folder = done.directory / "backbone"
+    assert f"timm.create_model('local-dir:{folder}', pretrained=True, num_classes=10)" in text
+    assert (folder / "model.safetensors").samefile(done.directory / runfiles.ENCODER)  # not a second copy
+    model = timm.create_model(f"local-dir:{folder}", pretrained=True, num_classes=10).eval()
+    encoder = ev.load_encoder(done.directory)
+    images = torch.randn(2, 3, 64, 64)
+    with torch.no_grad():
+        features = model.forward_head(model.forward_features(images), pre_logits=True)
+        torch.testing.assert_close(features, encoder.network.eval()(images))
+    assert model(images).shape == (2, 10)
+    assert tuple(model.pretrained_cfg["mean"]) == encoder.mean
+    model.train()(images).square().mean().backward()
+
+
 def test_features_are_prepared_as_the_weights_saw_images(place: Path, tmp_path: Path) -> None:
     """Resized by the weights' own filter, here that of a folder of timm."""
     images = torch.from_numpy(np.load(place / "x.npy")[:4].transpose(0, 3, 1, 2).copy())

@@ -29,7 +29,7 @@ def hits(ours: float, seed: int = 0, images: int = 400) -> runfiles.Hits:
     ("ours", "label", "head", "kind"),
     [
         (0.7, "healthy", "Not collapsed, and better than raw pixels and the untrained encoder", "good"),
-        (0.4, "healthy", "Not collapsed, but no better than", "warn"),
+        (0.4, "healthy", "Not collapsed, but not certain to be better than", "warn"),
         (0.2, "healthy", "Not collapsed, but worse than", "warn"),
         (0.2, "dimensional collapse", "Collapsed: images differ in a few directions only, and worse than", "bad"),
         (0.7, "too early to judge", "Too early to tell whether it collapses; so far better than", "open"),

@@ -29,6 +29,8 @@ CLAUSES = {
     "worse": "worse than {}",
     "mixed": "the probes disagree whether it is better than {}",
 }
+UNCERTAIN = "not certain to be better than {}"
+"""Of an encoder that is ahead by less than chance can be."""
 LONGER = "Train longer (--epochs), or start from pretrained weights (--weights)."
 REFUSE = "Do not use this encoder."
 KEEP = "Keep that one, or see docs/adapt.md."
@@ -109,7 +111,8 @@ def _clause(worth: Worth) -> tuple[str, str]:
             parts.append(f"{title} {each.ours:.1f} % against {each.theirs:.1f} %")
         elif each.word not in (probes[DECIDES].word, "no different"):
             parts.append(f"{title} it is {each.word}, {numbers('', each)}")
-    return CLAUSES[worth.word].format(whom), "; ".join(parts)
+    clause = UNCERTAIN if worth.word == "no different" and probes[DECIDES].difference > 0 else CLAUSES[worth.word]
+    return clause.format(whom), "; ".join(parts)
 
 
 def _named(worth: Worth) -> str | None:
@@ -128,7 +131,16 @@ def _advice(worth: Worth) -> str:
         return ""
     if worth.word == "mixed":
         return "Decide by the probe that is closest to your use."
-    return KEEP if _named(worth) in (STARTED_FROM, RECALIBRATED) else LONGER
+    name = _named(worth)
+    assert name is not None
+    advice = KEEP if name in (STARTED_FROM, RECALIBRATED) else LONGER
+    decisive = worth.against[name].probes[DECIDES]
+    if worth.word == "worse" or decisive.difference <= 0:
+        return advice
+    least = (decisive.high - decisive.low) / 2
+    return (
+        f"{advice} {decisive.images:,} test images show differences of {least:.1f} points and more; label more of them."
+    )
 
 
 def numbers(title: str, each: Interval) -> str:

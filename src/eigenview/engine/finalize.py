@@ -26,7 +26,7 @@ from eigenview.engine.final_probes import encoder_function, main_encoder, run_pr
 from eigenview.engine.module import PretrainModule
 from eigenview.engine.plan import Plan
 from eigenview.engine.step import step_seeds
-from eigenview.models.export import save_encoder
+from eigenview.models.export import save_encoder, write_for_timm
 from eigenview.probes.features import extract
 from eigenview.probes.knn import nearest_rows
 from eigenview.probes.protocols import PROTOCOLS
@@ -62,6 +62,7 @@ def finish(
     if failure is None:
         encoder = main_encoder(module.method)
         save_encoder(directory, encoder, encoder_card(plan, module))
+        write_for_timm(directory)
         encode = encoder_function(encoder, plan)
         hits = None
         if plan.probes is not None:
@@ -222,3 +223,6 @@ def show_result(
     console.print(
         f"{'files':9} {files}   (eigenview report {shlex.quote(str(directory))} --open)",
     )
+    if (directory / runfiles.BACKBONE).exists():
+        folder = f"local-dir:{directory / runfiles.BACKBONE}"
+        console.print(f"{'timm':9} timm.create_model({folder!r}, pretrained=True, num_classes=10)")

@@ -52,6 +52,23 @@ def export(run: Path | str, format: Format, out: Path) -> Path:
     return out
 
 
+def write_for_timm(run: Path) -> Path | None:
+    """Write RUN/backbone, which timm loads as local-dir:RUN/backbone, from the encoder that a run has saved.
+
+    The weights are a second link to encoder.safetensors, whose names are timm's. Returns None, and writes nothing, for
+    an encoder of another library, or one that timm's configuration cannot describe.
+    """
+    encoder = load_encoder(run)
+    library, model = resolve(encoder.name)
+    if library != "timm" or _why_not_hub(encoder, model) is not None:
+        return None
+    out = run / runfiles.BACKBONE
+    for name, content in _hub_texts(encoder, model).items():
+        runfiles.write_bytes(out / name, content)
+    runfiles.write_link(run / runfiles.ENCODER, out / WEIGHTS)
+    return out
+
+
 def _library_model(encoder: LoadedEncoder, needed: Library, format: Format) -> str:
     """The encoder's name within the library that the format needs."""
     library, model = resolve(encoder.name)
@@ -94,16 +111,26 @@ def _library_files(encoder: LoadedEncoder, library: Library, model: str) -> dict
 
 def _hub_files(encoder: LoadedEncoder, model: str) -> dict[str, bytes]:
     """timm's hub layout: the weights and config.json, which has architecture and preprocessing."""
+    problem = _why_not_hub(encoder, model)
+    if problem is not None:
+        raise UserError(f"--format hf: {encoder.name} was trained {problem}")
+    return {WEIGHTS: _weights(encoder)} | _hub_texts(encoder, model)
+
+
+def _why_not_hub(encoder: LoadedEncoder, model: str) -> str | None:
+    """How an encoder was trained that timm's configuration cannot describe, and what to do; None if it can."""
     if _has_small_stem(encoder, "timm", model):
-        raise UserError(
-            f"--format hf: {encoder.name} was trained at {encoder.size} px with the small stem, which timm's "
-            "configuration cannot describe. Use --format timm, or train with --network.stem standard."
+        return (
+            f"at {encoder.size} px with the small stem, which timm's configuration cannot describe. Use --format timm, "
+            "or train with --network.stem standard."
         )
     if encoder.card.get("norm", "batch") != "batch":
-        raise UserError(
-            f"--format hf: {encoder.name} was trained with {encoder.card['norm']} norms, which timm's configuration "
-            "cannot describe. Use --format timm."
-        )
+        return f"with {encoder.card['norm']} norms, which timm's configuration cannot describe. Use --format timm."
+    return None
+
+
+def _hub_texts(encoder: LoadedEncoder, model: str) -> dict[str, bytes]:
+    """Everything of timm's hub layout but the weights."""
     from timm.models import get_pretrained_cfg
 
     given = libraries.arguments("timm", model, encoder.size, encoder.reading.channels)
@@ -129,7 +156,7 @@ def _hub_files(encoder: LoadedEncoder, model: str) -> dict[str, bytes]:
     }
     code = ["import timm", "", 'model = timm.create_model("local-dir:.", pretrained=True)', "model.eval()"]
     readme = b"---\nlibrary_name: timm\n---\n" + _readme(encoder, code)
-    return {WEIGHTS: _weights(encoder), "config.json": (json.dumps(config, indent=2) + "\n").encode(), README: readme}
+    return {"config.json": (json.dumps(config, indent=2) + "\n").encode(), README: readme}
 
 
 def _onnx_files(encoder: LoadedEncoder) -> dict[str, bytes]:

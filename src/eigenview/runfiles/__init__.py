@@ -62,6 +62,7 @@ from eigenview.runfiles.formats import (
 )
 from eigenview.runfiles.hits import Hits, images_hash, read_hits, write_hits
 from eigenview.runfiles.names import (
+    BACKBONE,
     CHECKPOINT,
     CONFIG,
     DATA_FILES,
@@ -105,6 +106,7 @@ from eigenview.runfiles.writing import (
     write_arrays,
     write_bytes,
     write_json,
+    write_link,
     write_object,
     write_rows,
     write_table,
@@ -113,6 +115,7 @@ from eigenview.runfiles.writing import (
 
 __all__ = [
     "ARRAY_ERRORS",
+    "BACKBONE",
     "CARD_KIND",
     "CHECKPOINT",
     "CONFIG",
@@ -172,6 +175,7 @@ __all__ = [
     "write_bytes",
     "write_hits",
     "write_json",
+    "write_link",
     "write_object",
     "write_rows",
     "write_table",

@@ -13,7 +13,10 @@ CHECKPOINT = Path("checkpoints") / "last.ckpt"
 PREVIOUS_CHECKPOINT = Path("checkpoints") / "previous.ckpt"
 WRITER = ".writer"
 ENCODER, ENCODER_CARD = "encoder.safetensors", "encoder.json"
+BACKBONE = Path("backbone")
+"""Folder of an encoder of timm, as timm loads it (models/export.py)."""
 
 OF_THE_WRITER = (CONFIG, ENVIRONMENT, SUMMARY, PROBES, METRICS, DIAGNOSTICS, SPECTRA, SPECTRA_ROWS, GALLERY, SKIPPED)
+OF_THE_WRITER += tuple(BACKBONE / name for name in ("config.json", "README.md", "model.safetensors"))
 OF_THE_WRITER += (ENCODER, ENCODER_CARD, CHECKPOINT, PREVIOUS_CHECKPOINT, DATA_FILES, PROBE_HITS)
 """Files that only the process with the lock writes."""

@@ -87,18 +87,40 @@ def keep_copy(path: Path, copy: Path) -> None:
     """
     if not path.exists():
         return
-    second = copy.with_name(f".{copy.name}.{'link':_>8}")  # a name that `delete_leftovers` knows
-    try:
-        second.unlink(missing_ok=True)
-        os.link(path, second)
-    except OSError:
-        second = path
+    second = _linked(path, copy) or path
     try:
         os.replace(second, copy)
     except OSError:  # something that is no file has the name of the copy
         if second != path:
             second.unlink()
         raise
+
+
+def write_link(path: Path, link: Path) -> None:
+    """Let `link` name the same file as `path`, whatever had that name; a copy on file systems without links.
+
+    Raises: UserError if neither can be written.
+    """
+    second = _linked(path, link)
+    if second is None:
+        write_bytes(link, path.read_bytes())
+        return
+    try:
+        os.replace(second, link)
+    except OSError as error:
+        second.unlink()
+        raise cannot_write(link, error) from error
+
+
+def _linked(path: Path, beside: Path) -> Path | None:
+    """A second link to a file, with a temporary name beside another one; None on file systems without links."""
+    second = beside.with_name(f".{beside.name}.{'link':_>8}")  # a name that `delete_leftovers` knows
+    try:
+        second.unlink(missing_ok=True)
+        os.link(path, second)
+    except OSError:
+        return None
+    return second
 
 
 def delete_leftovers(path: Path, *, older_than: float | None = None) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import dataclasses
 import importlib.util
+import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -24,6 +25,10 @@ from eigenview.data.pixels.deep import picture_of, to_8_bits
 from eigenview.errors import UserError
 
 SUFFIXES = (".dcm", ".dicom")
+DEFLATE_AT_MOST = 1032
+"""Times that deflate can shorten anything."""
+ITEM_HEADER = 8
+"""Bytes that each frame of compressed pixels has at least."""
 NO_PIXELS = "a DICOM file without pixels"
 
 
@@ -36,6 +41,7 @@ class About:
     bits: int
     """Bits of a value as an image: 8, 16 or 32."""
     frames: int
+    """As many as the header says, but at most one more than the file has bytes for: that one is reported as damaged."""
     channels: int
     """1 or 3."""
 
@@ -80,7 +86,7 @@ def about(file: IO[bytes]) -> About:
         width=int(header.Columns),
         height=int(header.Rows),
         bits=_bits(header, _rescaling(header, 0)),
-        frames=max(1, int(header.get("NumberOfFrames", 1) or 1)),
+        frames=max(1, min(int(header.get("NumberOfFrames", 1) or 1), _most_frames(header, file))),
         channels=3 if is_colour else 1,
     )
 
@@ -160,6 +166,23 @@ def _header(file: IO[bytes]) -> Any:
     if any(header.get(name) in (None, "", 0) for name in needed):
         raise ValueError(NO_PIXELS)
     return header
+
+
+def _most_frames(header: Any, file: IO[bytes]) -> int:
+    """One more than the frames that the rest of the file, from its position on, can hold bytes of."""
+    from pydicom.uid import DeflatedExplicitVRLittleEndian
+
+    start = file.tell()
+    left = file.seek(0, os.SEEK_END) - start
+    syntax = header.file_meta.get("TransferSyntaxUID") if header.file_meta is not None else None
+    least = int(header.Rows) * int(header.Columns) * int(header.SamplesPerPixel) * int(header.BitsAllocated) // 8
+    if header.PhotometricInterpretation == "YBR_FULL_422":
+        least = least * 2 // 3
+    if syntax == DeflatedExplicitVRLittleEndian:  # all that follows its first group is compressed, the header too
+        left = DEFLATE_AT_MOST * (left + start)
+    elif syntax is not None and syntax.is_compressed:
+        least = ITEM_HEADER
+    return 1 + -(-left // max(1, least))
 
 
 def _bits(header: Any, rescaling: tuple[float, float]) -> int:
