@@ -182,7 +182,7 @@ def _most_frames(header: Any, file: IO[bytes]) -> int:
         left = DEFLATE_AT_MOST * (left + start)
     elif syntax is not None and syntax.is_compressed:
         least = ITEM_HEADER
-    return 1 + -(-left // max(1, least))
+    return 1 + left // max(1, least)
 
 
 def _bits(header: Any, rescaling: tuple[float, float]) -> int:
