@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -171,10 +172,14 @@ def test_what_is_no_weights_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "cut.pth").write_bytes((tmp_path / "code.pth").read_bytes()[:5000])
     (tmp_path / "text.pth").write_text("no weights")
     (tmp_path / "zeros.pth").write_bytes(bytes(4096))  # to torch, a tar archive of before 2018
+    (tmp_path / "timm").mkdir()
+    (tmp_path / "timm" / "config.json").write_text(json.dumps({"architecture": "test_resnet"}))
+    os.mkfifo(tmp_path / "timm" / "model.safetensors")
     encoder, _ = build_encoder(RESNET, size=64)
     cases = {"code.pth": "nothing of it was executed", "empty.pth": "holds no tensors", "cut.safetensors": "is damaged"}
     cases |= {
         "cut.pth": "is damaged",
+        "timm": "model.safetensors is damaged: a pipe, a socket or a device, not a file",
         "text.pth": r"text.pth is damaged: it is no file of torch.save. Save its state dict alone",
         "zeros.pth": "is damaged: it is no file of torch.save, or one of before 2018. Save",
         "absent.pth": "does not exist",

@@ -42,6 +42,10 @@ def read_tensors(path: Path) -> Any:
 
     Raises: UserError for a damaged file, and for a pickle that names anything else than tensors.
     """
+    try:
+        runfiles.open_regular(path).close()  # a library would wait for a pipe without end
+    except OSError as error:
+        raise runfiles.damaged(path, error) from error
     if path.suffix.lower() == ".safetensors":
         try:
             return safetensors.torch.load_file(path)
