@@ -55,8 +55,8 @@ def worth(word: Word, **against: Comparison) -> Worth:
             "healthy",
             worth("no different", raw=AHEAD, untrained=BETTER),
             "Not collapsed, but not certain to be better than raw pixels: linear 79.8 % against 77.5 % (+2.3, 95 % "
-            "interval -0.5 to +5.1). Train longer (--epochs), or start from pretrained weights (--weights). 757 test "
-            "images show differences of 2.8 points and more; label more of them.",
+            "interval -0.5 to +5.1). 757 test images show differences of 2.8 points and more: label more of them, or "
+            "train longer (--epochs).",
             "warn",
         ),
         (

@@ -133,14 +133,12 @@ def _advice(worth: Worth) -> str:
         return "Decide by the probe that is closest to your use."
     name = _named(worth)
     assert name is not None
-    advice = KEEP if name in (STARTED_FROM, RECALIBRATED) else LONGER
-    decisive = worth.against[name].probes[DECIDES]
+    is_adapted, decisive = name in (STARTED_FROM, RECALIBRATED), worth.against[name].probes[DECIDES]
     if worth.word == "worse" or decisive.difference <= 0:
-        return advice
+        return KEEP if is_adapted else LONGER
     least = (decisive.high - decisive.low) / 2
-    return (
-        f"{advice} {decisive.images:,} test images show differences of {least:.1f} points and more; label more of them."
-    )
+    text = f"{decisive.images:,} test images show differences of {least:.1f} points and more: label more of them, or "
+    return text + ("keep that one." if is_adapted else "train longer (--epochs).")
 
 
 def numbers(title: str, each: Interval) -> str:
