@@ -15,7 +15,7 @@ from torch import Tensor
 import eigenview
 from eigenview import runfiles
 from eigenview.config import RunConfig, method_name
-from eigenview.data.pixels.pictures import as_pictures
+from eigenview.data.pixels.pictures import MOST_KEPT
 from eigenview.data.views.augment import to_uint8
 from eigenview.diagnostics.baselines import OURS
 from eigenview.diagnostics.verdict import Verdict, judge
@@ -116,16 +116,20 @@ def gallery(plan: Plan, module: PretrainModule, encode: Callable[[Tensor], Tenso
     views = zip(module.make_views(originals, seed), plan.specs, strict=True)
     seen = [to_uint8(view, spec) for view, spec in views if spec.size is None]
     arrays = {
-        "originals": as_pictures(originals.numpy()),
-        "views": as_pictures(torch.stack(seen).cpu().numpy()),
-        "queries": as_pictures(queries.read(np.arange(len(queries)))),
-        "neighbours": as_pictures(near),
+        "originals": _kept(originals.numpy()),
+        "views": _kept(torch.stack(seen).cpu().numpy()),
+        "queries": _kept(queries.read(np.arange(len(queries)))),
+        "neighbours": _kept(near),
         "cosines": cosines.numpy(),
     }
     same_classes = queries.labels is not None and bank.labels is not None and queries.class_names == bank.class_names
     if same_classes and queries.labels is not None and bank.labels is not None:
         arrays |= {"query_labels": queries.labels, "neighbour_labels": bank.labels[index.numpy()]}
     return arrays
+
+
+def _kept(pixels: np.ndarray) -> np.ndarray:
+    return pixels[..., :MOST_KEPT, :, :]
 
 
 def encoder_card(plan: Plan, module: PretrainModule) -> dict[str, Any]:

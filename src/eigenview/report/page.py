@@ -22,7 +22,12 @@ if TYPE_CHECKING:
 
 
 def write_report(
-    runs: Sequence[Path], out: Path, *, default: dict[str, Any] | None = None, theory: bool = False
+    runs: Sequence[Path],
+    out: Path,
+    *,
+    default: dict[str, Any] | None = None,
+    theory: bool = False,
+    channels: Sequence[int] = (),
 ) -> Path:
     """Write the report of one run, or of several side by side, to `out`, atomically; returns `out`.
 
@@ -33,21 +38,29 @@ def write_report(
             in environment.json. If there is one, the page lists the options that differ from it, else the everyday
             ones; all options are folded below.
         theory: also compare the run with the linear theory of F and W_p; needs exactly one run.
+        channels: the channels that pictures show, counted from 1: three as red, green and blue, or one as grey; empty
+            for the first three, or the first of two.
 
     Raises:
         UserError: a directory that is not a run, a damaged file, or an `out` that cannot be written; with `theory`,
             several runs, or a run to which the theory does not apply.
     """
     records = read_runs(runs)
-    runfiles.write_text(out, render(records, default, theory=theory))
+    runfiles.write_text(out, render(records, default, theory=theory, channels=channels))
     return out
 
 
-def render(records: Sequence[RunRecord], default: dict[str, Any] | None = None, *, theory: bool = False) -> str:
+def render(
+    records: Sequence[RunRecord],
+    default: dict[str, Any] | None = None,
+    *,
+    theory: bool = False,
+    channels: Sequence[int] = (),
+) -> str:
     """The page as text. Everything that comes from a run is escaped: its names and paths are untrusted."""
     if len(records) == 1 and default is None:
         default = records[0].environment.get("defaults")
-    runs = [_run_context(r, default if len(records) == 1 else None) for r in records]
+    runs = [_run_context(r, default if len(records) == 1 else None, channels) for r in records]
     protocols = [run["probes"].below for run in runs if run["probes"]]
     environment = page_templates()
     environment.filters["options"] = _mark_options
@@ -86,7 +99,7 @@ def _mark_options(text: str) -> Markup:
     return Markup(marked.replace(" %", "\N{NO-BREAK SPACE}%"))
 
 
-def _run_context(record: RunRecord, default: dict[str, Any] | None) -> dict[str, Any]:
+def _run_context(record: RunRecord, default: dict[str, Any] | None, channels: Sequence[int]) -> dict[str, Any]:
     return {
         "name": record.name,
         "path": str(record.path),
@@ -97,9 +110,9 @@ def _run_context(record: RunRecord, default: dict[str, Any] | None) -> dict[str,
         "probes": tables.probe_table(record),
         "probe_note": tables.probe_note(record),
         "quality": tables.quality_tables(record),
-        "views": pictures.view_rows(record),
-        "neighbours": pictures.neighbour_rows(record),
-        "channels": pictures.channels_note(record),
+        "views": pictures.view_rows(record, channels),
+        "neighbours": pictures.neighbour_rows(record, channels),
+        "channels": pictures.channels_note(record, channels),
         "has_default": default is not None,
         "changed": configuration.changed_table(record, default) if default is not None else None,
         "everyday": configuration.config_table(record, everyday=True),

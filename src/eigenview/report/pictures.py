@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import io
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
+from eigenview.data.pixels.pictures import as_pictures, default_channels
+from eigenview.errors import require
 from eigenview.report.read import RunRecord
 
 MAX_SIDE = 128
@@ -51,21 +54,41 @@ def _picture(image: np.ndarray, alt: str, text: str = "", mark: str = "") -> Pic
     return Picture(data_uri(image), alt, text, mark, is_small=max(image.shape[-2:]) < MAX_SIDE // 2)
 
 
-def channels_note(record: RunRecord) -> str:
+def shown_channels(record: RunRecord, asked: Sequence[int] = ()) -> tuple[int, ...]:
+    """The channels that pictures of a run show, counted from 0: those asked for, counted from 1, or the default ones.
+
+    Raises: UserError for channels that its pictures do not have, and for other numbers of them than one or three.
+    """
+    kept = next((record.gallery[name].shape[-3] for name in ("originals", "queries") if name in record.gallery), 3)
+    if not asked:
+        return default_channels(kept)
+    text, allowed = (
+        ",".join(map(str, asked)),
+        f"one or three of 1 to {kept}, the channels in the pictures of {record.name}",
+    )
+    require(len(asked) in (1, 3) and all(1 <= each <= kept for each in asked), "--channels", text, allowed)
+    return tuple(each - 1 for each in asked)
+
+
+def channels_note(record: RunRecord, asked: Sequence[int] = ()) -> str:
     """Which channels the pictures show; empty for red, green and blue."""
-    channels = (record.environment.get("pixels") or {}).get("channels", 3)
-    if channels == 3:
+    count, shown = (record.environment.get("pixels") or {}).get("channels", 3), shown_channels(record, asked)
+    if count == 3 and shown == (0, 1, 2):
         return ""
-    if channels < 3:
-        return "The images are grey." if channels == 1 else f"Pictures show channel 1 of {channels} as grey."
-    return f"Pictures show channels 1, 2 and 3 of {channels} as red, green and blue."
+    if count == 1:
+        return "The images are grey."
+    numbers = [str(each + 1) for each in shown]
+    if len(numbers) == 1:
+        return f"Pictures show channel {numbers[0]} of {count} as grey."
+    return f"Pictures show channels {numbers[0]}, {numbers[1]} and {numbers[2]} of {count} as red, green and blue."
 
 
-def view_rows(record: RunRecord) -> list[ImageRow]:
+def view_rows(record: RunRecord, asked: Sequence[int] = ()) -> list[ImageRow]:
     """Each original and the views of it that the network was trained on; empty without a gallery."""
     if "originals" not in record.gallery:
         return []
-    originals, views = record.gallery["originals"], record.gallery["views"]
+    shown = shown_channels(record, asked)
+    originals, views = (as_pictures(record.gallery[name], shown) for name in ("originals", "views"))
     return [
         ImageRow(
             _picture(image, f"image {i + 1}, original"),
@@ -75,17 +98,19 @@ def view_rows(record: RunRecord) -> list[ImageRow]:
     ]
 
 
-def neighbour_rows(record: RunRecord) -> list[ImageRow]:
+def neighbour_rows(record: RunRecord, asked: Sequence[int] = ()) -> list[ImageRow]:
     """Each query and its nearest neighbours by cosine of h, marked if labels are known."""
     if "queries" not in record.gallery:
         return []
     gallery, names = record.gallery, record.probes.get("class_names") or []
+    shown = shown_channels(record, asked)
+    queries, neighbours = (as_pictures(gallery[name], shown) for name in ("queries", "neighbours"))
     labels, theirs = gallery.get("query_labels"), gallery.get("neighbour_labels")
     rows: list[ImageRow] = []
-    for q, query in enumerate(gallery["queries"][:MAX_ROWS]):
+    for q, query in enumerate(queries[:MAX_ROWS]):
         label = _class_name(labels[q], names) if labels is not None and labels[q] >= 0 else ""
         others: list[Picture] = []
-        for r, image in enumerate(gallery["neighbours"][q]):
+        for r, image in enumerate(neighbours[q]):
             cosine = f"{float(gallery['cosines'][q, r]):.2f}"
             alt, mark = f"neighbour {r + 1} of query {q + 1}, cosine {cosine}", ""
             if label and labels is not None and theirs is not None and theirs[q, r] >= 0:

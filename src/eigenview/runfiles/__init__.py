@@ -16,9 +16,9 @@ spectra.npz         "step" (T), "h" (T, H), "z" (T, D): eigenvalues of the covar
                      also "F", "W_p", "alignment", each (T, D): eigenvalues of the second moment of z, descending,
                      v^T W_p v and cos(v, W_p v) of its eigenvectors v; nan where W_p is not determined; "noise" and,
                      with a target, "target": the variance between an image's views and tau, both along v
-gallery.npz         pictures, of other than three channels the first three, or the first as grey:
-                     "originals" uint8 (K, 3, S, S), "views" uint8 (V, K, 3, S, S) as the network saw them;
-                     "queries" uint8 (Q, 3, S, S), "neighbours" uint8 (Q, R, 3, S, S), "cosines" float32 (Q, R)
+gallery.npz         images of C channels, of more than 16 the first 16:
+                     "originals" uint8 (K, C, S, S), "views" uint8 (V, K, C, S, S) as the network saw them;
+                     "queries" uint8 (Q, C, S, S), "neighbours" uint8 (Q, R, C, S, S), "cosines" float32 (Q, R)
                      nearest neighbours by cosine of h; optional "query_labels" (Q,), "neighbour_labels" (Q, R)
 probes.json         {"protocols": {column: sentence}, "columns": [...], "rows": [{"features": name,
                      column: percent or null, column_per_class: mean over classes of the same, ...}],

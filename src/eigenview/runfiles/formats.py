@@ -269,13 +269,15 @@ def read_gallery(directory: Path) -> Arrays:
     arrays = read_arrays(path)
     for name, axes in IMAGES.items():
         images = arrays.get(name)
-        is_odd = images is not None and (images.ndim != axes or images.shape[-3] != 3 or images.dtype != np.uint8)
-        if images is not None and (is_odd or 0 in images.shape[-2:]):
+        is_odd = images is not None and (images.ndim != axes or images.dtype != np.uint8)
+        if images is not None and (is_odd or 0 in images.shape[-3:]):
             reason = (
                 f"{name} is {images.dtype} of shape {images.shape}; expected uint8 with {axes} axes, the last three "
             )
-            raise damaged(path, reason + "3, height, width")
+            raise damaged(path, reason + "channels, height, width")
     shape = {name: values.shape for name, values in arrays.items()}
+    if len({shape[name][-3] for name in IMAGES if name in shape}) > 1:
+        raise damaged(path, "its arrays of images have different numbers of channels")
     originals, views = shape.get("originals"), shape.get("views")
     if (originals is None) != (views is None) or (originals and views and originals[0] != views[1]):
         raise damaged(path, "it needs originals and views of the same number of images")

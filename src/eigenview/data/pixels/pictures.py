@@ -2,10 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
+MOST_KEPT = 16
+"""Channels that a run keeps of the images of its report."""
 
-def as_pictures(pixels: np.ndarray) -> np.ndarray:
-    """(..., C, h, w) as (..., 3, h, w): RGB as it is, the first three of more channels, the first of fewer as grey."""
-    channels = pixels.shape[-3]
-    return pixels[..., :3, :, :] if channels >= 3 else np.repeat(pixels[..., :1, :, :], 3, axis=-3)
+
+def default_channels(count: int) -> tuple[int, ...]:
+    """The channels of a picture, counted from 0: RGB as it is, the first three of more, the first of two as grey."""
+    return (0, 1, 2) if count >= 3 else (0,)
+
+
+def as_pictures(pixels: np.ndarray, channels: Sequence[int]) -> np.ndarray:
+    """(..., C, h, w) as (..., 3, h, w): three of the channels as red, green and blue, or one of them as grey."""
+    chosen = channels if len(channels) == 3 else (channels[0],) * 3
+    return pixels[..., list(chosen), :, :]
