@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import numpy as np
 import pytest
@@ -46,6 +47,17 @@ def test_statistics_are_means_over_batches_of_the_images_alone() -> None:
     means = torch.from_numpy(PIXELS).float().mean(dim=(2, 3)) / 255  # one batch: 300 images are fewer than two of 256
     torch.testing.assert_close(norm.running_mean, means.mean(dim=0))
     torch.testing.assert_close(norm.running_var, means.var(dim=0))
+
+
+def test_statistics_are_those_of_all_classes_in_every_batch() -> None:
+    """Folders are sorted by class: the first images would be of one, and a batch of them has too small a variance."""
+    pixels = np.repeat(np.arange(4, dtype=np.uint8) * 60, 1024)[:, None, None, None] * np.ones((1, 3, 8, 8), np.uint8)
+    images = dataclasses.replace(SET, pixels=pixels, paths=(), labels=None)
+    found = calibrated(network().eval(), images, prepared)
+    (norm,) = (part for part in found.modules() if isinstance(part, nn.BatchNorm1d))
+    each = torch.arange(4).repeat_interleave(64).float()[:, None] * 60 / 255  # each of eight batches of 256
+    torch.testing.assert_close(norm.running_mean, each.mean().expand(3))
+    torch.testing.assert_close(norm.running_var, each.var().expand(3))
 
 
 def test_given_weights_have_a_row_as_they_are_and_one_with_statistics_of_the_images() -> None:

@@ -12,7 +12,7 @@ import pytest
 from eigenview import runfiles
 from eigenview.cli import run
 from eigenview.config import RunConfig, with_fields
-from eigenview.engine.finalize import evenly_spaced
+from eigenview.data.images import evenly_spaced
 from eigenview.engine.plan import Plan, make_plan
 from eigenview.errors import UserError
 

@@ -126,6 +126,10 @@ class ImageSet:
         """The same images in memory if every reading of them would begin at the front of a stream; else the set."""
         return self
 
+    def spread(self, most: int) -> np.ndarray:
+        """Up to `most` rows, ascending, from all parts of the set: sets are often sorted by class."""
+        return evenly_spaced(len(self), most)
+
     def _rows_of(self, index: np.ndarray) -> np.ndarray:
         """Rows of `pixels` that hold the images `index`."""
         return (np.arange(len(self)) if self.rows is None else self.rows)[np.asarray(index, dtype=np.int64)]
@@ -159,6 +163,11 @@ class ImageSet:
             text = f"{len(broken)} {what} of {self.name} broke and {were} replaced ({first})"
             warnings.warn(text, ReplacedImages, stacklevel=2)
         return rows
+
+
+def evenly_spaced(count: int, most: int) -> np.ndarray:
+    """Up to `most` rows of `count`, ascending, from all parts of them."""
+    return np.arange(min(count, most)) * count // max(1, min(count, most))
 
 
 def decode_all(paths: Sequence[str], side: int, reading: Reading) -> Rows:

@@ -24,7 +24,6 @@ from eigenview.data.sources.lists import Selection, find_selection, is_pattern
 from eigenview.data.sources.packs import find_pack
 from eigenview.data.sources.shards import find_shards
 from eigenview.data.sources.source import Request, Source
-from eigenview.data.sources.streams import StreamedSet
 from eigenview.data.splitting import split_set
 from eigenview.errors import UserError, nearest
 from eigenview.terminal import Console
@@ -81,9 +80,7 @@ def load_images(
 
 def _contrast(images: ImageSet) -> str | None:
     """A warning if the images are nearly constant. Of a stream the first ones are looked at, of others some of all."""
-    count = min(len(images), LOOKED_AT)
-    rows = np.arange(count) if isinstance(images, StreamedSet) else np.arange(count) * len(images) // max(count, 1)
-    pixels, broken = images.read_marked(rows)
+    pixels, broken = images.read_marked(images.spread(LOOKED_AT))
     return contrast_note(np.delete(pixels, list(broken), axis=0), images.reading)
 
 

@@ -6,7 +6,6 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -86,18 +85,20 @@ def batch_norms(encoder: nn.Module) -> list[nn.modules.batchnorm._BatchNorm]:
 
 
 def calibrated(encoder: nn.Module, images: ImageSet, prepared: Prepared) -> nn.Module:
-    """`encoder` with batch-norm statistics of the first 2,048 of `images`: means over batches of about 256.
+    """`encoder` with batch-norm statistics of up to 2,048 of `images`: means over batches of about 256.
 
-    Other parts keep the mode they are in. Returns it in evaluation mode.
+    Sets are often sorted by class: the images are spread over the whole set, and so are those of each batch. Other
+    parts keep the mode they are in. Returns it in evaluation mode.
     """
     for norm in batch_norms(encoder):
         norm.momentum = None  # a plain average over the calibration batches
         norm.reset_running_stats()
         norm.train()
-    index = np.arange(min(CALIBRATION_IMAGES, len(images)))
+    rows = images.spread(CALIBRATION_IMAGES)
+    batches = max(1, len(rows) // 256)
     with torch.no_grad():
-        for part in np.array_split(index, max(1, len(index) // 256)):
-            pixels = prepared(torch.from_numpy(images.read(part)))
+        for k in range(batches):
+            pixels = prepared(torch.from_numpy(images.read(rows[k::batches])))
             encoder.to(pixels.device)(pixels)
     return encoder.eval()
 

@@ -15,6 +15,7 @@ from torch import Tensor
 import eigenview
 from eigenview import runfiles
 from eigenview.config import RunConfig, method_name
+from eigenview.data.images import evenly_spaced
 from eigenview.data.pixels.pictures import MOST_KEPT
 from eigenview.data.views.augment import to_uint8
 from eigenview.diagnostics.baselines import OURS
@@ -94,15 +95,10 @@ def _is_number(value: float | None) -> bool:
     return value is not None and math.isfinite(value)
 
 
-def evenly_spaced(count: int, most: int) -> np.ndarray:
-    """Up to `most` rows of `count`, from all parts of them: sets often lie in the order of their classes."""
-    return np.arange(min(count, most)) * count // min(count, most)
-
-
 def gallery(plan: Plan, module: PretrainModule, encode: Callable[[Tensor], Tensor]) -> dict[str, np.ndarray]:
     """Views as the network saw them, and nearest neighbours of held-out images among training images."""
     bank = plan.train.take(np.sort(np.random.default_rng(plan.config.seed).permutation(len(plan.train))[:BANK]))
-    queries = plan.held_out.take(evenly_spaced(len(plan.held_out), QUERIES))
+    queries = plan.held_out.take(plan.held_out.spread(QUERIES))
     cosines, index = nearest_rows(extract(encode, bank), extract(encode, queries), NEIGHBOURS, plan.device)
     shown = evenly_spaced(len(bank), GALLERY_IMAGES)
     # one reading of all, in order: a stream is read from its front each time

@@ -161,6 +161,10 @@ class StreamedSet(ImageSet):
         with window.spool:
             return decode_all(window.paths, self.source_size, self.reading)
 
+    def spread(self, most: int) -> np.ndarray:
+        """The first rows: others would be read from the front of the stream."""
+        return np.arange(min(len(self), most))
+
     def kept(self) -> ImageSet:
         """The images in memory, read once; one that breaks is replaced as in `read`."""
         fields: dict[str, Any] = {each.name: vars(self)[each.name] for each in dataclasses.fields(ImageSet)}
