@@ -3,7 +3,8 @@
     python tests/readme_commands.py README.md --scratch DIR
 
 Blocks fenced with ```sh are run, line by line joined, with `bash -euo pipefail`, in order, in one folder that holds
-`photos/` (a few labelled pictures made here). Blocks fenced with ```python are run with the checkout's interpreter.
+`photos/` (a few labelled pictures made here) and, if the file names it, `resnet18.pth` (random weights in timm's names).
+Blocks fenced with ```python are run with the checkout's interpreter.
 A ```console block has a command behind each `$ `, and below it all that the command prints; `...` in it stands for any
 text, and a line `...` for any lines. Its commands end with the exit code of the comment <!-- exit CODE --> before it,
 else with 0. What is inside of <!-- setup ... --> is run and not shown. ```text blocks are shown only. A block that
@@ -27,6 +28,12 @@ BLOCK = re.compile(
     re.DOTALL,
 )
 
+WEIGHTS = """
+import timm
+import torch
+torch.manual_seed(0)
+torch.save(timm.create_model("resnet18").state_dict(), "resnet18.pth")
+"""
 PHOTOS = """
 import numpy as np
 from PIL import Image
@@ -80,7 +87,8 @@ def main() -> int:
     environment = {**os.environ, "UV_PROJECT": str(ROOT), "EIGENVIEW_CACHE": str(given.scratch / "cache")}
     uv = ["uv", "run", "--project", str(ROOT)]
     if not (given.scratch / "photos").exists():
-        subprocess.run([*uv, "python", "-c", PHOTOS], cwd=given.scratch, env=environment, check=True)
+        made = PHOTOS + (WEIGHTS if "resnet18.pth" in text else "")
+        subprocess.run([*uv, "python", "-c", made], cwd=given.scratch, env=environment, check=True)
     failed = 0
     for block in BLOCK.finditer(text):
         where = f"{given.file}:{text[: block.start()].count(chr(10)) + 2}"

@@ -39,6 +39,7 @@ spectra.jsonl       the same while the run goes on, a row each diagnosis: {"step
 checkpoints/last.ckpt, checkpoints/previous.ckpt
                     archives of torch.save with a checksum as the zip comment (sealing.py): the last two checkpoints
 encoder.safetensors, encoder.json, report.html
+backbone/           of a network of timm: config.json, README.md, model.safetensors (a link), as timm loads them
 .writer             the number of the process that is writing here, while it writes (`run_lock`)
 
 JSON files and rows have a field "checksum" (writing.py), which readers compare and leave out. Files of earlier versions
