@@ -59,14 +59,28 @@ def head(place: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[ev.Run,
     return run(place, tmp_path_factory.mktemp("runs") / "head", train="head")
 
 
-def test_a_frozen_encoder_keeps_the_values_of_the_file_and_follows_the_images(
-    place: Path, head: tuple[ev.Run, str]
-) -> None:
+def test_a_frozen_encoder_keeps_all_values_of_the_file(place: Path, head: tuple[ev.Run, str]) -> None:
     given = safetensors.torch.load_file(place / "test_resnet.safetensors")
     ours = encoder_tensors(head[0])
+    assert all(torch.equal(ours[name], given[name]) for name in ours)
+
+
+def test_averages_follow_the_images_where_that_is_asked_for(place: Path, tmp_path: Path) -> None:
+    done, text = run(place, tmp_path / "run", train="head", batch_norm="follow")
+    assert "the averages of batch norm follow these images" in text
+    given = safetensors.torch.load_file(place / "test_resnet.safetensors")
+    ours = encoder_tensors(done)
     running = {name for name in ours if "running" in name or name.endswith("num_batches_tracked")}
     assert all(torch.equal(ours[name], given[name]) for name in set(ours) - running)
-    assert any(not torch.equal(ours[name], given[name]) for name in running)
+    assert all(not torch.equal(ours[name], given[name]) for name in running)
+
+
+def test_averages_stay_while_everything_else_is_trained(place: Path, tmp_path: Path) -> None:
+    given = safetensors.torch.load_file(place / "test_resnet.safetensors")
+    ours = encoder_tensors(run(place, tmp_path / "run")[0])
+    running = {name for name in ours if "running" in name or name.endswith("num_batches_tracked")}
+    assert all(torch.equal(ours[name], given[name]) for name in running)
+    assert all(not torch.equal(ours[name], given[name]) for name in set(ours) - running)
 
 
 def test_what_was_loaded_is_said_and_written(place: Path, head: tuple[ev.Run, str]) -> None:
@@ -77,7 +91,7 @@ def test_what_was_loaded_is_said_and_written(place: Path, head: tuple[ev.Run, st
     assert "100 % of the encoder's values loaded" in text
     assert "not used: fc.bias, fc.weight" in text
     assert "mean and deviation that timm has for test_resnet are used" in text
-    assert "the averages of batch norm follow these images" in text
+    assert "batch norm keeps its averages (--batch-norm follow: they become those of these images)" in text
     assert "trained   --train head: 0 of the encoder's" in text
     config = json.loads((done.directory / runfiles.CONFIG).read_text())
     assert config["encoder"] == "timm:test_resnet"
@@ -210,6 +224,7 @@ def test_without_a_name_the_architecture_is_asked_for(place: Path, tmp_path: Pat
         ({"train": "last"}, "--train is 'last'; allowed: all, norms, last:N, lora:R, head"),
         ({"train": "last:99"}, "--train is 'last:99'; allowed: last:1 to last:"),
         ({"freeze_epochs": -1.0}, "--freeze-epochs is -1.0"),
+        ({"batch_norm": "keep", "weights": None}, "--batch-norm is 'keep'; allowed: auto or follow without --weights"),
         ({"second_encoder": "conv-tiny"}, "left out with --second-encoder"),
         ({"optim": {"layer_decay": 1.5}}, "optim.layer_decay is 1.5"),
     ],

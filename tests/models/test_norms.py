@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import copy
+
 import pytest
 import torch
 from torch import nn
 
+from eigenview.engine.sync_batch_norm import synchronised
 from eigenview.errors import UserError
 from eigenview.models.encoders import build_encoder
 from eigenview.models.export import export
-from eigenview.models.norms import row_norm
+from eigenview.models.norms import couples_images, keep_statistics, row_norm
 from eigenview.models.saved import load_encoder, save_encoder
 
 NAMES = ["conv-tiny", "conv-small", "conv-medium", "timm:resnet18", "torchvision:resnet18"]
@@ -64,3 +67,32 @@ def test_the_norm_of_a_saved_encoder_comes_back_and_goes_to_timm(tmp_path) -> No
 def test_norms_that_cannot_be_replaced_are_refused(name: str, reason: str) -> None:
     with pytest.raises(UserError, match=rf"encoder_norm.*group.*batch.*{name}.*{reason}"):
         build_encoder(name, size=32, norm="group")
+
+
+def test_kept_averages_stay_and_gradients_flow() -> None:
+    """In training the output is that of evaluation mode, copies included; scale and offset are still trained."""
+    network = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4))
+    network[1].running_mean.fill_(0.3)
+    expected = network.eval()(x := torch.randn(8, 3, 5, 5))
+    before = copy.deepcopy(network.state_dict())
+    assert couples_images(network)
+    keep_statistics(network)
+    assert not couples_images(network)
+    for each in (network, copy.deepcopy(network)):
+        result = each.train()(x)
+        torch.testing.assert_close(result, expected)
+        result.square().sum().backward()
+        assert all(p.grad is not None and p.grad.any() for p in each.parameters())
+        assert all(torch.equal(value, before[name]) for name, value in each.state_dict().items())
+    assert type(network[1]).__name__ == "BatchNorm2d"
+
+
+def test_kept_averages_are_not_those_of_several_processes() -> None:
+    network = nn.Sequential(nn.BatchNorm2d(4), nn.Sequential(nn.BatchNorm2d(4)))
+    keep_statistics(network[1])
+    kept = network[1][0]
+    with synchronised(network, is_on=True):
+        assert isinstance(network[0], nn.SyncBatchNorm)
+        assert network[1][0] is kept
+    assert not isinstance(network[0], nn.SyncBatchNorm)
+    assert not network.train()[1][0].training

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass, field
-from typing import Generic, Literal, TypeVar
+from typing import Generic, Literal, TypeVar, get_args
 
 from tyro.conf import Positional
 
@@ -28,6 +28,7 @@ from eigenview.launched import launched_size
 from eigenview.records import MethodConfig
 
 Options = TypeVar("Options", bound=MethodConfig)
+BatchNorm = Literal["auto", "keep", "follow"]
 LARGEST_SIDE = 4096
 """Largest side of a view in pixels. A typing error beyond it would take all memory before an estimate can be made."""
 MOST_VIEWS, MOST_DEVICES = 256, 4096
@@ -92,8 +93,10 @@ class RunConfig(Generic[Options]):
     run, timm:NAME, or hf:OWNER/NAME. Their mean, deviation and size of images are taken over."""
     train: str = "all"
     """What of the encoder is trained: all, norms, last:N (its last N blocks), lora:R (adapters of rank R on the linear
-    layers, for vision transformers; needs eigenview[lora]), head (none of it). Batch norm's averages follow the new
-    images in each case."""
+    layers, for vision transformers; needs eigenview[lora]), head (none of it)."""
+    batch_norm: BatchNorm = "auto"
+    """Whether the encoder's batch norms keep the running averages of the weights, and normalise by them in training
+    too, or follow the new images. auto: keep with --weights, else follow."""
     freeze_epochs: float = 0.0
     """Epochs at the start in which only the heads are trained."""
     second_encoder: str | None = None
@@ -142,6 +145,9 @@ class RunConfig(Generic[Options]):
             option = name.replace("_", "-")
             is_empty = value is not None and not value.strip() and name != "data"  # of DATA the sources say more
             require(not is_empty, f"--{option}", value, "a name that is not empty")
+        require(self.batch_norm in get_args(BatchNorm), "--batch-norm", self.batch_norm, "auto, keep, follow")
+        allowed = "auto or follow without --weights, as random weights have no averages"
+        require(self.batch_norm != "keep" or self.weights is not None, "--batch-norm", self.batch_norm, allowed)
         is_counted = re.fullmatch(r"(last|lora):[1-9]\d{0,3}", self.train) is not None
         allowed = "all, norms, last:N, lora:R, head"
         require(is_counted or self.train in ("all", "norms", "head"), "--train", self.train, allowed)
@@ -194,6 +200,11 @@ class RunConfig(Generic[Options]):
                 f"--batch-size {self.batch_size} does not divide among --devices {self.devices}; "
                 f"take a multiple of {self.devices}."
             )
+
+    @property
+    def keeps_statistics(self) -> bool:
+        """Whether batch norms of the encoder keep their running averages."""
+        return self.batch_norm == "keep" or (self.batch_norm == "auto" and self.weights is not None)
 
     def reading(self) -> Reading:
         """How pixels are made from files, before a range is decided."""

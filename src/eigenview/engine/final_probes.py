@@ -93,7 +93,7 @@ def calibrated(encoder: nn.Module, images: ImageSet, prepared: Prepared) -> nn.M
     for norm in batch_norms(encoder):
         norm.momentum = None  # a plain average over the calibration batches
         norm.reset_running_stats()
-        norm.train()
+        norm.training = True  # not train(), which one that keeps its averages in training does not heed
     rows = images.spread(CALIBRATION_IMAGES)
     batches = max(1, len(rows) // 256)
     with torch.no_grad():

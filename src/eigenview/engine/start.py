@@ -16,6 +16,10 @@ from eigenview.models.encoders import build_encoder, check_patches
 from eigenview.models.matching import FirstLayerMissing, Match
 from eigenview.models.weights import Preprocessing, Weights, read_weights
 
+AVERAGES = {
+    True: "batch norm keeps its averages (--batch-norm follow: they become those of these images)",
+    False: "the averages of batch norm follow these images",
+}
 UNTRAINED = "conv-small"
 """The encoder of a run without weights that leaves the choice to eigenview."""
 
@@ -29,12 +33,12 @@ class Start:
     """How images are prepared for them."""
     files: tuple[File, ...]
     """The files they were read from."""
-    has_batch_norm: bool
-    """Whether the encoder has averages that follow the images, whatever is trained."""
+    averages: str
+    """What becomes of the running averages of batch norm; empty if the encoder has none."""
 
     def sentence(self) -> str:
         """What was loaded, and whose mean and deviation are used."""
-        averages = "; the averages of batch norm follow these images" if self.has_batch_norm else ""
+        averages = f"; {self.averages}" if self.averages else ""
         return f"{self.match.sentence()}; mean and deviation {self.images.origin} are used{averages}"
 
 
@@ -85,8 +89,9 @@ def start_of(config: RunConfig[Any], weights: Weights, size: int, channels: int 
         other = weights.encoder not in (None, config.encoder)
         raise UserError(f"{error} They say that they belong to {weights.encoder}." if other else str(error)) from error
     has_batch_norm = any(isinstance(module, _BatchNorm) for module in encoder.modules())
+    averages = AVERAGES[config.keeps_statistics] if has_batch_norm else ""
     images = weights.preparation(config.encoder)
-    return config, Start(match=match, images=images, files=weights.files, has_batch_norm=has_batch_norm)
+    return config, Start(match=match, images=images, files=weights.files, averages=averages)
 
 
 def as_weights_saw(spec: ViewSpec, images: Preprocessing) -> ViewSpec:

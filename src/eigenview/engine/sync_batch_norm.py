@@ -7,6 +7,8 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from eigenview.models.norms import KeepsStatistics
+
 BATCH_NORM = nn.modules.batchnorm._BatchNorm
 
 
@@ -25,15 +27,19 @@ def synchronised(model: nn.Module, *, is_on: bool) -> Iterator[None]:
 
 
 def convert(model: nn.Module) -> dict[str, nn.Module]:
-    """Replace the batch norms inside `model`; returns the originals by name."""
+    """Replace the batch norms inside `model` that take a batch's averages; returns the originals by name."""
     from timm.layers.norm_act import convert_sync_batchnorm  # takes seconds, and only runs on several GPUs need it
 
     modules = model.named_modules(remove_duplicate=False)
     originals: dict[str, nn.Module] = {
         name: each for name, each in modules if isinstance(each, BATCH_NORM) and not isinstance(each, nn.SyncBatchNorm)
     }
+    kept = {name: each for name, each in originals.items() if isinstance(each, KeepsStatistics)}
     convert_sync_batchnorm(model)
-    return originals
+    for name, original in kept.items():
+        above, _, last = name.rpartition(".")
+        setattr(model.get_submodule(above), last, original)
+    return {name: each for name, each in originals.items() if name not in kept}
 
 
 def revert(model: nn.Module, originals: dict[str, nn.Module]) -> None:

@@ -33,6 +33,8 @@ class EncoderTraining:
     """Learning rate of a block as a multiple of that of the block after it."""
     frozen_epochs: float = 0.0
     """Epochs at the start in which it does not move."""
+    keeps_statistics: bool = False
+    """Whether its batch norms keep their running averages, and normalise by them in training too."""
 
     @property
     def is_plain(self) -> bool:
@@ -81,7 +83,7 @@ def _is_block(module: nn.Module) -> bool:
 
 
 def set_trainable(encoder: nn.Module, train: str) -> None:
-    """Turn gradients off for what `train` leaves as it is; running averages of batch norm move all the same.
+    """Turn gradients off for what `train` leaves as it is; running averages of batch norm are another matter.
 
     Raises: UserError if the encoder has fewer blocks than asked for, or no norms.
     """

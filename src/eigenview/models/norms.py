@@ -1,16 +1,19 @@
-"""Batch norms replaced by group or layer norms, so that an image's features do not depend on other images.
+"""Batch norms that do not depend on other images: replaced by group or layer norms, or with averages that stay.
 
 Batch norm makes the samples of a batch depend on each other. Estimates that are unbiased for independent samples
-(methods/unbiased_vicreg.py) and gradients computed over parts of a batch are exact only without it.
+(methods/unbiased_vicreg.py) and gradients computed over parts of a batch are exact only without it. And a published
+backbone whose averages follow other images can lose more than training gives back (docs/adapt.md).
 """
 
 from __future__ import annotations
 
+import functools
 import math
-from typing import Literal
+from typing import Literal, Self
 
 import torch
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from eigenview.errors import require
 
@@ -59,3 +62,29 @@ def row_norms(name: str, network: nn.Module, norm: Norm) -> dict[str, nn.Module]
         "Use a ResNet or one of the conv nets.",
     )
     return {path: row_norm(m, norm) for path, m in plain.items()}
+
+
+class KeepsStatistics(_BatchNorm):
+    """Mixed into the class of a batch norm: it normalises by its running averages, in training too, and they stay."""
+
+    def train(self, mode: bool = True) -> Self:
+        """Evaluation mode, whatever is asked for."""
+        return super().train(False)
+
+
+@functools.cache
+def _that_keeps(kind: type[_BatchNorm]) -> type[_BatchNorm]:
+    return type(kind.__name__, (KeepsStatistics, kind), {})
+
+
+def keep_statistics(network: nn.Module) -> None:
+    """Change the class of every batch norm of a network in place; names, values and copies stay the same."""
+    for module in network.modules():
+        if isinstance(module, _BatchNorm) and not isinstance(module, KeepsStatistics):
+            module.__class__ = _that_keeps(type(module))
+            module.eval()
+
+
+def couples_images(network: nn.Module) -> bool:
+    """Whether a batch norm makes the features of an image depend on the others of its batch in training."""
+    return any(isinstance(part, _BatchNorm) and not isinstance(part, KeepsStatistics) for part in network.modules())

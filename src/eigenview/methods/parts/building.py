@@ -13,6 +13,7 @@ from eigenview.methods.parts.method import Method, Objective
 from eigenview.models.layers import EncoderTraining, encoder_groups, set_trainable
 from eigenview.models.matching import Tensors
 from eigenview.models.network import Network, build_network, seeded
+from eigenview.models.norms import keep_statistics
 from eigenview.models.target import TargetNetwork, target_momentum
 from eigenview.records import Clock, Needs
 
@@ -96,6 +97,8 @@ class Parts:
             if self.start is not None:
                 encoder.load_state_dict(self.start, strict=False)
             set_trainable(encoder, self.training.train)
+            if self.training.keeps_statistics:
+                keep_statistics(encoder)
         network.chunk = self.chunk
         return network
 
@@ -128,6 +131,7 @@ def parts_of(
             lr_factor=config.optim.encoder_lr_factor,
             layer_decay=config.optim.layer_decay,
             frozen_epochs=config.freeze_epochs,
+            keeps_statistics=config.keeps_statistics,
         ),
         start=start,
         chunk=config.grad_cache_chunk,

@@ -10,10 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from eigenview.errors import UserError
+from eigenview.models.norms import couples_images
 from eigenview.records import Batch, Clock, Needs
 from eigenview.views import Group, Loss, PerView, Views
-
-BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
 class Method(nn.Module):
@@ -51,8 +50,7 @@ class Method(nn.Module):
 
     def warnings(self, images: int) -> list[str]:
         """Hazards of training with `images` in one forward pass, a sentence each; shown before the first step."""
-        has_batch_norm = any(isinstance(module, BATCH_NORMS) for module in self.modules())
-        warning = self.needs.warn(images, has_batch_norm)
+        warning = self.needs.warn(images, couples_images(self))
         return [] if warning is None else [warning]
 
     def log_values(self, clock: Clock) -> dict[str, float]:
