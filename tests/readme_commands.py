@@ -3,8 +3,8 @@
     python tests/readme_commands.py README.md --scratch DIR
 
 Blocks fenced with ```sh are run, line by line joined, with `bash -euo pipefail`, in order, in one folder that holds
-`photos/` (a few labelled pictures made here) and, if the file names it, `resnet18.pth` (random weights in timm's names).
-Blocks fenced with ```python are run with the checkout's interpreter.
+`photos/` (a few labelled pictures made here) and, if the file names it, `resnet18.pth` (random weights in timm's
+names). Blocks fenced with ```python are run with the checkout's interpreter.
 A ```console block has a command behind each `$ `, and below it all that the command prints; `...` in it stands for any
 text, and a line `...` for any lines. Its commands end with the exit code of the comment <!-- exit CODE --> before it,
 else with 0. What is inside of <!-- setup ... --> is run and not shown. ```text blocks are shown only. A block that

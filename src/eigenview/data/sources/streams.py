@@ -6,8 +6,8 @@ buffer: rows are read in the stream's order and shuffled within windows of `buff
 (seed, epoch) alone, so that the number of steps taken is the whole position: a resumed run skips to the window it was
 in, fills it again and goes on with the same batches. (The shuffle buffer of `datasets` itself is lost on resuming.)
 
-Encoded images wait in a temporary file and are decoded as byte ranges of it (pixels/byte_ranges.py), so
-that there is one decoder for every source.
+Encoded images wait in a temporary file (spool.py) and are decoded as byte ranges of it, so that there is one decoder
+for every source.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import itertools
 import json
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,7 @@ from eigenview import runfiles
 from eigenview.config.reading import Reading
 from eigenview.data.images import File, ImageSet, decode_all, printable
 from eigenview.data.pixels.byte_ranges import Piece, as_piece
-from eigenview.data.pixels.cache import Entry, cache_folder, user_cache, write_cached
+from eigenview.data.pixels.cache import Entry, user_cache, write_cached
 from eigenview.data.pixels.decode import Sample as Sampled
 from eigenview.data.pixels.decode import decode_rows
 from eigenview.data.pixels.headers import are_images, header_notes, headers
@@ -39,6 +39,7 @@ from eigenview.data.pixels.ranges import Measured
 from eigenview.data.sources.encoded import encoded_set, measured_range, read_samples, refuse_unreadable
 from eigenview.data.sources.folder import Label, numbered_labels
 from eigenview.data.sources.source import Request
+from eigenview.data.sources.spool import Spool
 from eigenview.errors import UserError
 from eigenview.runfiles.schema import LABEL, ListOf, Maybe, misfit
 from eigenview.terminal import Console
@@ -91,53 +92,6 @@ class Stream:
                     self._open.clear()
                     raise UserError(f"{self.origin.spec} ends before row {row}: it has changed since it was opened.")
                 yield sample
-
-
-class Spool:
-    """A temporary file of encoded images side by side, to be decoded as byte ranges of it. Deleted on close.
-
-    It lies in the cache folder, which is chosen for data; $TMPDIR may be small or missing.
-    """
-
-    def __init__(self) -> None:
-        place = cache_folder() / "stream"
-        try:
-            runfiles.delete_leftovers(place)
-            self._file = runfiles.open_temporary(place)
-        except OSError as error:
-            raise _not_spooled(error) from error
-
-    def put(self, samples: Iterable[Sample]) -> list[str]:
-        """Paths to decode, one per sample."""
-        try:
-            paths = [self._put(sample.image) for sample in samples]
-            self._file.flush()
-        except OSError as error:
-            raise _not_spooled(error) from error
-        return paths
-
-    def _put(self, image: bytes | str | None) -> str:
-        if isinstance(image, str):
-            return image
-        content, start = image or b"", self._file.tell()
-        self._file.write(content)
-        return Piece(self._file.name, "", start, len(content)).path()
-
-    def close(self) -> None:
-        self._file.close()
-
-    def __enter__(self) -> Spool:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def _not_spooled(error: OSError) -> UserError:
-    return UserError(
-        f"images of a stream cannot be written to the cache {cache_folder()}: {error.strerror}. "
-        "Free space, set EIGENVIEW_CACHE to another folder, or take a smaller buffer=."
-    )
 
 
 class _Window(NamedTuple):
@@ -219,7 +173,8 @@ class StreamedSet(ImageSet):
         distinct, position = np.unique(wanted, return_inverse=True)
         spool = Spool()
         try:
-            paths = spool.put(itertools.takewhile(lambda _: not stop.is_set(), self.stream.fetch(distinct)))
+            samples = itertools.takewhile(lambda _: not stop.is_set(), self.stream.fetch(distinct))
+            paths = spool.put(sample.image for sample in samples)
         except BaseException:
             spool.close()
             raise
@@ -248,7 +203,7 @@ def load_stream(stream: Stream, buffer: int, request: Request) -> ImageSet:
     def measured(rows: np.ndarray, bits: int, reading: Reading) -> Measured:
         def read(chosen: np.ndarray) -> list[Sampled]:
             with Spool() as spool:
-                return read_samples(spool.put(stream.fetch(chosen)), reading, origin.spec)
+                return read_samples(spool.put(sample.image for sample in stream.fetch(chosen)), reading, origin.spec)
 
         keeps = request.loader.cache_gb > 0
         return measured_range(entry if keeps else None, rows, bits, reading, origin.spec, read)
@@ -337,7 +292,7 @@ def _pass(stream: Stream, read: Read, labels: list[Label] | None = None) -> Iter
     samples = stream.samples_from(0)
     while chunk := list(itertools.islice(samples, CHUNK)):
         with Spool() as spool:
-            parts = list(map_chunks(read, spool.put(chunk), chunk=32))
+            parts = list(map_chunks(read, spool.put(sample.image for sample in chunk), chunk=32))
         if labels is not None:
             labels += [sample.label for sample in chunk]
         yield from parts
