@@ -22,6 +22,7 @@ PERMISSIVE = (
     "BSD",
     "BSL-1.0",
     "CC0",
+    "CNRI-Python",
     "HPND",
     "Historical Permission Notice and Disclaimer",
     "ISC",

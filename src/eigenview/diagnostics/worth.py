@@ -79,8 +79,9 @@ def paired_interval(
     """The difference of accuracies of two classifiers on the same test images, with its 95 % bootstrap interval.
 
     Args:
-        ours, theirs: a row (M,) for each draw of the labels, or for each run: whether (bool), or in which share of
-            draws (float), a test image was classified correctly. Row r of both was drawn in the same way.
+        ours: a row (M,) for each draw of the labels, or for each run: whether (bool), or in which share of draws
+            (float), a test image was classified correctly.
+        theirs: the same of the other classifier; row r of both was drawn in the same way.
         same_images: the M images are the same in each row. If not, M may differ from row to row.
         seed: of the resampling.
 
