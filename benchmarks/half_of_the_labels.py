@@ -46,13 +46,14 @@ def part(hits: Hits, chosen: np.ndarray) -> Hits:
     kept = {name: chosen[tested[0]] for name, tested in hits.tested.items()}
     right = {row: {name: each[:, kept[name]] for name, each in of.items()} for row, of in hits.right.items()}
     tested = {name: each[:, chosen] for name, each in hits.tested.items()}
-    return replace(hits, labels=hits.labels[chosen], tested=tested, right=right)
+    files = None if hits.files is None else hits.files[chosen]
+    return replace(hits, labels=hits.labels[chosen], tested=tested, right=right, files=files)
 
 
 def worth(hits: Hits) -> Worth:
     """The second verdict of the run's encoder."""
-    baselines = {name: [hits.right[name]] for name in IMPORTANCE if name in hits.right}
-    return judge_worth([hits.right[OURS]], baselines)
+    answers = hits.answers()
+    return judge_worth([answers[OURS]], {name: [answers[name]] for name in IMPORTANCE if name in answers})
 
 
 def both_halves(hits: Hits, splits: int) -> Iterator[tuple[Worth, Worth]]:

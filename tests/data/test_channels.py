@@ -12,8 +12,9 @@ from PIL import Image
 
 from eigenview.config import LoaderConfig
 from eigenview.config.reading import Reading
-from eigenview.data.load import load_images
+from eigenview.data.load import load_images, load_probe_sets
 from eigenview.data.packing import PackOptions, write_pack
+from eigenview.data.splitting import files_of
 from eigenview.data.views.augment import augment, prepare, to_uint8
 from eigenview.data.views.channel_statistics import channel_statistics
 from eigenview.data.views.colour import blend_
@@ -94,6 +95,19 @@ def test_pages_are_channels_or_images_or_the_first_is_used(tmp_path: Path, loade
         np.testing.assert_array_equal(images.labels, [0] * 15 + [1] * 15)
         assert images.pixel_notes == ("6 TIFF files hold several pages, 30 in all; each page is an image",)
     assert len(images.files) == 6
+
+
+def test_pages_of_a_file_lie_on_one_side(tmp_path: Path) -> None:
+    for i in range(40):
+        pages(tmp_path / "xy"[i % 2] / f"{i}.tif", NOISE[i % 6])
+    found = load_probe_sets(str(tmp_path), size=20, reading=Reading(pages="images", channels=1))
+    assert found is not None
+    train, test = ({path.partition("\0")[0] for path in each.paths} for each in found)
+    assert not train & test
+    assert len(train) + len(test) == 40
+    files = files_of(found[1])
+    assert files is not None
+    np.testing.assert_array_equal(np.bincount(files), np.full(len(test), 5))
 
 
 def test_pages_beside_files_of_one(tmp_path: Path) -> None:

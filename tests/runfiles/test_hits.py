@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,10 @@ import numpy as np
 import pytest
 
 from eigenview import runfiles
+from eigenview.diagnostics.baselines import OURS
+from eigenview.diagnostics.worth import judge_worth
 from eigenview.errors import UserError
-from eigenview.runfiles import images_hash, read_hits, write_hits
+from eigenview.runfiles import Hits, images_hash, read_hits, write_hits
 from eigenview.runfiles.whole import check_run
 from tests.report.synthetic_run import make_hits
 
@@ -27,6 +30,44 @@ def test_what_was_written_is_read(tmp_path: Path) -> None:
         for row in hits.right:
             np.testing.assert_array_equal(found.right[row][name], hits.right[row][name])
             assert found.right[row][name].dtype == bool
+
+
+def test_tiles_of_a_file_are_one_answer(tmp_path: Path) -> None:
+    """Three files of 1, 2 and 3 tiles; one probe leaves out the last tile."""
+    right = {"linear": np.array([[1, 1, 0, 1, 1, 1]], bool), "knn": np.array([[0, 1, 1, 1, 0]], bool)}
+    tested = {"linear": np.ones((1, 6), bool), "knn": np.array([[1, 1, 1, 1, 1, 0]], bool)}
+    files = np.array([7, 2, 2, 9, 9, 9])
+    hits = Hits(images="ab" * 16, labels=np.arange(6), tested=tested, right={"ours": right}, files=files)
+    write_hits(tmp_path, hits)
+    found = read_hits(tmp_path)
+    assert found is not None
+    answers = found.answers()["ours"]
+    np.testing.assert_allclose(answers["linear"], [[1 / 2, 1 / 2, 3 / 2]])  # files 2, 7, 9; times 3 / 6
+    np.testing.assert_allclose(answers["knn"], [[2 * 3 / 5, 0, 1 * 3 / 5]])
+    for name, each in right.items():
+        assert answers[name].mean() == pytest.approx(each.mean())
+    write_hits(tmp_path, replace(hits, files=None))
+    found = read_hits(tmp_path)
+    assert found is not None
+    assert found.answers() is found.right
+
+
+def test_copies_of_an_image_make_no_interval_narrower() -> None:
+    """Four equal tiles of each image are judged as the images alone would be."""
+    hits = make_hits(np.random.default_rng(0), images=90)
+    repeated = replace(
+        hits,
+        labels=np.repeat(hits.labels, 4),
+        tested={name: np.repeat(each, 4, axis=1) for name, each in hits.tested.items()},
+        right={row: {n: np.repeat(each, 4, axis=1) for n, each in of.items()} for row, of in hits.right.items()},
+        files=np.repeat(np.arange(90), 4),
+    )
+    rows = [name for name in hits.right if name != OURS]
+    one, four = (
+        judge_worth([each.answers()[OURS]], {name: [each.answers()[name]] for name in rows})
+        for each in (hits, repeated)
+    )
+    assert one == four
 
 
 def test_a_bit_an_answer(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from eigenview.data.images import ImageSet
 from eigenview.data.load import find_source, load_probe_sets
 from eigenview.data.pixels.cache import cache_folder
 from eigenview.data.sources.source import Source
-from eigenview.data.splitting import fitting_images
+from eigenview.data.splitting import files_of, fitting_images
 from eigenview.data.views.augment import prepare
 from eigenview.diagnostics.baselines import OURS, PHRASES, RAW_PIXELS
 from eigenview.diagnostics.recommend import Candidate, recommend
@@ -124,6 +124,7 @@ def probe_encoders(
             memory=cache_folder() / "probes",
             notes=tuple(notes),
             test_names=test.paths,
+            test_files=files_of(test),
         )
     return Found(rows=rows, probed=probed)
 
@@ -230,7 +231,7 @@ def sentences(found: Found, config: ProbeConfig) -> list[str]:
                 places=(str(row.place),),
                 label=row.label,
                 worth=worth.word,
-                right={} if hits is None else {0: hits.right[row.name]},
+                right={} if hits is None else {0: hits.answers()[row.name]},
                 images={} if hits is None else {0: hits.images},
             )
         )
@@ -241,5 +242,6 @@ def _worth(found: Found, row: Row, config: ProbeConfig) -> Worth:
     hits = found.probed.hits
     if hits is None:
         return unknown("the labels allow no probe")
-    baselines = {name: [hits.right[place]] for name, place in row.baselines.items() if name in PHRASES}
-    return judge_worth([hits.right[row.name]], baselines, labels_per_class=config.labels_per_class)
+    answers = hits.answers()
+    baselines = {name: [answers[place]] for name, place in row.baselines.items() if name in PHRASES}
+    return judge_worth([answers[row.name]], baselines, labels_per_class=config.labels_per_class)

@@ -7,9 +7,8 @@ import dataclasses
 import numpy as np
 
 from eigenview.config import ProbeConfig
-from eigenview.config.fit import parse_fit
 from eigenview.data.images import ImageSet
-from eigenview.data.pixels.byte_ranges import original
+from eigenview.data.pixels.byte_ranges import are_parts, whole
 from eigenview.errors import UnusableLabels, listed
 
 TEST_FRACTION = 0.2
@@ -69,16 +68,22 @@ def fitting_images(images: ImageSet, config: ProbeConfig, seed: int) -> ImageSet
     return subsample(images, config.images, seed)
 
 
-def originals(images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
-    """The first row of each image int64 (G,), and the number of the image that each row belongs to int64 (N,).
+def files_of(images: ImageSet) -> np.ndarray | None:
+    """The number of the file that each row belongs to; None where each is a file."""
+    return originals(images)[1] if are_parts(images.paths) else None
 
-    Rows are images, except that the tiles of one (--fit tiles:N) belong to the same.
+
+def originals(images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
+    """The first row of each file int64 (G,), and the number of the file that each row belongs to int64 (N,).
+
+    Rows are files, except for tiles (--fit tiles:N), pages (--pages images) and the frames of a DICOM: those of one
+    file show the same thing, so that they are split, drawn and counted together.
     """
-    if parse_fit(images.reading.fit).kind != "tiles" or not images.paths:
+    if not are_parts(images.paths):
         return np.arange(len(images)), np.arange(len(images))
     number: dict[str, int] = {}
-    image = np.array([number.setdefault(original(path), len(number)) for path in images.paths], np.int64)
-    return np.unique(image, return_index=True)[1], image
+    file = np.array([number.setdefault(whole(path), len(number)) for path in images.paths], np.int64)
+    return np.unique(file, return_index=True)[1], file
 
 
 def with_labels(images: ImageSet) -> ImageSet:

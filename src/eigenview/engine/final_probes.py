@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from eigenview.config import RunConfig
 from eigenview.data.images import ImageSet
 from eigenview.data.pixels.cache import cache_folder
+from eigenview.data.splitting import files_of
 from eigenview.data.views.augment import prepare
 from eigenview.diagnostics.baselines import OURS, RAW_PIXELS, RECALIBRATED, STARTED_FROM, UNTRAINED
 from eigenview.diagnostics.worth import Worth, judge_worth, unknown
@@ -136,6 +137,7 @@ def run_probes(plan: Plan, encode: Callable[[Tensor], Tensor], console: Console)
             notes=plan.label_notes,
             device=plan.device,
             test_names=test.paths,
+            test_files=files_of(test),
         )
 
 
@@ -143,5 +145,6 @@ def worth_of(hits: Hits | None, labels_per_class: int) -> Worth:
     """The second verdict of the encoder in the row `OURS`."""
     if hits is None:
         return unknown("the labels allow no probe")
-    baselines = {name: [hits.right[name]] for name in BASELINES if name in hits.right}
-    return judge_worth([hits.right[OURS]], baselines, labels_per_class=labels_per_class)
+    answers = hits.answers()
+    baselines = {name: [answers[name]] for name in BASELINES if name in answers}
+    return judge_worth([answers[OURS]], baselines, labels_per_class=labels_per_class)

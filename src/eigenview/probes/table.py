@@ -52,6 +52,7 @@ def probe_table(
     notes: Sequence[str] = (),
     device: torch.device | None = None,
     test_names: Sequence[str] = (),
+    test_files: np.ndarray | None = None,
 ) -> Probed:
     """Percent of test images classified correctly, a row for each of `rows`, and which images they are.
 
@@ -63,6 +64,7 @@ def probe_table(
     have the same features in other runs: their numbers are read from the folder `memory` if they are there (cache.py).
     `device` is where the products of k-NN are computed, default the CPU. `test_names` are the files of the test images,
     by which other runs know whether they were tested on the same ones; without them raw pixels do, if they are a row.
+    `test_files` int (M,) says which file each is a tile or a page of (None: each is a file).
 
     Raises: UserError for labels that are missing or do not fit the features, and for an unknown column.
     """
@@ -112,7 +114,8 @@ def probe_table(
         "class_names": list(class_names),
     }
     pixels = rows[RAW_PIXELS][1] if RAW_PIXELS in rows else None
-    return Probed(content, _hits(right, test_y, images_hash(test_names, test_y, pixels), used))
+    found_hits = _hits(right, test_y, images_hash(test_names, test_y, pixels), used, test_files)
+    return Probed(content, found_hits)
 
 
 def _right(
@@ -123,12 +126,16 @@ def _right(
 
 
 def _hits(
-    right: Mapping[str, Mapping[str, np.ndarray]], test_y: np.ndarray, images: str, used: Mapping[str, Arrays]
+    right: Mapping[str, Mapping[str, np.ndarray]],
+    test_y: np.ndarray,
+    images: str,
+    used: Mapping[str, Arrays],
+    files: np.ndarray | None,
 ) -> Hits | None:
     probes = next(iter(right.values()))
     # a probe leaves out whole classes
     tested = {name: np.isin(test_y, used[name][3])[None] for name in probes}
-    return Hits(images=images, labels=test_y, tested=tested, right=right) if probes else None
+    return Hits(images=images, labels=test_y, tested=tested, right=right, files=files) if probes else None
 
 
 def show_probes(probes: dict[str, Any], console: Console) -> None:

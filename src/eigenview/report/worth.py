@@ -77,9 +77,10 @@ def _pooled(group: Sequence[RunRecord]) -> Worth | None:
     if len(hits) < len(group):
         return None
     names = [name for name in IMPORTANCE if all(name in each.right for each in hits)]
+    answers = [each.answers() for each in hits]
     return judge_worth(
-        [each.right[OURS] for each in hits],
-        {name: [each.right[name] for each in hits] for name in names},
+        [each[OURS] for each in answers],
+        {name: [each[name] for each in answers] for name in names},
         same_images=_are_same(hits),
         labels_per_class=(group[0].summary.get("worth") or {}).get("labels_per_class"),
     )
@@ -105,7 +106,7 @@ def _candidate(group: Sequence[RunRecord]) -> Candidate:
         places=tuple(str(record.path) for record in group),
         label=next((label for label in labels if label != "healthy"), "healthy"),
         worth="unknown" if worth is None else "better" if _each_is_better(group, worth) else worth.word,
-        right={seed: each.right[OURS] for seed, each in hits.items()},
+        right={seed: each.answers()[OURS] for seed, each in hits.items()},
         images={seed: each.images for seed, each in hits.items()},
     )
 

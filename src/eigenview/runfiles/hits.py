@@ -29,6 +29,25 @@ class Hits:
     """Name of a probe -> bool (1, M): the test images it uses, m of them."""
     right: Mapping[str, Right]
     """Row of the table -> name of a probe -> bool (R, m)."""
+    files: np.ndarray | None = None
+    """int (M,): the file that each test image is a tile or a page of; None: each is a file of its own."""
+
+    def answers(self) -> Mapping[str, Mapping[str, np.ndarray]]:
+        """`right`, in which every number of a probe is independent of the others.
+
+        Tiles and pages of one file are not, so they become one number: the sum of theirs, times the number of files
+        over the number of images. The mean of these float (R, number of files) is the share of images that are right.
+        """
+        if self.files is None:
+            return self.right
+        files = {name: np.unique(self.files[tested[0]], return_inverse=True)[1] for name, tested in self.tested.items()}
+        return {row: {name: _by_file(each, files[name]) for name, each in of.items()} for row, of in self.right.items()}
+
+
+def _by_file(right: np.ndarray, file: np.ndarray) -> np.ndarray:
+    """float (R, number of files) from bool (R, m)."""
+    sums = np.stack([np.bincount(file, each) for each in right])
+    return sums * (sums.shape[1] / right.shape[1])
 
 
 def images_hash(names: Sequence[str], labels: np.ndarray, pixels: np.ndarray | None) -> str:
@@ -48,6 +67,7 @@ def write_hits(directory: Path, hits: Hits) -> None:
     images    uint8 (16): the hash        labels    int32 (M)
     rows, probes  text: names             tested    uint8 (number of probes, ceil(M / 8))
     right_NAME    uint8 (number of rows, R, ceil(m / 8)) of the probe NAME
+    files     int32 (M), only where images are tiles or pages
     """
     rows, probes = list(hits.right), list(hits.tested)
     arrays = {
@@ -59,6 +79,8 @@ def write_hits(directory: Path, hits: Hits) -> None:
     }
     for name in probes:
         arrays[f"right_{name}"] = np.packbits(np.stack([hits.right[row][name] for row in rows]), axis=-1)
+    if hits.files is not None:
+        arrays["files"] = hits.files.astype(np.int32)
     write_arrays(directory / PROBE_HITS, arrays)
 
 
@@ -83,6 +105,9 @@ def read_hits(directory: Path) -> Hits | None:
         raise damaged(path, "its names are no text") from None
     if len(set(rows)) < len(rows) or len(set(probes)) < len(probes) or not rows or not probes or not len(labels):
         raise damaged(path, "rows, probes and labels must not be empty, and no name may occur twice")
+    files = arrays.get("files")
+    if files is not None and (files.dtype.kind != "i" or files.shape != labels.shape):
+        raise damaged(path, f"files is {_shown(files)}; expected whole numbers of shape {labels.shape}")
     tested = _bits(path, arrays, "tested", (len(probes),), len(labels))
     right: dict[str, dict[str, np.ndarray]] = {row: {} for row in rows}
     for number, name in enumerate(probes):
@@ -94,6 +119,7 @@ def read_hits(directory: Path) -> Hits | None:
         labels=labels,
         tested={name: tested[number : number + 1] for number, name in enumerate(probes)},
         right=right,
+        files=files,
     )
 
 

@@ -5,6 +5,7 @@ The string joins its fields with NUL, which no path on disk can contain, so no f
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from eigenview.data.opening import open_regular
@@ -77,6 +78,16 @@ def split_tile(path: str) -> tuple[str, int, int]:
 def original(path: str) -> str:
     """The path of the image that `path`, perhaps one of its tiles, stands for."""
     return split_tile(path)[0]
+
+
+def whole(path: str) -> str:
+    """The path of the file or piece that `path`, perhaps a page of it or a tile, stands for."""
+    return split_page(original(path))[0]
+
+
+def are_parts(paths: Sequence[str]) -> bool:
+    """Whether some of `paths` stand for pages or tiles."""
+    return any(_PAGE in path or _TILE in path for path in paths)
 
 
 def file_shown(path: str) -> str:
