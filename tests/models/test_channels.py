@@ -97,3 +97,18 @@ def test_round_trip_and_export(tmp_path: Path, name: str, size: int, format: Any
             exec(code, names)  # what the README tells a reader to do
         torch.testing.assert_close(names["model"](images), expected)
     assert f"float32 (n, 5, {size}, {size}), 5 channels between 0 and 1" in (out / "README.md").read_text()
+
+
+@pytest.mark.filterwarnings("default")  # the exporter's own deprecations
+def test_a_graph_takes_all_channels(tmp_path: Path) -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason=f"{package} is an extra")
+    import onnxruntime
+
+    encoder = saved(tmp_path / "run", "conv-tiny", 24, 5)
+    out = export(tmp_path / "run", "onnx", tmp_path / "out")
+    session = onnxruntime.InferenceSession(str(out / "model.onnx"))
+    images = torch.randn(3, 5, 24, 24)
+    (h,) = session.run(["h"], {"images": images.numpy()})
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(h), encoder.eval()(images), atol=1e-4, rtol=1e-4)
