@@ -66,7 +66,9 @@ def test_a_frozen_encoder_keeps_all_values_of_the_file(place: Path, head: tuple[
 
 
 def test_averages_follow_the_images_where_that_is_asked_for(place: Path, tmp_path: Path) -> None:
-    done, text = run(place, tmp_path / "run", train="head", batch_norm="follow")
+    done, text = run(place, tmp_path / "run", train="head", batch_norm="follow", augment={"mean": (0.4, 0.4, 0.4)})
+    assert "mean and deviation that timm has for test_resnet are used, but for --augment.mean; the averages" in text
+    assert json.loads((done.directory / runfiles.ENCODER_CARD).read_text())["mean"] == [0.4, 0.4, 0.4]
     assert "the averages of batch norm follow these images" in text
     given = safetensors.torch.load_file(place / "test_resnet.safetensors")
     ours = encoder_tensors(done)

@@ -52,7 +52,7 @@ def show_plan(
             f"{config.encoder}, {encoder / 1e6:.2g} M parameters  ·  {where}, {plan.precision_note}",
         )
     )
-    weights = [] if plan.start is None else [("weights", f"{config.weights}: {plan.start.sentence()}")]
+    weights = [] if plan.start is None else [("weights", f"{config.weights}: {plan.start.sentence(config.augment)}")]
     if config.train != "all" or config.freeze_epochs:
         weights.append(("trained", trained_part(config, module)))
     for label, text in (

@@ -9,6 +9,7 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from eigenview.config import RunConfig, with_fields
+from eigenview.config.augment import AugmentConfig
 from eigenview.data.images import File
 from eigenview.data.views.specs import ViewSpec
 from eigenview.errors import UserError
@@ -36,10 +37,14 @@ class Start:
     averages: str
     """What becomes of the running averages of batch norm; empty if the encoder has none."""
 
-    def sentence(self) -> str:
-        """What was loaded, and whose mean and deviation are used."""
-        averages = f"; {self.averages}" if self.averages else ""
-        return f"{self.match.sentence()}; mean and deviation {self.images.origin} are used{averages}"
+    def sentence(self, augment: AugmentConfig) -> str:
+        """What was loaded, and whose mean and deviation are used: those of `augment`, where it has any."""
+        own = [
+            f"--augment.{name}" for name, value in (("mean", augment.mean), ("std", augment.std)) if value is not None
+        ]
+        images = f"mean and deviation {self.images.origin} are used"
+        images += f", but for {' and '.join(own)}" if own else ""
+        return "; ".join(filter(None, (self.match.sentence(), images, self.averages)))
 
 
 def given_weights(config: RunConfig[Any]) -> Weights | None:
