@@ -111,6 +111,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return copy
 
 
+@pytest.mark.slow
 def test_a_file_and_a_line_in_the_package(checkout: Path, tmp_path: Path) -> None:
     from_python = "import eigenview as ev; ev.Centred(ev.CentredConfig(centring=2.0))"
     shown = commands(
