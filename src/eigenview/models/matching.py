@@ -64,7 +64,8 @@ def match(tables: Iterable[Tensors], network: nn.Module, *, where: str) -> Match
     tables: `tables_of` a checkpoint. where: the file, for errors.
 
     Raises: UserError if less than SHARE_NEEDED of the network's values are found; it shows names of both sides. Also if
-    its first convolution is not: the rest would be of no use behind random values.
+    its first convolution is not, as the rest would be of no use behind random values, and for values that are not
+    finite.
     """
     expected = {name: value for name, value in network.state_dict().items() if not name.endswith(COUNTER)}
     found = [_matched(table, prefix, network, expected) for table in tables for prefix in prefixes_of(table)]
@@ -82,6 +83,9 @@ def match(tables: Iterable[Tensors], network: nn.Module, *, where: str) -> Match
         raise FirstLayerMissing(
             f"{where} has no values for the encoder's first layer, {first}. Use --network.stem standard."
         )
+    broken = [name for name, value in best.tensors.items() if not value.isfinite().all()]
+    if broken:
+        raise UserError(f"{where} has values that are not finite (nan or inf) in {_listed(broken)}. Take another file.")
     return best
 
 
