@@ -142,7 +142,7 @@ def test_another_architecture_shows_names_of_both_sides() -> None:
 def test_values_that_are_not_finite_are_refused() -> None:
     state = source(RESNET).state_dict()
     state["layer1.0.conv1.weight"] = torch.full_like(state["layer1.0.conv1.weight"], torch.nan)
-    encoder, _ = build_encoder(RESNET, size=64)
+    encoder, _ = build_encoder(RESNET, size=64, stem="standard")
     with pytest.raises(UserError, match=r"x has values that are not finite \(nan or inf\) in layer1.0.conv1.weight\."):
         match([state], encoder, where="x")
 
