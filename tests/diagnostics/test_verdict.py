@@ -209,6 +209,15 @@ def test_nothing_is_advised_that_the_run_has(method: str) -> None:
     assert all(remedies(label, config.method.card, config) for label in LABELS)
 
 
+def test_an_encoder_that_keeps_the_averages_of_weights_needs_no_other_norms() -> None:
+    plain, adapted = small("vicreg"), with_fields(small("vicreg"), {"weights": "x.pth"})
+    first = {name: applicable(plain.method.card.plug_in_remedies, of)[0] for name, of in (("a", plain), ("b", adapted))}
+    assert first["a"].startswith("norms of one image (--network.encoder-norm group --network.head-norm layer), with")
+    assert first["b"].startswith("norms of one image (--network.head-norm layer), with --method unbiased-vicreg")
+    done = with_fields(adapted, {"network": {"head_norm": "layer"}})
+    assert not any("norms of one" in text for text in applicable(plain.method.card.plug_in_remedies, done))
+
+
 @pytest.mark.parametrize(
     ("method", "fields", "label", "gone"),
     [

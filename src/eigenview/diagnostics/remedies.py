@@ -24,7 +24,17 @@ STOP_GRADIENT = Remedy(
 
 def has_norms_of_one_image(run: RunConfig[Any]) -> bool:
     """Whether no layer's norm depends on the rest of the batch."""
-    return run.network.encoder_norm != "batch" and run.network.head_norm != "batch"
+    return (run.network.encoder_norm != "batch" or run.keeps_statistics) and run.network.head_norm != "batch"
+
+
+def norms_of_one_image(text: str) -> tuple[Remedy, Remedy]:
+    """`text` with the options for {}: of encoder and heads, or of the heads alone, where the encoder's batch norms keep
+    the averages of weights and do not depend on the batch."""
+    both, heads = "--network.encoder-norm group --network.head-norm layer", "--network.head-norm layer"
+    return (
+        Remedy(text.format(both), unless=lambda run: has_norms_of_one_image(run) or run.keeps_statistics),
+        Remedy(text.format(heads), unless=lambda run: has_norms_of_one_image(run) or not run.keeps_statistics),
+    )
 
 
 # a mode dies if its eigenvalue of W_p is below a threshold that grows with the weight decay (Tian et al. 2021)

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from eigenview.diagnostics.remedies import SMALLER_RATE, has_norms_of_one_image
+from eigenview.diagnostics.remedies import SMALLER_RATE, norms_of_one_image
 from eigenview.errors import require
 from eigenview.functional.batch_moments import BatchMoments, unbiased_batch_moments
 from eigenview.functional.moments import unbiased_squared_variances
@@ -44,11 +44,7 @@ class UnbiasedVICRegConfig(MethodConfig):
                 SMALLER_RATE,
             ),
             "dimensional collapse": (
-                Remedy(
-                    "--network.encoder-norm group --network.head-norm layer, if it ran with batch norm in small "
-                    "batches",
-                    unless=has_norms_of_one_image,
-                ),
+                *norms_of_one_image("{}, if it ran with batch norm in small batches"),
                 Remedy(
                     "--method.covariance 4, which decorrelates the dimensions",
                     unless=lambda run: run.method.covariance >= 4,

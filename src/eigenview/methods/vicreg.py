@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
-from eigenview.diagnostics.remedies import SMALLER_RATE, has_norms_of_one_image
+from eigenview.diagnostics.remedies import SMALLER_RATE, norms_of_one_image
 from eigenview.errors import require
 from eigenview.functional.batch_moments import batch_moments
 from eigenview.methods.parts import mean_view
@@ -44,10 +44,9 @@ class VICRegConfig(MethodConfig):
         },
         unit_deviation=True,
         plug_in_remedies=(
-            Remedy(
-                "norms of one image (--network.encoder-norm group --network.head-norm layer), with --method "
-                "unbiased-vicreg if the mean gradient has to be that of a larger batch",
-                unless=has_norms_of_one_image,
+            *norms_of_one_image(
+                "norms of one image ({}), with --method unbiased-vicreg if the mean gradient has to be that of a "
+                "larger batch"
             ),
             Remedy("--method unbiased-vicreg if the mean gradient has to be that of a larger batch"),
         ),
