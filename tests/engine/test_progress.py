@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import signal
 import time
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,6 +17,8 @@ import eigenview as ev
 from eigenview import runfiles
 from eigenview.cli import run
 from eigenview.engine import finalize
+from eigenview.engine.callbacks import Checkpoints
+from eigenview.engine.module import PretrainModule
 from eigenview.engine.progress import Progress
 from eigenview.errors import Interrupted
 from eigenview.terminal import Console
@@ -83,6 +87,28 @@ def test_ctrl_c_during_the_probes_keeps_the_training_and_names_the_command(
     assert f"continue with: eigenview pretrain --out {out} --resume" in printed.out
     assert run(["pretrain", "--out", str(out), "--resume"]) == 0
     assert runfiles.read_json(out / runfiles.SUMMARY)["knn"] is not None
+
+
+def test_ctrl_c_in_the_last_step_stops_before_the_probes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It was said that the run stops after this step, so that it must not go on for minutes."""
+    before = Checkpoints.after_step
+
+    def asked(self: Checkpoints, module: PretrainModule) -> None:
+        if module.step == module.steps:
+            os.kill(os.getpid(), signal.SIGTERM)
+        before(self, module)
+
+    out = tmp_path / "run"
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "after_step", asked)
+        assert run(["pretrain", "--epochs", "1", *SMALL, "--probe.images", "60", "--out", str(out)]) == 130
+    assert "training is complete, and its last checkpoint is saved" in capsys.readouterr().out
+    assert not (out / runfiles.SUMMARY).exists()
+    assert run(["pretrain", "--out", str(out), "--resume"]) == 0
+    assert runfiles.read_json(out / runfiles.SUMMARY)["knn"] is not None
+    assert [row["step"] for row in runfiles.read_rows(out / runfiles.DIAGNOSTICS)][-1] == 11
 
 
 @pytest.mark.parametrize("error", [Interrupted(12), KeyboardInterrupt()])

@@ -276,8 +276,8 @@ class Checkpoints(Callback):
             barrier()  # nobody leaves before the file is there
             self._saved_at, self._epoch_pending = time.monotonic(), False
             self._seconds = self._saved_at - began
-        if stop and not last:
-            raise Interrupted(step)
+        if stop:
+            raise Interrupted(step, is_trained=last)
 
     def end(self) -> None:
         for number, handler in self._handlers.items():
