@@ -247,6 +247,8 @@ def test_probe_embed_diagnose_report_export(
     assert lines[2].startswith("None of these can be recommended")
     refused(capsys, ["probe", str(finished), str(finished)], "named twice")
     refused(capsys, ["probe"], "eigenview probe RUN")
+    one = str(photos / "one")  # refused before the notes on how its images are read
+    refused(capsys, ["diagnose", str(finished), "--data", one], "holds 1 readable image; allowed: 2 or more")
     parquet = tmp_path / "e.parquet"
     assert run(["embed", str(finished), data, "--out", str(parquet)]) == 0
     rows = pq.read_table(parquet)

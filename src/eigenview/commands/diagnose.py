@@ -101,7 +101,7 @@ def diagnose(
         measures, verdict = diagnose_blocks(table.blocks(), rows, width)
     else:
         encoder, images = encoder_and_images(
-            what, data or "digits", console, most=MOST_IMAGES, architecture=architecture, image_size=image_size
+            what, data or "digits", console, most=MOST_IMAGES, least=2, architecture=architecture, image_size=image_size
         )
         rows, width = len(images), encoder.width
         of = f"representation of {rows:,} images of {data or 'digits'}, {width} wide"

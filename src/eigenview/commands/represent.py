@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from eigenview.errors import UserError
 from eigenview.progress import loading
 from eigenview.terminal import Console
 
@@ -19,6 +20,7 @@ def encoder_and_images(
     *,
     labels: str = "auto",
     most: int | None = None,
+    least: int = 1,
     architecture: str = "auto",
     image_size: int | None = None,
 ) -> tuple[LoadedEncoder, ImageSet]:
@@ -29,12 +31,13 @@ def encoder_and_images(
         data: images, as for pretrain; train and test together.
         console: where progress and the number of unreadable files are shown.
         labels: auto, none, or a CSV file.
+        least: fewest images; known before anything is said about them.
         architecture: of weights that do not name theirs.
         image_size: side in pixels to which images are brought; default: that of the run or of the weights.
         most: more images than this are reduced to a fixed random subset of this size, in their order.
 
     Raises:
-        UserError: as `load_encoder` and `load_images`.
+        UserError: as `load_encoder` and `load_images`, and for fewer images than `least`.
     """
     with loading(console, "PyTorch"):
         import numpy as np
@@ -49,6 +52,11 @@ def encoder_and_images(
     images = load_images(data, **sides, reading=encoder.reading, split="all", console=console, most=most, source=found)
     if labels == "none":
         images = images.without_labels("no labels are used (--labels none)")
+    if len(images) < least:
+        left_out = f" and {len(images.skipped):,} that cannot be read" if images.skipped else ""
+        raise UserError(
+            f"{data} holds {len(images)} readable image{left_out}; allowed: {least} or more. Give more images."
+        )
     for note in images.pixel_notes:
         console.print(f"{'pixels':9} {note}")
     if images.skipped:  # only a run writes the whole list, to skipped.csv
