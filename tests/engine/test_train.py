@@ -6,12 +6,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from eigenview import runfiles
 from eigenview.cli import run
+from eigenview.engine import final_probes, finalize
 from eigenview.errors import NonFiniteError
 from eigenview.methods.parts.method import Objective
 from eigenview.records import Clock
@@ -79,6 +81,23 @@ def test_a_run_whose_features_are_not_finite_has_its_verdict_and_its_report(tmp_
     assert summary["finished"] is False
     assert summary["images_per_second"] is None
     assert (out / runfiles.REPORT).exists()
+    assert not (out / runfiles.ENCODER).exists()
+
+
+def test_values_that_the_losses_did_not_show_fail_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A value that no feature of these images depends on: the outermost tap of a kernel that sees padding alone."""
+
+    def main_encoder(method: Any) -> Any:
+        encoder = final_probes.main_encoder(method)
+        next(encoder.parameters()).data.view(-1)[0] = float("nan")
+        return encoder
+
+    monkeypatch.setattr(finalize, "main_encoder", main_encoder)
+    out = tmp_path / "run"
+    assert run(["pretrain", "--epochs", "1", *SMALL, "--out", str(out)]) == 1
+    summary = runfiles.read_json(out / runfiles.SUMMARY)
+    assert summary["verdict"] == "diverged"
+    assert "values that are not finite, in " in summary["reason"]
     assert not (out / runfiles.ENCODER).exists()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 import eigenview
 from eigenview import runfiles
@@ -27,6 +27,7 @@ from eigenview.engine.final_probes import encoder_function, main_encoder, run_pr
 from eigenview.engine.module import PretrainModule
 from eigenview.engine.plan import Plan
 from eigenview.engine.step import step_seeds
+from eigenview.errors import listed
 from eigenview.models.export import save_encoder, write_for_timm
 from eigenview.probes.features import extract
 from eigenview.probes.knn import nearest_rows
@@ -52,6 +53,8 @@ def finish(
     """Writes encoder, probes, gallery, summary, report; returns the summary. A failed run gets verdict and report."""
     config = plan.config
     module.to(plan.device).eval()
+    encoder = main_encoder(module.method)
+    failure = failure or broken_values(encoder)
     width, batch = module.method.widths["z"], config.batch_size
     verdict = judge(history, config.method.card, width=width, failure=failure, batch_size=batch, config=config)
     probes: dict[str, Any] | None = None
@@ -61,7 +64,6 @@ def finish(
             verdict.reason
         )  # the losses were finite, but features of the last weights are not: nothing can be probed
     if failure is None:
-        encoder = main_encoder(module.method)
         save_encoder(directory, encoder, encoder_card(plan, module))
         write_for_timm(directory)
         encode = encoder_function(encoder, plan)
@@ -83,6 +85,15 @@ def finish(
     write_report([directory], directory / runfiles.REPORT)
     show_result(console, plan, directory, verdict, worth, history, probes, summary)
     return summary
+
+
+def broken_values(encoder: nn.Module) -> str | None:
+    """Why an encoder cannot be used: values that are not finite, which need not change the features at this size of
+    images; None if all are finite."""
+    names = [name for name, value in encoder.state_dict().items() if not value.isfinite().all()]
+    if not names:
+        return None
+    return f"the encoder has values that are not finite, in {listed(names)}: its losses did not show them"
 
 
 def no_probes(plan: Plan) -> dict[str, Any]:
