@@ -67,6 +67,7 @@ def _with_float32(kind: type[nn.Conv2d]) -> type[nn.Conv2d]:
 def train_in_float32_where_needed(network: nn.Module) -> None:
     """Change the class of the convolutions of a network that may need it, in place; names, values and copies stay."""
     for module in network.modules():
-        is_new = isinstance(module, nn.Conv2d) and not isinstance(module, InFloat32)
-        if is_new and (is_depthwise(module) or max(module.kernel_size) > 1):
+        if not isinstance(module, nn.Conv2d) or isinstance(module, InFloat32):
+            continue
+        if is_depthwise(module) or max(module.kernel_size) > 1:
             module.__class__ = _with_float32(type(module))
