@@ -80,6 +80,7 @@ def test_processes_agree(processes: ProcessPool, method: str) -> None:
             np.testing.assert_allclose(state[name], value, rtol=1e-10, atol=1e-10)
 
 
+@pytest.mark.slow
 def test_a_run_with_them_ends_with_its_report(tmp_path: Path) -> None:
     args = ["pretrain", "--local-views", "2", "--epochs", "1", "--monitor.images", "16", "--method", "byol"]
     assert run([*args, "--out", str(tmp_path / "run")]) == 0

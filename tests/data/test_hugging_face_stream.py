@@ -181,6 +181,7 @@ def test_it_can_be_packed(tmp_path: Path) -> None:
     assert ids(load_images(str(packed), split="test")) == list(range(20, 26))
 
 
+@pytest.mark.slow
 def test_a_streamed_run_resumes_within_a_window(
     tmp_path: Path, make_images: MakeImages, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,7 +36,7 @@ def test_every_number_of_the_run_is_of_five_channels(channel_run: Path) -> None:
     probes = runfiles.read_probes(channel_run)
     raw = next(row for row in probes["rows"] if row["features"] == "raw pixels")
     assert raw["linear"] == 100  # the channel beyond RGB is seen
-    assert runfiles.read_gallery(channel_run)["views"].shape[2:] == (3, 8, 8)
+    assert runfiles.read_gallery(channel_run)["views"].shape[2:] == (5, 8, 8)
     assert "Pictures show channels 1, 2 and 3 of 5 as red, green and blue" in (channel_run / "report.html").read_text()
 
 

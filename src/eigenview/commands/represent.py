@@ -31,7 +31,7 @@ def encoder_and_images(
         data: images, as for pretrain; train and test together.
         console: where progress and the number of unreadable files are shown.
         labels: auto, none, or a CSV file.
-        least: fewest images; known before anything is said about them.
+        least: fewest images; fewer are an error before any note on them is printed.
         architecture: of weights that do not name theirs.
         image_size: side in pixels to which images are brought; default: that of the run or of the weights.
         most: more images than this are reduced to a fixed random subset of this size, in their order.

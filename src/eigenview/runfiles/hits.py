@@ -30,7 +30,7 @@ class Hits:
     right: Mapping[str, Right]
     """Row of the table -> name of a probe -> bool (R, m)."""
     files: np.ndarray | None = None
-    """int (M,): the file that each test image is a tile or a page of; None: each is a file of its own."""
+    """int (M,): the file that each test image is a tile or a page of; None: each is a file by itself."""
 
     def answers(self) -> Mapping[str, Mapping[str, np.ndarray]]:
         """`right`, in which every number of a probe is independent of the others.
