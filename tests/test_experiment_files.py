@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from pathlib import Path
@@ -33,6 +34,12 @@ DRAWN = {("tiny", 1), ("cpu", 3), ("gpu", 1)}
 @pytest.fixture(params=NAMES)
 def module(request: pytest.FixtureRequest) -> ModuleType:
     return load_experiment(request.param)
+
+
+@functools.cache
+def grid_of(module: ModuleType, scale: str) -> dict[str, Any]:
+    """The cells of an experiment, made once for all tests."""
+    return module.cells(scale, "cifar")
 
 
 def summary(linear: float | None, *, seed: int = 0, verdict: str = "healthy", seconds: float = 60.0) -> dict[str, Any]:
@@ -75,7 +82,7 @@ def test_the_folder_is_what_the_command_lists() -> None:
 def test_settings_are_valid_and_published_rows_are_cells(module: ModuleType) -> None:
     from eigenview.engine.config_checks import check_combinations
 
-    grids = {scale: module.cells(scale, "cifar") for scale in SCALES}
+    grids = {scale: grid_of(module, scale) for scale in SCALES}
     for scale, grid in grids.items():
         assert len(grid) >= 2
         assert set(grid) <= set(grids["tiny"])
@@ -91,14 +98,14 @@ def test_settings_are_valid_and_published_rows_are_cells(module: ModuleType) -> 
 
 def test_cells_of_a_grid_differ(module: ModuleType) -> None:
     for scale in SCALES:
-        grid = list(module.cells(scale, "cifar").values())
+        grid = list(grid_of(module, scale).values())
         assert all(a != b for k, a in enumerate(grid) for b in grid[:k])
 
 
 def test_networks_of_the_tiny_grid_can_be_built(module: ModuleType) -> None:
     from eigenview.methods.parts.building import build_method, parts_of
 
-    grid = module.cells("tiny", "cifar").values()
+    grid = grid_of(module, "tiny").values()
     # the same networks are built once; other data, epochs and optimisers have the same
     for config in {(c.method, c.encoder, c.second_encoder, c.network, c.train, c.views): c for c in grid}.values():
         method = build_method(config, parts_of(config, 24, None))
@@ -108,7 +115,7 @@ def test_networks_of_the_tiny_grid_can_be_built(module: ModuleType) -> None:
 @pytest.mark.parametrize("seeds", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_a_conclusion_is_one_line_and_a_picture_can_be_drawn(module: ModuleType, seeds: int) -> None:
     for scale in SCALES:
-        made = results(module.cells(scale, "cifar"), seeds)
+        made = results(grid_of(module, scale), seeds)
         conclusion = module.conclude(made)
         assert conclusion
         assert "\n" not in conclusion
@@ -121,7 +128,7 @@ def test_a_conclusion_is_one_line_and_a_picture_can_be_drawn(module: ModuleType,
 
 def test_a_part_of_the_grid_has_a_conclusion_and_a_picture(module: ModuleType) -> None:
     """As --finished collects it, from whatever cells have ended."""
-    whole = results(module.cells("tiny", "cifar"), 2)
+    whole = results(grid_of(module, "tiny"), 2)
     cells = list(whole)
     for k in range(1, len(cells)):
         part = {cell: whole[cell] for cell in cells[:k]}
@@ -144,7 +151,7 @@ def test_a_legend_names_nothing_that_is_not_drawn(module: ModuleType) -> None:
 
 
 def test_runs_that_diverged_or_collapsed_are_named(module: ModuleType) -> None:
-    cells = list(module.cells("tiny", "cifar"))
+    cells = list(grid_of(module, "tiny"))
     made = results(cells, 2)
     made[cells[0]] = [summary(None, verdict="diverged")] * 2
     made[cells[1]][0]["verdict"] = "complete collapse"
