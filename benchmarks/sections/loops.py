@@ -135,9 +135,12 @@ class EncoderAlone:
         return seconds(work, self.device) / steps
 
 
-def operations(network: nn.Module, size: int, images: int, device: torch.device) -> float:
+def operations(network: nn.Module, size: int, images: int, device: torch.device) -> float | None:
     """Floating point operations of forward and backward of `network` on `images` images, as torch counts them (products
-    and convolutions; a multiplication and an addition are two)."""
+    and convolutions; a multiplication and an addition are two). None for grouped convolutions: torch counts their
+    backward pass as if they were not grouped."""
+    if any(isinstance(module, nn.Conv2d) and module.groups > 1 for module in network.modules()):
+        return None
     from torch.utils.flop_counter import FlopCounterMode
 
     few = 2
