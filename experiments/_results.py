@@ -25,17 +25,19 @@ def mean_and_half_range(results: list[dict[str, Any]], column: str) -> str:
 
 
 def table_rows(module: ModuleType, results: dict[str, list[dict[str, Any]]]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows: ours beside the published numbers, with the two baselines."""
+    """Header and rows: ours beside the published numbers, with the baselines, of each data set by itself."""
     published: dict[str, dict[str, float]] = module.published
     extra = sorted({column for cell in results for column in published.get(cell, {})})
     header = ["", *COLUMNS.values(), "verdict", "images/s", "seconds", *extra]
     rows: list[list[str]] = []
     baselines: dict[str, list[dict[str, Any]]] = {}
+    several = len({r.get("data") for runs in results.values() for r in runs if r}) > 1
     for cell, runs in results.items():
         done = [r for r in runs if r]
         for r in done:
+            of = f", {r['data'].partition('/')[0]}" if several else ""
             for baseline, numbers in r["baselines"].items():
-                baselines.setdefault(baseline, []).append(numbers)
+                baselines.setdefault(f"{baseline}{of}", []).append(numbers)
         accuracies = [mean_and_half_range(done, c) for c in COLUMNS]
         verdicts = sorted({r["verdict"] for r in done})
         speed = [mean_and_half_range(done, "images_per_second"), mean_and_half_range(done, "seconds")]

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from eigenview.config import MonitorConfig, RunConfig, with_fields
+from eigenview.diagnostics.baselines import RAW_PIXELS, RECALIBRATED, STARTED_FROM
 from eigenview.errors import UserError
 from eigenview.recipes import default, load_recipe
 from experiments._adapt_data import make
@@ -33,6 +34,8 @@ SETS = {"cifar10": "CIFAR-10", "emoji": "emoji", "stamps": "stamps"}
 WEIGHTS = "tf_efficientnet_lite0.safetensors"
 PLACE = Path("runs/experiments/adapt/data")
 """Where the folders of images are made."""
+LINES = {RAW_PIXELS: ":", STARTED_FROM: "--", RECALIBRATED: "-."}
+"""Baselines in the figure."""
 MARKERS = {"vicreg": "o", "simclr": "s"}
 COLOURS = {"norms": "#0072B2", "all": "#D55E00"}
 published: dict[str, dict[str, float]] = {}
@@ -127,9 +130,13 @@ def figure(results: dict[str, list[dict[str, Any]]]) -> Any:
             for value in _linear(runs):
                 axis.plot(float(parts[3]), value, marker, color=colour, ms=5, mfc="none")
         tables = [r["baselines"] for cell, runs in results.items() if cell.startswith(f"{name} vicreg") for r in runs]
-        for (row, numbers), style in zip(next(filter(None, tables), {}).items(), (":", "--", "-."), strict=False):
-            axis.axhline(numbers["linear"], color="0.4", ls=style, lw=1, label=row)
+        rows = next(filter(None, tables), {})
+        for row, style in LINES.items():
+            if row in rows:
+                axis.axhline(rows[row]["linear"], color="0.4", ls=style, lw=1, label=row)
         axis.set_xscale("log")
+        axis.minorticks_off()
+        axis.set_xlim(1.7, 24)
         axis.set_xticks([2, 5, 20], ["2", "5", "20"])
         axis.set_title(SETS[name], fontsize=10)
         axis.set_xlabel("epochs")

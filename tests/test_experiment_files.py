@@ -126,6 +126,16 @@ def test_a_conclusion_is_one_line_and_a_picture_can_be_drawn(module: ModuleType,
         assert all(any(column) for column in zip(*rows, strict=True))  # nothing published of this part: no column
 
 
+def test_baselines_of_several_data_sets_are_rows_by_themselves() -> None:
+    module = load_experiment("adapt")
+    made = {name: [summary(60.0) | {"data": f"{data}/train"}] for name, data in (("a", "cifar10"), ("b", "emoji"))}
+    names = [row[0] for row in table_rows(module, made)[1]]
+    assert names[2:] == [
+        f"{row}, {data}" for data in ("cifar10", "emoji") for row in ("raw pixels", "untrained encoder")
+    ]
+    assert [row[0] for row in table_rows(module, {"a": made["a"]})[1]][1:] == ["raw pixels", "untrained encoder"]
+
+
 def test_a_part_of_the_grid_has_a_conclusion_and_a_picture(module: ModuleType) -> None:
     """As --finished collects it, from whatever cells have ended."""
     whole = results(grid_of(module, "tiny"), 2)
