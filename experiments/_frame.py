@@ -31,6 +31,7 @@ from eigenview.errors import UserError, hint, require
 from eigenview.run import Run, pretrain
 from eigenview.terminal import Console
 from experiments._index import described, sources, write_index
+from experiments._recorded import recorded_runs, settings_of
 from experiments._results import terminal_table, write_results
 
 FOLDER = Path(__file__).parent
@@ -67,6 +68,7 @@ def run_experiment(
     console: Console,
     *,
     finished: bool = False,
+    recorded: bool = False,
 ) -> dict[str, Any]:
     """Run what is missing of a grid, then write results.json, table.md and figure.png; returns the results.
 
@@ -81,6 +83,8 @@ def run_experiment(
         console: where progress, table and conclusion are printed.
         finished: run nothing; write the results of the runs that have finished, and name the missing cells below the
             table.
+        recorded: count runs in the results.json of the result folder as finished, where their cells' settings are the
+            same and their run directories are not here.
 
     Raises:
         UserError: unknown experiment or cell, no matplotlib, no images, a run directory with other settings, nothing
@@ -95,43 +99,62 @@ def run_experiment(
     if source is None:
         raise UserError("an experiment needs CIFAR-10 images: give --data FOLDER (with train/ and test/), or CIFAR10=.")
     directory = out or FOLDER / "results" / name / scale
-    cells: dict[str, tuple[RunConfig[Any], Train | None]]
-    cells = {cell: (config, None) for cell, config in module.cells(scale, source).items()}
-    cells |= module.peers(scale, source, console) if hasattr(module, "peers") else {}
-    if only is not None:
-        for cell in only.split(","):
-            require(cell in cells, "--cells", cell, ", ".join(cells))
-        cells = {cell: cells[cell] for cell in only.split(",")}
+    cells = _cells(module, scale, source, only, console)
+    configs = {cell: config for cell, (config, _) in cells.items()}
+    settings = {cell: settings_of(config) for cell, config in configs.items()}
     results: dict[str, list[dict[str, Any]]] = {cell: [] for cell in cells}
     most: dict[str, int] = getattr(module, "most_seeds", {})
     root = Path("runs") / "experiments" / name / scale
     if hasattr(module, "prepare") and not finished:
         module.prepare(source)
+    kept = recorded_runs(directory, configs) if recorded else {}
+    kept = {at: run for at, run in kept.items() if not _has_ended(root, *at)}
     if finished:  # every seed that has finished: fewer than in the results so far would silently replace them
         seeds = max(seeds, *(_finished_seeds(root, cell) for cell in cells))
-    planned = [(seed, cell) for seed in range(seeds) for cell in cells if seed < most.get(cell, seeds)]
+    planned = [(cell, seed) for seed in range(seeds) for cell in cells if seed < most.get(cell, seeds)]
+    planned += sorted(kept.keys() - set(planned))
     grid = planned
     if finished:
-        grid = [(seed, cell) for seed, cell in grid if (_directory(root, cell, seed) / runfiles.SUMMARY).exists()]
+        grid = [at for at in planned if at in kept or _has_ended(root, *at)]
         if not grid:
             raise UserError(f"no run of {name} {scale} in {root.resolve()} has finished; leave --finished out to run.")
-    for k, (seed, cell) in enumerate(grid):  # all cells before the second seed: an early stop leaves a full grid
+    for k, (cell, seed) in enumerate(grid):  # all cells before the second seed: an early stop leaves a full grid
         console.print(f"-- {name} {scale}: {cell}, seed {seed} ({k + 1} of {len(grid)})")
         config, train = cells[cell]
-        results[cell].append(_run_cell(module, config, root, cell, seed, console, train))
+        run = kept.pop((cell, seed), None) or _run_cell(module, config, root, cell, seed, console, train)
+        results[cell].append(run)
         if only is None and not finished:
-            write_results(module, name, scale, results, directory, missing=None)
+            so_far = {cell: [*runs, *(r for at, r in kept.items() if at[0] == cell)] for cell, runs in results.items()}
+            write_results(module, name, scale, so_far, directory, settings, missing=None)
     if only is not None:
         return results
     missing = [cell for cell, runs in results.items() if not runs]
-    fewer = len(planned) - len(grid) - sum(cell in missing for _, cell in planned)
+    fewer = len(planned) - len(grid) - sum(cell in missing for cell, _ in planned)
     results = {cell: runs for cell, runs in results.items() if runs}
-    conclusion = write_results(module, name, scale, results, directory, missing=missing, fewer=fewer)
+    conclusion = write_results(module, name, scale, results, directory, settings, missing=missing, fewer=fewer)
     if out is None:
         write_index(FOLDER)
     console.print(terminal_table(module, results))
     console.print(conclusion)
     return results
+
+
+def _cells(
+    module: ModuleType, scale: str, source: str, only: str | None, console: Console
+) -> dict[str, tuple[RunConfig[Any], Train | None]]:
+    """Settings of the cells that were asked for, and how a peer's are trained."""
+    cells: dict[str, tuple[RunConfig[Any], Train | None]]
+    cells = {cell: (config, None) for cell, config in module.cells(scale, source).items()}
+    cells |= module.peers(scale, source, console) if hasattr(module, "peers") else {}
+    if only is None:
+        return cells
+    for cell in only.split(","):
+        require(cell in cells, "--cells", cell, ", ".join(cells))
+    return {cell: cells[cell] for cell in only.split(",")}
+
+
+def _has_ended(root: Path, cell: str, seed: int) -> bool:
+    return (_directory(root, cell, seed) / runfiles.SUMMARY).exists()
 
 
 def _directory(root: Path, cell: str, seed: int) -> Path:

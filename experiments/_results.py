@@ -63,6 +63,7 @@ def write_results(
     scale: str,
     results: dict[str, list[dict[str, Any]]],
     directory: Path,
+    settings: dict[str, Any],
     *,
     missing: list[str] | None,
     fewer: int = 0,
@@ -75,11 +76,13 @@ def write_results(
         scale: its scale.
         results: cell -> summaries.
         directory: where the files go.
+        settings: cell -> its settings; those of cells in `results` are written.
         missing: cells without any run; None while the grid is still running, which writes results.json alone.
         fewer: runs that the cells in `results` lack.
     """
     complete = missing == [] and not fewer
     content: dict[str, Any] = {"experiment": name, "scale": scale, "complete": complete, "results": results}
+    content["settings"] = {cell: settings[cell] for cell in results}
     conclusion = "" if missing is None else module.conclude(results)
     if missing:
         conclusion += f" Not run: {len(missing)} of {len(missing) + len(results)} cells ({', '.join(missing)})."

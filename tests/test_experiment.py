@@ -12,12 +12,30 @@ from experiments import _frame, _grids
 
 from eigenview import runfiles
 from eigenview.cli import run
-from eigenview.config import RunConfig, to_dict
+from eigenview.config import RunConfig, to_dict, with_fields
 from eigenview.errors import UserError
 from eigenview.recipes import default, load_recipe
 from eigenview.terminal import Console
 from tests.test_config_names import old
 from tests.test_experiment_files import summary
+
+
+def made_up_module(monkeypatch: pytest.MonkeyPatch, **parts: Any) -> ModuleType:
+    """An experiment of no cells, with these parts beside the least it must have."""
+    module = ModuleType("experiments.made_up")
+    least: dict[str, Any] = {"cells": lambda scale, data: {}, "published": {}, "conclude": lambda results: "seen."}
+    for name, part in (least | {"figure": lambda results: _grids.bars(results, "made up")} | parts).items():
+        setattr(module, name, part)
+    monkeypatch.setattr(_frame, "load_experiment", lambda name: module)
+    return module
+
+
+def leave_run(config: RunConfig[Any], directory: Path) -> None:
+    """Write the files of a finished run."""
+    kept = ("eigenview", "torch", "device", "threads", "commit", "started")
+    runfiles.write_json(directory / runfiles.CONFIG, to_dict(config))
+    runfiles.write_json(directory / runfiles.ENVIRONMENT, dict.fromkeys(kept, "made up"))
+    runfiles.write_json(directory / runfiles.SUMMARY, {**summary(50.0, seed=config.seed), "data": "a/b/c"})
 
 
 def test_rows_are_run_once_and_what_has_ended_can_be_collected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -29,17 +47,10 @@ def test_rows_are_run_once_and_what_has_ended_can_be_collected(tmp_path: Path, m
         runfiles.write_json(directory / runfiles.CONFIG, to_dict(config))
         if len(calls) == 1:
             raise KeyboardInterrupt
-        kept = ("eigenview", "torch", "device", "threads", "commit", "started")
-        runfiles.write_json(directory / runfiles.ENVIRONMENT, dict.fromkeys(kept, "made up"))
-        runfiles.write_json(directory / runfiles.SUMMARY, {**summary(50.0), "data": "a/b/c"})
+        leave_run(config, directory)
 
-    module = ModuleType("experiments.made_up")
-    parts: dict[str, Any] = {"cells": lambda scale, data: {}, "published": {}, "conclude": lambda results: "seen."}
-    parts |= {"peers": lambda scale, data, console: {"their loop": (load_recipe("small-simclr"), train)}}
-    parts |= {"figure": lambda results: _grids.bars(results, "made up")}
-    for name, part in parts.items():
-        setattr(module, name, part)
-    monkeypatch.setattr(_frame, "load_experiment", lambda name: module)
+    peers = {"their loop": (load_recipe("small-simclr"), train)}
+    module = made_up_module(monkeypatch, peers=lambda scale, data, console: peers)
     monkeypatch.chdir(tmp_path)
     arguments = ("made_up", "tiny", 2, "cifar", None, tmp_path / "out", Console(quiet=True))
     with pytest.raises(KeyboardInterrupt):
@@ -79,6 +90,50 @@ def test_rows_are_run_once_and_what_has_ended_can_be_collected(tmp_path: Path, m
         _frame.run_experiment("made_up", "tiny", 1, "c", "another", None, Console(quiet=True), finished=True)
     with pytest.raises(UserError, match=r"made_up cpu.*--finished"):
         _frame.run_experiment("made_up", "cpu", 1, "c", None, None, Console(quiet=True), finished=True)
+
+
+def test_a_grid_goes_on_from_its_results_where_its_runs_are_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[tuple[str, int]] = []
+
+    def train(config: RunConfig[Any], directory: Path, console: Console) -> None:
+        calls.append((directory.name, config.seed))
+        if Path.cwd().name == "killed":
+            raise KeyboardInterrupt
+        leave_run(config, directory)
+
+    cells = {name: (with_fields(load_recipe("small-simclr"), {"data": "there/x/y"}), train) for name in ("one", "two")}
+    made_up_module(monkeypatch, peers=lambda scale, data, console: cells)
+
+    def call(place: str, seeds: int, **options: Any) -> dict[str, Any]:
+        (tmp_path / place).mkdir(exist_ok=True)
+        monkeypatch.chdir(tmp_path / place)
+        arguments = ("made_up", "tiny", seeds, "cifar", options.pop("only", None), tmp_path / "out")
+        return _frame.run_experiment(*arguments, Console(quiet=True), **options)
+
+    call("here", 2, only="one")
+    before = call("here", 1, finished=True)
+    assert {cell: [r["seed"] for r in runs] for cell, runs in before.items()} == {"one": [0, 1]}
+    # another machine: the folder of images lies elsewhere
+    cells["one"] = (with_fields(cells["one"][0], {"data": "elsewhere/x/y"}), train)
+    calls.clear()
+    call("there", 1, only="two")
+    with pytest.raises(KeyboardInterrupt):
+        call("killed", 2, recorded=True)
+    assert runfiles.read_json(tmp_path / "out" / "results.json")["results"] == before | {"two": []}
+    after = call("there", 2, recorded=True)
+    assert calls == [("two-seed0", 0), ("two-seed0", 0), ("two-seed1", 1)]
+    assert after["one"] == before["one"]
+    assert call("nowhere", 1, recorded=True, finished=True) == after  # nothing is lost, whatever was asked for
+    assert runfiles.read_json(tmp_path / "out" / "results.json")["complete"]
+    cells["one"] = (with_fields(cells["one"][0], {"epochs": 7}), train)  # other settings: both seeds are trained again
+    calls.clear()
+    call("nowhere", 2, recorded=True)
+    assert calls == [("one-seed0", 0), ("one-seed1", 1)]
+    calls.clear()
+    call("without", 1)
+    assert calls == [("one-seed0", 0), ("two-seed0", 0)]
 
 
 def test_a_run_of_an_earlier_version_is_a_cells_if_its_settings_are(

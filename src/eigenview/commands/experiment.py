@@ -36,6 +36,9 @@ class Experiment:
     """Only these cells, separated by commas: to share a grid between terminals. Without it all are collected."""
     finished: bool = False
     """Run nothing: write the result of the cells that have ended, and name the others."""
+    recorded: bool = False
+    """Count runs that the result folder's results.json holds with the same settings as finished, so that a grid goes on
+    where its run directories are not."""
     out: Path | None = None
     """Result folder; default experiments/results/NAME/SCALE."""
 
@@ -46,7 +49,7 @@ def main(args: list[str]) -> int:
     require(1 <= options.seeds <= MOST_SEEDS, "--seeds", options.seeds, f"1 to {MOST_SEEDS:,}")
     frame = load_frame(f"experiment {options.name}")
     grid = (options.name, options.scale, options.seeds, options.data, options.cells, options.out)
-    frame.run_experiment(*grid, Console(), finished=options.finished)
+    frame.run_experiment(*grid, Console(), finished=options.finished, recorded=options.recorded)
     return 0
 
 
