@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from eigenview.errors import UserError, nearest, require
 from eigenview.models import libraries
-from eigenview.models.float32_convolutions import train_in_float32_where_needed
+from eigenview.models.cpu_convolutions import prepare_for_cpu
 from eigenview.models.libraries import Library, Stem
 from eigenview.models.norms import Norm, row_norms
 from eigenview.models.small import conv_medium, conv_small, conv_tiny
@@ -132,7 +132,7 @@ def build_encoder(
         small_stem = libraries.has_small_stem(library, model, size, stem)
         new = libraries.replacements(library, model, encoder, small_stem=small_stem, norm=norm, channels=channels)
         _replace(encoder, new)
-        train_in_float32_where_needed(encoder)
+        prepare_for_cpu(encoder)
         features = features_of_zeros(encoder, size, channels)
     except (RuntimeError, AssertionError, ValueError, TypeError, ZeroDivisionError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from eigenview.models.cpu_convolutions import has_blind_taps, prepare_for_cpu
 from eigenview.models.encoders import build_encoder
-from eigenview.models.float32_convolutions import has_blind_taps, train_in_float32_where_needed
 
 
 def convolutions() -> nn.Sequential:
@@ -44,7 +44,7 @@ def test_taps_that_meet_padding_alone(convolution: nn.Conv2d, side: int, expecte
 def test_gradients_of_taps_that_meet_padding_alone_are_zero() -> None:
     """torch leaves them as the memory was, in bfloat16 on a CPU: here nan, which was freed just before."""
     network = nn.Sequential(nn.Conv2d(64, 96, 3, padding=1, stride=2, bias=False))
-    train_in_float32_where_needed(network)
+    prepare_for_cpu(network)
     images = torch.randn(32, 64, 1, 1)
     for _ in range(10):
         memory = [torch.full((96 * 64 * 9,), torch.nan) for _ in range(4)]
@@ -61,7 +61,7 @@ def test_gradients_of_taps_that_meet_padding_alone_are_zero() -> None:
 
 def test_depthwise_ones_alone_give_float32() -> None:
     network = convolutions()
-    train_in_float32_where_needed(network)
+    prepare_for_cpu(network)
     seen: list[torch.dtype] = []
     for module in (*network, *(copied := copy.deepcopy(network))):
         module.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
@@ -78,7 +78,7 @@ def test_depthwise_ones_alone_give_float32() -> None:
 def test_values_and_gradients_are_those_of_float32_without_autocast() -> None:
     plain = convolutions()
     changed = copy.deepcopy(plain)
-    train_in_float32_where_needed(changed)
+    prepare_for_cpu(changed)
     assert list(changed.state_dict()) == list(plain.state_dict())
     images = torch.randn(2, 3, 16, 16)
     outputs = [network(images) for network in (plain, changed)]
