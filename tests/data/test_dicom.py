@@ -28,7 +28,7 @@ def given(name: str) -> Path:
 
 
 def write(path: Path, stored: np.ndarray, **elements: Any) -> Path:
-    """A grey DICOM of 16 bits, (h, w) or (frames, h, w), with these elements beside the necessary ones."""
+    """A grey DICOM of 16 or 8 bits, (h, w) or (frames, h, w), with these elements beside the necessary ones."""
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
@@ -39,13 +39,14 @@ def write(path: Path, stored: np.ndarray, **elements: Any) -> Path:
     data = FileDataset(str(path), {}, file_meta=meta, preamble=bytes(128))
     data.Rows, data.Columns = stored.shape[-2:]
     data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-    data.BitsAllocated, data.BitsStored, data.HighBit = 16, 12, 11
+    data.BitsAllocated, data.BitsStored, data.HighBit = (8, 8, 7) if stored.dtype == np.uint8 else (16, 12, 11)
     data.PixelRepresentation = int(stored.dtype.kind == "i")
     if stored.ndim == 3:
         data.NumberOfFrames = len(stored)
     for name, value in elements.items():
         setattr(data, name, value)
-    data.PixelData = stored.astype("<i2" if stored.dtype.kind == "i" else "<u2").tobytes()
+    data.PixelData = stored.astype(stored.dtype.newbyteorder("<")).tobytes()
+    data["PixelData"].VR = "OB" if stored.dtype == np.uint8 else "OW"
     path.parent.mkdir(parents=True, exist_ok=True)
     data.save_as(path)
     return path
@@ -150,6 +151,18 @@ def test_each_frame_is_an_image_and_may_be_a_channel(tmp_path: Path) -> None:
         np.testing.assert_array_equal(images.labels, [0] * 4 + [1] * 4)
     four = load_images(str(tmp_path / "a"), size=20, reading=Reading(range="0,4095", pages="channels", channels=4))
     np.testing.assert_array_equal(four.read(np.array([0]))[0], expected)
+
+
+def test_frames_of_8_bits_are_decoded_once(tmp_path: Path, decoded: list[str]) -> None:
+    """As of ultrasound. With the defaults no option tells the pixels from the headers in the cache."""
+    frames = np.random.default_rng(0).integers(0, 256, (4, 4, 20, 20), dtype=np.uint8)
+    for files, expected in ((3, 12), (3, 12), (4, 16), (4, 16)):
+        for i in range(files):
+            if not (tmp_path / "a" / f"{i}.dcm").exists():
+                write(tmp_path / "a" / f"{i}.dcm", frames[i])
+        images = load_images(str(tmp_path / "a"), size=20)
+        np.testing.assert_array_equal(images.read(np.arange(len(images)))[:, 0], frames[:files].reshape(-1, 20, 20))
+        assert len(decoded) == expected
 
 
 def test_frames_that_the_file_cannot_hold_are_not_images(tmp_path: Path) -> None:

@@ -13,12 +13,11 @@ import pytest
 from PIL import Image
 
 from eigenview import runfiles
-from eigenview.config import RunConfig
+from eigenview.config import LoaderConfig, RunConfig
 from eigenview.config.reading import Reading
 from eigenview.data.load import load_images
 from eigenview.data.pixels import cache as cache_module
 from eigenview.data.pixels import image_files as files_of_images
-from eigenview.data.sources import files as files_module
 from eigenview.data.sources import tar_index
 from eigenview.engine.plan import make_plan
 from eigenview.errors import UserError
@@ -34,19 +33,9 @@ def test_a_single_image_leaves_the_cache_of_its_folder(tmp_path: Path, make_imag
     assert kept.exists()
 
 
-def test_cache_is_reused_and_rebuilt(
-    tmp_path: Path, make_images: MakeImages, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cache_is_reused_and_rebuilt(tmp_path: Path, make_images: MakeImages, cache: Path, decoded: list[str]) -> None:
     root = tmp_path / "set"
     paths = make_images(root, 3)
-    decoded: list[str] = []
-    decode_rows = files_module.decode_rows
-
-    def counting(wanted: list[str], side: int, reading: Reading) -> tuple[np.ndarray, dict[int, str]]:
-        decoded.extend(wanted)
-        return decode_rows(wanted, side, reading)
-
-    monkeypatch.setattr(files_module, "decode_rows", counting)
 
     def load() -> tuple[list[int], int]:
         decoded.clear()
@@ -80,6 +69,47 @@ def test_cache_is_reused_and_rebuilt(
     paths[1].unlink()
     assert load() == ([99, 2, 7], 0)
     assert len(list(cache.glob("*.npy"))) == 1
+
+
+def noise(path: Path, seed: int) -> None:
+    """Two pages of 60 x 20, which are three tiles each."""
+    first, second = np.random.default_rng(seed).integers(0, 256, (2, 20, 60), dtype=np.uint8)
+    Image.fromarray(first).save(path, save_all=True, append_images=[Image.fromarray(second)])
+
+
+@pytest.mark.parametrize(
+    ("reading", "parts"),
+    [
+        (Reading(fit="tiles:3"), 3),
+        (Reading(pages="images"), 2),
+        (Reading(pages="images", fit="tiles:3"), 6),
+    ],
+)
+def test_tiles_and_pages_of_unchanged_files_are_taken_over(
+    tmp_path: Path, decoded: list[str], reading: Reading, parts: int
+) -> None:
+    root = tmp_path / "set"
+    root.mkdir()
+    for i in range(4):
+        noise(root / f"{i}.tif", i)
+
+    def check(files: int, changed: int) -> None:
+        decoded.clear()
+        images = load_images(str(root), size=20, source_size=20, reading=reading)
+        assert (len(images), len(decoded)) == (files * parts, changed * parts)
+        plain = load_images(str(root), size=20, source_size=20, reading=reading, loader=LoaderConfig(cache_gb=0))
+        assert images.paths == plain.paths
+        np.testing.assert_array_equal(images.read(np.arange(len(images))), plain.read(np.arange(len(images))))
+
+    check(4, changed=4)
+    noise(root / "11.tif", 11)  # the second of them
+    check(5, changed=1)
+    check(5, changed=0)
+    (root / "0.tif").unlink()
+    check(4, changed=0)
+    noise(root / "2.tif", 12)
+    os.utime(root / "2.tif", ns=(1, 1))
+    check(4, changed=1)
 
 
 def test_a_repaired_file_is_noticed(tmp_path: Path, make_images: MakeImages) -> None:

@@ -259,19 +259,20 @@ class _Reader:
         return entry.keep_pixels(side, self._checked(parts), expected, channels)
 
     def _earlier(self, now: Entry, read: Callable[[Entry], Rows | None]) -> tuple[np.ndarray, np.ndarray | None]:
-        """For each file its row among those an earlier list of this place kept, -1 if it is new; and those rows."""
+        """For each image of `now` its row among those an earlier list of this place kept, -1 if it is new; and those
+        rows."""
         entry = now.earlier()
         known = None if entry is None else read(entry)
         if entry is None or known is None:
             return np.full(len(self.paths), -1), None
         rows, broken = known
         if len(rows) == len(entry.files):  # headers: a row for the unreadable ones too, which are read again
-            at = entry.rows_of(self.entry.files, {})
+            at = entry.rows_of(now.files, {})
             unreadable = np.isin(at, list(broken))
             return np.where(unreadable, -1, at), rows
         if len(rows) != len(entry.files) - len(broken):
             return np.full(len(self.paths), -1), None
-        return entry.rows_of(self.entry.files, broken), rows
+        return entry.rows_of(now.files, broken), rows
 
     def _any_repaired(self, broken: dict[int, str], read: Callable[[str], object]) -> bool:
         """Whether a file that was unreadable when the cache was written can be read now (a permission, a mount)."""
