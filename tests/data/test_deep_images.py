@@ -14,6 +14,7 @@ from eigenview.data.load import load_images, load_probe_sets
 from eigenview.data.packing import PackOptions, write_pack
 from eigenview.data.pixels.decode import decode, sample
 from eigenview.data.pixels.headers import header
+from eigenview.data.pixels.ranges import is_same_range
 from eigenview.errors import UserError
 from tests.data.conftest import MakeImages
 from tests.data.deep_files import write_png, write_tiff
@@ -189,6 +190,49 @@ def test_a_pack_keeps_the_range(tmp_path: Path) -> None:
         load_images(str(tmp_path / "pack"), reading=Reading(channels=1))
 
 
+@pytest.mark.parametrize(
+    ("packed", "asked", "is_same"),
+    [
+        ("auto", "1%,99%", False),
+        ("auto", "full", True),  # 8 bits stay as they are
+        ("auto", "window", True),
+        ("auto", "0,255", False),
+        ("1%,99%", "auto", True),
+        ("1%,99%", "1.0%,99.0%", True),
+        ("1%,99%", "2%,99%", False),
+        ("1%,99%", "full", False),
+        ("full", "1%,99%", False),
+        ("full", "auto", True),
+    ],
+)
+def test_a_pack_of_8_bits_has_the_range_of_its_making(
+    tmp_path: Path, make_images: MakeImages, packed: str, asked: str, is_same: bool
+) -> None:
+    make_images(tmp_path / "a", 3)
+    write_pack(PackOptions(data=str(tmp_path / "a"), out=tmp_path / "pack", image_size=20, range=packed))
+    if is_same:
+        theirs = Reading(range=asked if packed == "auto" else packed)
+        plain = load_images(str(tmp_path / "a"), size=20, reading=theirs)
+        ours = load_images(str(tmp_path / "pack"), reading=Reading(range=asked))
+        np.testing.assert_array_equal(ours.read(np.arange(3)), plain.read(np.arange(3)))
+        return
+    with pytest.raises(UserError, match=r"was packed with range .*, and range .* is asked for .*pack them again"):
+        load_images(str(tmp_path / "pack"), reading=Reading(range=asked))
+
+
+def test_an_encoder_s_range_beside_those_of_packs() -> None:
+    """Of two sets that differ in whether a DICOM's own window counts, the measured range may be the same."""
+    measured = {"low": (12.0,), "high": (2950.0,)}
+    encoders = Reading(**measured)
+    assert is_same_range(Reading(**measured), encoders)
+    assert is_same_range(Reading(), encoders)  # 8 bits
+    assert not is_same_range(Reading(range="full"), encoders)
+    assert not is_same_range(Reading(), Reading(range="1%,99%", **measured))
+    assert not is_same_range(Reading(range="window", **measured), encoders)
+    assert not is_same_range(Reading(**measured), Reading(range="full"))
+    assert is_same_range(Reading(range="window", **measured), Reading(range="window"))
+
+
 def test_a_range_that_leaves_one_grey_level_is_refused(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     few = np.zeros((200, 200), np.uint16)
@@ -239,6 +283,9 @@ def test_nearly_constant_images_are_a_warning(tmp_path: Path) -> None:
     assert note.startswith("warning: the images are nearly constant: half of the 20 looked at vary by less than 0.8 of")
     assert "(median grey level 1, 100% of the pixels black)" in note
     assert note.endswith("--range=0.1%,99.9% takes the range from their values")
+    write_pack(PackOptions(data=str(tmp_path / "dark.npy"), out=tmp_path / "pack"))
+    (note,) = load_images(str(tmp_path / "pack")).pixel_notes
+    assert note.endswith("pack them again: --range=0.1%,99.9% takes the range from their values")
     again = load_images(str(tmp_path / "dark.npy"), size=20, reading=Reading(range="0.1%,99.9%"))
     assert not any("warning" in note for note in again.pixel_notes)
     assert again.read(np.arange(20)).max() == 255

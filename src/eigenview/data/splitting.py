@@ -8,7 +8,6 @@ import numpy as np
 
 from eigenview.config import ProbeConfig
 from eigenview.data.images import ImageSet
-from eigenview.data.pixels.byte_ranges import are_parts, whole
 from eigenview.errors import UnusableLabels, listed
 
 TEST_FRACTION = 0.2
@@ -70,7 +69,7 @@ def fitting_images(images: ImageSet, config: ProbeConfig, seed: int) -> ImageSet
 
 def files_of(images: ImageSet) -> np.ndarray | None:
     """The number of the file that each row belongs to; None where each is a file."""
-    return originals(images)[1] if are_parts(images.paths) else None
+    return None if images.of_file is None else originals(images)[1]
 
 
 def originals(images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
@@ -79,11 +78,10 @@ def originals(images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
     Rows are files, except for tiles (--fit tiles:N), pages (--pages images) and the frames of a DICOM: those of one
     file show the same thing, so that they are split, drawn and counted together.
     """
-    if not are_parts(images.paths):
+    if images.of_file is None:
         return np.arange(len(images)), np.arange(len(images))
-    number: dict[str, int] = {}
-    file = np.array([number.setdefault(whole(path), len(number)) for path in images.paths], np.int64)
-    return np.unique(file, return_index=True)[1], file
+    _, first, file = np.unique(images.of_file, return_index=True, return_inverse=True)
+    return first, file
 
 
 def with_labels(images: ImageSet) -> ImageSet:

@@ -11,6 +11,7 @@ import numpy as np
 
 from eigenview.config.reading import Reading
 from eigenview.data.images import File, ImageSet, Skipped, printable
+from eigenview.data.pixels.byte_ranges import files_of_paths
 from eigenview.data.pixels.cache import Entry
 from eigenview.data.pixels.decode import Sample, sample
 from eigenview.data.pixels.headers import BITS, CHANNELS, PAGES, SHORT
@@ -78,6 +79,7 @@ def encoded_set(
         pixel_notes=pixel_notes + fit_notes(rows, reading.fit) + about,
         label_notes=(note,) if note else (),
         files=files,
+        of_file=files_of_paths([paths[i] for i in kept]),
         reading=reading,
     )
 
