@@ -139,6 +139,13 @@ def test_two_ranges_of_a_set_lie_in_the_cache_side_by_side(tmp_path: Path, cache
     assert len(list(cache.glob("*.20.npy"))) == 2
 
 
+def test_percentiles_that_differ_in_the_last_digits_are_measured_apart(tmp_path: Path, cache: Path) -> None:
+    ramp(tmp_path / "a" / "0.png", 0, 4095)
+    for text in ("0%,99.99996%", "0%,100%"):
+        load_images(str(tmp_path / "a"), size=20, reading=Reading(range=text))
+    assert len(list(cache.glob("*.range-*"))) == 2
+
+
 def test_8_bits_stay_as_they_are_unless_a_range_is_asked_for(tmp_path: Path, make_images: MakeImages) -> None:
     make_images(tmp_path / "a", 3)
     before = load_images(str(tmp_path / "a"), size=20)

@@ -181,3 +181,21 @@ def test_no_file_is_in_two_parts_of_a_pack(tmp_path: Path) -> None:
     images = load_images(str(tmp_path / "pack"), split="all")
     assert images.of_file is not None
     assert images.of_file.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+@pytest.mark.parametrize("fits", [("crop", "tiles:8"), ("tiles:8", "crop")])
+def test_the_range_is_that_of_whole_images_whichever_fit_came_first(tmp_path: Path, fits: tuple[str, str]) -> None:
+    """100 small images, of which 10 are bright and eight times as long: of their tiles almost half are bright."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for i in range(100):
+        bright = i % 10 == 0
+        values = rng.integers(0, 1000, (8, 64 if bright else 8)) + 30000 * bright
+        Image.fromarray(values.astype(np.uint16)).save(tmp_path / "photos" / f"{i:02}.png")
+    for loader in (LoaderConfig(), LoaderConfig(cache_gb=0)):
+        found = [
+            load_images(str(tmp_path / "photos"), size=8, reading=Reading(fit=fit, range="20%,80%"), loader=loader)
+            for fit in fits
+        ]
+        assert found[0].reading.low == found[1].reading.low
+        assert found[0].reading.high == found[1].reading.high

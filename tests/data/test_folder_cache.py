@@ -15,7 +15,7 @@ from PIL import Image
 from eigenview import runfiles
 from eigenview.config import LoaderConfig, RunConfig
 from eigenview.config.reading import Reading
-from eigenview.data.load import load_images
+from eigenview.data.load import find_source, load_images
 from eigenview.data.pixels import cache as cache_module
 from eigenview.data.pixels import image_files as files_of_images
 from eigenview.data.sources import tar_index
@@ -188,6 +188,14 @@ def test_a_subset_is_all_that_is_opened(
     assert [images.class_names[k] for k in images.labels] == [Path(path).parent.name for path in images.paths]
     np.save(tmp_path / "x.npy", np.arange(60, dtype=np.uint8).repeat(1200).reshape(60, 20, 20, 3))
     assert (load_images(str(tmp_path / "x.npy"), size=20, most=8).read(np.arange(8)).std(axis=(1, 2, 3)) == 0).all()
+
+
+def test_a_source_gives_what_is_asked_for_the_second_time_too(tmp_path: Path, make_images: MakeImages) -> None:
+    make_images(tmp_path / "set", 8, 50)
+    source = find_source(str(tmp_path / "set"))
+    asked = ({"most": 3}, {}, {"multiple": 14}, {"most_size": 32}, {"most": 3})
+    found = [load_images(str(tmp_path / "set"), source=source, **each) for each in asked]
+    assert [(len(each), each.size) for each in found] == [(3, 48), (8, 48), (8, 42), (8, 32), (3, 48)]
 
 
 def test_one_listing_serves_training_and_probes(

@@ -132,7 +132,7 @@ def measured_range(
 ) -> Measured:
     """What the values of some of the images `rows`, which `read` reads, say of the range; kept in `entry`, if given."""
     asked = reading.asked
-    kind = f"range-{asked.kind}-{asked.low:g}-{asked.high:g}-{reading.channels}-{reading.pages}"
+    kind = f"range-{asked.kind}-{asked.low!r}-{asked.high!r}-{reading.channels}-{reading.pages}"
     known = None if entry is None else entry.known(kind)
     if known is not None and misfit(known, MEASURED) is None:
         values: dict[str, Any] = {name: tuple(each) if isinstance(each, list) else each for name, each in known.items()}

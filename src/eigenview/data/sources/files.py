@@ -15,6 +15,7 @@ from eigenview.config.fit import parse_fit
 from eigenview.config.reading import Reading
 from eigenview.data.images import File, ImageSet, Skipped, Split, printable
 from eigenview.data.opening import kind_of
+from eigenview.data.pixels.byte_ranges import split_tile
 from eigenview.data.pixels.cache import Entry
 from eigenview.data.pixels.decode import Sample, decode, decode_rows
 from eigenview.data.pixels.headers import PAGES, are_images, header_notes, headers, short_side
@@ -222,7 +223,9 @@ class _Reader:
         return known
 
     def measured(self, rows: np.ndarray, bits: int, reading: Reading) -> Measured:
-        """What the values of some of the images `rows` say of the range."""
+        """What the values of some of the images `rows` say of the range. Whole images count, whatever --fit is."""
+        if parse_fit(reading.fit).kind == "tiles":
+            rows = np.array([i for i in rows.tolist() if split_tile(self.paths[i])[1] == 0], np.int64)
 
         def read(chosen: np.ndarray) -> list[Sample]:
             return read_samples([self.paths[i] for i in chosen], reading, str(self.shown))
