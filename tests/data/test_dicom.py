@@ -11,12 +11,15 @@ import pytest
 from PIL import Image
 
 from eigenview.cli import run
+from eigenview.config import LoaderConfig
 from eigenview.config.reading import Reading
 from eigenview.data.load import load_images
 from eigenview.data.pixels.decode import decode, sample
 from eigenview.data.pixels.dicom import about
 from eigenview.data.pixels.headers import header
 from eigenview.data.pixels.image_files import Unreadable
+from eigenview.data.sources.source import Request
+from eigenview.data.sources.streams import Origin, Sample, Stream, load_stream
 from eigenview.errors import UserError
 
 pydicom: Any = pytest.importorskip("pydicom")
@@ -163,6 +166,15 @@ def test_frames_of_8_bits_are_decoded_once(tmp_path: Path, decoded: list[str]) -
         images = load_images(str(tmp_path / "a"), size=20)
         np.testing.assert_array_equal(images.read(np.arange(len(images)))[:, 0], frames[:files].reshape(-1, 20, 20))
         assert len(decoded) == expected
+
+
+def test_frames_in_a_stream_are_refused_without_blaming_an_option(tmp_path: Path) -> None:
+    path = write(tmp_path / "a" / "0.dcm", np.stack([RAMP, RAMP.T]))
+    origin = Origin(spec="scans", name="scans", place=tmp_path, files=(), what="")
+    stream = Stream(origin, lambda row: iter([Sample(str(path))][row:]))
+    for pages in ("first", "images"):
+        with pytest.raises(UserError, match=r"^scans: DICOM files of several frames.* in 1 rows; .* Give a folder"):
+            load_stream(stream, 8, Request(reading=Reading(pages=pages), loader=LoaderConfig(cache_gb=0)))
 
 
 def test_frames_that_the_file_cannot_hold_are_not_images(tmp_path: Path) -> None:

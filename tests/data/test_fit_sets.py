@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,21 @@ def test_tiles_of_an_image_are_held_out_together(tmp_path: Path) -> None:
     assert not {original(path) for path in plan.train.paths} & {original(path) for path in plan.held_out.paths}
     assert len(plan.held_out) == 12
     assert len(plan.train) == 120 - 12
+
+
+@pytest.mark.parametrize("stratified", [False, True])
+def test_a_share_of_the_data_has_all_tiles_of_an_image_or_none(root: Path, stratified: bool) -> None:
+    config = RunConfig(data=str(root / "photos"), fit="tiles:3", batch_size=4, image_size=16)
+    config = dataclasses.replace(config, data_fraction=0.5, stratified=stratified)
+    plan = make_plan(config)
+    assert plan.train.of_file is not None
+    chosen = np.unique(plan.train.of_file)
+    assert len(chosen) == 10
+    whole = load(root, "tiles:3").of_file
+    assert whole is not None
+    np.testing.assert_array_equal(plan.train.of_file, whole[np.isin(whole, chosen)])
+    if stratified:
+        assert (chosen < 10).sum() == 5  # of class a
 
 
 def test_an_image_with_tiles_is_one_image_of_its_class(root: Path) -> None:

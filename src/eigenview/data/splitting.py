@@ -39,7 +39,10 @@ def rows_by_class(labels: np.ndarray) -> list[np.ndarray]:
 
 
 def subsample(images: ImageSet, most: int | None, seed: int) -> ImageSet:
-    """At most so many of the images to fit probes on, a function of the number of images and the seed."""
+    """At most so many of the images to fit probes on, a function of the number of images and the seed.
+
+    Rows are drawn one by one, tiles and pages too: of as many rows, those of more files show more.
+    """
     if most is None or most >= len(images):
         return images
     return images.take(np.sort(np.random.default_rng((seed, 3)).permutation(len(images))[:most]))
@@ -76,7 +79,8 @@ def originals(images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
     """The first row of each file int64 (G,), and the number of the file that each row belongs to int64 (N,).
 
     Rows are files, except for tiles (--fit tiles:N), pages (--pages images) and the frames of a DICOM: those of one
-    file show the same thing, so that they are split, drawn and counted together.
+    file show the same thing, so that a split, a held-out part and a share of the data or of the labels have all of
+    them or none.
     """
     if images.of_file is None:
         return np.arange(len(images)), np.arange(len(images))
