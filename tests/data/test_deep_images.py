@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -229,15 +230,15 @@ def test_a_pack_of_8_bits_has_the_range_of_its_making(
 
 def test_an_encoder_s_range_beside_those_of_packs() -> None:
     """Of two sets that differ in whether a DICOM's own window counts, the measured range may be the same."""
-    measured = {"low": (12.0,), "high": (2950.0,)}
-    encoders = Reading(**measured)
-    assert is_same_range(Reading(**measured), encoders)
-    assert is_same_range(Reading(), encoders)  # 8 bits
-    assert not is_same_range(Reading(range="full"), encoders)
-    assert not is_same_range(Reading(), Reading(range="1%,99%", **measured))
-    assert not is_same_range(Reading(range="window", **measured), encoders)
-    assert not is_same_range(Reading(**measured), Reading(range="full"))
-    assert is_same_range(Reading(range="window", **measured), Reading(range="window"))
+    measured = Reading(low=(12,), high=(2950,))
+    of_window, of_percent = (dataclasses.replace(measured, range=text) for text in ("window", "1%,99%"))
+    assert is_same_range(own=measured, asked=measured)
+    assert is_same_range(own=Reading(), asked=measured)  # 8 bits
+    assert not is_same_range(own=Reading(range="full"), asked=measured)
+    assert not is_same_range(own=Reading(), asked=of_percent)
+    assert not is_same_range(own=of_window, asked=measured)
+    assert not is_same_range(own=measured, asked=Reading(range="full"))
+    assert is_same_range(own=of_window, asked=Reading(range="window"))
 
 
 def test_a_range_that_leaves_one_grey_level_is_refused(tmp_path: Path) -> None:

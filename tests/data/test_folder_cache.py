@@ -7,6 +7,7 @@ import os
 import resource
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -193,7 +194,7 @@ def test_a_subset_is_all_that_is_opened(
 def test_a_source_gives_what_is_asked_for_the_second_time_too(tmp_path: Path, make_images: MakeImages) -> None:
     make_images(tmp_path / "set", 8, 50)
     source = find_source(str(tmp_path / "set"))
-    asked = ({"most": 3}, {}, {"multiple": 14}, {"most_size": 32}, {"most": 3})
+    asked: tuple[dict[str, Any], ...] = ({"most": 3}, {}, {"multiple": 14}, {"most_size": 32}, {"most": 3})
     found = [load_images(str(tmp_path / "set"), source=source, **each) for each in asked]
     assert [(len(each), each.size) for each in found] == [(3, 48), (8, 48), (8, 42), (8, 32), (3, 48)]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,7 @@ def test_embeddings_may_be_an_array_of_numpy() -> None:
 
 def test_an_encoder_of_tiles_has_one_row_for_each_image_of_an_array() -> None:
     values = np.random.default_rng(0).integers(0, 4000, (2, 20, 50)).astype(np.uint16)
-    measured = {"low": (0.0,), "high": (4000.0,)}
-    expected = as_images(values, 20, Reading(**measured))
-    assert torch.equal(as_images(values, 20, Reading(fit="tiles:3", **measured)), expected)
+    measured = Reading(low=(0,), high=(4000,))
+    assert torch.equal(
+        as_images(values, 20, dataclasses.replace(measured, fit="tiles:3")), as_images(values, 20, measured)
+    )

@@ -233,8 +233,8 @@ def _refuse_several(rows: np.ndarray, spec: str, reading: Reading) -> None:
     frames = int((several & (rows[:, DICOM] == 1)).sum())
     if frames:
         raise UserError(
-            f"{spec}: DICOM files of several frames, each of which is an image, in {frames:,} rows; in a stream each row "
-            "is one image. Give a folder of the files, or --pages channels."
+            f"{spec}: DICOM files of several frames, each an image, in {frames:,} rows; in a stream each row is one "
+            "image. Give a folder of the files, or --pages channels."
         )
     if several.any():
         raise UserError(
