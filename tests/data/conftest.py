@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from eigenview.config.reading import Reading
+from eigenview.data.pixels.parallel import Rows
+from eigenview.data.sources import files as files_module
 
 MakeImages = Callable[..., list[Path]]
 
@@ -33,3 +37,17 @@ def make_images() -> MakeImages:
         return paths
 
     return make
+
+
+@pytest.fixture
+def decoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The paths of files that are decoded into the cache from here on, one after another."""
+    paths: list[str] = []
+    decode_rows = files_module.decode_rows
+
+    def counting(wanted: Sequence[str], side: int, reading: Reading) -> Rows:
+        paths.extend(wanted)
+        return decode_rows(wanted, side, reading)
+
+    monkeypatch.setattr(files_module, "decode_rows", counting)
+    return paths

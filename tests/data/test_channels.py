@@ -110,6 +110,26 @@ def test_pages_of_a_file_lie_on_one_side(tmp_path: Path) -> None:
     np.testing.assert_array_equal(np.bincount(files), np.full(len(test), 5))
 
 
+def test_a_pack_of_pages_has_the_split_of_the_folder(tmp_path: Path) -> None:
+    for i in range(10):
+        pages(tmp_path / "a" / "xy"[i % 2] / f"{i}.tif", NOISE[i % 6])
+    reading = Reading(pages="images", channels=1)
+    write_pack(PackOptions(data=str(tmp_path / "a"), out=tmp_path / "pack", image_size=20, pages="images", channels=1))
+    plain, packed = (load_probe_sets(str(tmp_path / name), size=20, reading=reading) for name in ("a", "pack"))
+    assert plain is not None
+    assert packed is not None
+    for ours, theirs in zip(packed, plain, strict=True):
+        np.testing.assert_array_equal(ours.read(np.arange(len(ours))), theirs.read(np.arange(len(theirs))))
+        np.testing.assert_array_equal(files_of(ours), files_of(theirs))  # type: ignore[arg-type]
+
+
+def test_a_pack_has_the_pages_of_its_making(tmp_path: Path) -> None:
+    pages(tmp_path / "a" / "0.tif", NOISE[0])
+    write_pack(PackOptions(data=str(tmp_path / "a"), out=tmp_path / "pack", channels=1))
+    with pytest.raises(UserError, match=r"with --pages first, and images is asked.*again with --pages images\."):
+        load_images(str(tmp_path / "pack"), reading=Reading(pages="images", channels=1))
+
+
 def test_pages_beside_files_of_one(tmp_path: Path) -> None:
     """Each page is an image, a damaged file is listed, and messages name the page."""
     pages(tmp_path / "a" / "0.tif", NOISE[0, :2])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from eigenview.data.load import load_images, load_probe_sets
 from eigenview.data.packing import PackOptions, write_pack
 from eigenview.data.pixels.decode import decode, sample
 from eigenview.data.pixels.headers import header
+from eigenview.data.pixels.ranges import is_same_range
 from eigenview.errors import UserError
 from tests.data.conftest import MakeImages
 from tests.data.deep_files import write_png, write_tiff
@@ -138,6 +140,13 @@ def test_two_ranges_of_a_set_lie_in_the_cache_side_by_side(tmp_path: Path, cache
     assert len(list(cache.glob("*.20.npy"))) == 2
 
 
+def test_percentiles_that_differ_in_the_last_digits_are_measured_apart(tmp_path: Path, cache: Path) -> None:
+    ramp(tmp_path / "a" / "0.png", 0, 4095)
+    for text in ("0%,99.99996%", "0%,100%"):
+        load_images(str(tmp_path / "a"), size=20, reading=Reading(range=text))
+    assert len(list(cache.glob("*.range-*"))) == 2
+
+
 def test_8_bits_stay_as_they_are_unless_a_range_is_asked_for(tmp_path: Path, make_images: MakeImages) -> None:
     make_images(tmp_path / "a", 3)
     before = load_images(str(tmp_path / "a"), size=20)
@@ -187,6 +196,49 @@ def test_a_pack_keeps_the_range(tmp_path: Path) -> None:
             load_images(str(tmp_path / "pack"), reading=reading)
     with pytest.raises(UserError, match="holds images of 3 channels, and --channels is 1"):
         load_images(str(tmp_path / "pack"), reading=Reading(channels=1))
+
+
+@pytest.mark.parametrize(
+    ("packed", "asked", "is_same"),
+    [
+        ("auto", "1%,99%", False),
+        ("auto", "full", True),  # 8 bits stay as they are
+        ("auto", "window", True),
+        ("auto", "0,255", False),
+        ("1%,99%", "auto", True),
+        ("1%,99%", "1.0%,99.0%", True),
+        ("1%,99%", "2%,99%", False),
+        ("1%,99%", "full", False),
+        ("full", "1%,99%", False),
+        ("full", "auto", True),
+    ],
+)
+def test_a_pack_of_8_bits_has_the_range_of_its_making(
+    tmp_path: Path, make_images: MakeImages, packed: str, asked: str, is_same: bool
+) -> None:
+    make_images(tmp_path / "a", 3)
+    write_pack(PackOptions(data=str(tmp_path / "a"), out=tmp_path / "pack", image_size=20, range=packed))
+    if is_same:
+        theirs = Reading(range=asked if packed == "auto" else packed)
+        plain = load_images(str(tmp_path / "a"), size=20, reading=theirs)
+        ours = load_images(str(tmp_path / "pack"), reading=Reading(range=asked))
+        np.testing.assert_array_equal(ours.read(np.arange(3)), plain.read(np.arange(3)))
+        return
+    with pytest.raises(UserError, match=r"was packed with range .*, and range .* is asked for .*pack them again"):
+        load_images(str(tmp_path / "pack"), reading=Reading(range=asked))
+
+
+def test_an_encoder_s_range_beside_those_of_packs() -> None:
+    """Of two sets that differ in whether a DICOM's own window counts, the measured range may be the same."""
+    measured = Reading(low=(12,), high=(2950,))
+    of_window, of_percent = (dataclasses.replace(measured, range=text) for text in ("window", "1%,99%"))
+    assert is_same_range(own=measured, asked=measured)
+    assert is_same_range(own=Reading(), asked=measured)  # 8 bits
+    assert not is_same_range(own=Reading(range="full"), asked=measured)
+    assert not is_same_range(own=Reading(), asked=of_percent)
+    assert not is_same_range(own=of_window, asked=measured)
+    assert not is_same_range(own=measured, asked=Reading(range="full"))
+    assert is_same_range(own=of_window, asked=Reading(range="window"))
 
 
 def test_a_range_that_leaves_one_grey_level_is_refused(tmp_path: Path) -> None:
@@ -239,6 +291,9 @@ def test_nearly_constant_images_are_a_warning(tmp_path: Path) -> None:
     assert note.startswith("warning: the images are nearly constant: half of the 20 looked at vary by less than 0.8 of")
     assert "(median grey level 1, 100% of the pixels black)" in note
     assert note.endswith("--range=0.1%,99.9% takes the range from their values")
+    write_pack(PackOptions(data=str(tmp_path / "dark.npy"), out=tmp_path / "pack"))
+    (note,) = load_images(str(tmp_path / "pack")).pixel_notes
+    assert note.endswith("pack them again: --range=0.1%,99.9% takes the range from their values")
     again = load_images(str(tmp_path / "dark.npy"), size=20, reading=Reading(range="0.1%,99.9%"))
     assert not any("warning" in note for note in again.pixel_notes)
     assert again.read(np.arange(20)).max() == 255

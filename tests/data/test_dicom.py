@@ -11,12 +11,15 @@ import pytest
 from PIL import Image
 
 from eigenview.cli import run
+from eigenview.config import LoaderConfig
 from eigenview.config.reading import Reading
 from eigenview.data.load import load_images
 from eigenview.data.pixels.decode import decode, sample
 from eigenview.data.pixels.dicom import about
 from eigenview.data.pixels.headers import header
 from eigenview.data.pixels.image_files import Unreadable
+from eigenview.data.sources.source import Request
+from eigenview.data.sources.streams import Origin, Sample, Stream, load_stream
 from eigenview.errors import UserError
 
 pydicom: Any = pytest.importorskip("pydicom")
@@ -28,7 +31,7 @@ def given(name: str) -> Path:
 
 
 def write(path: Path, stored: np.ndarray, **elements: Any) -> Path:
-    """A grey DICOM of 16 bits, (h, w) or (frames, h, w), with these elements beside the necessary ones."""
+    """A grey DICOM of 16 or 8 bits, (h, w) or (frames, h, w), with these elements beside the necessary ones."""
     from pydicom.dataset import FileDataset, FileMetaDataset
     from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage, generate_uid
 
@@ -39,13 +42,14 @@ def write(path: Path, stored: np.ndarray, **elements: Any) -> Path:
     data = FileDataset(str(path), {}, file_meta=meta, preamble=bytes(128))
     data.Rows, data.Columns = stored.shape[-2:]
     data.SamplesPerPixel, data.PhotometricInterpretation = 1, "MONOCHROME2"
-    data.BitsAllocated, data.BitsStored, data.HighBit = 16, 12, 11
+    data.BitsAllocated, data.BitsStored, data.HighBit = (8, 8, 7) if stored.dtype == np.uint8 else (16, 12, 11)
     data.PixelRepresentation = int(stored.dtype.kind == "i")
     if stored.ndim == 3:
         data.NumberOfFrames = len(stored)
     for name, value in elements.items():
         setattr(data, name, value)
-    data.PixelData = stored.astype("<i2" if stored.dtype.kind == "i" else "<u2").tobytes()
+    data.PixelData = stored.astype(stored.dtype.newbyteorder("<")).tobytes()
+    data["PixelData"].VR = "OB" if stored.dtype == np.uint8 else "OW"
     path.parent.mkdir(parents=True, exist_ok=True)
     data.save_as(path)
     return path
@@ -150,6 +154,27 @@ def test_each_frame_is_an_image_and_may_be_a_channel(tmp_path: Path) -> None:
         np.testing.assert_array_equal(images.labels, [0] * 4 + [1] * 4)
     four = load_images(str(tmp_path / "a"), size=20, reading=Reading(range="0,4095", pages="channels", channels=4))
     np.testing.assert_array_equal(four.read(np.array([0]))[0], expected)
+
+
+def test_frames_of_8_bits_are_decoded_once(tmp_path: Path, decoded: list[str]) -> None:
+    """As of ultrasound. With the defaults no option tells the pixels from the headers in the cache."""
+    frames = np.random.default_rng(0).integers(0, 256, (4, 4, 20, 20), dtype=np.uint8)
+    for files, expected in ((3, 12), (3, 12), (4, 16), (4, 16)):
+        for i in range(files):
+            if not (tmp_path / "a" / f"{i}.dcm").exists():
+                write(tmp_path / "a" / f"{i}.dcm", frames[i])
+        images = load_images(str(tmp_path / "a"), size=20)
+        np.testing.assert_array_equal(images.read(np.arange(len(images)))[:, 0], frames[:files].reshape(-1, 20, 20))
+        assert len(decoded) == expected
+
+
+def test_frames_in_a_stream_are_refused_without_blaming_an_option(tmp_path: Path) -> None:
+    path = write(tmp_path / "a" / "0.dcm", np.stack([RAMP, RAMP.T]))
+    origin = Origin(spec="scans", name="scans", place=tmp_path, files=(), what="")
+    stream = Stream(origin, lambda row: iter([Sample(str(path))][row:]))
+    for pages in ("first", "images"):
+        with pytest.raises(UserError, match=r"^scans: DICOM files of several frames.* in 1 rows; .* Give a folder"):
+            load_stream(stream, 8, Request(reading=Reading(pages=pages), loader=LoaderConfig(cache_gb=0)))
 
 
 def test_frames_that_the_file_cannot_hold_are_not_images(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from eigenview.data.load import find_source, load_images, load_probe_sets
 from eigenview.data.packing import PackOptions, write_pack
 from eigenview.data.pixels.byte_ranges import original
 from eigenview.data.pixels.geometry import Place, square
-from eigenview.data.splitting import fitting_images, split_set
+from eigenview.data.splitting import files_of, fitting_images, split_set
 from eigenview.engine.plan import make_plan
 from eigenview.errors import UserError
 
@@ -110,6 +111,21 @@ def test_tiles_of_an_image_are_held_out_together(tmp_path: Path) -> None:
     assert len(plan.train) == 120 - 12
 
 
+@pytest.mark.parametrize("stratified", [False, True])
+def test_a_share_of_the_data_has_all_tiles_of_an_image_or_none(root: Path, stratified: bool) -> None:
+    config = RunConfig(data=str(root / "photos"), fit="tiles:3", batch_size=4, image_size=16)
+    config = dataclasses.replace(config, data_fraction=0.5, stratified=stratified)
+    plan = make_plan(config)
+    assert plan.train.of_file is not None
+    chosen = np.unique(plan.train.of_file)
+    assert len(chosen) == 10
+    whole = load(root, "tiles:3").of_file
+    assert whole is not None
+    np.testing.assert_array_equal(plan.train.of_file, whole[np.isin(whole, chosen)])
+    if stratified:
+        assert (chosen < 10).sum() == 5  # of class a
+
+
 def test_an_image_with_tiles_is_one_image_of_its_class(root: Path) -> None:
     images = load(root, "tiles:3")
     alone = images.take(np.array([i for i, path in enumerate(images.paths) if "/a/" in path or "/b/01" in path]))
@@ -134,7 +150,7 @@ def test_arrays(tmp_path: Path) -> None:
         expected = np.stack([square(Image.fromarray(each), 16, Place(fit)) for each in pixels])
         assert np.array_equal(all_of(images), expected)
         assert images.pixel_notes[0].startswith("4 of 4 images are not square")
-    with pytest.raises(UserError, match="--fit tiles:2 cuts image files, and x is an array"):
+    with pytest.raises(UserError, match=r"--fit tiles:2 cuts image files, and x is an array.* Give a folder of image"):
         load_images(str(tmp_path / "x.npy"), reading=Reading(fit="tiles:2"))
     np.lib.format.open_memmap(tmp_path / "big.npy", "w+", np.uint8, (400, 300, 310, 3)).flush()
     big = {"size": 256, "source_size": 256, "loader": LoaderConfig(cache_gb=0), "reading": Reading(fit="pad")}
@@ -151,6 +167,51 @@ def test_packs(root: Path) -> None:
     assert np.array_equal(all_of(packed), all_of(load_images(str(root / "photos"), size=16, reading=packed.reading)))
     with pytest.raises(UserError, match="was packed with --fit pad, and squash is asked for"):
         load_images(str(root / "pack"), reading=Reading(fit="squash"))
-    with pytest.raises(UserError, match="a pack does not keep which image a tile is of"):
-        write_pack(PackOptions(data=str(root / "photos"), fit="tiles:2", out=root / "other"))
-    assert not (root / "other").exists()
+
+
+@pytest.mark.parametrize("loader", [LoaderConfig(), LoaderConfig(cache_gb=0)])
+def test_a_pack_of_tiles_has_the_split_of_the_folder(root: Path, loader: LoaderConfig) -> None:
+    write_pack(PackOptions(data=str(root / "photos"), fit="tiles:3", image_size=16, out=root / "pack"))
+    reading = Reading(fit="tiles:3")
+    pairs = [load_probe_sets(str(root / name), size=16, reading=reading, loader=loader) for name in ("photos", "pack")]
+    assert pairs[0] is not None
+    assert pairs[1] is not None
+    for plain, packed in zip(*pairs, strict=True):
+        assert packed.reading.fit == "tiles:3"
+        np.testing.assert_array_equal(all_of(packed), all_of(plain))
+        np.testing.assert_array_equal(files_of(packed), files_of(plain))  # type: ignore[arg-type]
+    both = load_images(str(root / "pack"), split="all", loader=loader)
+    np.testing.assert_array_equal(files_of(both), files_of(load(root, "tiles:3")))  # type: ignore[arg-type]
+    write_pack(PackOptions(data=str(root / "photos"), image_size=16, out=root / "crops"))
+    with pytest.raises(
+        UserError, match=r"packed with --fit crop, and tiles:3 is.*pack them again with --fit tiles:3\."
+    ):
+        load_images(str(root / "crops"), reading=reading)
+
+
+def test_no_file_is_in_two_parts_of_a_pack(tmp_path: Path) -> None:
+    for part in ("train/a", "train/b", "test/a", "test/b"):
+        (tmp_path / "x" / part).mkdir(parents=True)
+        Image.effect_noise((40, 20), 50).save(tmp_path / "x" / part / "0.png")
+    write_pack(PackOptions(data=str(tmp_path / "x"), fit="tiles:2", out=tmp_path / "pack"))
+    images = load_images(str(tmp_path / "pack"), split="all")
+    assert images.of_file is not None
+    assert images.of_file.tolist() == [0, 0, 1, 1, 2, 2, 3, 3]
+
+
+@pytest.mark.parametrize("fits", [("crop", "tiles:8"), ("tiles:8", "crop")])
+def test_the_range_is_that_of_whole_images_whichever_fit_came_first(tmp_path: Path, fits: tuple[str, str]) -> None:
+    """100 small images, of which 10 are bright and eight times as long: of their tiles almost half are bright."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for i in range(100):
+        bright = i % 10 == 0
+        values = rng.integers(0, 1000, (8, 64 if bright else 8)) + 30000 * bright
+        Image.fromarray(values.astype(np.uint16)).save(tmp_path / "photos" / f"{i:02}.png")
+    for loader in (LoaderConfig(), LoaderConfig(cache_gb=0)):
+        found = [
+            load_images(str(tmp_path / "photos"), size=8, reading=Reading(fit=fit, range="20%,80%"), loader=loader)
+            for fit in fits
+        ]
+        assert found[0].reading.low == found[1].reading.low
+        assert found[0].reading.high == found[1].reading.high

@@ -7,18 +7,18 @@ import os
 import resource
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from eigenview import runfiles
-from eigenview.config import RunConfig
+from eigenview.config import LoaderConfig, RunConfig
 from eigenview.config.reading import Reading
-from eigenview.data.load import load_images
+from eigenview.data.load import find_source, load_images
 from eigenview.data.pixels import cache as cache_module
 from eigenview.data.pixels import image_files as files_of_images
-from eigenview.data.sources import files as files_module
 from eigenview.data.sources import tar_index
 from eigenview.engine.plan import make_plan
 from eigenview.errors import UserError
@@ -34,19 +34,9 @@ def test_a_single_image_leaves_the_cache_of_its_folder(tmp_path: Path, make_imag
     assert kept.exists()
 
 
-def test_cache_is_reused_and_rebuilt(
-    tmp_path: Path, make_images: MakeImages, cache: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cache_is_reused_and_rebuilt(tmp_path: Path, make_images: MakeImages, cache: Path, decoded: list[str]) -> None:
     root = tmp_path / "set"
     paths = make_images(root, 3)
-    decoded: list[str] = []
-    decode_rows = files_module.decode_rows
-
-    def counting(wanted: list[str], side: int, reading: Reading) -> tuple[np.ndarray, dict[int, str]]:
-        decoded.extend(wanted)
-        return decode_rows(wanted, side, reading)
-
-    monkeypatch.setattr(files_module, "decode_rows", counting)
 
     def load() -> tuple[list[int], int]:
         decoded.clear()
@@ -80,6 +70,47 @@ def test_cache_is_reused_and_rebuilt(
     paths[1].unlink()
     assert load() == ([99, 2, 7], 0)
     assert len(list(cache.glob("*.npy"))) == 1
+
+
+def noise(path: Path, seed: int) -> None:
+    """Two pages of 60 x 20, which are three tiles each."""
+    first, second = np.random.default_rng(seed).integers(0, 256, (2, 20, 60), dtype=np.uint8)
+    Image.fromarray(first).save(path, save_all=True, append_images=[Image.fromarray(second)])
+
+
+@pytest.mark.parametrize(
+    ("reading", "parts"),
+    [
+        (Reading(fit="tiles:3"), 3),
+        (Reading(pages="images"), 2),
+        (Reading(pages="images", fit="tiles:3"), 6),
+    ],
+)
+def test_tiles_and_pages_of_unchanged_files_are_taken_over(
+    tmp_path: Path, decoded: list[str], reading: Reading, parts: int
+) -> None:
+    root = tmp_path / "set"
+    root.mkdir()
+    for i in range(4):
+        noise(root / f"{i}.tif", i)
+
+    def check(files: int, changed: int) -> None:
+        decoded.clear()
+        images = load_images(str(root), size=20, source_size=20, reading=reading)
+        assert (len(images), len(decoded)) == (files * parts, changed * parts)
+        plain = load_images(str(root), size=20, source_size=20, reading=reading, loader=LoaderConfig(cache_gb=0))
+        assert images.paths == plain.paths
+        np.testing.assert_array_equal(images.read(np.arange(len(images))), plain.read(np.arange(len(images))))
+
+    check(4, changed=4)
+    noise(root / "11.tif", 11)  # the second of them
+    check(5, changed=1)
+    check(5, changed=0)
+    (root / "0.tif").unlink()
+    check(4, changed=0)
+    noise(root / "2.tif", 12)
+    os.utime(root / "2.tif", ns=(1, 1))
+    check(4, changed=1)
 
 
 def test_a_repaired_file_is_noticed(tmp_path: Path, make_images: MakeImages) -> None:
@@ -158,6 +189,14 @@ def test_a_subset_is_all_that_is_opened(
     assert [images.class_names[k] for k in images.labels] == [Path(path).parent.name for path in images.paths]
     np.save(tmp_path / "x.npy", np.arange(60, dtype=np.uint8).repeat(1200).reshape(60, 20, 20, 3))
     assert (load_images(str(tmp_path / "x.npy"), size=20, most=8).read(np.arange(8)).std(axis=(1, 2, 3)) == 0).all()
+
+
+def test_a_source_gives_what_is_asked_for_the_second_time_too(tmp_path: Path, make_images: MakeImages) -> None:
+    make_images(tmp_path / "set", 8, 50)
+    source = find_source(str(tmp_path / "set"))
+    asked: tuple[dict[str, Any], ...] = ({"most": 3}, {}, {"multiple": 14}, {"most_size": 32}, {"most": 3})
+    found = [load_images(str(tmp_path / "set"), source=source, **each) for each in asked]
+    assert [(len(each), each.size) for each in found] == [(3, 48), (8, 48), (8, 42), (8, 32), (3, 48)]
 
 
 def test_one_listing_serves_training_and_probes(

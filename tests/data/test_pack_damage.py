@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from eigenview.config import LoaderConfig
 from eigenview.data.load import load_images
@@ -68,6 +69,17 @@ def test_a_damaged_or_foreign_pack_is_refused(tmp_path: Path, make_images: MakeI
     for loader in (LoaderConfig(), ROWS):
         with pytest.raises(UserError, match=message):
             load_images(str(pack), loader=loader)
+
+
+def test_damaged_numbers_of_files_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    for i in range(2):
+        Image.effect_noise((40, 20), 50).save(tmp_path / "set" / f"{i}.png")
+    pack = made(tmp_path / "set", tmp_path / "pack", fit="tiles:2", image_size=20)
+    assert np.load(pack / "train-files.npy").tolist() == [0, 0, 1, 1]
+    np.save(pack / "train-files.npy", np.arange(4))
+    with pytest.raises(UserError, match=r"train-files\.npy is damaged"):
+        load_images(str(pack))
 
 
 class Malicious:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 
 import eigenview as ev
+from eigenview.config.reading import Reading
 from eigenview.errors import UserError
 from eigenview.models.given_images import as_images
 
@@ -51,3 +53,11 @@ def test_embeddings_may_be_an_array_of_numpy() -> None:
     assert ev.diagnose_embeddings(x)[0] == ev.diagnose_embeddings(torch.from_numpy(x).float())[0]
     with pytest.raises(UserError, match="numbers"):
         ev.diagnose_embeddings(np.array([["a", "b"]] * 3))
+
+
+def test_an_encoder_of_tiles_has_one_row_for_each_image_of_an_array() -> None:
+    values = np.random.default_rng(0).integers(0, 4000, (2, 20, 50)).astype(np.uint16)
+    measured = Reading(low=(0,), high=(4000,))
+    assert torch.equal(
+        as_images(values, 20, dataclasses.replace(measured, fit="tiles:3")), as_images(values, 20, measured)
+    )

@@ -78,6 +78,8 @@ class ImageSet:
     """The files that the set was read from, used or not, by which a resumed run notices other data."""
     rows: np.ndarray | None = None
     """int64 (N,): which rows of `pixels` are the images of this set; None: all, in their order."""
+    of_file: np.ndarray | None = None
+    """int64 (N,): the number of the file that each image is a tile, a page or a frame of; None: each is a file."""
     reading: Reading = Reading()
     """How the pixels are made from files, with the number of channels C and the range that was decided."""
 
@@ -89,7 +91,7 @@ class ImageSet:
             raise ValueError(
                 f"{self.name}: pixels are {self.pixels.dtype} {self.pixels.shape}, expected uint8 {square}."
             )
-        for what, rows in (("paths", self.paths or None), ("labels", self.labels)):
+        for what, rows in (("paths", self.paths or None), ("labels", self.labels), ("file numbers", self.of_file)):
             if rows is not None and len(rows) != len(self):
                 raise ValueError(f"{self.name}: {len(rows)} {what} for {len(self)} images.")
 
@@ -120,6 +122,7 @@ class ImageSet:
             rows=None if self.pixels is None else self._rows_of(index),
             paths=tuple(self.paths[i] for i in index) if self.paths else (),
             labels=None if self.labels is None else self.labels[index],
+            of_file=None if self.of_file is None else self.of_file[index],
         )
 
     def kept(self) -> ImageSet:

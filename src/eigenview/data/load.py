@@ -21,7 +21,7 @@ from eigenview.data.sources.hugging_face import PREFIX, find_hugging_face
 from eigenview.data.sources.label_file import WORDS, read_label_file
 from eigenview.data.sources.labelled import label_path, with_label_file
 from eigenview.data.sources.lists import Selection, find_selection, is_pattern
-from eigenview.data.sources.packs import find_pack
+from eigenview.data.sources.packs import Pack, find_pack
 from eigenview.data.sources.shards import find_shards
 from eigenview.data.sources.source import Request, Source
 from eigenview.data.splitting import split_set
@@ -73,15 +73,16 @@ def load_images(
         check=check,
         most=most,
     )
-    images = (source or find_source(spec)).load(split, request)
-    note = _contrast(images)
+    source = source or find_source(spec)
+    images = source.load(split, request)
+    note = _contrast(images, is_packed=isinstance(source, Pack))
     return images if note is None else dataclasses.replace(images, pixel_notes=(*images.pixel_notes, note))
 
 
-def _contrast(images: ImageSet) -> str | None:
+def _contrast(images: ImageSet, *, is_packed: bool) -> str | None:
     """A warning if the images are nearly constant. Of a stream the first ones are looked at, of others some of all."""
     pixels, broken = images.read_marked(images.spread(LOOKED_AT))
-    return contrast_note(np.delete(pixels, list(broken), axis=0), images.reading)
+    return contrast_note(np.delete(pixels, list(broken), axis=0), images.reading, is_packed=is_packed)
 
 
 def load_probe_sets(

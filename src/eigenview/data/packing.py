@@ -30,9 +30,8 @@ from eigenview.data.opening import at_home
 from eigenview.data.pixels.cache import HEADER_BYTES, CacheDir, sample_crc, write_cached, write_rows
 from eigenview.data.pixels.image_size import Sizes
 from eigenview.data.pixels.parallel import Rows, map_chunks
-from eigenview.data.sources.packs import MANIFEST, Card, PartCard, labels_file, pixels_file
+from eigenview.data.sources.packs import MANIFEST, Card, PartCard, labels_file, numbers_file, pixels_file
 from eigenview.data.sources.source import Request
-from eigenview.data.sources.tiles import refuse_tiles
 from eigenview.durations import duration
 from eigenview.errors import UnusableLabels, UserError, require
 from eigenview.runfiles import set_name
@@ -64,7 +63,7 @@ class PackOptions:
     pages: Pages = "first"
     """What the pages of a file are, as for pretrain."""
     fit: str = "crop"
-    """How an image becomes a square, as for pretrain: crop, pad or squash."""
+    """How an image becomes a square, as for pretrain."""
     strict: bool = False
     """Make the first unreadable image an error instead of skipping and listing it."""
 
@@ -102,7 +101,6 @@ def write_pack(options: PackOptions, console: Console | None = None) -> Packed:
     require(size is None or 8 <= size <= LARGEST_SIDE, "--image-size", size, f"8 to {LARGEST_SIDE}")
     require(options.labels != "none", "--labels", options.labels, "auto, or a CSV file", "A run can leave labels out.")
     reading = Reading(range=options.range, channels=options.channels, pages=options.pages, fit=options.fit)
-    refuse_tiles(options.fit, "a pack does not keep which image a tile is of")
     source = find_source(spec, options.labels)
     out = options.out or Path(f"{set_name(spec) or 'images'}-pack")
     _refuse_occupied(out)
@@ -158,24 +156,29 @@ def _keep(images: ImageSet, part: str, folder: Path, root: Path, request: Reques
         os.replace(written, target)
     else:
         pixels, _ = write_rows(target, images.shape, _copied(images, request), len(images), request.cache_dir)
-    labels_crc = None
-    if images.labels is not None:
-        buffer = io.BytesIO()
-        np.save(buffer, images.labels.astype(np.int64))
-        labels_crc = zlib.crc32(buffer.getvalue())
-        with write_cached(labels_file(folder, part), request.cache_dir) as file:
-            file.write(buffer.getvalue())
     return PartCard(
         name=images.name,
         images=len(pixels),
         crc=sample_crc(pixels),
-        labels_crc=labels_crc,
+        labels_crc=_keep_column(images.labels, labels_file(folder, part), request.cache_dir),
+        files_crc=_keep_column(images.of_file, numbers_file(folder, part), request.cache_dir),
         class_names=images.class_names,
         side_range=images.side_range,
         notes=(*images.notes, *images.pixel_notes),
         label_notes=images.label_notes,
         skipped=tuple(Skipped(_below(each.path, root), each.reason) for each in images.skipped),
     )
+
+
+def _keep_column(values: np.ndarray | None, path: Path, cache_dir: CacheDir) -> int | None:
+    """Write one integer for each image and return the checksum of the file; without any there is no file, and None."""
+    if values is None:
+        return None
+    buffer = io.BytesIO()
+    np.save(buffer, values.astype(np.int64))
+    with write_cached(path, cache_dir) as file:
+        file.write(buffer.getvalue())
+    return zlib.crc32(buffer.getvalue())
 
 
 def _file_of(pixels: np.ndarray) -> Path | None:
@@ -241,5 +244,6 @@ def _leave_only_the_pack(folder: Path, card: Card) -> None:
     """Delete the cache's notes on files and headers, which only meant something while the pack was made."""
     kept = {folder / MANIFEST} | {pixels_file(folder, part) for part in card.parts}
     kept |= {labels_file(folder, part) for part, about in card.parts.items() if about.labels_crc is not None}
+    kept |= {numbers_file(folder, part) for part, about in card.parts.items() if about.files_crc is not None}
     for file in set(folder.iterdir()) - kept:
         file.unlink()

@@ -8,7 +8,6 @@ import numpy as np
 
 from eigenview.config import ProbeConfig
 from eigenview.data.images import ImageSet
-from eigenview.data.pixels.byte_ranges import are_parts, whole
 from eigenview.errors import UnusableLabels, listed
 
 TEST_FRACTION = 0.2
@@ -40,7 +39,10 @@ def rows_by_class(labels: np.ndarray) -> list[np.ndarray]:
 
 
 def subsample(images: ImageSet, most: int | None, seed: int) -> ImageSet:
-    """At most so many of the images to fit probes on, a function of the number of images and the seed."""
+    """At most so many of the images to fit probes on, a function of the number of images and the seed.
+
+    Rows are drawn one by one, tiles and pages too: of as many rows, those of more files show more.
+    """
     if most is None or most >= len(images):
         return images
     return images.take(np.sort(np.random.default_rng((seed, 3)).permutation(len(images))[:most]))
@@ -70,20 +72,20 @@ def fitting_images(images: ImageSet, config: ProbeConfig, seed: int) -> ImageSet
 
 def files_of(images: ImageSet) -> np.ndarray | None:
     """The number of the file that each row belongs to; None where each is a file."""
-    return originals(images)[1] if are_parts(images.paths) else None
+    return None if images.of_file is None else originals(images)[1]
 
 
 def originals(images: ImageSet) -> tuple[np.ndarray, np.ndarray]:
     """The first row of each file int64 (G,), and the number of the file that each row belongs to int64 (N,).
 
     Rows are files, except for tiles (--fit tiles:N), pages (--pages images) and the frames of a DICOM: those of one
-    file show the same thing, so that they are split, drawn and counted together.
+    file show the same thing, so that a split, a held-out part and a share of the data or of the labels have all of
+    them or none.
     """
-    if not are_parts(images.paths):
+    if images.of_file is None:
         return np.arange(len(images)), np.arange(len(images))
-    number: dict[str, int] = {}
-    file = np.array([number.setdefault(whole(path), len(number)) for path in images.paths], np.int64)
-    return np.unique(file, return_index=True)[1], file
+    _, first, file = np.unique(images.of_file, return_index=True, return_inverse=True)
+    return first, file
 
 
 def with_labels(images: ImageSet) -> ImageSet:

@@ -214,20 +214,22 @@ def _hold_out(
 
 
 def _share(train: ImageSet, config: RunConfig[Any]) -> np.ndarray:
-    """Indices of the share of the images to train on, in order."""
-    draw = np.random.default_rng((config.seed, 2)).permutation(len(train))
+    """Indices of the share of the images to train on, in order: all tiles, pages and frames of a share of the files."""
+    first, image = originals(train)
+    draw = np.random.default_rng((config.seed, 2)).permutation(len(first))
     if not config.stratified:
-        return np.sort(draw[: round(config.data_fraction * len(train))])
+        return np.flatnonzero(np.isin(image, draw[: round(config.data_fraction * len(first))]))
     if train.labels is None:
         raise UserError(f"--stratified: {config.data} has no labels to draw by; leave it out, or use class subfolders.")
-    of_class = [draw[rows] for rows in rows_by_class(train.labels[draw])]
+    of_class = [draw[rows] for rows in rows_by_class(train.labels[first[draw]])]
     # each class gets its share rounded down; the rest goes to those that lost most, ties in a drawn order
     shares = config.data_fraction * np.array([len(rows) for rows in of_class])
     counts = np.floor(shares).astype(int)
     order = np.random.default_rng((config.seed, 4)).permutation(len(counts))
-    missing = round(config.data_fraction * len(train)) - counts.sum()
+    missing = round(config.data_fraction * len(first)) - counts.sum()
     counts[order[np.argsort((counts - shares)[order], kind="stable")][:missing]] += 1
-    return np.sort(np.concatenate([rows[:count] for rows, count in zip(of_class, counts, strict=True)]))
+    chosen = np.concatenate([rows[:count] for rows, count in zip(of_class, counts, strict=True)])
+    return np.flatnonzero(np.isin(image, chosen))
 
 
 def _probe_sets(

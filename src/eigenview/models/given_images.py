@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,6 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from eigenview.config.fit import parse_fit
 from eigenview.config.reading import Reading
 from eigenview.data.pixels.decode import decode, given_picture
 from eigenview.data.pixels.image_files import Unreadable
@@ -34,6 +36,8 @@ def as_images(given: Given, side: int, reading: Reading = Reading()) -> Tensor:
     is_deep = isinstance(given, np.ndarray) and given.dtype != np.uint8 and given.dtype.kind in "uif"
     if isinstance(given, np.ndarray) and is_deep and not reading.is_open:
         stored = ImageArray(name="images", pixels=channels_first(given, "images", channels))
+        if parse_fit(reading.fit).kind == "tiles":  # one row for each, as of a picture and a file
+            reading = dataclasses.replace(reading, fit="crop")
         pixels = as_image_set(stored, Request(size=side, source_size=side, reading=reading)).pixels
         return torch.from_numpy(np.ascontiguousarray(pixels))
     if isinstance(given, np.ndarray):

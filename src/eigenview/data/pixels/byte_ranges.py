@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from eigenview.data.opening import open_regular
 
 _BETWEEN = "\0"
@@ -85,9 +87,12 @@ def whole(path: str) -> str:
     return split_page(original(path))[0]
 
 
-def are_parts(paths: Sequence[str]) -> bool:
-    """Whether some of `paths` stand for pages or tiles."""
-    return any(_PAGE in path or _TILE in path for path in paths)
+def files_of_paths(paths: Sequence[str]) -> np.ndarray | None:
+    """int64 (N,): the number, from 0, of the file or piece that each path stands for; None where none is a part."""
+    if not any(_PAGE in path or _TILE in path for path in paths):
+        return None
+    number: dict[str, int] = {}
+    return np.array([number.setdefault(whole(path), len(number)) for path in paths], np.int64)
 
 
 def file_shown(path: str) -> str:

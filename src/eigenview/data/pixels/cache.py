@@ -1,7 +1,8 @@
 """Decoded sets as memory-mapped uint8 arrays: in the user's cache folder, or wherever a pack is being made.
 
 An entry is named after the place of the images and a fingerprint of their list (names, bytes, times) and of the
-decoder, so it is never stale; the entry of an earlier list of the same place is deleted. Pixels are written
+decoder, so it is never stale. Pixels made in different ways, and of another range, are entries of different places.
+The entry of an earlier list of the same place is deleted, others once room is needed (eviction.py). Pixels are written
 atomically, then described by a small JSON file; an entry whose files disagree is rebuilt. The folder can be deleted at
 any time: everything in it can be computed again.
 """

@@ -149,6 +149,19 @@ def kept_range(reading: Reading) -> str:
     return f"range{'s' if len(ends) > 1 else ''} {', '.join(ends[:_SHOWN_RANGES])}{more}"
 
 
+def is_same_range(own: Reading, asked: Reading) -> bool:
+    """Whether images that were made by `own` have the range that is asked for; auto takes any until it is decided.
+
+    Where auto or window was never decided all images have 8 bits, which auto, window and full leave as they are.
+    """
+    if own.is_open and not asked.applies_to(8):
+        return True
+    if asked.low and own.low:
+        is_window = asked.asked.kind == "window"
+        return (asked.low, asked.high, is_window) == (own.low, own.high, own.asked.kind == "window")
+    return not asked.low and (asked.asked.kind == "auto" or asked.asked == own.asked)
+
+
 def number(value: float, comma: str = ",") -> str:
     """2950.0 as 2,950; 0.123456 as 0.123456, 1.5e-05 as it is."""
     return format(int(value), comma) if value == int(value) and abs(value) < 1e15 else format(value, comma + ".6g")

@@ -11,6 +11,7 @@ import numpy as np
 
 from eigenview.config.reading import Reading
 from eigenview.data.images import File, ImageSet, Skipped, printable
+from eigenview.data.pixels.byte_ranges import files_of_paths
 from eigenview.data.pixels.cache import Entry
 from eigenview.data.pixels.decode import Sample, sample
 from eigenview.data.pixels.headers import BITS, CHANNELS, PAGES, SHORT
@@ -78,6 +79,7 @@ def encoded_set(
         pixel_notes=pixel_notes + fit_notes(rows, reading.fit) + about,
         label_notes=(note,) if note else (),
         files=files,
+        of_file=files_of_paths([paths[i] for i in kept]),
         reading=reading,
     )
 
@@ -130,7 +132,7 @@ def measured_range(
 ) -> Measured:
     """What the values of some of the images `rows`, which `read` reads, say of the range; kept in `entry`, if given."""
     asked = reading.asked
-    kind = f"range-{asked.kind}-{asked.low:g}-{asked.high:g}-{reading.channels}-{reading.pages}"
+    kind = f"range-{asked.kind}-{asked.low!r}-{asked.high!r}-{reading.channels}-{reading.pages}"
     known = None if entry is None else entry.known(kind)
     if known is not None and misfit(known, MEASURED) is None:
         values: dict[str, Any] = {name: tuple(each) if isinstance(each, list) else each for name, each in known.items()}

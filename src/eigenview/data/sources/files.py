@@ -15,6 +15,7 @@ from eigenview.config.fit import parse_fit
 from eigenview.config.reading import Reading
 from eigenview.data.images import File, ImageSet, Skipped, Split, printable
 from eigenview.data.opening import kind_of
+from eigenview.data.pixels.byte_ranges import split_tile
 from eigenview.data.pixels.cache import Entry
 from eigenview.data.pixels.decode import Sample, decode, decode_rows
 from eigenview.data.pixels.headers import PAGES, are_images, header_notes, headers, short_side
@@ -222,7 +223,9 @@ class _Reader:
         return known
 
     def measured(self, rows: np.ndarray, bits: int, reading: Reading) -> Measured:
-        """What the values of some of the images `rows` say of the range."""
+        """What the values of some of the images `rows` say of the range. Whole images count, whatever --fit is."""
+        if parse_fit(reading.fit).kind == "tiles":
+            rows = np.array([i for i in rows.tolist() if split_tile(self.paths[i])[1] == 0], np.int64)
 
         def read(chosen: np.ndarray) -> list[Sample]:
             return read_samples([self.paths[i] for i in chosen], reading, str(self.shown))
@@ -259,19 +262,20 @@ class _Reader:
         return entry.keep_pixels(side, self._checked(parts), expected, channels)
 
     def _earlier(self, now: Entry, read: Callable[[Entry], Rows | None]) -> tuple[np.ndarray, np.ndarray | None]:
-        """For each file its row among those an earlier list of this place kept, -1 if it is new; and those rows."""
+        """For each image of `now` its row among those an earlier list of this place kept, -1 if it is new; and those
+        rows."""
         entry = now.earlier()
         known = None if entry is None else read(entry)
         if entry is None or known is None:
             return np.full(len(self.paths), -1), None
         rows, broken = known
         if len(rows) == len(entry.files):  # headers: a row for the unreadable ones too, which are read again
-            at = entry.rows_of(self.entry.files, {})
+            at = entry.rows_of(now.files, {})
             unreadable = np.isin(at, list(broken))
             return np.where(unreadable, -1, at), rows
         if len(rows) != len(entry.files) - len(broken):
             return np.full(len(self.paths), -1), None
-        return entry.rows_of(self.entry.files, broken), rows
+        return entry.rows_of(now.files, broken), rows
 
     def _any_repaired(self, broken: dict[int, str], read: Callable[[str], object]) -> bool:
         """Whether a file that was unreadable when the cache was written can be read now (a permission, a mount)."""

@@ -151,11 +151,14 @@ class Part:
         )
 
     def by_pages(self, counts: np.ndarray) -> Part:
-        """Each page of each file as an image, with the file's label; `counts`: int64, the images of each file."""
+        """Each page of each file as an image, with the file's label; `counts`: int64, the images of each file.
+
+        In the cache pages have another place than the files, whose headers stay there.
+        """
         pages = np.concatenate([np.arange(n) if n > 1 else [-1] for n in counts.tolist()]).astype(np.int64)
         part = self.take(np.repeat(np.arange(len(self.files)), counts))
         files = tuple(f._replace(name=f"{f.name}#{k}") for f, k in zip(part.files, pages.tolist(), strict=True))
-        return dataclasses.replace(part, files=files, pages=tuple(pages.tolist()))
+        return dataclasses.replace(part, files=files, pages=tuple(pages.tolist()), what=f"{part.what} pages")
 
     def paths(self) -> list[str]:
         """What to decode, image by image."""

@@ -1,12 +1,15 @@
 """A pack as a source: images decoded once, for many runs. data/packing.py writes what is read here.
 
-A folder with a manifest and, for each part, PART.npy, uint8 (N, 3, S, S) as the cache keeps it, and PART-labels.npy,
-int64 (N,), where there are labels. Parts: "train" is what may be trained on; "test" the source's own labelled test
-images; "probes" its labelled training images where those are others (STL-10). Rows lie in the order of the source.
+A folder with a manifest and, for each part, PART.npy, uint8 (N, C, S, S) as the cache keeps it, and two columns, int64
+(N,): PART-labels.npy, where there are labels, and PART-files.npy, where images are tiles, pages or frames of files: the
+number of the file of each, by which those of one file stay on one side of a split. Parts: "train" is what may be
+trained on; "test" the source's own labelled test images; "probes" its labelled training images where those are others
+(STL-10). Rows lie in the order of the source.
 
     {"format": "eigenview pack", "version": 1, "size": side of the views, "source_size": S, "size_reason": text,
      "pixels": how they were made (config/reading.py), absent for 8 bits and three channels,
      "parts": {part: {"name": the source's, "images": N, "crc": of some rows, "labels_crc": of the labels or null,
+                      "files_crc": of the numbers of files or null,
                       "class_names": [...], "side_range": [smallest, largest] short side of the originals,
                       "notes": [...], "label_notes": [...] or absent,
                       "skipped": [[path below the source, reason], ...]}}}
@@ -35,7 +38,7 @@ from eigenview.data.opening import kind_of, read_regular, why
 from eigenview.data.pixels.byte_ranges import Piece
 from eigenview.data.pixels.cache import HEADER_BYTES, Shape, map_rows
 from eigenview.data.pixels.image_size import Sizes, choose_sizes
-from eigenview.data.pixels.ranges import kept_range
+from eigenview.data.pixels.ranges import is_same_range, kept_range
 from eigenview.data.sources.arrays import READ_ERRORS, ImageArray, as_image_set
 from eigenview.data.sources.source import Request
 from eigenview.data.splitting import same_classes
@@ -58,6 +61,11 @@ def labels_file(folder: Path, part: str) -> Path:
     return folder / f"{part}-labels.npy"
 
 
+def numbers_file(folder: Path, part: str) -> Path:
+    """Where the numbers of the files of a part lie."""
+    return folder / f"{part}-files.npy"
+
+
 @dataclass(frozen=True, kw_only=True)
 class PartCard:
     """What the manifest says of one part."""
@@ -66,6 +74,7 @@ class PartCard:
     images: int
     crc: int
     labels_crc: int | None
+    files_crc: int | None
     class_names: tuple[str, ...]
     side_range: tuple[int, int]
     notes: tuple[str, ...]
@@ -151,7 +160,7 @@ class Pack:
                     f"Pack them again with --image-size {sizes.size} for sharper images",
                 )
             common = {"name": about.name, "labels": labels, "class_names": about.class_names, "notes": notes}
-            common["label_notes"] = about.label_notes
+            common |= {"label_notes": about.label_notes}
             if request.check is not None:
                 request.check(sum(map(len, rows.values())), labels is not None)
             if is_large:
@@ -167,7 +176,7 @@ class Pack:
             name = f"{part} {about.crc} {about.labels_crc}"
             listed = (File(name, status.st_size, status.st_mtime_ns),)
             own = {"side_range": about.side_range, "skipped": about.skipped, "files": listed}
-            own["reading"] = card.reading
+            own |= {"reading": card.reading, "of_file": self._numbers(part, about)}
             sets.append(dataclasses.replace(images, **own))
         return sets[0] if len(sets) == 1 else _joined(sets)
 
@@ -183,8 +192,12 @@ class Pack:
                 f"{self.root} was packed with --fit {own.fit}, and {asked.fit} is asked for (an encoder has that of "
                 f"its training). Give the images themselves, or pack them again with --fit {asked.fit}."
             )
-        differs = (asked.low, asked.high) != (own.low, own.high)
-        if differs and (asked.asked.kind != "auto" or (asked.low and own.low)):
+        if asked.pages not in (own.pages, "first"):
+            raise UserError(
+                f"{self.root} was packed with --pages {own.pages}, and {asked.pages} is asked for (an encoder has that "
+                f"of its training). Give the images themselves, or pack them again with --pages {asked.pages}."
+            )
+        if not is_same_range(own, asked):
             theirs = kept_range(own) if own.low else f"range {own.range}"
             ours = kept_range(asked) if asked.low else f"range {asked.range}"
             raise UserError(
@@ -202,25 +215,31 @@ class Pack:
         return rows
 
     def _labels(self, part: str, about: PartCard) -> np.ndarray | None:
-        if about.labels_crc is None:
-            return None
         path = labels_file(self.root, part)
+        labels = self._column(path, about.labels_crc, about.images)
+        if labels is not None and (labels.min() < -1 or labels.max() >= len(about.class_names)):
+            raise UserError(f"{path} has labels beyond the {len(about.class_names)} classes of {MANIFEST}.")
+        return labels
+
+    def _numbers(self, part: str, about: PartCard) -> np.ndarray | None:
+        return self._column(numbers_file(self.root, part), about.files_crc, about.images)
+
+    def _column(self, path: Path, crc: int | None, images: int) -> np.ndarray | None:
+        """int64 (images,) of the file `path` with the checksum `crc`; None without one."""
+        if crc is None:
+            return None
         try:
             content = read_regular(path)
         except OSError as error:
             raise UserError(f"{path} cannot be read: {why(error)}. {_pack_again(self.root)}") from error
         try:
             # first the checksum: a damaged header is an error of any kind to NumPy
-            labels = (
-                np.load(io.BytesIO(content), allow_pickle=False) if zlib.crc32(content) == about.labels_crc else None
-            )
+            column = np.load(io.BytesIO(content), allow_pickle=False) if zlib.crc32(content) == crc else None
         except READ_ERRORS:
-            labels = None
-        if not isinstance(labels, np.ndarray) or labels.dtype != np.int64 or labels.shape != (about.images,):
+            column = None
+        if not isinstance(column, np.ndarray) or column.dtype != np.int64 or column.shape != (images,):
             raise UserError(f"{path} is damaged: it does not fit {MANIFEST}. {_pack_again(self.root)}")
-        if labels.min() < -1 or labels.max() >= len(about.class_names):
-            raise UserError(f"{path} has labels beyond the {len(about.class_names)} classes of {MANIFEST}.")
-        return labels
+        return column
 
     def _pieces(self, part: str, images: int, shape: Shape) -> tuple[str, ...]:
         file, step = str(pixels_file(self.root, part)), math.prod(shape)
@@ -261,6 +280,7 @@ def _parsed_part(content: dict[str, Any]) -> PartCard:
         images=_number(content["images"], 1),
         crc=_number(content["crc"]),
         labels_crc=None if content["labels_crc"] is None else _number(content["labels_crc"]),
+        files_crc=None if content.get("files_crc") is None else _number(content["files_crc"]),
         class_names=tuple(_text(name) for name in content["class_names"]),
         side_range=(_number(low), _number(high)),
         notes=tuple(_text(note) for note in content["notes"]),
@@ -299,8 +319,20 @@ def _joined(sets: list[ImageSet]) -> ImageSet:
         pixels=None if first.pixels is None else np.concatenate([each.read(np.arange(len(each))) for each in sets]),
         paths=tuple(path for each in sets for path in each.paths),
         labels=np.concatenate(labels) if has_labels else None,
+        of_file=_joined_numbers([each.of_file for each in sets], [len(each) for each in sets]),
         class_names=first.class_names if has_labels else (),
         side_range=(min(each.side_range[0] for each in sets), max(each.side_range[1] for each in sets)),
         skipped=tuple(skipped for each in sets for skipped in each.skipped),
         files=tuple(file for each in sets for file in each.files),
     )
+
+
+def _joined_numbers(numbers: list[np.ndarray | None], lengths: list[int]) -> np.ndarray | None:
+    """The numbers of files of sets of such lengths, one set after another; no file is in two of them."""
+    if all(each is None for each in numbers):
+        return None
+    joined, start = [], 0
+    for each, length in zip(numbers, lengths, strict=True):
+        joined.append(start + (np.arange(length) if each is None else each))
+        start = int(joined[-1].max()) + 1
+    return np.concatenate(joined)

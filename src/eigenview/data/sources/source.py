@@ -54,20 +54,22 @@ class Loaded:
 
     def get(self, split: Split, request: Request) -> ImageSet | None:
         """The set loaded for such a request."""
-        return self._sets.get(_key(split, request, request.size, request.source_size, request.reading))
+        return self._sets.get(_key(split, request))
 
     def keep(self, split: Split, request: Request, images: ImageSet) -> ImageSet:
         """`images`, which are also those of a request for their own sides and reading."""
         for size, source_size in ((request.size, request.source_size), (images.size, images.source_size)):
             for reading in (request.reading, images.reading):
-                self._sets[_key(split, request, size, source_size, reading)] = images
+                own = dataclasses.replace(request, size=size, source_size=source_size, reading=reading)
+                self._sets[_key(split, own)] = images
         return images
 
 
-def _key(
-    split: Split, request: Request, size: int | None, source_size: int | None, reading: Reading
-) -> tuple[object, ...]:
-    return split, size, source_size, reading, request.loader, request.cache_dir
+def _key(split: Split, request: Request) -> tuple[object, ...]:
+    sides = (request.size, request.source_size)
+    if request.size is None:  # a size that is given is neither rounded nor limited
+        sides = (*sides, request.multiple, request.most_size)
+    return split, sides, request.reading, request.loader, request.cache_dir, request.most
 
 
 class Source(Protocol):

@@ -33,7 +33,7 @@ from eigenview.data.pixels.byte_ranges import Piece, as_piece
 from eigenview.data.pixels.cache import Entry, user_cache, write_cached
 from eigenview.data.pixels.decode import Sample as Sampled
 from eigenview.data.pixels.decode import decode_rows
-from eigenview.data.pixels.headers import are_images, header_notes, headers
+from eigenview.data.pixels.headers import DICOM, are_images, header_notes, headers
 from eigenview.data.pixels.parallel import Rows, joined, map_chunks
 from eigenview.data.pixels.ranges import Measured
 from eigenview.data.sources.encoded import encoded_set, measured_range, read_samples, refuse_unreadable
@@ -210,11 +210,7 @@ def load_stream(stream: Stream, buffer: int, request: Request) -> ImageSet:
 
     with console.waiting(f"reading {printable(origin.name)}"):
         surveyed, labels = _surveyed(stream, entry, request)
-        if are_images(surveyed[0], request.reading.pages).any():
-            raise UserError(
-                f"{origin.spec}: --pages images is for files in folders and shards; in a stream each row is one image. "
-                "Leave it out: the first page of each is used then."
-            )
+        _refuse_several(surveyed[0], origin.spec, request.reading)
         _refuse(surveyed[1], len(labels), origin, request)  # they may come from the cache of a run that was not strict
         images = encoded_set(
             surveyed,
@@ -229,6 +225,22 @@ def load_stream(stream: Stream, buffer: int, request: Request) -> ImageSet:
             files=origin.files,
         )
     return images if images.pixels is not None else _streamed(images, stream, buffer)
+
+
+def _refuse_several(rows: np.ndarray, spec: str, reading: Reading) -> None:
+    """Raises UserError where images with the headers `rows` have pages or frames that are images of their own."""
+    several = are_images(rows, reading.pages)
+    frames = int((several & (rows[:, DICOM] == 1)).sum())
+    if frames:
+        raise UserError(
+            f"{spec}: DICOM files of several frames, each an image, in {frames:,} rows; in a stream each row is one "
+            "image. Give a folder of the files, or --pages channels."
+        )
+    if several.any():
+        raise UserError(
+            f"{spec}: --pages images is for files in folders and shards; in a stream each row is one image. "
+            "Leave it out: the first page of each is used then."
+        )
 
 
 def _streamed(images: ImageSet, stream: Stream, buffer: int) -> StreamedSet:

@@ -58,5 +58,6 @@ def refuse_tiles(fit: str, what: str) -> None:
     """Raises UserError for --fit tiles:N with images that cannot be cut."""
     if parse_fit(fit).kind == "tiles":
         raise UserError(
-            f"--fit {fit} cuts image files, and {what}. Use --fit pad or squash, or give a folder of files."
+            f"--fit {fit} cuts image files, and {what} (an encoder has the --fit of its training). Give a folder of "
+            "image files, or a pack of one; pretrain and pack also take these images with --fit pad or squash."
         )
