@@ -134,12 +134,16 @@ def test_unknown_kind_suggests_the_nearest():
 
 def test_summary_names_what_is_done_and_nothing_else():
     (spec,) = PRESETS["none"].specs
-    assert spec.summary(32) == "crop 1 to 1 of the area"
+    assert spec.summary(32, 3) == "crop 1 to 1 of the area"
     spec = replace(spec, vertical_flip=0.5, jitter=0.8, rotate=0.25, rotate_angle=10.0, blur=1.0, own="a.b:c")
-    assert spec.summary(32) == (
+    assert spec.summary(32, 3) == (
         "crop 1 to 1 of the area, vertical flip 0.5, rotate 0.25 (up to 10 degrees), jitter 0.8 (brightness 0.4, "
         "contrast 0.4, saturation 0.4, hue 0.1), blur 1 (sigma 0.1 to 2 px, kernel 3 px), own a.b:c"
     )
+    for channels in (1, 2, 5):  # as augment.py: without red, green and blue there is no saturation, hue or grayscale
+        assert replace(spec, rotate=0, blur=0, own=None, grayscale=0.2).summary(32, channels) == (
+            "crop 1 to 1 of the area, vertical flip 0.5, jitter 0.8 (brightness 0.4, contrast 0.4)"
+        )
 
 
 def test_import_is_free_of_torch():

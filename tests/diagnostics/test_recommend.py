@@ -57,11 +57,13 @@ def test_of_equal_ones_none_is() -> None:
 def test_probes_that_disagree_decide_nothing() -> None:
     found = recommend([candidate("a", 100, knn=140), candidate("b", 140, knn=100)])
     assert "the probes disagree about b and a" in found
+    assert found.endswith("Decide by the probe that is closest to your use.")
 
 
 def test_too_few_images_decide_nothing() -> None:
     found = recommend([candidate("a", 2, count=12), candidate("b", 11, count=12)])
     assert "there are too few test images to compare b and a" in found
+    assert found.endswith("). Label more images.")
 
 
 @pytest.mark.parametrize("label", ["complete collapse", "dimensional collapse", "diverged"])
@@ -97,6 +99,39 @@ def test_seeds_are_compared_with_the_same_seeds() -> None:
     other = candidate("b", {1: 140, 2: 143, 5: 10}, images="of seed ")
     assert "(+19.8, " in recommend([one, other])
     assert "(+19.8, " in recommend([candidate("a", {1: 100, 2: 104}), candidate("b", {3: 140, 4: 143})])
+
+
+def test_every_one_is_compared_with_the_best() -> None:
+    """a has seeds in common with b and with c, but b and c, both ahead of it, have none in common."""
+    ours = {0: 100, 1: 100}
+    three = [
+        candidate("a", ours, images=" "),
+        candidate("b", {0: 140}, images=" "),
+        candidate("c", {1: 120}, images=" "),
+    ]
+    found = recommend(three)
+    assert found.startswith("None of these can be recommended: b and c were not tested on the same images. Compare")
+    assert recommend(three[::-1]).startswith("None of these can be recommended: b and c were not tested")
+    ahead = [candidate("a", {0: 180, 1: 180}, images=" "), *three[1:]]
+    assert recommend(ahead).startswith(
+        "Take a: better than b and c: the closest is b, linear 90.0 % against 70.0 % (+20"
+    )
+
+
+def test_the_best_is_ahead_on_the_test_images_that_both_have() -> None:
+    """Seeds 1 and 2, which b lacks, were easier: the mean of a is above that of b, and a is behind it on seed 0."""
+    easier = candidate("a", {0: 100, 1: 190, 2: 190}, images="of seed ")
+    assert recommend([easier, candidate("b", {0: 150}, images="of seed ")]).startswith(
+        "Take b: better than a: linear 75.0"
+    )
+
+
+def test_in_a_circle_none_is_the_best() -> None:
+    """a is ahead of b on seed 0, b of c on seed 1, c of a on seed 2."""
+    seeds = {"a": {0: 150, 2: 50}, "b": {0: 50, 1: 150}, "c": {1: 50, 2: 150}}
+    found = recommend([candidate(name, right, images="of seed ") for name, right in seeds.items()])
+    assert "none is ahead of every other one among a and c (linear 25.0 % against 75.0 % (-50.0, " in found
+    assert "Run all of them with the same seeds (--seed)." in found
 
 
 def test_encoders_without_a_first_verdict_are_compared_too() -> None:

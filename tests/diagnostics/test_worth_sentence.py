@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from eigenview.diagnostics.baselines import RAW_PIXELS, RECALIBRATED, STARTED_FROM, UNTRAINED
-from eigenview.diagnostics.worth import NO_LABELS, Comparison, Interval, Word, Worth, unknown
-from eigenview.diagnostics.worth_sentence import first_sentence, signed, signs_without_labels
+from eigenview.diagnostics.worth import NO_LABELS, UNUSED_LABELS, Comparison, Interval, Word, Worth, unknown
+from eigenview.diagnostics.worth_sentence import first_sentence, signed, signs_without_labels, tone_of
 
 
 def interval(ours: float, theirs: float, low: float, high: float, images: int = 757) -> Interval:
@@ -24,6 +26,7 @@ BETTER = Comparison(
 SAME = Comparison(word="no different", probes={"linear": interval(77.1, 77.5, -2.0, 1.2)})
 AHEAD = Comparison(word="no different", probes={"linear": interval(79.8, 77.5, -0.5, 5.1)})
 WORSE = Comparison(word="worse", probes={"linear": interval(70.1, 77.5, -9.4, -5.1)})
+PERFECT = Comparison(word="no different", probes={"linear": interval(100.0, 100.0, -2.9, 2.9)})
 TORN = Comparison(
     word="mixed", probes={"knn": interval(60.0, 68.0, -10.0, -6.0), "linear": interval(79.8, 77.5, 1.1, 3.4)}
 )
@@ -55,8 +58,8 @@ def worth(word: Word, **against: Comparison) -> Worth:
             "healthy",
             worth("no different", raw=AHEAD, untrained=BETTER),
             "Not collapsed, but not certain to be better than raw pixels: linear 79.8 % against 77.5 % (+2.3, 95 % "
-            "interval -0.5 to +5.1). 757 test images show differences of 2.8 points and more: label more of them, or "
-            "train longer (--epochs).",
+            "interval -0.5 to +5.1). There are too few test images to be certain: add more, or train longer "
+            "(--epochs).",
             "warn",
         ),
         (
@@ -128,8 +131,36 @@ def worth(word: Word, **against: Comparison) -> Worth:
             None,
             worth("no different", raw=SAME),
             "No better than raw pixels: linear 77.1 % against 77.5 % (-0.4, 95 % interval -2.0 to +1.2). Train longer "
-            "(--epochs), or start from pretrained weights (--weights).",
+            "(--epochs).",
             "warn",
+        ),
+        (
+            "healthy",
+            worth("worse", raw=WORSE, start=BETTER),
+            "Not collapsed, but worse than raw pixels: linear 70.1 % against 77.5 % (-7.4, 95 % interval -9.4 to "
+            "-5.1). Train longer (--epochs).",
+            "warn",
+        ),
+        (
+            "healthy",
+            worth("no different", raw=PERFECT, untrained=SAME),
+            "Not collapsed, but no better than raw pixels: linear 100.0 % against 100.0 % (0.0, 95 % interval -2.9 to "
+            "+2.9). No encoder can be better than 100 %: compare on labels that are harder to tell apart.",
+            "warn",
+        ),
+        (
+            "healthy",
+            worth("no different", raw=BETTER, start=PERFECT),
+            "Not collapsed, but no better than the backbone you started from: linear 100.0 % against 100.0 % (0.0, "
+            "95 % interval -2.9 to +2.9). Keep that one, or see docs/adapt.md.",
+            "warn",
+        ),
+        (
+            "healthy",
+            unknown(UNUSED_LABELS),
+            "Not collapsed. Whether it is worth using is not known: no labels are used (--labels none). To measure it: "
+            "eigenview probe runs/a --data LABELLED.",
+            "open",
         ),
     ],
 )
@@ -167,7 +198,34 @@ def test_few_test_images_give_an_interval_and_no_word() -> None:
 
 
 def test_numbers_have_a_sign_but_for_zero() -> None:
-    assert [signed(x) for x in (2.34, -0.4, 0.04, -0.04, 0)] == ["+2.3", "-0.4", "0.0", "0.0", "0.0"]
+    assert [signed(x) for x in (2.34, -0.4, 0, -0.0, 1e-15)] == ["+2.3", "-0.4", "0.0", "0.0", "0.0"]
+
+
+def test_a_bound_that_is_not_zero_is_not_shown_as_zero() -> None:
+    """An interval of "better" does not hold 0, and the reader must see that."""
+    shown = ["+0.02", "+0.01", "-0.02", "+0.04", "+0.1", "+0.0", "-0.0"]
+    assert [signed(x) for x in (0.02, 0.01, -0.02, 0.04, 0.06, 0.004, -0.004)] == shown
+    close = Comparison(word="better", probes={"linear": interval(78.2, 77.5, 0.02, 1.5)})
+    assert "95 % interval +0.02 to +1.5)" in first_sentence("healthy", worth("better", raw=close)).text
+
+
+def test_advice_does_not_contradict_the_interval() -> None:
+    """25 points on 36 images were not enough, so that no smaller difference may be called one that they show."""
+    wide = Comparison(word="no different", probes={"linear": interval(66.7, 41.7, 0.0, 47.4, images=36)})
+    text = first_sentence("healthy", worth("no different", raw=wide)).text
+    assert text.endswith("+47.4). There are too few test images to be certain: add more, or train longer (--epochs).")
+    seeds = replace(wide.probes["linear"], draws=3)
+    text = first_sentence("healthy", worth("no different", raw=replace(wide, probes={"linear": seeds}))).text
+    assert "There are too few seeds and test images to be certain: add more, or" in text
+    text = first_sentence("healthy", worth("no different", start=wide)).text
+    assert text.endswith("There are too few test images to be certain: add more, or keep that one.")
+
+
+def test_good_are_only_both_verdicts_together() -> None:
+    words: list[Word | None] = ["better", "no different", "worse", "mixed", "unknown", None]
+    assert [tone_of("healthy", word) for word in words] == ["good", "warn", "warn", "warn", "open", "open"]
+    assert {tone_of("too early to judge", word) for word in words} == {"open"}
+    assert {tone_of("diverged", word) for word in words} == {"bad"}
 
 
 def test_signs_without_labels() -> None:

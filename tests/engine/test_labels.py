@@ -45,6 +45,7 @@ def test_labels_of_the_images_are_never_required(save: Save, labels: np.ndarray)
     assert plan.probes is None
     assert plan.probe_note.startswith("none: ")
     assert "set" in plan.probe_note
+    assert plan.probe_note == f"none: {plan.no_probes}."
     assert plan.label_notes == ()  # the note has the reason already
     assert len(plan.train) + len(plan.held_out) == 100
 
@@ -58,10 +59,12 @@ def test_labels_of_probe_data_are(save: Save, labels: np.ndarray) -> None:
 def test_labels_none(save: Save) -> None:
     data = save(TWO)
     assert planned(data).probes is not None
+    assert planned(data).no_probes == ""
     plan = planned(data, labels="none")
     assert plan.probes is None
     assert plan.train.labels is None
     assert "--labels none" in plan.probe_note
+    assert plan.no_probes == "no labels are used (--labels none)"
     assert planned(data, labels="none", probe_data=data).probes is not None
     with pytest.raises(UserError, match="--stratified"):
         planned(data, labels="none", data_fraction=0.5, stratified=True)

@@ -64,7 +64,7 @@ def test_small_pictures_are_enlarged_and_local_crops_stay_in_proportion() -> Non
     assert np.asarray(sheet(columns(512))).shape == (TITLE + 2 * (256 + GAP), GAP + 3 * (256 + GAP), 3)
 
 
-@pytest.mark.parametrize(("channels", "expected"), [(1, (7, 7, 7)), (2, (7, 8, 0)), (3, (7, 8, 9)), (5, (7, 8, 9))])
+@pytest.mark.parametrize(("channels", "expected"), [(1, (7, 7, 7)), (2, (7, 7, 7)), (3, (7, 8, 9)), (5, (7, 8, 9))])
 def test_any_number_of_channels_is_shown(channels: int, expected: tuple[int, int, int]) -> None:
     picture = np.arange(7, 7 + channels, dtype=np.uint8)[:, None, None].repeat(4, 1).repeat(4, 2)
     assert (as_rgb(picture) == expected).all()
@@ -80,6 +80,22 @@ def test_the_page_has_every_picture_and_escapes_what_it_shows(tmp_path: Path) ->
     assert "&lt;b&gt;what&lt;/b&gt;" in page
     assert "<x>" not in page
     assert not re.search(r"https?://|src=\"(?!data:)", page)
+
+
+def test_it_says_which_channels_it_shows_and_what_is_odd_about_the_pixels(tmp_path: Path) -> None:
+    """Five nearly constant channels of 16 bits: no operation on colours is named, and the notes of a run are there."""
+    pixels = np.random.default_rng(0).integers(1000, 1010, (100, 16, 16, 5)).astype(np.uint16)
+    pixels[0, 0, 0] = 60000
+    np.savez(tmp_path / "five.npz", images=pixels)
+    config = config_of("vicreg", data=str(tmp_path / "five.npz"), batch_size=32, channels=5, range="full")
+    original, *views = first_views(config, 2)
+    assert original.text.startswith(
+        "16 px. Pictures show channels 1, 2 and 3 of 5 as red, green and blue. Values 1,000 to "
+    )
+    assert "Warning: the images are nearly constant" in original.text
+    for view in views:
+        assert "jitter 0.8 (brightness 0.4, contrast 0.4)" in view.text
+        assert not any(each in view.text for each in ("saturation", "hue", "grayscale"))
 
 
 @pytest.mark.parametrize("name", ["sheet.png", "sheet.html"])

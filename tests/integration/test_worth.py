@@ -68,7 +68,7 @@ def test_a_run_without_labels_says_what_to_do(photos: str, tmp_path: Path, capsy
     assert run(["pretrain", photos, *SMALL, "--labels", "none", "--out", str(out)]) == 0
     assert runfiles.read_hits(out) is None
     worth = from_summary(runfiles.read_summary(out)["worth"])
-    assert (worth.word, worth.why) == ("unknown", "there are no labels")
+    assert (worth.word, worth.why) == ("unknown", "no labels are used (--labels none)")
     assert "Too early to tell whether it collapses. Train longer" in capsys.readouterr().out.replace("\n", " ")
 
 

@@ -105,7 +105,7 @@ def test_comparison_marks_the_best_of_each_probe(tmp_path: Path) -> None:
     assert not cells["a", "linear, %"].is_best
     assert cells["b", "k-NN, %"].text == "–"
     assert cells["a", "k-NN, %"].detail == "raw pixels 31.2\nuntrained encoder 34.0"
-    assert cells["a", "verdict"].text == "✓ Healthy"
+    assert cells["a", "verdict"].text == "… Healthy"
 
 
 @pytest.mark.parametrize("change", ["protocol", "classes", "data"])

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from eigenview import runfiles
+from eigenview import cli, runfiles
 from eigenview.diagnostics.worth import NO_LABELS, to_summary, unknown
 from eigenview.errors import UserError
 from eigenview.report import tables, worth
@@ -59,6 +60,26 @@ def test_green_is_only_where_both_verdicts_are_good(tmp_path: Path) -> None:
     assert [key for key, kind in kinds.items() if kind == "good"] == [(0.7, "healthy")]
 
 
+def test_diagnose_has_the_colours_of_the_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    cases = {("healthy", 0.7): 32, ("healthy", 0.4): 33, ("too early to judge", 0.7): 33, ("diverged", 0.7): 31}
+    for number, ((label, ours), colour) in enumerate(cases.items()):
+        cli.run(["diagnose", str(write_run(tmp_path / str(number), verdict=label, hits=hits(ours)))])
+        sentence, first, *_ = capsys.readouterr().out.splitlines()
+        assert sentence.startswith(f"\x1b[1;{colour}m")
+        assert f"\x1b[1;{colour}m{label}" in first
+
+
+def test_a_run_that_goes_on_is_not_green(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", hits=hits(0.7))
+    (run / runfiles.SUMMARY).unlink()
+    found = tables.verdict(read_run(run))
+    assert (found.word, found.kind) == ("Healthy, so far", "open")
+    assert 'class="verdict good"' not in render([read_run(run)])
+
+
 def test_without_labels_the_card_says_what_to_do_and_shows_signs(tmp_path: Path) -> None:
     run = write_run(tmp_path / "run", labels=False)
     summary = runfiles.read_summary(run) | {"worth": to_summary(unknown(NO_LABELS))}
@@ -80,12 +101,41 @@ def test_seeds_of_one_configuration_are_taken_together(tmp_path: Path) -> None:
     assert [[r.name for r in group] for group in worth.groups(records)] == [["seed0", "seed1", "seed2"]]
     (sentence,) = worth.over_seeds(records)
     assert sentence.startswith(
-        "Over 3 seeds (seed0, seed1, seed2): better than raw pixels and the untrained encoder: the closest is"
+        "Over 3 seeds (seed0, seed1, seed2): not collapsed, and better than raw pixels and the untrained encoder: the "
     )
     assert worth.recommendation(records) == ""
     assert sentence in plain(render(records))
     collapsed = read_runs([*runs[:2], write_run(tmp_path / "c", seed=5, verdict="complete collapse", hits=hits(0.7))])
-    assert "Over 3 seeds (seed0, seed1, c; 1 of them not healthy): " in worth.over_seeds(collapsed)[0]
+    (sentence,) = worth.over_seeds(collapsed)
+    assert sentence.startswith("Over 3 seeds (seed0, seed1, c; 1 of them not healthy): ")
+    assert sentence.endswith(" Do not use c (complete collapse).")
+
+
+@pytest.mark.parametrize(
+    ("label", "advice"),
+    [
+        ("dimensional collapse", "Do not use k0 (dimensional collapse), k1 (dimensional collapse)."),
+        ("too early to judge", "Train longer (--epochs)."),
+    ],
+)
+@pytest.mark.parametrize(("ours", "images"), [(0.2, 400), (0.7, 400), (0.4, 400), (0.7, 12)])
+def test_advice_over_seeds_follows_the_first_verdict(
+    tmp_path: Path, label: str, advice: str, ours: float, images: int
+) -> None:
+    runs = [write_run(tmp_path / f"k{k}", seed=k, verdict=label, hits=hits(ours, k, images)) for k in range(2)]
+    (sentence,) = worth.over_seeds(read_runs(runs))
+    assert sentence.startswith("Over 2 seeds (k0, k1; 2 of them not healthy): ")
+    assert sentence.endswith(f". {advice}")
+    assert not any(each in sentence for each in ("--weights", "not collapsed", "add more", "more seeds"))
+
+
+def test_a_copy_of_a_run_is_no_other_seed(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", hits=hits(0.7))
+    shutil.copytree(run, tmp_path / "copy")
+    assert worth.over_seeds(read_runs([run, tmp_path / "copy"])) == []
+    other = write_run(tmp_path / "other", seed=1, hits=hits(0.7, seed=1))
+    (sentence,) = worth.over_seeds(read_runs([run, tmp_path / "copy", other]))
+    assert sentence.startswith("Over 2 seeds (run, other): ")
 
 
 def test_two_seeds_that_are_better_are_not_called_equal(tmp_path: Path) -> None:
@@ -120,7 +170,7 @@ def test_one_of_two_configurations_is_recommended(tmp_path: Path) -> None:
 def test_runs_of_earlier_versions_have_the_first_verdict_alone(tmp_path: Path) -> None:
     runs = [write_run(tmp_path / name, method=name) for name in ("vicreg", "byol")]
     found = tables.verdict(read_run(runs[0]))
-    assert (found.word, found.kind, found.detail, found.worth) == ("Healthy", "good", "", "")
+    assert (found.word, found.kind, found.detail, found.worth) == ("Healthy", "open", "", "")
     assert worth.recommendation(read_runs(runs)).startswith(
         "None of these can be recommended: which test images were right is not known of vicreg and byol."
     )

@@ -13,7 +13,7 @@ from eigenview import runfiles
 from eigenview.commands.options import parse
 from eigenview.commands.represent import encoder_and_images
 from eigenview.diagnostics.worth import from_summary
-from eigenview.diagnostics.worth_sentence import COLOURS, first_sentence
+from eigenview.diagnostics.worth_sentence import COLOURS, first_sentence, tone_of
 from eigenview.hub import TIMM_FILES
 from eigenview.progress import counting, loading
 from eigenview.terminal import Console, styled, write
@@ -114,11 +114,12 @@ def diagnose(
 
 
 def print_verdict(result: dict[str, Any], console: Console) -> None:
-    """The verdict, of a run with the second one in front, why, what to try, and the measures, for a person."""
-    if result["worth"] is not None:
-        both = first_sentence(result["verdict"], from_summary(result["worth"]), run=result["what"])
-        console.print(styled((both.text, f"bold {COLOURS[both.tone]}")))
-    colour = ("yellow" if result["warnings"] else "green") if result["verdict"] == "healthy" else "red"
+    """The verdict, why, what to try, and the measures, for a person; for a run, the second verdict comes first."""
+    worth = None if result["worth"] is None else from_summary(result["worth"])
+    colour = COLOURS[tone_of(result["verdict"], None if worth is None else worth.word)]
+    if worth is not None:
+        text = first_sentence(result["verdict"], worth, run=result["what"]).text
+        console.print(styled((text, f"bold {colour}")))
     console.print(styled(f"{'verdict':9} ", (result["verdict"], f"bold {colour}"), f": {result['reason']}"))
     lists = (("warning", result["warnings"]), ("try", result["remedies"]), ("note", result["notes"]))
     for label, lines in lists:

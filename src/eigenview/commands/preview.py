@@ -42,12 +42,13 @@ def _preview(config: RunConfig[Any], images: int, out: Path, command: list[str])
 
     console = Console(stderr=True)
     with loading(console, "PyTorch"):
+        from eigenview.data.images import printable
         from eigenview.engine.preview import first_views
 
     columns = first_views(config, images, console)
     write_sheet(out, columns, command=shlex.join(command))
     for column in columns:
-        write(f"{column.title:9} {column.text}")
+        write(f"{column.title:9} {printable(column.text)}")
     write(f"{'sheet':9} {out}: {images} images of the first batch of {config.batch_size}")
 
 

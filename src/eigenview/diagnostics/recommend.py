@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from eigenview.diagnostics.worth import DECIDES, Interval, Right, Word, compare
 from eigenview.diagnostics.worth_sentence import BROKEN, numbers
+
+UNDECIDED: Mapping[Word, tuple[str, str]] = {
+    "no different": ("there is no clear difference between", "Take the smaller or faster one."),
+    "mixed": ("the probes disagree about", "Decide by the probe that is closest to your use."),
+    "unknown": ("there are too few test images to compare", "Label more images."),
+    "worse": ("none is ahead of every other one among", "Run all of them with the same seeds (--seed)."),
+}
+"""Why none is recommended, and what to do, by the word of the best one against another. Worse: with different seeds
+each one can be behind another one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +70,22 @@ def _hindrance(candidates: Sequence[Candidate]) -> str:
         return f"which test images were right is not known of {_joined(unkept)}"
     if any(DECIDES not in right for each in candidates for right in each.right.values()):
         return "the linear probe was not run on all of them"
-    first = candidates[0]
-    for other in candidates[1:]:
-        if not _pairs(first, other):
-            return f"{first.name} and {other.name} were not tested on the same images"
+    best = _best(candidates)
+    for other in candidates:
+        if not _pairs(best, other):
+            return f"{best.name} and {other.name} were not tested on the same images"
     return ""
+
+
+def _best(candidates: Sequence[Candidate]) -> Candidate:
+    """The one whose smallest lead is the largest. Accuracies of different seeds are of different test images, so each
+    lead is taken on what the two have in common."""
+
+    def lead(one: Candidate, other: Candidate) -> float:
+        gains = [one.right[a][DECIDES].mean() - other.right[b][DECIDES].mean() for a, b in _pairs(one, other)]
+        return float(np.mean(gains)) if gains else math.inf  # unknown: `_hindrance` says so of the best one
+
+    return max(candidates, key=lambda one: min(lead(one, other) for other in candidates if other is not one))
 
 
 def _pairs(one: Candidate, other: Candidate) -> list[tuple[int, int]]:
@@ -91,7 +114,7 @@ def _fits(probe: str, right: object, sides: tuple[list[Right], list[Right]]) -> 
 
 
 def _of_comparable(candidates: Sequence[Candidate]) -> str:
-    best = max(candidates, key=_accuracy)
+    best = _best(candidates)
     found = {each.name: difference(best, each) for each in candidates if each is not best}
     equal = {name: each for name, each in found.items() if each[0] != "better"}
     if not equal:
@@ -100,22 +123,15 @@ def _of_comparable(candidates: Sequence[Candidate]) -> str:
         more = f"the closest is {closest}, " if len(found) > 1 else ""
         return f"Take {best.name}: {others}: {more}{numbers(DECIDES, found[closest][1])}.{_reservation(best)}"
     name, (word, interval) = min(equal.items(), key=lambda item: item[1][1].difference)
-    what = {
-        "mixed": "the probes disagree about",
-        "unknown": "there are too few test images to compare",
-    }.get(word, "there is no clear difference between")
+    what, advice = UNDECIDED[word]
     more = f" Both are better than {_joined(better)}." if (better := [n for n in found if n not in equal]) else ""
     if len(equal) > 1:
         more = more.replace("Both", "These")
     of = _joined([best.name, *equal]) if len(equal) > 1 else f"{best.name} and {name}"
     return (
-        f"None of these can be recommended over the others: {what} {of} ({numbers(DECIDES, interval)}). Take the "
-        f"smaller or faster one.{more}{_reservation(best)}"
+        f"None of these can be recommended over the others: {what} {of} ({numbers(DECIDES, interval)}). "
+        f"{advice}{more}{_reservation(best)}"
     )
-
-
-def _accuracy(candidate: Candidate) -> float:
-    return sum(float(right[DECIDES].mean()) for right in candidate.right.values()) / len(candidate.right)
 
 
 def _reservation(candidate: Candidate) -> str:

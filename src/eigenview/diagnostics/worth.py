@@ -14,7 +14,7 @@ import numpy as np
 Word = Literal["better", "no different", "worse", "mixed", "unknown"]
 Right = Mapping[str, np.ndarray]
 """Name of a probe -> bool (R, M): which of M test images were classified correctly, in each of R draws of the labels;
-R is 1 for a probe without draws."""
+R is 1 for a probe without draws. Of files with several test images float (R, number of files): `Hits.answers`."""
 
 DECIDES: Final = "linear"
 """The probe whose interval gives the word."""
@@ -71,6 +71,7 @@ class Worth:
 ORDER: Final[tuple[Word, ...]] = ("unknown", "worse", "mixed", "no different", "better")
 """Words of the comparisons, the least favourable first."""
 NO_LABELS: Final = "there are no labels"
+UNUSED_LABELS: Final = "no labels are used (--labels none)"
 
 
 def paired_interval(
@@ -189,8 +190,14 @@ def judge_worth(
     why = ""
     if word == "unknown":
         decisive = next((each.probes[DECIDES] for each in against.values() if DECIDES in each.probes), None)
-        why = f"there are only {decisive.images} test images" if decisive else "the linear probe could not be run"
+        why = _too_few(ours, decisive.images) if decisive else "the linear probe could not be run"
     return Worth(word=word, why=why, against=against, labels_per_class=labels_per_class)
+
+
+def _too_few(ours: Sequence[Right], count: int) -> str:
+    if ours[0][DECIDES].dtype != bool:
+        return f"the test images come from only {count} file{'' if count == 1 else 's'}"
+    return "there is only 1 test image" if count == 1 else f"there are only {count} test images"
 
 
 def unknown(why: str) -> Worth:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from eigenview.diagnostics.baselines import IMPORTANCE, PHRASES, RECALIBRATED, STARTED_FROM
-from eigenview.diagnostics.worth import DECIDES, NO_LABELS, Interval, Worth
+from eigenview.diagnostics.worth import DECIDES, NO_LABELS, UNUSED_LABELS, Interval, Word, Worth
 
 Tone = Literal["good", "warn", "bad", "open"]
 """good: usable and better than every baseline; warn: usable, but not better; bad: collapsed or diverged; open: not
@@ -31,7 +31,11 @@ CLAUSES = {
 }
 UNCERTAIN = "not certain to be better than {}"
 """Of an encoder that is ahead by less than chance can be."""
-LONGER = "Train longer (--epochs), or start from pretrained weights (--weights)."
+LONGER = "Train longer (--epochs)."
+START = "Train longer (--epochs), or start from pretrained weights (--weights)."
+TOO_EASY = "No encoder can be better than 100 %: compare on labels that are harder to tell apart."
+ROUNDING = 1e-9
+"""Percentage points that are rounding errors."""
 REFUSE = "Do not use this encoder."
 KEEP = "Keep that one, or see docs/adapt.md."
 
@@ -59,26 +63,33 @@ def first_sentence(label: str | None, worth: Worth, *, run: str = "RUN") -> Sent
         worth: the second verdict.
         run: the encoder in the command that the sentence advises.
     """
-    opening = "" if label is None else OPENINGS.get(label, label.capitalize())
-    if label in BROKEN and worth.word == "unknown":
-        return Sentence(opening, f". {REFUSE}", "bad")
+    opening, tone = "" if label is None else OPENINGS.get(label, label.capitalize()), tone_of(label, worth.word)
+    if worth.word == "unknown" and label not in ("healthy", None):
+        return Sentence(opening, f". {REFUSE if label in BROKEN else LONGER}", tone)
     if worth.word == "unknown":
         head, rest = _unknown(worth, run)
-        if label in ("healthy", None):
-            return Sentence(f"{opening}. {head}" if opening else head, rest, "open")
-        return Sentence(opening, ". Train longer (--epochs).", "open")
+        return Sentence(f"{opening}. {head}" if opening else head, rest, tone)
     is_better = worth.word == "better"
-    clause, measured = _clause(worth)
+    clause, measured = clause_and_numbers(worth)
     if label in BROKEN:
-        joint, end, tone = ", although " if is_better else ", and ", REFUSE, "bad"
+        joint, end = ", although " if is_better else ", and ", REFUSE
     elif label == "healthy":
-        joint, end, tone = ", and " if is_better else ", but ", _advice(worth), "good" if is_better else "warn"
+        joint, end = ", and " if is_better else ", but ", _advice(worth, START)
     elif label is None:
-        joint, end, tone = "", _advice(worth), "good" if is_better else "warn"
+        joint, end = "", _advice(worth, LONGER)
         clause = clause[:1].upper() + clause[1:]
     else:
-        joint, end, tone = "; so far ", "Train longer (--epochs).", "open"
+        joint, end = "; so far ", LONGER
     return Sentence(f"{opening}{joint}{clause}", f": {measured}. {end}".rstrip(), tone)
+
+
+def tone_of(label: str | None, word: Word | None) -> Tone:
+    """Of both verdicts; None for one that is not known."""
+    if label in BROKEN:
+        return "bad"
+    if label not in ("healthy", None) or word in ("unknown", None):
+        return "open"
+    return "good" if word == "better" else "warn"
 
 
 def _unknown(worth: Worth, run: str) -> tuple[str, str]:
@@ -86,6 +97,11 @@ def _unknown(worth: Worth, run: str) -> tuple[str, str]:
     if worth.why == NO_LABELS:
         advice = f"label 10 images a class, then eigenview probe {run} --data LABELLED."
         return "Whether it is worth using cannot be known without labels", f": {advice}"
+    if worth.why == UNUSED_LABELS:
+        return (
+            "Whether it is worth using is not known",
+            f": {worth.why}. To measure it: eigenview probe {run} --data LABELLED.",
+        )
     name = _named(worth)
     measured = worth.against[name].probes.get(DECIDES) if name else None
     if name is None or measured is None:
@@ -94,8 +110,8 @@ def _unknown(worth: Worth, run: str) -> tuple[str, str]:
     return f"Whether it is better than {PHRASES.get(name, name)} is uncertain", f": {of}"
 
 
-def _clause(worth: Worth) -> tuple[str, str]:
-    """The word and the baseline it is about; and the numbers."""
+def clause_and_numbers(worth: Worth) -> tuple[str, str]:
+    """The word and the baseline it is about; and the numbers. Not of "unknown"."""
     name = _named(worth)
     assert name is not None  # only an unknown worth has no baseline
     probes = worth.against[name].probes
@@ -126,7 +142,8 @@ def _named(worth: Worth) -> str | None:
     return min(deserving, key=lambda name: IMPORTANCE.index(name) if name in IMPORTANCE else len(IMPORTANCE))
 
 
-def _advice(worth: Worth) -> str:
+def _advice(worth: Worth, train: str) -> str:
+    """What to do: `train`, or what is better than that."""
     if worth.word == "better":
         return ""
     if worth.word == "mixed":
@@ -135,10 +152,14 @@ def _advice(worth: Worth) -> str:
     assert name is not None
     is_adapted, decisive = name in (STARTED_FROM, RECALIBRATED), worth.against[name].probes[DECIDES]
     if worth.word == "worse" or decisive.difference <= 0:
-        return KEEP if is_adapted else LONGER
-    least = (decisive.high - decisive.low) / 2
-    text = f"{decisive.images:,} test images show differences of {least:.1f} points and more: label more of them, or "
-    return text + ("keep that one." if is_adapted else "train longer (--epochs).")
+        if is_adapted:
+            return KEEP
+        if decisive.theirs > 100 - ROUNDING:
+            return TOO_EASY
+        return LONGER if STARTED_FROM in worth.against else train
+    few = "seeds and test images" if decisive.draws > 1 else "test images"
+    other = "keep that one." if is_adapted else "train longer (--epochs)."
+    return f"There are too few {few} to be certain: add more, or {other}"
 
 
 def numbers(title: str, each: Interval) -> str:
@@ -148,9 +169,13 @@ def numbers(title: str, each: Interval) -> str:
 
 
 def signed(points: float) -> str:
-    """One decimal with its sign; 0 has none."""
+    """One decimal with its sign, and two where one would round to 0: whether an interval holds 0 must show. 0 has no
+    sign."""
     text = f"{points:+.1f}"
-    return "0.0" if text in ("+0.0", "-0.0") else text
+    if float(text) or abs(points) < ROUNDING:
+        return text if float(text) else "0.0"
+    closer = f"{points:+.2f}"
+    return closer if float(closer) else text
 
 
 def _title(probe: str, labels_per_class: int | None) -> str:

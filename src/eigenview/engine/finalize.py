@@ -20,7 +20,7 @@ from eigenview.data.pixels.pictures import MOST_KEPT
 from eigenview.data.views.augment import to_uint8
 from eigenview.diagnostics.baselines import OURS
 from eigenview.diagnostics.verdict import Verdict, judge
-from eigenview.diagnostics.worth import NO_LABELS, Worth, to_summary, unknown
+from eigenview.diagnostics.worth import Worth, to_summary, unknown
 from eigenview.diagnostics.worth_sentence import COLOURS, first_sentence, signs_without_labels
 from eigenview.engine.callbacks import MetricsWriter
 from eigenview.engine.final_probes import encoder_function, main_encoder, run_probes, worth_of
@@ -58,7 +58,7 @@ def finish(
     width, batch = module.method.widths["z"], config.batch_size
     verdict = judge(history, config.method.card, width=width, failure=failure, batch_size=batch, config=config)
     probes: dict[str, Any] | None = None
-    worth = unknown(NO_LABELS if plan.probes is None else "the run failed before its probes")
+    worth = unknown(plan.no_probes or "the run failed before its probes")
     if failure is None and history and not _is_number(history[-1]["h"]["rms"]):
         failure = (
             verdict.reason
@@ -215,7 +215,7 @@ def show_result(
     both = first_sentence(verdict.label, worth, run=shlex.quote(str(directory)))
     colour = COLOURS[both.tone]
     console.print(styled("\n", (both.text, f"bold {colour}")))
-    if worth.why == NO_LABELS and verdict.label == "healthy":
+    if not worth.against and verdict.label == "healthy":
         console.print(signs_without_labels(history[0]["h"], history[-1]["h"]))
     since = f" since epoch {verdict.since_epoch:g}" if verdict.since_epoch is not None else ""
     console.print(styled(f"{'verdict':9} ", (f"{verdict.label}{since}", f"bold {colour}"), f": {verdict.reason}"))

@@ -19,6 +19,7 @@ from eigenview.data.sources.source import Source
 from eigenview.data.splitting import fitting_images, originals, rows_by_class
 from eigenview.data.views.channel_statistics import channel_statistics
 from eigenview.data.views.specs import ViewSpec
+from eigenview.diagnostics.worth import NO_LABELS, UNUSED_LABELS
 from eigenview.engine.config_checks import check_combinations
 from eigenview.engine.precision import runs_in_bf16
 from eigenview.engine.start import Start, as_weights_saw, given_weights, start_of, with_architecture
@@ -44,6 +45,8 @@ class Plan:
     held_out_note: str
     probes: tuple[ImageSet, ImageSet] | None
     probe_note: str
+    no_probes: str
+    """Why there are none, a clause for the second verdict; empty if there are."""
     label_notes: tuple[str, ...]
     """What was taken for labels, and what the probes leave out."""
     size: int
@@ -96,7 +99,7 @@ def make_plan(config: RunConfig[Any], console: Any = None, reading: Reading | No
     )
     if config.labels == "none":
         images = images.without_labels("no labels are used (--labels none)")
-    probes, probe_note = _probe_sets(images, source, config, console)
+    probes, probe_note, no_probes = _probe_sets(images, source, config, console)
     if probes is not None:
         probes = (fitting_images(probes[0], config.probe, config.seed), probes[1])
     train, held_out, note = _hold_out(images, probes, config)
@@ -125,6 +128,7 @@ def make_plan(config: RunConfig[Any], console: Any = None, reading: Reading | No
         held_out_note=note,
         probes=probes,
         probe_note=probe_note if probes is None else _probes_shown(*probes),
+        no_probes=no_probes,
         label_notes=_label_notes(images, probes),
         size=images.size,
         specs=specs,
@@ -234,14 +238,14 @@ def _share(train: ImageSet, config: RunConfig[Any]) -> np.ndarray:
 
 def _probe_sets(
     images: ImageSet, source: Source, config: RunConfig[Any], console: Any
-) -> tuple[tuple[ImageSet, ImageSet] | None, str]:
-    """Labelled training and test images, or None and the reason.
+) -> tuple[tuple[ImageSet, ImageSet] | None, str, str]:
+    """Labelled training and test images; or None, the reason with what to do, and the reason as a clause.
 
     Raises: UserError if --probe-data was given and cannot be probed; labels of --data are never required.
     """
     advice = "Point --probe-data at a labelled folder for k-NN and linear accuracy."
     if config.labels == "none" and config.probe_data is None:
-        return None, f"none, because of --labels none. {advice}"
+        return None, f"none, because of --labels none. {advice}", UNUSED_LABELS
     sides: dict[str, Any] = {"size": images.size, "source_size": images.source_size, "reading": images.reading}
     try:
         probes = load_probe_sets(
@@ -257,13 +261,13 @@ def _probe_sets(
             raise UserError(f"--probe-data: {error} Leave --probe-data out to train without probes.") from error
         if config.labels not in WORDS:
             raise UserError(f"--labels: {error} Use --labels none to train without probes.") from error
-        return None, f"none: {error}"
+        return None, f"none: {error}", str(error).removesuffix(".")
     if probes is None and config.probe_data is not None:
         raise UserError(
             f"--probe-data {config.probe_data} has no labels: probes need class subfolders, "
             "or an array file with labels. Leave --probe-data out to train without probes."
         )
-    return probes, f"no labels found. {advice}"
+    return probes, f"no labels found. {advice}", NO_LABELS if probes is None else ""
 
 
 def _probe_source(config: RunConfig[Any]) -> Source:

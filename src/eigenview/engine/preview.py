@@ -8,6 +8,7 @@ import torch
 
 from eigenview.config import RunConfig
 from eigenview.data.batches import Batches
+from eigenview.data.pixels.pictures import channels_note, default_channels
 from eigenview.data.views.augment import to_uint8
 from eigenview.engine.plan import make_plan
 from eigenview.engine.step import step_seeds
@@ -32,10 +33,13 @@ def first_views(config: RunConfig[Any], count: int, console: Any = None) -> list
         images = torch.from_numpy(plan.train.read(index.numpy()))
     seed, _ = step_seeds(config.seed, 0, 0)
     views = make_views(images.to(plan.device), plan.specs, plan.size, seed)
-    columns = [Column("original", f"{plan.train.source_size} px", images[:count].numpy())]
+    channels = plan.train.reading.channels
+    notes = [f"{plan.train.source_size} px", channels_note(channels, default_channels(channels))]
+    text = ". ".join(each[:1].upper() + each[1:].rstrip(".") for each in (*notes, *plan.train.pixel_notes) if each)
+    columns = [Column("original", text, images[:count].numpy())]
     for k, (view, spec) in enumerate(zip(views, plan.specs, strict=True)):
         number = k + 1 if spec.size is None else k + 1 - config.views
         title = f"{'view' if spec.size is None else 'local'} {number}"
-        text = f"{view.shape[-1]} px: {spec.summary(view.shape[-1])}"
+        text = f"{view.shape[-1]} px: {spec.summary(view.shape[-1], channels)}"
         columns.append(Column(title, text, to_uint8(view[:count], spec).cpu().numpy()))
     return columns

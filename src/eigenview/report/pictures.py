@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from eigenview.data.pixels import pictures
 from eigenview.data.pixels.pictures import as_pictures, default_channels
 from eigenview.errors import require
 from eigenview.report.read import RunRecord
@@ -72,15 +73,8 @@ def shown_channels(record: RunRecord, asked: Sequence[int] = ()) -> tuple[int, .
 
 def channels_note(record: RunRecord, asked: Sequence[int] = ()) -> str:
     """Which channels the pictures show; empty for red, green and blue."""
-    count, shown = (record.environment.get("pixels") or {}).get("channels", 3), shown_channels(record, asked)
-    if count == 3 and shown == (0, 1, 2):
-        return ""
-    if count == 1:
-        return "The images are grey."
-    numbers = [str(each + 1) for each in shown]
-    if len(numbers) == 1:
-        return f"Pictures show channel {numbers[0]} of {count} as grey."
-    return f"Pictures show channels {numbers[0]}, {numbers[1]} and {numbers[2]} of {count} as red, green and blue."
+    count = (record.environment.get("pixels") or {}).get("channels", 3)
+    return pictures.channels_note(count, shown_channels(record, asked))
 
 
 def view_rows(record: RunRecord, asked: Sequence[int] = ()) -> list[ImageRow]:

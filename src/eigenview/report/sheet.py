@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import eigenview
 from eigenview import runfiles
+from eigenview.data.pixels.pictures import as_pictures, default_channels
 from eigenview.report.templates import page_templates
 
 CELL = 128
@@ -62,13 +63,8 @@ def sheet(columns: Sequence[Column]) -> Image.Image:
 
 
 def as_rgb(picture: np.ndarray) -> np.ndarray:
-    """uint8 (C, h, w) as RGB (h, w, 3): one channel as gray, two as red and green, of more the first three."""
-    channels = len(picture)
-    if channels == 1:
-        picture = picture.repeat(3, 0)
-    elif channels == 2:
-        picture = np.concatenate([picture, np.zeros_like(picture[:1])])
-    return np.ascontiguousarray(picture[:3].transpose(1, 2, 0))
+    """uint8 (C, h, w) as RGB (h, w, 3), the channels that a report shows too."""
+    return np.ascontiguousarray(as_pictures(picture, default_channels(len(picture))).transpose(1, 2, 0))
 
 
 def _factor_side(columns: Sequence[Column]) -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from eigenview.diagnostics.baselines import RECALIBRATED
+from eigenview.diagnostics.worth_sentence import Tone, tone_of
 from eigenview.probes.protocols import TITLES
 from eigenview.report import worth
 from eigenview.report.measures import COMPARED, HEADLINES, MEASURES, RANK, Measure, first_present
@@ -28,11 +29,10 @@ MARKS = {"good": "✓", "warn": "!", "bad": "✗", "open": "…"}
 
 @dataclass(frozen=True)
 class Verdict:
-    """The verdicts of a run. `kind` selects icon and colour: good, warn (not collapsed, but not better than what it is
-    compared with), bad, or open."""
+    """The verdicts of a run. `kind` selects icon and colour."""
 
     word: str
-    kind: str
+    kind: Tone
     reason: str
     remedies: list[str]
     notes: list[str]
@@ -76,15 +76,14 @@ class Table:
 
 def verdict(record: RunRecord) -> Verdict:
     """Both verdicts of summary.json; without the second one (earlier versions) the first; before the run has ended, the
-    label of the last diagnosis."""
+    label of the last diagnosis. Good are only both together."""
     s = record.summary
     label = s.get("verdict") or (record.diagnostics[-1].get("verdict") if record.diagnostics else None)
     if not label:
         return Verdict("No verdict yet", "open", "There is no diagnosis yet.", [], [])
     word = _sentence(str(label).replace("-", " ").replace("_", " "))
-    kind = "good" if word == "Healthy" else "bad" if "collapse" in word.lower() or word == "Diverged" else "open"
     warnings = [_sentence(text) for text in _texts(s, "warnings")]
-    kind = "warn" if warnings and kind == "good" else kind
+    kind: Tone = "warn" if warnings and word == "Healthy" else tone_of(word.lower(), None)
     since = number(s.get("since_epoch"))
     if since is not None and kind == "bad":
         word += f" since epoch {short(since)}"

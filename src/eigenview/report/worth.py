@@ -7,8 +7,17 @@ from typing import Any
 
 from eigenview.diagnostics.baselines import IMPORTANCE, OURS, PHRASES
 from eigenview.diagnostics.recommend import Candidate, recommend
-from eigenview.diagnostics.worth import DECIDES, NO_LABELS, Worth, from_summary, judge_worth
-from eigenview.diagnostics.worth_sentence import Sentence, first_sentence, numbers, signs_without_labels
+from eigenview.diagnostics.worth import DECIDES, Worth, from_summary, judge_worth
+from eigenview.diagnostics.worth_sentence import (
+    BROKEN,
+    LONGER,
+    Sentence,
+    clause_and_numbers,
+    first_sentence,
+    numbers,
+    signs_without_labels,
+)
+from eigenview.errors import listed
 from eigenview.report.read import RunRecord
 from eigenview.runfiles import Hits
 
@@ -27,18 +36,18 @@ def sentence(record: RunRecord) -> Sentence | None:
     label = str(record.summary.get("verdict"))
     found = first_sentence(label, worth, run=str(record.path))
     rows = [row.get("h") or {} for row in record.diagnostics]
-    if worth.why == NO_LABELS and label == "healthy" and rows:
+    if not worth.against and label == "healthy" and rows:
         found = found._replace(rest=f"{found.rest} {signs_without_labels(rows[0], rows[-1])}".rstrip())
     return found
 
 
 def groups(records: Sequence[RunRecord]) -> list[list[RunRecord]]:
-    """Runs that differ in their seed only stand together, in the order of their first."""
-    found: dict[str, list[RunRecord]] = {}
+    """Runs that differ in their seed only stand together, in the order of their first; of copies of a run the first."""
+    found: dict[str, dict[Any, RunRecord]] = {}
     for record in records:
         options = {name: value for name, value in record.config.items() if name != "seed"}
-        found.setdefault(repr(sorted(options.items())), []).append(record)
-    return list(found.values())
+        found.setdefault(repr(sorted(options.items())), {}).setdefault(record.config.get("seed"), record)
+    return [list(group.values()) for group in found.values()]
 
 
 def over_seeds(records: Sequence[RunRecord]) -> list[str]:
@@ -51,9 +60,21 @@ def over_seeds(records: Sequence[RunRecord]) -> list[str]:
         names = ", ".join(record.name for record in group)
         bad = [record for record in group if record.summary.get("verdict") != "healthy"]
         aside = f"; {len(bad)} of them not healthy" if bad else ""
-        text = _few_seeds(worth) if _each_is_better(group, worth) else first_sentence(None, worth).text
+        if bad:
+            text = _with_bad_seeds(worth, bad)
+        else:
+            text = _few_seeds(worth) if _each_is_better(group, worth) else first_sentence("healthy", worth).text
         found.append(f"Over {len(group)} seeds ({names}{aside}): {text[:1].lower()}{text[1:]}")
     return found
+
+
+def _with_bad_seeds(pooled: Worth, bad: Sequence[RunRecord]) -> str:
+    """What was measured of all, and the advice that their first verdicts allow."""
+    broken = [f"{record.name} ({label})" for record in bad if (label := record.summary.get("verdict")) in BROKEN]
+    advice = f"Do not use {listed(broken)}." if broken else LONGER
+    if pooled.word == "unknown":
+        return f"{pooled.why}. {advice}"
+    return "{}: {}. {}".format(*clause_and_numbers(pooled), advice)
 
 
 def _each_is_better(group: Sequence[RunRecord], pooled: Worth) -> bool:

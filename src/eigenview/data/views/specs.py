@@ -121,11 +121,12 @@ class ViewSpec:
         if self.own is not None:
             module_of(self.own)
 
-    def summary(self, size: int) -> str:
-        """What is done to an image, in the order of the operations, for views of side `size`."""
+    def summary(self, size: int, channels: int) -> str:
+        """What is done to an image of `channels` channels, in the order of the operations, for views of side `size`."""
         low, high = self.crop_scale
         parts = [f"crop {low:g} to {high:g} of the area"]
-        colours = ("brightness", "contrast", "saturation", "hue")
+        has_colour = channels == 3
+        colours = ("brightness", "contrast", *(("saturation", "hue") if has_colour else ()))
         amounts = [f"{name} {getattr(self, name):g}" for name in colours if getattr(self, name)]
         details = {
             "rotate": f"up to {self.rotate_angle:g} degrees",
@@ -136,7 +137,7 @@ class ViewSpec:
             "erase": f"{_range(self.erase_scale)} of the area",
         }
         for name in PROBABILITIES:
-            if (chance := getattr(self, name)) > 0:
+            if (chance := getattr(self, name)) > 0 and (has_colour or name != "grayscale"):
                 more = f" ({details[name]})" if name in details else ""
                 parts.append(f"{name.replace('_', ' ')} {chance:g}{more}")
         return ", ".join(parts if self.own is None else [*parts, f"own {self.own}"])
