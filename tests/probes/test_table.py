@@ -12,7 +12,7 @@ import torch
 from eigenview.config import ProbeConfig
 from eigenview.data.images import ImageSet
 from eigenview.errors import UserError
-from eigenview.probes.features import extract, raw_pixels
+from eigenview.probes.features import RAW_SIDE, extract, pooled_to
 from eigenview.probes.protocols import TITLES
 from eigenview.probes.table import Probed, probe_table, show_probes
 from eigenview.terminal import Console
@@ -53,7 +53,7 @@ def table(config: ProbeConfig | None = None, **changes: object) -> dict:  # type
 def probed(config: ProbeConfig | None = None, **changes: object) -> Probed:
     noise = np.random.default_rng(0)
     rows = {
-        "raw pixels": (raw_pixels(TRAIN), raw_pixels(TEST)),
+        "raw pixels": (extract(pooled_to(RAW_SIDE), TRAIN), extract(pooled_to(RAW_SIDE), TEST)),
         "noise": (noise.normal(size=(60, 4)).astype(np.float32), noise.normal(size=(30, 4)).astype(np.float32)),
         "this encoder": (extract(colour_of, TRAIN), extract(colour_of, TEST)),
     }
@@ -86,9 +86,9 @@ def test_extract_refuses_features_that_are_not_finite() -> None:
 
 def test_raw_pixels_are_averaged_down() -> None:
     assert TRAIN.pixels is not None
-    whole = raw_pixels(TRAIN)
+    whole = extract(pooled_to(RAW_SIDE), TRAIN)
     np.testing.assert_allclose(whole, TRAIN.pixels.reshape(60, -1) / 255, rtol=1e-6)
-    small = raw_pixels(TRAIN, side=2)
+    small = extract(pooled_to(2), TRAIN)
     assert small.shape == (60, 12)
     corner = TRAIN.pixels[7, 1, 4:, :4].mean() / 255  # green, lower left quarter
     assert small[7].reshape(3, 2, 2)[1, 1, 0] == pytest.approx(corner, rel=1e-6)
