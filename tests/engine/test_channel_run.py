@@ -59,8 +59,10 @@ def test_it_is_resumed_embedded_probed_and_exported(
 
 @pytest.mark.parametrize("channels", [1, 4])
 def test_a_probe_finds_the_rows_of_the_run_again(channels: int, tmp_path: Path) -> None:
-    """Also those of the encoder it started from: random values, or weights. Rows with batch-norm statistics of the images
-    differ: the run took them from its training images, of which the probe has its own alone."""
+    """Also those of the encoder it started from: random values, or weights.
+
+    Rows with batch-norm statistics of the images differ: those of the run are of all images that it was trained on.
+    """
     images = np.random.default_rng(0).integers(0, 255, (40, 8, 8, channels)).astype(np.uint8)
     np.savez(tmp_path / "set.npz", images=images, labels=np.arange(40) % 2)
     fields = {**FIELDS, "channels": channels, "probe": {"labels_per_class": 5}}

@@ -35,8 +35,16 @@ class Hits:
     def answers(self) -> Mapping[str, Mapping[str, np.ndarray]]:
         """`right`, in which every number of a probe is independent of the others.
 
-        Tiles and pages of one file are not, so they become one number: the sum of theirs, times the number of files
-        over the number of images. The mean of these float (R, number of files) is the share of images that are right.
+        Tiles and pages of one file are not, so they become one number: float (R, F) for F files, from which the share
+        of images that are right can be resampled. Let file f have n_f images, s_f of them right, n = M / F the mean of
+        n_f and p = sum s_f / M the share that is right. The number is
+
+            s_f / n + p (1 - n_f / n).
+
+        Its mean over files is p. Its mean over files that are drawn with replacement is, to first order, the share of
+        the images of these files: a file of many images moves numerator and denominator (Cochran 1977, "Sampling
+        Techniques", section 6.3). It is linear in s_f, so that differences of two rows are those of their shares. For
+        files of as many images each it is the share of the file's images that are right.
         """
         if self.files is None:
             return self.right
@@ -45,9 +53,10 @@ class Hits:
 
 
 def _by_file(right: np.ndarray, file: np.ndarray) -> np.ndarray:
-    """float (R, number of files) from bool (R, m)."""
+    """float (R, F) from bool (R, M) and the number of each image's file, int (M,)."""
+    counts = np.bincount(file)
     sums = np.stack([np.bincount(file, each) for each in right])
-    return sums * (sums.shape[1] / right.shape[1])
+    return sums / counts.mean() + right.mean(axis=1, keepdims=True) * (1 - counts / counts.mean())
 
 
 def images_hash(names: Sequence[str], labels: np.ndarray, pixels: np.ndarray | None) -> str:
