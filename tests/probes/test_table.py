@@ -201,10 +201,10 @@ def test_the_most_frequent_class_has_answers_too() -> None:
     np.testing.assert_array_equal(found.hits.right["most frequent class"]["linear_few"], [labels == 0] * 5)
 
 
-def test_the_test_images_are_known_by_their_names_or_by_their_pixels() -> None:
+def test_the_test_images_are_known_by_their_files_or_by_their_pixels() -> None:
     hashes = [
         each.hits.images
-        for each in (probed(), probed(), probed(test_names=["a"] * 30), probed(test_names=["b"] * 30))
+        for each in (probed(), probed(), probed(test_images=["a"] * 30), probed(test_images=["b"] * 30))
         if each.hits is not None
     ]
     assert hashes[0] == hashes[1]

@@ -179,11 +179,11 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, change: dict[str, An
     assert state.state == "damaged"
 
 
-def test_the_hash_is_that_of_the_images_wherever_they_lie() -> None:
+def test_the_hash_is_that_of_identities_and_labels() -> None:
     labels = np.array([0, 1, 1])
-    names = ["/a/cat/1.png", "/a/dog/1.png", "/a/dog/2.png"]
+    names = ["cat/1.png", "dog/1.png", "dog/2.png"]
     known = images_hash(names, labels, None)
-    assert images_hash([name.replace("/a/", "/b/c/") for name in names], labels, None) == known
+    assert images_hash(names, labels.copy(), np.zeros(3)) == known
     assert images_hash(names[::-1], labels, None) != known
     assert images_hash(names, labels[::-1].copy(), None) != known
     pixels = np.arange(6.0).reshape(3, 2)

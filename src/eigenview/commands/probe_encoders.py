@@ -13,6 +13,7 @@ from torch import nn
 from eigenview import runfiles
 from eigenview.config import LoaderConfig, ProbeConfig, RunConfig
 from eigenview.config.reading import Reading
+from eigenview.data.identity import identities
 from eigenview.data.images import ImageSet
 from eigenview.data.load import find_source, load_probe_sets
 from eigenview.data.pixels.cache import cache_folder
@@ -120,7 +121,7 @@ def probe_encoders(
             shared=shared,
             memory=cache_folder() / "probes",
             notes=tuple(notes),
-            test_names=test.paths,
+            test_images=identities(test),
             test_files=files_of(test),
         )
     return Found(rows=rows, probed=probed)

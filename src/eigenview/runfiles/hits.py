@@ -22,7 +22,7 @@ class Hits:
     """Which of M test images each probe classified correctly, for each row of the probe table."""
 
     images: str
-    """Hash of the test images' names and labels (`images_hash`): the same in runs that were tested on the same ones."""
+    """Hash of the test images' files and labels (`images_hash`): the same in runs that were tested on the same ones."""
     labels: np.ndarray
     """int (M,): the test labels."""
     tested: Right
@@ -59,13 +59,17 @@ def _by_file(right: np.ndarray, file: np.ndarray) -> np.ndarray:
     return sums / counts.mean() + right.mean(axis=1, keepdims=True) * (1 - counts / counts.mean())
 
 
-def images_hash(names: Sequence[str], labels: np.ndarray, pixels: np.ndarray | None) -> str:
-    """32 hexadecimal digits for a set of test images: of their names and labels, or of `pixels` for images without
-    names. Of a path only the last two parts count, so that a folder may be moved."""
+def images_hash(identities: Sequence[str], labels: np.ndarray, pixels: np.ndarray | None) -> str:
+    """32 hexadecimal digits for a set of test images: of their labels and their `identities` (data/identity.py: names,
+    sizes and some contents of the files), or of `pixels` for images that come from no files.
+
+    Runs of earlier versions hashed labels and names of files alone. They are compared with each other. Whether a run of
+    today was tested on the same images is not known, so that it counts as tested on others.
+    """
     digest = hashlib.blake2b(np.ascontiguousarray(labels, np.int64).tobytes(), digest_size=16)
-    for name in names:
-        digest.update("/".join(Path(name).parts[-2:]).encode(errors="surrogateescape") + b"\0")
-    if not names and pixels is not None:
+    for identity in identities:
+        digest.update(identity.encode(errors="surrogateescape") + b"\0")
+    if not identities and pixels is not None:
         digest.update(np.ascontiguousarray(pixels).tobytes())
     return digest.hexdigest()
 
