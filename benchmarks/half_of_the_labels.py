@@ -4,7 +4,8 @@
 
 Reads `probe_hits.npz` of each run. For each split of its test images (seeded, halves of each class) the word is
 computed on both halves. The first table has the words of split 0; the second counts, over all splits and against each
-baseline, how often the other half has the same word, the same sign of the difference, and the opposite word.
+baseline, how often the other half has the same word, the same sign of the difference, and the opposite word. Tiles and
+pages of a file are in the same half.
 """
 
 from __future__ import annotations
@@ -41,6 +42,14 @@ def halves(labels: np.ndarray, seed: int) -> np.ndarray:
     return first
 
 
+def first_half(hits: Hits, seed: int) -> np.ndarray:
+    """bool (M,): `halves` of the files, which are images unless they have tiles or pages."""
+    if hits.files is None:
+        return halves(hits.labels, seed)
+    _, rows, file = np.unique(hits.files, return_index=True, return_inverse=True)
+    return halves(hits.labels[rows], seed)[file]
+
+
 def part(hits: Hits, chosen: np.ndarray) -> Hits:
     """The answers on some of the test images, bool (M,)."""
     kept = {name: chosen[tested[0]] for name, tested in hits.tested.items()}
@@ -59,7 +68,7 @@ def worth(hits: Hits) -> Worth:
 def both_halves(hits: Hits, splits: int) -> Iterator[tuple[Worth, Worth]]:
     """The verdicts on both halves, for each split."""
     for seed in range(splits):
-        first = halves(hits.labels, seed)
+        first = first_half(hits, seed)
         yield worth(part(hits, first)), worth(part(hits, ~first))
 
 

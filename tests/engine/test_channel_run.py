@@ -57,6 +57,32 @@ def test_it_is_resumed_embedded_probed_and_exported(
     assert (after.mean, after.std, after.reading) == (before.mean, before.std, before.reading)
 
 
+@pytest.mark.parametrize("channels", [1, 4])
+def test_a_probe_finds_the_rows_of_the_run_again(channels: int, tmp_path: Path) -> None:
+    """Also those of the encoder it started from: random values, or weights.
+
+    Rows with batch-norm statistics of the images differ: those of the run are of all images that it was trained on.
+    """
+    images = np.random.default_rng(0).integers(0, 255, (40, 8, 8, channels)).astype(np.uint8)
+    np.savez(tmp_path / "set.npz", images=images, labels=np.arange(40) % 2)
+    fields = {**FIELDS, "channels": channels, "probe": {"labels_per_class": 5}}
+    ev.pretrain(tmp_path / "set.npz", out=tmp_path / "random", **fields)
+    started = {**fields, "encoder": "auto", "weights": str(tmp_path / "random")}
+    ev.pretrain(tmp_path / "set.npz", out=tmp_path / "weights", **started)
+    few, out = ["--labels-per-class", "5"], tmp_path / "p.json"
+    for name, start in (("random", "untrained encoder"), ("weights", "backbone you started from")):
+        assert run(["probe", str(tmp_path / name), *few, "--out", str(out)]) == 0
+        both = [
+            {row["features"]: row for row in table["rows"]}
+            for table in (runfiles.read_json(out), runfiles.read_probes(tmp_path / name))
+        ]
+        assert list(both[0]) == list(both[1])
+        assert start in both[0]
+        same = {"raw pixels", "backbone you started from", "this encoder"} & set(both[0])
+        assert [both[0][row] for row in same] == [both[1][row] for row in same]
+    assert run(["probe", str(tmp_path / "random"), str(tmp_path / "weights"), *few, "--out", str(out)]) == 0
+
+
 def test_images_of_other_channels_are_refused(
     channel_run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,11 +7,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from PIL import Image
 
 from eigenview import runfiles
 from eigenview.cli import run
+from eigenview.config.reading import Reading
 from eigenview.diagnostics.worth import from_summary
 from eigenview.engine.final_probes import worth_of
+from eigenview.models.encoders import build_encoder
+from eigenview.models.saved import save_encoder
 from eigenview.report import worth as report_worth
 from eigenview.report.read import read_run, read_runs
 from eigenview.run import read_config
@@ -93,6 +98,86 @@ def test_a_run_from_weights_is_compared_with_them(
     assert list(found) == [*baselines, "untrained encoder", str(out), str(finished)]
     for name in ("knn", "linear", "linear_few"):
         assert found["backbone you started from"][name] == found[str(finished)][name]
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder of 40 pictures of 16 x 32 in two classes, which differ in their outer quarters alone."""
+    root = tmp_path_factory.mktemp("wide")
+    pixels = np.random.default_rng(0).integers(0, 100, (40, 16, 32, 3)).astype(np.uint8)
+    pixels[::2, :, :8] += 150
+    pixels[1::2, :, 24:] += 150
+    for number, each in enumerate(pixels):
+        place = root / "wide" / "ab"[number % 2] / f"{number:02}.png"
+        place.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(each).save(place)
+    return str(root / "wide")
+
+
+def encoder_with(place: Path, **reading: str) -> str:
+    """An encoder that was not trained, without a run."""
+    torch.manual_seed(0)
+    network, width = build_encoder("conv-tiny", size=16)
+    card = {"encoder": "conv-tiny", "stem": "auto", "size": 16, "source_size": 16, "width": width, "method": None}
+    card |= {"mean": [0.5] * 3, "std": [0.25] * 3, "pixels": Reading(**reading).as_json(), "run": {}}  # type: ignore[arg-type]
+    place.mkdir()
+    save_encoder(place, network, card)
+    return str(place)
+
+
+def test_each_encoder_is_probed_on_images_as_it_reads_them(
+    wide: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The centred crop does not show the classes. In any order the rows and the sentence are those of it alone."""
+    encoders = [encoder_with(tmp_path / fit, fit=fit) for fit in ("crop", "pad")]
+    rows, sentences = {}, {}
+
+    def probed(*places: str) -> dict[str, float]:
+        out = tmp_path / "p.json"
+        assert run(["probe", *places, "--data", wide, "--protocol", "linear", "--out", str(out)]) == 0
+        return {row["features"]: row["linear"] for row in runfiles.read_json(out)["rows"]}
+
+    for place in encoders:
+        rows[place] = probed(place)
+        sentences[place] = capsys.readouterr().out.splitlines()[0]
+    crop, pad = encoders
+    assert rows[crop]["raw pixels"] < 80 < rows[pad]["raw pixels"] == rows[pad]["this encoder"] == 100
+    for one, other in ((crop, pad), (pad, crop)):
+        assert probed(one, other) == {
+            "raw pixels": rows[one]["raw pixels"],
+            f"raw pixels of {other}": rows[other]["raw pixels"],
+            one: rows[one]["this encoder"],
+            other: rows[other]["this encoder"],
+        }
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[:2] == [f"{place}: {sentences[place]}" for place in (one, other)]
+
+
+def test_encoders_whose_readings_make_other_images_are_probed_one_by_one(
+    wide: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    crop, tiles = (encoder_with(tmp_path / fit[:4], fit=fit) for fit in ("crop", "tiles:2"))
+    assert run(["probe", crop, tiles, "--data", wide, "--protocol", "linear"]) == 2
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 1
+    assert f"{crop} (--fit crop) and {tiles} (--fit tiles:2) make different images of {wide}" in said[0]
+
+
+def test_an_encoder_file_is_judged_as_its_run(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All spellings of an encoder that collapsed give the same sentences."""
+    broken = tmp_path / "run"
+    shutil.copytree(finished, broken)
+    summary = runfiles.read_summary(broken) | {"verdict": "complete collapse"}
+    runfiles.write_object(broken / runfiles.SUMMARY, summary)
+    said = []
+    for place in (broken, broken / runfiles.ENCODER, broken / runfiles.ENCODER_CARD):
+        assert run(["probe", str(place), "--protocol", "linear"]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0].startswith("Collapsed: all images map to nearly one point")
+    assert "Do not use this encoder." in said[0]
+    assert said[0] == said[1] == said[2]
 
 
 def test_runs_are_compared_by_the_answers_they_kept(

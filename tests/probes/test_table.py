@@ -12,7 +12,7 @@ import torch
 from eigenview.config import ProbeConfig
 from eigenview.data.images import ImageSet
 from eigenview.errors import UserError
-from eigenview.probes.features import extract, raw_pixels
+from eigenview.probes.features import RAW_SIDE, extract, pooled_to
 from eigenview.probes.protocols import TITLES
 from eigenview.probes.table import Probed, probe_table, show_probes
 from eigenview.terminal import Console
@@ -53,7 +53,7 @@ def table(config: ProbeConfig | None = None, **changes: object) -> dict:  # type
 def probed(config: ProbeConfig | None = None, **changes: object) -> Probed:
     noise = np.random.default_rng(0)
     rows = {
-        "raw pixels": (raw_pixels(TRAIN), raw_pixels(TEST)),
+        "raw pixels": (extract(pooled_to(RAW_SIDE), TRAIN), extract(pooled_to(RAW_SIDE), TEST)),
         "noise": (noise.normal(size=(60, 4)).astype(np.float32), noise.normal(size=(30, 4)).astype(np.float32)),
         "this encoder": (extract(colour_of, TRAIN), extract(colour_of, TEST)),
     }
@@ -86,9 +86,9 @@ def test_extract_refuses_features_that_are_not_finite() -> None:
 
 def test_raw_pixels_are_averaged_down() -> None:
     assert TRAIN.pixels is not None
-    whole = raw_pixels(TRAIN)
+    whole = extract(pooled_to(RAW_SIDE), TRAIN)
     np.testing.assert_allclose(whole, TRAIN.pixels.reshape(60, -1) / 255, rtol=1e-6)
-    small = raw_pixels(TRAIN, side=2)
+    small = extract(pooled_to(2), TRAIN)
     assert small.shape == (60, 12)
     corner = TRAIN.pixels[7, 1, 4:, :4].mean() / 255  # green, lower left quarter
     assert small[7].reshape(3, 2, 2)[1, 1, 0] == pytest.approx(corner, rel=1e-6)
@@ -201,10 +201,10 @@ def test_the_most_frequent_class_has_answers_too() -> None:
     np.testing.assert_array_equal(found.hits.right["most frequent class"]["linear_few"], [labels == 0] * 5)
 
 
-def test_the_test_images_are_known_by_their_names_or_by_their_pixels() -> None:
+def test_the_test_images_are_known_by_their_files_or_by_their_pixels() -> None:
     hashes = [
         each.hits.images
-        for each in (probed(), probed(), probed(test_names=["a"] * 30), probed(test_names=["b"] * 30))
+        for each in (probed(), probed(), probed(test_images=["a"] * 30), probed(test_images=["b"] * 30))
         if each.hits is not None
     ]
     assert hashes[0] == hashes[1]

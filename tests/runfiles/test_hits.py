@@ -11,7 +11,7 @@ import pytest
 
 from eigenview import runfiles
 from eigenview.diagnostics.baselines import OURS
-from eigenview.diagnostics.worth import judge_worth
+from eigenview.diagnostics.worth import Interval, judge_worth, paired_interval
 from eigenview.errors import UserError
 from eigenview.runfiles import Hits, images_hash, read_hits, write_hits
 from eigenview.runfiles.whole import check_run
@@ -42,8 +42,9 @@ def test_tiles_of_a_file_are_one_answer(tmp_path: Path) -> None:
     found = read_hits(tmp_path)
     assert found is not None
     answers = found.answers()["ours"]
-    np.testing.assert_allclose(answers["linear"], [[1 / 2, 1 / 2, 3 / 2]])  # files 2, 7, 9; times 3 / 6
-    np.testing.assert_allclose(answers["knn"], [[2 * 3 / 5, 0, 1 * 3 / 5]])
+    # files 2, 7, 9 of 2, 1, 3 tiles, of which 1, 1, 3 are right: s / 2 + 5/6 (1 - n / 2)
+    np.testing.assert_allclose(answers["linear"], [[1 / 2, 1 / 2 + 5 / 12, 3 / 2 - 5 / 12]])
+    np.testing.assert_allclose(answers["knn"], [[2 * 3 / 5 - 3 / 25, 3 / 5 * 2 / 5, 3 / 5 - 3 / 25]])
     for name, each in right.items():
         assert answers[name].mean() == pytest.approx(each.mean())
     write_hits(tmp_path, replace(hits, files=None))
@@ -68,6 +69,73 @@ def test_copies_of_an_image_make_no_interval_narrower() -> None:
         for each in (hits, repeated)
     )
     assert one == four
+
+
+SIZES = [1, 2, 3, 40, 120]
+"""Numbers of tiles, as unequal as files of one folder can be."""
+
+
+def tiles_of(right: dict[str, np.ndarray], files: np.ndarray) -> Hits:
+    """A row for each name: bool (M,), which tiles are right by the linear probe."""
+    return Hits(
+        images="ab" * 16,
+        labels=np.zeros(len(files), int),
+        tested={"linear": np.ones((1, len(files)), bool)},
+        right={name: {"linear": each[None]} for name, each in right.items()},
+        files=files,
+    )
+
+
+def interval_of(ours: np.ndarray, theirs: np.ndarray, files: np.ndarray) -> Interval:
+    answers = tiles_of({"ours": ours, "theirs": theirs}, files).answers()
+    return paired_interval(*(list(answers[name]["linear"]) for name in ("ours", "theirs")))
+
+
+def unequal_files(count: int, seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Tiles of `count` files, right with the probability of their file, on average 4/5 (ours) and 4/7 (theirs)."""
+    rng = np.random.default_rng(seed)
+    files = np.repeat(np.arange(count), rng.choice(SIZES, size=count))
+    ours, theirs = (rng.random(len(files)) < rng.beta(a, b, count)[files] for a, b in ((4, 1), (2, 1.5)))
+    return ours, theirs, files
+
+
+def naive_interval(ours: np.ndarray, theirs: np.ndarray, files: np.ndarray) -> np.ndarray:
+    """Files are drawn with replacement, with all of their tiles, and the share of the tiles drawn is taken."""
+    rng, tiles = np.random.default_rng(1), [np.flatnonzero(files == each) for each in range(files.max() + 1)]
+    found = []
+    for _ in range(1000):
+        drawn = np.concatenate([tiles[each] for each in rng.integers(len(tiles), size=len(tiles))])
+        found.append(100 * (ours[drawn].mean() - theirs[drawn].mean()))
+    return np.quantile(found, [0.025, 0.975])
+
+
+def test_files_of_unequal_numbers_of_tiles_are_drawn_with_all_of_them() -> None:
+    ours, theirs, files = unequal_files(200, seed=0)
+    found, (low, high) = interval_of(ours, theirs, files), naive_interval(ours, theirs, files)
+    assert found.difference == pytest.approx(100 * (ours.mean() - theirs.mean()))
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.1 * (high - low))  # 1,000 samples: 4 %
+
+
+def test_no_interval_of_tiles_goes_beyond_all_of_them() -> None:
+    _, _, files = unequal_files(30, seed=0)
+    all_right = np.ones(len(files), bool)
+    found = interval_of(all_right, ~all_right, files)
+    assert (found.difference, found.high) == pytest.approx((100, 100), abs=1e-9)
+    mostly = np.repeat(np.arange(20), [1000] + [1] * 19)  # nearly all tiles are of one file
+    assert interval_of(mostly == 0, np.zeros(len(mostly), bool), mostly).high <= 100
+
+
+def test_95_of_100_intervals_of_unequal_files_hold_the_true_difference() -> None:
+    """120 intervals: the standard error of the share is two points. The width is nearly that of the naive bootstrap."""
+    held, widths = [], []
+    truth = 100 * (4 / 5 - 4 / 7)
+    for seed in range(120):
+        found = interval_of(*unequal_files(60, seed))
+        held.append(found.low <= truth <= found.high)
+        widths.append(found.high - found.low)
+    assert 0.9 < np.mean(held) < 0.99
+    low, high = np.mean([naive_interval(*unequal_files(60, seed)) for seed in range(5)], axis=0)
+    assert np.mean(widths[:5]) < 1.1 * (high - low)
 
 
 def test_a_bit_an_answer(tmp_path: Path) -> None:
@@ -111,11 +179,11 @@ def test_arrays_that_do_not_fit_are_refused(tmp_path: Path, change: dict[str, An
     assert state.state == "damaged"
 
 
-def test_the_hash_is_that_of_the_images_wherever_they_lie() -> None:
+def test_the_hash_is_that_of_identities_and_labels() -> None:
     labels = np.array([0, 1, 1])
-    names = ["/a/cat/1.png", "/a/dog/1.png", "/a/dog/2.png"]
+    names = ["cat/1.png", "dog/1.png", "dog/2.png"]
     known = images_hash(names, labels, None)
-    assert images_hash([name.replace("/a/", "/b/c/") for name in names], labels, None) == known
+    assert images_hash(names, labels.copy(), np.zeros(3)) == known
     assert images_hash(names[::-1], labels, None) != known
     assert images_hash(names, labels[::-1].copy(), None) != known
     pixels = np.arange(6.0).reshape(3, 2)

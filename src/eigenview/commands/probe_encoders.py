@@ -12,6 +12,8 @@ from torch import nn
 
 from eigenview import runfiles
 from eigenview.config import LoaderConfig, ProbeConfig, RunConfig
+from eigenview.config.reading import Reading
+from eigenview.data.identity import identities
 from eigenview.data.images import ImageSet
 from eigenview.data.load import find_source, load_probe_sets
 from eigenview.data.pixels.cache import cache_folder
@@ -29,7 +31,7 @@ from eigenview.methods.parts.building import parts_of
 from eigenview.models.saved import LoadedEncoder
 from eigenview.models.weights import is_weights
 from eigenview.probes.cache import fingerprint
-from eigenview.probes.features import extract_all, raw_pixels
+from eigenview.probes.features import RAW_SIDE, extract_all, pooled_to
 from eigenview.probes.table import Features, Probed, probe_table
 from eigenview.progress import counting
 from eigenview.run import read_config
@@ -85,23 +87,19 @@ def probe_encoders(
         UserError: images without labels, weights without `data`, and as `load_probe_sets`.
     """
     spec, source = _images(next(iter(encoders)), data, labels)
-    sets: dict[tuple[int, int], Sets] = {}
+    sets = _labelled_sets(encoders, spec, source, config, seed, console)
     features: dict[str, Features] = {}
-    rows, shared, notes = [], [RAW_PIXELS], dict[str, None]()
+    rows, shared, notes = [], list[str](), dict[str, None]()
     for place, encoder in encoders.items():
-        sides = encoder.size, encoder.card.get("source_size") or encoder.size
-        if sides not in sets:
-            sets[sides] = _labelled(spec, source, encoder, sides, config, seed, console)
-        train, test = sets[sides]
-        if RAW_PIXELS not in features:
-            features[RAW_PIXELS] = raw_pixels(train), raw_pixels(test)
+        train, test = sets[place]
         starts, note = _starts(place, encoder, train)
         notes |= dict.fromkeys([*train.label_notes, *test.label_notes, *note])
-        functions = {OURS: encoder.embed} | {name: each.embed for name, each in starts.items()}
+        begun = {RAW_PIXELS: pooled_to(RAW_SIDE)} | {name: each.embed for name, each in starts.items()}
         with counting(console, "features") as progress:
+            functions = {OURS: encoder.embed, **begun}
             fitted, tested = (extract_all(functions, part, progress=progress) for part in (train, test))
-        baselines = {RAW_PIXELS: RAW_PIXELS}
-        for name in starts:
+        baselines = dict[str, str]()
+        for name in begun:
             known = _equal(features, (fitted[name], tested[name]))
             baselines[name] = known or (name if name not in features else f"{name} of {place}")
             features[baselines[name]] = fitted[name], tested[name]
@@ -109,7 +107,7 @@ def probe_encoders(
         own = OURS if len(encoders) == 1 else str(place)
         features[own] = fitted[OURS], tested[OURS]
         rows.append(Row(place=place, name=own, baselines=baselines, label=_label(place)))
-    train, test = _agreeing(list(sets.values()), spec)
+    train, test = next(iter(sets.values()))
     order = [name for name in features if name not in {row.name for row in rows}] + [row.name for row in rows]
     with console.waiting("probes"):
         probed = probe_table(
@@ -123,7 +121,7 @@ def probe_encoders(
             shared=shared,
             memory=cache_folder() / "probes",
             notes=tuple(notes),
-            test_names=test.paths,
+            test_images=identities(test),
             test_files=files_of(test),
         )
     return Found(rows=rows, probed=probed)
@@ -147,49 +145,72 @@ def _images(place: Path, data: str | None, labels: str | None) -> tuple[str, Sou
     return trained.probe_data or trained.data, find_source(trained.probe_data or trained.data, given, beside=beside)
 
 
-def _labelled(
-    spec: str,
-    source: Source,
-    encoder: LoadedEncoder,
-    sides: tuple[int, int],
-    config: ProbeConfig,
-    seed: int,
-    console: Console,
-) -> Sets:
-    size, side = sides
-    how: dict[str, Any] = {"reading": encoder.reading, "loader": LoaderConfig(), "seed": seed, "console": console}
-    sets = load_probe_sets(spec, size=size, source_size=side, source=source, **how)
-    if sets is None:
-        raise UserError(f"--data {spec} has no labels: a probe needs class subfolders, or an array file with labels.")
-    return fitting_images(sets[0], config, seed), sets[1]
+def _labelled_sets(
+    encoders: Mapping[Path, LoadedEncoder], spec: str, source: Source, config: ProbeConfig, seed: int, console: Console
+) -> dict[Path, Sets]:
+    """The labelled images as each encoder reads them. Those of the same sides and reading share a set.
 
-
-def _agreeing(sets: Sequence[Sets], spec: str) -> Sets:
-    """The first of them. Raises UserError unless all have the same labels: encoders of other sides read the same
-    images again."""
-    for both in sets[1:]:
-        for one, other in zip(sets[0], both, strict=True):
-            assert one.labels is not None
-            assert other.labels is not None
-            if not np.array_equal(one.labels, other.labels) or one.paths != other.paths:
+    Raises: UserError for images without labels, and unless all have the same labels: a table has one test set.
+    """
+    read: dict[tuple[int, int, Reading], Sets] = {}
+    found: dict[Path, Sets] = {}
+    first = next(iter(encoders))
+    for place, encoder in encoders.items():
+        size, side = encoder.size, encoder.card.get("source_size") or encoder.size
+        key = size, side, encoder.reading
+        if key not in read:
+            how: dict[str, Any] = {"reading": encoder.reading, "loader": LoaderConfig(), "seed": seed}
+            sets = load_probe_sets(spec, size=size, source_size=side, source=source, console=console, **how)
+            if sets is None:
+                raise UserError(
+                    f"--data {spec} has no labels: a probe needs class subfolders, or an array file with labels."
+                )
+            read[key] = fitting_images(sets[0], config, seed), sets[1]
+        found[place] = read[key]
+        if not _are_same(found[first], found[place]):
+            ways = [_ways(encoders[first].reading, encoder.reading), _ways(encoder.reading, encoders[first].reading)]
+            if not ways[0]:
                 raise UserError(f"{spec} changed while it was read: run the command again.")
-    return sets[0]
+            raise UserError(
+                f"{first} ({ways[0]}) and {place} ({ways[1]}) make different images of {spec}, which have no place in "
+                "one table. Probe them one by one."
+            )
+    return found
+
+
+def _are_same(sets: Sets, others: Sets) -> bool:
+    """Whether the images are the same and have the same labels, however their pixels are read."""
+    pairs = zip(sets, others, strict=True)
+    return all(
+        one.paths == other.paths
+        and one.labels is not None
+        and other.labels is not None
+        and np.array_equal(one.labels, other.labels)
+        for one, other in pairs
+    )
+
+
+def _ways(reading: Reading, other: Reading) -> str:
+    """The options in which a reading differs from another one; empty if there are none."""
+    names = [name for name in ("range", "channels", "pages", "fit") if vars(reading)[name] != vars(other)[name]]
+    return ", ".join(f"--{name} {vars(reading)[name]}" for name in names)
 
 
 def _starts(place: Path, encoder: LoadedEncoder, images: ImageSet) -> tuple[dict[str, LoadedEncoder], list[str]]:
     """Row -> the encoder that the run started from, and why there is none. Statistics are those of `images`."""
-    directory = place if place.is_dir() else place.parent
-    if is_weights(str(place)) or not (directory / runfiles.CONFIG).exists():
+    directory = _run_of(place)
+    if directory is None:
         return {}, []
     try:
         config: RunConfig[Any] = read_config(directory)
         weights = given_weights(config)
         config = with_architecture(config, weights)
-        config, start = (config, None) if weights is None else start_of(config, weights, encoder.size)
+        channels = encoder.reading.channels
+        config, start = (config, None) if weights is None else start_of(config, weights, encoder.size, channels)
         local = (config.local_size or encoder.size // 2) if config.local_views else None
         found = start_encoders(
             config,
-            parts_of(config, encoder.size, local, start=None if start is None else start.match.tensors),
+            parts_of(config, encoder.size, local, channels, None if start is None else start.match.tensors),
             images,
             lambda pixels: prepare(
                 pixels, encoder.size, encoder.mean, encoder.std, interpolation=encoder.interpolation
@@ -211,10 +232,17 @@ def _equal(features: dict[str, Features], given: Features) -> str | None:
     return next((name for name, each in features.items() if fingerprint(each) == wanted), None)
 
 
+def _run_of(place: Path) -> Path | None:
+    """The run that a run directory or a file of its encoder belongs to; None for weights, and for an encoder alone."""
+    directory = place if place.is_dir() else place.parent
+    return None if is_weights(str(place)) or not (directory / runfiles.CONFIG).exists() else directory
+
+
 def _label(place: Path) -> str | None:
-    if not (place / runfiles.SUMMARY).exists():
+    directory = _run_of(place)
+    if directory is None or not (directory / runfiles.SUMMARY).exists():
         return None
-    return str(runfiles.read_summary(place)["verdict"])
+    return str(runfiles.read_summary(directory)["verdict"])
 
 
 def sentences(found: Found, config: ProbeConfig) -> list[str]:

@@ -124,13 +124,15 @@ def _of_images(pairs: Sequence[np.ndarray], rng: np.random.Generator) -> np.ndar
     """(RESAMPLES,) means over `pairs` of means of as many images as each has, drawn with replacement.
 
     Only how often each value is drawn matters, so counts are drawn: the time does not depend on the number of images.
+    Means beyond -1 and 1, to which the first order of `Hits.answers` can lead where one file has most of the tiles, are
+    brought back to them.
     """
     means = np.zeros(RESAMPLES)
     for pair in pairs:
         values, counts = np.unique(np.concatenate([pair, [1.0, -1.0]]), return_counts=True)
         drawn = rng.multinomial(counts.sum(), counts / counts.sum(), RESAMPLES)
         means += drawn @ values / (counts.sum() * len(pairs))
-    return means
+    return means.clip(-1, 1)
 
 
 def _of_rows(deviations: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from eigenview.config import RunConfig
+from eigenview.data.identity import identities
 from eigenview.data.images import ImageSet
 from eigenview.data.pixels.cache import cache_folder
 from eigenview.data.splitting import files_of
@@ -136,7 +137,7 @@ def run_probes(plan: Plan, encode: Callable[[Tensor], Tensor], console: Console)
             memory=cache_folder() / "probes",
             notes=plan.label_notes,
             device=plan.device,
-            test_names=test.paths,
+            test_images=identities(test),
             test_files=files_of(test),
         )
 

@@ -51,7 +51,7 @@ def probe_table(
     memory: Path | None = None,
     notes: Sequence[str] = (),
     device: torch.device | None = None,
-    test_names: Sequence[str] = (),
+    test_images: Sequence[str] = (),
     test_files: np.ndarray | None = None,
 ) -> Probed:
     """Percent of test images classified correctly, a row for each of `rows`, and which images they are.
@@ -62,8 +62,8 @@ def probe_table(
     probe that these labels do not allow is null and `note` has the reason, so that a long run keeps its other numbers;
     `notes` come before it. `progress` is called with the name of each probe before it starts. Rows named in `shared`
     have the same features in other runs: their numbers are read from the folder `memory` if they are there (cache.py).
-    `device` is where the products of k-NN are computed, default the CPU. `test_names` are the files of the test images,
-    by which other runs know whether they were tested on the same ones; without them raw pixels do, if they are a row.
+    `device` is where the products of k-NN are computed, default the CPU. By `test_images` (data/identity.py) other runs
+    know whether they were tested on the same ones; without them raw pixels do, if they are a row.
     `test_files` int (M,) says which file each is a tile or a page of (None: each is a file).
 
     Raises: UserError for labels that are missing or do not fit the features, and for an unknown column.
@@ -114,7 +114,7 @@ def probe_table(
         "class_names": list(class_names),
     }
     pixels = rows[RAW_PIXELS][1] if RAW_PIXELS in rows else None
-    found_hits = _hits(right, test_y, images_hash(test_names, test_y, pixels), used, test_files)
+    found_hits = _hits(right, test_y, images_hash(test_images, test_y, pixels), used, test_files)
     return Probed(content, found_hits)
 
 

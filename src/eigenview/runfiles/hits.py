@@ -22,7 +22,7 @@ class Hits:
     """Which of M test images each probe classified correctly, for each row of the probe table."""
 
     images: str
-    """Hash of the test images' names and labels (`images_hash`): the same in runs that were tested on the same ones."""
+    """Hash of the test images' files and labels (`images_hash`): the same in runs that were tested on the same ones."""
     labels: np.ndarray
     """int (M,): the test labels."""
     tested: Right
@@ -35,8 +35,16 @@ class Hits:
     def answers(self) -> Mapping[str, Mapping[str, np.ndarray]]:
         """`right`, in which every number of a probe is independent of the others.
 
-        Tiles and pages of one file are not, so they become one number: the sum of theirs, times the number of files
-        over the number of images. The mean of these float (R, number of files) is the share of images that are right.
+        Tiles and pages of one file are not, so they become one number: float (R, F) for F files, from which the share
+        of images that are right can be resampled. Let file f have n_f images, s_f of them right, n = M / F the mean of
+        n_f and p = sum s_f / M the share that is right. The number is
+
+            s_f / n + p (1 - n_f / n).
+
+        Its mean over files is p. Its mean over files that are drawn with replacement is, to first order, the share of
+        the images of these files: a file of many images moves numerator and denominator (Cochran 1977, "Sampling
+        Techniques", section 6.3). It is linear in s_f, so that differences of two rows are those of their shares. For
+        files of as many images each it is the share of the file's images that are right.
         """
         if self.files is None:
             return self.right
@@ -45,18 +53,23 @@ class Hits:
 
 
 def _by_file(right: np.ndarray, file: np.ndarray) -> np.ndarray:
-    """float (R, number of files) from bool (R, m)."""
+    """float (R, F) from bool (R, M) and the number of each image's file, int (M,)."""
+    counts = np.bincount(file)
     sums = np.stack([np.bincount(file, each) for each in right])
-    return sums * (sums.shape[1] / right.shape[1])
+    return sums / counts.mean() + right.mean(axis=1, keepdims=True) * (1 - counts / counts.mean())
 
 
-def images_hash(names: Sequence[str], labels: np.ndarray, pixels: np.ndarray | None) -> str:
-    """32 hexadecimal digits for a set of test images: of their names and labels, or of `pixels` for images without
-    names. Of a path only the last two parts count, so that a folder may be moved."""
+def images_hash(identities: Sequence[str], labels: np.ndarray, pixels: np.ndarray | None) -> str:
+    """32 hexadecimal digits for a set of test images: of their labels and their `identities` (data/identity.py: names,
+    sizes and some contents of the files), or of `pixels` for images that come from no files.
+
+    Runs of earlier versions hashed labels and names of files alone. They are compared with each other. Whether a run of
+    today was tested on the same images is not known, so that it counts as tested on others.
+    """
     digest = hashlib.blake2b(np.ascontiguousarray(labels, np.int64).tobytes(), digest_size=16)
-    for name in names:
-        digest.update("/".join(Path(name).parts[-2:]).encode(errors="surrogateescape") + b"\0")
-    if not names and pixels is not None:
+    for identity in identities:
+        digest.update(identity.encode(errors="surrogateescape") + b"\0")
+    if not identities and pixels is not None:
         digest.update(np.ascontiguousarray(pixels).tobytes())
     return digest.hexdigest()
 
