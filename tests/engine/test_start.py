@@ -168,6 +168,8 @@ def test_a_module_is_kept_and_started_from(place: Path, tmp_path: Path) -> None:
     assert torch.equal(encoder_tensors(done)["conv1.0.weight"], network.state_dict()["conv1.0.weight"])
     images = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
     assert torch.equal(ev.load_encoder(kept).embed(images), ev.load_encoder(network).embed(images))
+    again = ev.pretrain(out=done.directory, resume=True, epochs=2, weights=network, console=Console(file=io.StringIO()))
+    assert again.config.weights == str(kept)
     with pytest.raises(UserError, match="weights is a int; allowed: a path or name, or a torch module"):
         ev.pretrain(str(place / "x.npy"), out=tmp_path / "other", weights=3)
 
