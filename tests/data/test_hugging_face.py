@@ -297,14 +297,14 @@ def test_a_resumed_run_notices_other_rows(tmp_path: Path, kind: str) -> None:
     config = RunConfig(data=first, batch_size=8, labels="none", loader=ROWS, monitor=MonitorConfig(images=8))
     (tmp_path / "run").mkdir()
     write_files(tmp_path / "run", make_plan(config))
-    assert changes(tmp_path / "run", make_plan(config), is_moved=False) == []
+    assert changes(tmp_path / "run", make_plan(config)) == []
     if kind != "parquet":  # datasets writes it out as Arrow, another file for another place
         shutil.copytree(tmp_path / "set", tmp_path / "moved")
         moved = dataclasses.replace(config, data=first.replace("/set", "/moved"))
-        assert changes(tmp_path / "run", make_plan(moved), is_moved=True) == []
+        assert changes(tmp_path / "run", make_plan(moved), moved=("train", "probes")) == []
     shutil.rmtree(tmp_path / "set")
     written(table(range(88), {5: {"bytes": png(5) + b"more", "path": "5.png"}}), tmp_path / "set", kind)
-    (found,) = changes(tmp_path / "run", make_plan(config), is_moved=False)
+    (found,) = changes(tmp_path / "run", make_plan(config))
     assert found.part == "train"
     assert found.other > 0
 

@@ -33,19 +33,22 @@ class Module(nn.Module):
 
     steps, steps_per_epoch, device = 9, 3, torch.device("cpu")
 
-    def __init__(self, step: int = 0) -> None:
+    def __init__(self, step: int = 0, *, frozen_epochs: float = 0.0, momentum: float = 0.9) -> None:
         super().__init__()
+        self.frozen_epochs, self.momentum = frozen_epochs, momentum
         torch.manual_seed(0)
         self.layer = nn.Linear(3, 2)
         self.optimizer = self.configure_optimizers()
         self.step = step
-        for _ in range(step):
+        for done in range(step):
             self.optimizer.zero_grad()
-            self.layer(torch.ones(1, 3)).sum().backward()
+            if done / self.steps_per_epoch >= frozen_epochs:
+                self.layer(torch.ones(1, 3)).sum().backward()
             self.optimizer.step()
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return torch.optim.SGD(self.layer.parameters(), lr=0.1, momentum=0.9)
+        groups = [{"params": list(self.layer.parameters()), "frozen_epochs": self.frozen_epochs}]
+        return torch.optim.SGD(groups, lr=0.1, momentum=self.momentum)
 
     def raise_non_finite(self) -> None: ...
 
@@ -197,6 +200,31 @@ def test_a_state_of_the_optimiser_that_does_not_fit_is_refused(tmp_path: Path, c
     with pytest.raises(UserError, match=r"last\.ckpt does not fit this run's optimiser") as error:
         read(tmp_path)
     assert said in str(error.value).replace("'abc'", "abc" if "buffer" in said else "'abc'")
+
+
+@pytest.mark.parametrize(
+    ("options", "step", "is_whole"),
+    [
+        ({"frozen_epochs": 1.0}, 3, True),  # the last step is the last of the frozen epoch
+        ({"frozen_epochs": 1.0}, 4, False),
+        ({"momentum": 0.0}, 4, True),  # SGD without momentum has no state
+    ],
+)
+def test_only_what_has_moved_needs_a_state(
+    tmp_path: Path, options: dict[str, float], step: int, *, is_whole: bool
+) -> None:
+    module: Any = Module(step, **options)
+    assert bool(module.optimizer.state) is not is_whole
+    module.optimizer.state.clear()
+    save_checkpoint(tmp_path, module, LOG, BATCHES)
+    fresh: Any = Module(**options)
+    if is_whole:
+        found = read_checkpoint(tmp_path, fresh, PLAN, RESUMED)
+        assert found is not None
+        assert found.step == step
+    else:
+        with pytest.raises(UserError, match="the state of all parameters is missing"):
+            read_checkpoint(tmp_path, fresh, PLAN, RESUMED)
 
 
 def test_checkpoints_take_no_more_than_their_share_of_the_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

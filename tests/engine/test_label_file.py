@@ -85,11 +85,11 @@ def test_a_changed_file_of_labels_is_noticed(root: Path, tmp_path: Path) -> None
     file.write_text(content)
     write_files(tmp_path, planned(root, file))
     file.touch()
-    assert changes(tmp_path, planned(root, file), is_moved=False) == []
-    assert changes(tmp_path, planned(root, root / "labels.csv"), is_moved=True) == []
+    assert changes(tmp_path, planned(root, file)) == []
+    assert changes(tmp_path, planned(root, root / "labels.csv"), moved=("train", "probes")) == []
     file.write_text(content.replace("000.png,bright", "000.png,dark"))
-    for is_moved in (False, True):
-        of_train, of_probes = changes(tmp_path, planned(root, file), is_moved=is_moved)
+    for moved in ((), ("train", "probes")):
+        of_train, of_probes = changes(tmp_path, planned(root, file), moved=moved)
         assert str(of_train).startswith("1 of 91 files of the training data differ")
         assert "such as labels.csv, checksum" in str(of_probes)
 

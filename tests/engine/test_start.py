@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -141,11 +142,12 @@ def test_features_are_prepared_as_the_weights_saw_images(place: Path, tmp_path: 
 
 def test_frozen_epochs_leave_the_encoder_as_it_was(place: Path, tmp_path: Path) -> None:
     given = safetensors.torch.load_file(place / "test_resnet.safetensors")
-    later, _ = run(
+    later, text = run(
         place, tmp_path / "run", freeze_epochs=1.0, optim={"encoder_lr_factor": 0.1, "warmup_epochs": 0.0}, epochs=1
     )
     ours = encoder_tensors(later)
     assert torch.equal(ours["conv1.0.weight"], given["conv1.0.weight"])
+    assert "and the heads; the encoder in none of the 1 epochs (--freeze-epochs 1)" in text
     moved, _ = run(place, tmp_path / "moved", optim={"encoder_lr_factor": 0.1, "warmup_epochs": 0.0})
     assert not torch.equal(encoder_tensors(moved)["conv1.0.weight"], given["conv1.0.weight"])
 
@@ -168,6 +170,8 @@ def test_a_module_is_kept_and_started_from(place: Path, tmp_path: Path) -> None:
     assert torch.equal(encoder_tensors(done)["conv1.0.weight"], network.state_dict()["conv1.0.weight"])
     images = torch.zeros(2, 3, 64, 64, dtype=torch.uint8)
     assert torch.equal(ev.load_encoder(kept).embed(images), ev.load_encoder(network).embed(images))
+    again = ev.pretrain(out=done.directory, resume=True, epochs=2, weights=network, console=Console(file=io.StringIO()))
+    assert again.config.weights == str(kept)
     with pytest.raises(UserError, match="weights is a int; allowed: a path or name, or a torch module"):
         ev.pretrain(str(place / "x.npy"), out=tmp_path / "other", weights=3)
 
@@ -190,7 +194,16 @@ def test_a_resumed_run_notices_other_weights(place: Path, tmp_path: Path) -> Non
     moved = tmp_path / "moved" / "w.safetensors"
     moved.parent.mkdir()
     moved.write_bytes((place / "test_resnet.safetensors").read_bytes())
-    ev.pretrain(out=first.directory, resume=True, epochs=2, weights=str(moved))
+    text = io.StringIO()
+    console = Console(file=text, width=400)
+    times = (place / "x.npy").stat()
+    os.utime(place / "x.npy", ns=(1, 1))
+    with pytest.raises(UserError, match="1 of 1 files of the training data differ"):
+        ev.pretrain(out=first.directory, resume=True, epochs=2, weights=str(moved), console=console)
+    os.utime(place / "x.npy", ns=(times.st_atime_ns, times.st_mtime_ns))
+    ev.pretrain(out=first.directory, resume=True, epochs=2, weights=str(moved), console=console)
+    assert "note      the weights to start from lie elsewhere now: names and sizes of the files were" in text.getvalue()
+    assert "the data lie elsewhere" not in text.getvalue()
     assert len(runfiles.read_metrics(first.directory)) > 0
 
 
@@ -224,6 +237,11 @@ def test_without_a_name_the_architecture_is_asked_for(place: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (
+            {"train": "head", "network": {"projector_layers": 0}},
+            r"nothing would be trained: --train head and --freeze-epochs 0 of 1 .*--network.projector-layers 0 leaves",
+        ),
+        ({"freeze_epochs": 1.0, "network": {"projector_layers": 0}}, "nothing would be trained: --train all and"),
         ({"train": "last"}, "--train is 'last'; allowed: all, norms, last:N, lora:R, head"),
         ({"train": "last:99"}, "--train is 'last:99'; allowed: last:1 to last:"),
         ({"freeze_epochs": -1.0}, "--freeze-epochs is -1.0"),

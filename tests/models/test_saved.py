@@ -12,6 +12,7 @@ import safetensors.torch
 import timm
 import torch
 
+import eigenview
 from eigenview.errors import UserError
 from eigenview.models.encoders import build_encoder
 from eigenview.models.saved import load_encoder, save_encoder
@@ -218,6 +219,14 @@ def test_a_missing_source_is_named(tmp_path, monkeypatch, source):
         load_encoder(source)
 
 
+def test_the_home_folder_is_found_and_what_is_no_source_refused(run, monkeypatch):
+    monkeypatch.setenv("HOME", str(run.parent))
+    assert eigenview.load_encoder(f"~/{run.name}").name == "conv-tiny"
+    for source, name in ((None, "NoneType"), (3, "int")):
+        with pytest.raises(UserError, match=f"source is a {name}; allowed: a path, a name or"):
+            eigenview.load_encoder(source)
+
+
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
     with pytest.raises(UserError, match=r"not a finished.*run"):
         load_encoder(tmp_path)
@@ -232,6 +241,7 @@ def test_an_incomplete_card_is_not_written(tmp_path):
 
 def test_a_timm_network_without_weights():
     encoder = load_encoder("timm:test_vit", pretrained=False)
+    assert encoder.interpolation == timm.get_pretrained_cfg("test_vit").interpolation == "bicubic"
     assert (encoder.size, encoder.width, encoder.mean) == (160, 64, (0.5, 0.5, 0.5))
     assert encoder.embed(torch.zeros(2, 3, 20, 20, dtype=torch.uint8)).shape == (2, 64)
 

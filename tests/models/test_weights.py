@@ -18,7 +18,8 @@ from torch import Tensor, nn
 from eigenview.errors import UserError
 from eigenview.models.encoders import build_encoder
 from eigenview.models.matching import match, tables_of
-from eigenview.models.weights import read_weights
+from eigenview.models.saved import save_encoder
+from eigenview.models.weights import keep, read_weights
 from eigenview.models.weights_files import named_by
 
 RESNET, VIT = "timm:test_resnet", "timm:test_vit"
@@ -201,8 +202,107 @@ def test_what_is_no_weights_file_is_one_line(tmp_path: Path) -> None:
     assert not (tmp_path / "ran").exists()
 
 
+IMAGES: dict[str, Any] = {"mean": [0.5] * 3, "std": [0.2] * 3, "input_size": [3, 64, 64]}
+
+
+@pytest.mark.parametrize(
+    ("images", "message"),
+    [
+        ({"std": []}, "std is []; allowed: 3 numbers above 0, up to 1, one for each channel"),
+        ({"mean": [0.5], "std": [0.2]}, "mean is [0.5]; allowed: 3 numbers from 0 to 1"),
+        ({"mean": [255, 0, 1e30]}, "mean is [255, 0, 1e+30]; allowed: 3 numbers from 0 to 1"),
+        ({"std": [0, 1, 1]}, "std is [0, 1, 1]; allowed: 3 numbers above 0"),
+        ({"input_size": [64]}, "input_size is a list of 1 values; expected a list of 3 values"),
+    ],
+)
+def test_a_preprocessing_that_cannot_be_is_one_line(tmp_path: Path, images: dict[str, Any], message: str) -> None:
+    network = source(RESNET)
+    safetensors.torch.save_file(network.state_dict(), tmp_path / "model.safetensors")
+    described = {"architecture": "test_resnet", "pretrained_cfg": IMAGES | images}
+    (tmp_path / "config.json").write_text(json.dumps(described))
+    network.pretrained_cfg = IMAGES | {"architecture": "test_resnet"} | images  # type: ignore[assignment]
+    for given in (str(tmp_path), network):
+        with pytest.raises(UserError) as error:
+            read_weights(given)
+        assert message in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def test_modules_without_values_or_without_a_whole_description(tmp_path: Path) -> None:
+    with torch.device("meta"):
+        unallocated = timm.create_model("test_resnet")
+    for network, name in ((nn.LazyLinear(3), "a LazyLinear"), (unallocated, "a ResNet")):
+        with pytest.raises(UserError, match=f"{name} has no values yet"):
+            keep(network, tmp_path)
+    assert not list(tmp_path.iterdir())
+    network = source(RESNET)
+    network.pretrained_cfg = {**network.pretrained_cfg, "std": None}  # type: ignore[dict-item]
+    for weights in (read_weights(network), read_weights(keep(network, tmp_path))):
+        assert (weights.encoder, weights.preprocessing) == (RESNET, None)
+    network.pretrained_cfg = {"architecture": "my_network"}  # type: ignore[assignment]
+    kept = keep(network, tmp_path)
+    assert kept.is_file()
+    assert read_weights(kept).encoder is None
+
+
+def test_a_module_is_written_once_for_each_content(tmp_path: Path) -> None:
+    network = source(RESNET)
+    first = keep(network, tmp_path)
+    before = {path: path.stat().st_mtime_ns for path in first.iterdir()}
+    assert set(before) == {first / "config.json", first / "model.safetensors"}
+    assert keep(network, tmp_path) == first
+    assert {path: path.stat().st_mtime_ns for path in first.iterdir()} == before
+    network.pretrained_cfg = {**network.pretrained_cfg, "mean": (0.1, 0.1, 0.1)}  # type: ignore[dict-item]
+    other = keep(network, tmp_path)
+    assert other != first
+    means = [read_weights(each).preparation(RESNET).mean for each in (first, other)]
+    assert means == [timm.get_pretrained_cfg("test_resnet").mean, (0.1, 0.1, 0.1)]  # type: ignore[union-attr]
+    (other / "model.safetensors").write_bytes(b"cut")
+    assert keep(network, tmp_path) == other
+    assert (other / "model.safetensors").read_bytes() == (first / "model.safetensors").read_bytes()
+
+
+def test_the_file_of_a_run_is_its_encoder_whatever_the_folder_is_called(tmp_path: Path) -> None:
+    encoder, width = build_encoder("conv-tiny", size=16)
+    card: dict[str, Any] = {
+        "encoder": "conv-tiny",
+        "stem": "auto",
+        "size": 16,
+        "width": width,
+        "method": None,
+        "run": {},
+    }
+    card |= {"mean": [0.5] * 3, "std": [0.2] * 3}
+    for name in ("run", "v1.0"):
+        (tmp_path / name).mkdir()
+        save_encoder(tmp_path / name, encoder, card)
+        file = tmp_path / name / "encoder.safetensors"
+        for given in (tmp_path / name, file):
+            (found,) = read_weights(given).files
+            assert (found.name, found.bytes) == ("encoder.safetensors", file.stat().st_size)
+
+
+def test_both_files_of_the_hub_are_of_one_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = source(RESNET)
+    timm.models._hub.save_for_hf(network, str(tmp_path / "0123"), safe_serialization=True)
+    (tmp_path / "4567").mkdir()
+    (tmp_path / "4567" / "model.safetensors").touch()  # what the hub has a moment later
+
+    def download(repository: str, file: str, revision: str | None = None) -> str:
+        asked.append(repository)
+        return str(tmp_path / (revision or ("0123" if file == "config.json" else "4567")) / file)
+
+    asked: list[str] = []
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    weights = read_weights("hf:owner/name")
+    assert asked == ["owner/name"] * 2
+    assert torch.equal(weights.tables[0]["conv1.0.weight"], network.state_dict()["conv1.0.weight"])
+
+
 def test_a_file_can_be_named_after_its_network() -> None:
     assert named_by(Path("resnet18-f37072fd.pth")) == "torchvision:resnet18"
     assert named_by(Path("tf_efficientnet_lite0.safetensors")) == "timm:tf_efficientnet_lite0"
+    assert named_by(Path("resnet18.a1_in1k.safetensors")) == "timm:resnet18.a1_in1k"
+    assert named_by(Path("resnet18.old.pth")) == "torchvision:resnet18"
     assert named_by(Path("conv-small.pt")) == "conv-small"
     assert named_by(Path("checkpoint.pth")) is None

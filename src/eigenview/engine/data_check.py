@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -60,10 +60,10 @@ def write_files(directory: Path, plan: Plan) -> None:
     runfiles.write_arrays(directory / runfiles.DATA_FILES, arrays)
 
 
-def changes(directory: Path, plan: Plan, *, is_moved: bool) -> list[Change]:
+def changes(directory: Path, plan: Plan, *, moved: Collection[str] = ()) -> list[Change]:
     """How the data differ from what `write_files` noted; nothing for a run of an earlier version, which noted none.
 
-    is_moved: the data are given at another place. A copy has other times, so names and sizes are compared alone.
+    moved: parts that are given at another place. A copy has other times, so names and sizes are compared alone.
     """
     path = directory / runfiles.DATA_FILES
     if not path.exists():
@@ -73,6 +73,7 @@ def changes(directory: Path, plan: Plan, *, is_moved: bool) -> list[Change]:
     for part, files in files_of(plan).items():
         if part not in noted:  # weights of a run that noted none
             continue
+        is_moved = part in moved
         now, before = hashes(files)[0 if is_moved else 1], noted[part if is_moved else f"{part}_times"]
         is_new = ~np.isin(now, before)
         # a file that changed is new and gone, and counts once
@@ -90,12 +91,16 @@ def check_data(directory: Path, plan: Plan, resumed: Resumed) -> tuple[str, ...]
     """
     config, stored = plan.config, resumed.stored
     was, now = (_places(each) for each in (stored, config))
-    found = changes(directory, plan, is_moved=was != now)
+    moved = [part for part in now if now[part] != was[part]]
+    found = changes(directory, plan, moved=moved)
     if not resumed.allow_changed_data:
         refuse(found, config)
     notes = tuple(str(change) for change in found)
-    if was != now:
-        notes += ("the data lie elsewhere now: names and sizes of the files were compared, not their times",)
+    compared = "lie elsewhere now: names and sizes of the files were compared, not their times"
+    if moved and moved != ["weights"]:
+        notes += (f"the data {compared}",)
+    if "weights" in moved:
+        notes += (f"the weights to start from {compared}",)
     if config.epochs > stored.epochs:
         notes += (
             f"{config.epochs} epochs instead of {stored.epochs}: learning rate and target network follow the schedule "
@@ -104,9 +109,14 @@ def check_data(directory: Path, plan: Plan, resumed: Resumed) -> tuple[str, ...]
     return notes
 
 
-def _places(config: RunConfig[Any]) -> list[str]:
-    specs = (config.data, config.probe_data or config.data, config.weights or config.data)
-    return [*map(absolute, specs), absolute_labels(config.labels)]
+def _places(config: RunConfig[Any]) -> dict[str, tuple[str, ...]]:
+    """Where each part of the data lies."""
+    labels, probe_data = absolute_labels(config.labels), config.probe_data or config.data
+    places: dict[str, tuple[str, ...]] = {
+        "train": (absolute(config.data), labels),
+        "probes": (absolute(probe_data), labels),
+    }
+    return places | {"weights": () if config.weights is None else (absolute(config.weights),)}
 
 
 def refuse(found: Iterable[Change], config: RunConfig[Any]) -> None:

@@ -82,7 +82,11 @@ def trained_part(config: RunConfig[Any], module: PretrainModule) -> str:
     text = (
         f"--train {config.train}: {moving:,} of the encoder's {sum(p.numel() for p in values):,} values, and the heads"
     )
-    return text + (f"; the encoder from epoch {config.freeze_epochs:g} on" if config.freeze_epochs else "")
+    if not config.freeze_epochs:
+        return text
+    if config.freeze_epochs < config.epochs:
+        return f"{text}; the encoder from epoch {config.freeze_epochs:g} on"
+    return f"{text}; the encoder in none of the {config.epochs} epochs (--freeze-epochs {config.freeze_epochs:g})"
 
 
 TERMINAL_SECONDS, NOTEBOOK_SECONDS, FILE_SECONDS = 0.25, 1.0, 10.0

@@ -177,7 +177,7 @@ def _checked(content: dict[str, Any], path: Path, module: PretrainModule, plan: 
         raise UserError(f"{path} does not fit this run's network: {name} differs. {ADVICE}")
     optimizer_state = content["optimizer_states"][0]
     optimizer = module.configure_optimizers()
-    found = _optimizer_misfit(optimizer_state, optimizer, step)
+    found = _optimizer_misfit(optimizer_state, optimizer, (step - 1) / plan.steps_per_epoch if step else None)
     if found is not None:
         raise UserError(f"{path} does not fit this run's optimiser: {found}. {ADVICE}")
     # an option that another version did not have keeps this version's default
@@ -186,8 +186,11 @@ def _checked(content: dict[str, Any], path: Path, module: PretrainModule, plan: 
     return Checkpoint(step, state, optimizer_state, content["callbacks"]["MetricsWriter"], batches_state)
 
 
-def _optimizer_misfit(state: dict[str, Any], optimizer: torch.optim.Optimizer, step: int) -> str | None:
-    """A sentence about the first difference between a saved state and the optimiser that is to take it up."""
+def _optimizer_misfit(state: dict[str, Any], optimizer: torch.optim.Optimizer, epoch: float | None) -> str | None:
+    """A sentence about the first difference between a saved state and the optimiser that is to take it up.
+
+    epoch: of the last step that was done; None: no step was.
+    """
     ours = optimizer.state_dict()["param_groups"]
     if [group["params"] for group in state["param_groups"]] != [group["params"] for group in ours]:
         then, now = ([len(group["params"]) for group in groups] for groups in (state["param_groups"], ours))
@@ -200,7 +203,10 @@ def _optimizer_misfit(state: dict[str, Any], optimizer: torch.optim.Optimizer, s
         if wrong:
             return f"{wrong[0]} of a group of parameters is {theirs[wrong[0]]!r}"
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    if step > 0 and not state["state"]:
+    has_moved = epoch is not None and any(
+        group["frozen_epochs"] <= epoch and group.get("momentum") != 0 for group in optimizer.param_groups
+    )
+    if has_moved and not state["state"]:
         return "the state of all parameters is missing"
     for key, values in state["state"].items():
         if type(key) is not int or not 0 <= key < len(parameters) or not isinstance(values, dict):

@@ -32,6 +32,7 @@ from eigenview.engine.resume import Checkpoint, Resumed, read_checkpoint
 from eigenview.errors import Collapsed, Interrupted, NonFiniteError, UserError
 from eigenview.launched import launched_rank
 from eigenview.methods.parts.building import build_method
+from eigenview.methods.parts.method import Method
 from eigenview.models.network import refuse_single_values
 
 
@@ -153,6 +154,7 @@ def build_module(plan: Plan) -> PretrainModule:
     """The method of a plan, initialised from its seed, with what a run adds to it."""
     config = plan.config
     method = build_method(config, plan.parts)
+    refuse_nothing_to_train(method, config)
     if config.grad_cache_chunk == 1:
         refuse_single_values(
             method.encoders().values(), {spec.size or plan.size for spec in plan.specs}, plan.parts.channels
@@ -167,6 +169,18 @@ def build_module(plan: Plan) -> PretrainModule:
         bf16=plan.bf16,
         pixels=pixels,
         rows=rows,
+    )
+
+
+def refuse_nothing_to_train(method: Method, config: RunConfig[Any]) -> None:
+    """Raises UserError if no value of the networks would move in any epoch of the run."""
+    moving = (group for group in method.parameter_groups() if group.frozen_epochs < config.epochs)
+    if any(parameter.requires_grad for group in moving for parameter in group.params):
+        return
+    raise UserError(
+        f"nothing would be trained: --train {config.train} and --freeze-epochs {config.freeze_epochs:g} of "
+        f"{config.epochs} epochs leave the encoder as it is, and --network.projector-layers "
+        f"{config.network.projector_layers} leaves no heads. Train more of the encoder, or add a projector."
     )
 
 

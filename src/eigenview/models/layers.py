@@ -1,7 +1,8 @@
 """Which values of an encoder a run trains, and how fast: its blocks from the image to the features.
 
-A block is a child of the network, or, where that is a sequence of modules, each of its children in turn; one without a
-weight of two axes or more (a norm, an activation) belongs to the block before it. A ResNet of timm or torchvision has
+A block is a child of the network, or, where that is a sequence of modules or a stage that holds one (`_is_stage`), each
+of its children in turn; one without a weight of two axes or more (a norm, an activation) belongs to the block before
+it. A ResNet of timm or torchvision has
 its stem and each residual block, a vision transformer its patches and each layer, a network of ours each convolution.
 """
 
@@ -61,25 +62,25 @@ def blocks(encoder: nn.Module) -> list[list[nn.Parameter]]:
 
 def _parts(network: nn.Module) -> Iterator[nn.Module]:
     for child in network.children():
-        if isinstance(child, SEQUENCES) or (_is_only_a_sequence(child)):
+        if isinstance(child, SEQUENCES) or _is_stage(child):
             yield from _parts(child)
         else:
             yield child
 
 
-def _is_only_a_sequence(module: nn.Module) -> bool:
-    """Whether a module holds nothing but a sequence and modules around it, such as torchvision's Encoder of a vision
-    transformer or timm's stage of a ConvNeXt."""
-    children = list(module.children())
-    return any(isinstance(child, SEQUENCES) and len(child) > 1 for child in children) and not _is_block(module)
+def _is_stage(module: nn.Module) -> bool:
+    """Whether a module holds blocks one after another, such as torchvision's Encoder of a vision transformer or timm's
+    stage of a ConvNeXt: a sequence whose parts have two layers or more each.
+
+    The sequence in a residual block, such as torchvision's MBConv, has single layers among its parts.
+    """
+    sequences = [child for child in module.children() if isinstance(child, SEQUENCES)]
+    return any(len(each) > 1 and all(_layers(part) > 1 for part in each) for each in sequences)
 
 
-def _is_block(module: nn.Module) -> bool:
-    """Whether a sequence in it is one path of a residual block rather than blocks one after another: then children
-    beside the sequences have weights too."""
-    return any(
-        not isinstance(child, SEQUENCES) and any(p.ndim >= 2 for p in child.parameters()) for child in module.children()
-    )
+def _layers(module: nn.Module) -> int:
+    """Weights of two axes or more."""
+    return sum(p.ndim >= 2 for p in module.parameters())
 
 
 def set_trainable(encoder: nn.Module, train: str) -> None:

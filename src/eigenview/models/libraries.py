@@ -70,6 +70,13 @@ def is_timm_name(model: str) -> bool:
     return timm.is_model(model)
 
 
+def is_published_by_timm(model: str) -> bool:
+    """Whether timm publishes weights of this name; with a tag (resnet18.a1_in1k), those of that tag."""
+    from timm.models import is_model_pretrained
+
+    return is_model_pretrained(model)
+
+
 def torchvision_head(model: str) -> dict[str, Callable[[], nn.Module]] | None:
     """The modules that replace the classifier; None if the head is not supported (several outputs, for example)."""
     return next((head for prefix, head in TORCHVISION_HEADS.items() if model.startswith(prefix)), None)
@@ -130,6 +137,11 @@ def traits(library: Library, model: str) -> Traits:
     cuts = first is not None and first.kernel_size == first.stride and first.padding in ((0, 0), 0, "valid")
     # an attribute of timm's vision transformers and no others
     return Traits(first.stride[0] if first is not None and cuts else 1, hasattr(network, "dynamic_img_size"))
+
+
+def nearest_filter(interpolation: str) -> Literal["bilinear", "bicubic"]:
+    """Of the filters that images are resized with here, the one nearest to a filter of timm."""
+    return "bilinear" if interpolation in ("bilinear", "nearest", "random", "box") else "bicubic"
 
 
 def pooling(model: str) -> str | None:

@@ -22,11 +22,12 @@ from torch import Tensor, nn
 
 from eigenview import runfiles
 from eigenview.config.reading import Reading
-from eigenview.data.opening import kind_of
+from eigenview.data.opening import at_home, kind_of
 from eigenview.errors import UserError, require
 from eigenview.hub import from_cache_or_hub
 from eigenview.models.encoders import build_encoder, features_of_zeros, resolve, vector_width
 from eigenview.models.given_images import Given, as_images
+from eigenview.models.libraries import nearest_filter
 from eigenview.models.norms import NORMS
 from eigenview.runfiles.schema import misfit
 
@@ -117,7 +118,9 @@ def load_encoder(source: Path | str, *, pretrained: bool = True) -> LoadedEncode
     """
     if str(source).startswith("timm:"):
         return _load_timm(str(source), pretrained)
-    weights_path, card_path = _find_files(Path(source))
+    if not isinstance(source, str | Path):
+        raise UserError(f"source is a {type(source).__name__}; allowed: a path, a name or (ev.load_encoder) a module.")
+    weights_path, card_path = _find_files(at_home(str(source)))
     card = runfiles.read_json(card_path)
     _check_card(card, str(card_path))
     weights = runfiles.file_bytes(weights_path)
@@ -213,7 +216,8 @@ def _load_timm(name: str, pretrained: bool) -> LoadedEncoder:
     size = images["input_size"][-1]
     card = {"format": FORMAT, "encoder": name, "stem": "standard", "size": size, "mean": list(images["mean"])}
     width = vector_width(features_of_zeros(network, size), name)
-    card |= {"std": list(images["std"]), "width": width, "method": None, "run": {}}
+    card |= {"std": list(images["std"]), "interpolation": nearest_filter(images["interpolation"])}
+    card |= {"width": width, "method": None, "run": {}}
     return LoadedEncoder(network, card)
 
 

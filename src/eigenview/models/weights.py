@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any, Literal
 
 import safetensors.torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from eigenview import runfiles
 from eigenview.data.images import File
@@ -28,7 +30,7 @@ from eigenview.models.libraries import Stem
 from eigenview.models.matching import Match, Tensors, match, tables_of
 from eigenview.models.norms import Norm
 from eigenview.models.saved import load_encoder, published, state_tensors
-from eigenview.models.weights_files import SUFFIXES, named_by, read_tensors, read_timm_config
+from eigenview.models.weights_files import SUFFIXES, images_in, named_by, read_tensors, read_timm_config
 
 HUB = "hf:"
 ALLOWED = (
@@ -100,23 +102,19 @@ def preprocessing_of(encoder: str) -> Preprocessing:
 
         known = timm.get_pretrained_cfg(model)
         if known is not None:
-            return from_timm(
-                {"mean": known.mean, "std": known.std, "input_size": known.input_size},
-                known.interpolation,
-                f"that timm has for {model}",
-            )
+            return from_timm(known.to_dict(), f"that timm has for {model}")
     where = "that torchvision has for its networks" if library == "torchvision" else "of ImageNet"
     size = libraries.designed_size(library, model) if library else None
     return Preprocessing(mean=IMAGENET_MEAN, std=IMAGENET_STD, size=size, origin=where)
 
 
-def from_timm(given: dict[str, Any], interpolation: str, origin: str) -> Preprocessing:
-    """timm's description of the images. Filters that images are not resized with here become the nearest that are."""
+def from_timm(given: dict[str, Any], origin: str) -> Preprocessing:
+    """timm's description of the images."""
     return Preprocessing(
         mean=tuple(given["mean"]),
         std=tuple(given["std"]),
         size=given["input_size"][-1],
-        interpolation="bilinear" if interpolation in ("bilinear", "nearest", "random", "box") else "bicubic",
+        interpolation=libraries.nearest_filter(given.get("interpolation", "bilinear")),
         origin=origin,
     )
 
@@ -181,9 +179,7 @@ def _of_timm_folder(folder: Path, origin: str) -> Weights:
         origin=origin,
         tables=tables_of(read_tensors(tensors)),
         encoder=name,
-        preprocessing=None
-        if images is None
-        else from_timm(images, images.get("interpolation", "bilinear"), "of these weights"),
+        preprocessing=None if images is None else from_timm(images, "of these weights"),
         files=_files(config, tensors),
     )
 
@@ -192,7 +188,7 @@ def _of_run(path: Path, origin: str) -> Weights:
     """A finished run of ours, with the stem and the norms that its encoder was built with."""
     encoder = load_encoder(path)
     card = encoder.card
-    weights = path if path.suffix else path / runfiles.ENCODER
+    weights = path / runfiles.ENCODER if kind_of(path) == "folder" else path
     stem = card["stem"]
     if stem == "auto":
         library, model = resolve(encoder.name)
@@ -218,43 +214,69 @@ def _of_timm(name: str) -> Weights:
     _, model = resolve(name)
     network = published(name, model)
     images = resolve_model_data_config(network)
-    given = from_timm(images, images["interpolation"], "of these weights")
+    given = from_timm(images, "of these weights")
     return Weights(origin=name, tables=[dict(network.state_dict())], encoder=name, preprocessing=given)
 
 
 def _of_module(network: nn.Module) -> Weights:
-    """A ready module. The networks of timm carry their architecture and preprocessing with them."""
-    known: Any = getattr(network, "pretrained_cfg", None)  # of timm's networks
+    """A ready module. The networks of timm carry their architecture and preprocessing with them.
+
+    Raises: UserError if it has parameters without values, or a preprocessing that cannot be.
+    """
     name = f"a {type(network).__name__}"
-    if not isinstance(known, dict) or not known.get("architecture"):
-        return Weights(origin=name, tables=[dict(network.state_dict())])
+    tensors = dict(network.state_dict())
+    empty = next((each for each, value in tensors.items() if is_lazy(value) or value.is_meta), None)
+    if empty is not None:
+        raise UserError(
+            f"{name} has no values yet ({empty} is lazy, or on the device meta). Give a module with values, or a file."
+        )
+    known: Any = getattr(network, "pretrained_cfg", None)  # of timm's networks
+    architecture = known.get("architecture") if isinstance(known, dict) else None
+    if not isinstance(architecture, str) or not libraries.is_timm_name(architecture):
+        return Weights(origin=name, tables=[tensors])
+    images = images_in(known, f"{name}: pretrained_cfg")
     return Weights(
         origin=name,
-        tables=[dict(network.state_dict())],
-        encoder=f"timm:{known['architecture']}",
-        preprocessing=from_timm(known, known["interpolation"], "of these weights"),
+        tables=[tensors],
+        encoder=f"timm:{architecture}",
+        preprocessing=None if images is None else from_timm(images, "of these weights"),
     )
 
 
 def keep(network: nn.Module, place: Path) -> Path:
     """Write a ready module into a folder of `place` named after its content, as timm would; returns the folder or file.
 
-    A run that starts from it can then be resumed, and its configuration names where it started.
+    A run that starts from it can then be resumed, and its configuration names where it started. Files that are there
+    already stay as they are, with their times, by which runs that started from them know them.
     """
     given = _of_module(network)
     content = safetensors.torch.save(state_tensors(network), metadata={"format": "pt"})
-    folder = place / hashlib.sha256(content).hexdigest()[:16]
+    files = {"weights.safetensors": content}
+    if given.encoder is not None:
+        files = {TIMM_FILES[0]: content, TIMM_CONFIG: _timm_config(given.encoder, given.preprocessing)}
+    digest = hashlib.sha256()
+    for each in files.values():
+        digest.update(each)
+    folder = place / digest.hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = folder / (TIMM_FILES[0] if given.encoder else "weights.safetensors")
-    runfiles.write_bytes(tensors, content)
-    if given.encoder is None or given.preprocessing is None:
-        return tensors
-    images = given.preprocessing
-    config = {"mean": list(images.mean), "std": list(images.std), "interpolation": images.interpolation}
-    config["input_size"] = [len(images.mean), images.size, images.size]
-    described = {"architecture": given.encoder.removeprefix("timm:"), "pretrained_cfg": config}
-    runfiles.write_json(folder / TIMM_CONFIG, described)
-    return folder
+    for name, each in files.items():
+        path = folder / name
+        if kind_of(path) != "file" or runfiles.file_bytes(path) != each:
+            runfiles.write_bytes(path, each)
+    return folder if TIMM_CONFIG in files else folder / next(iter(files))
+
+
+def _timm_config(encoder: str, images: Preprocessing | None) -> bytes:
+    """config.json of a folder of timm."""
+    described: dict[str, Any] = {"architecture": encoder.removeprefix("timm:")}
+    if images is not None:
+        described["pretrained_cfg"] = {
+            "mean": images.mean,
+            "std": images.std,
+            "interpolation": images.interpolation,
+            "input_size": [len(images.mean), images.size, images.size],
+        }
+    return json.dumps(described, indent=2).encode()
 
 
 def _from_hub(name: str) -> Path:
@@ -271,7 +293,8 @@ def _download(repository: str) -> Path:
     from huggingface_hub.errors import EntryNotFoundError
 
     config = Path(hf_hub_download(repository, TIMM_CONFIG))
-    fetch: Callable[[str], str] = lambda file: hf_hub_download(repository, file)  # noqa: E731
+    commit = config.parent.name  # of both files, even if the repository changes in between
+    fetch: Callable[[str], str] = lambda file: hf_hub_download(repository, file, revision=commit)  # noqa: E731
     try:
         fetch(TIMM_FILES[0])
     except EntryNotFoundError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -87,15 +88,41 @@ def read_timm_config(path: Path) -> tuple[str, dict[str, Any] | None]:
     built = libraries.pooling(name)
     for pool in (config.get("global_pool"), given.get("global_pool")):
         require(pool is None or built is None or pool == built, f"{path}: global_pool", pool, f"{built} with {name}")
-    images = config.get("pretrained_cfg", {})
+    return f"timm:{name}", images_in(config.get("pretrained_cfg", {}), str(path))
+
+
+def images_in(given: Mapping[str, Any], where: str) -> dict[str, Any] | None:
+    """What timm's description of a network says of its images; None if it is not complete.
+
+    Raises: UserError, which begins with `where`, for values that cannot be.
+    """
+    present = {name: given[name] for name in IMAGES.optional if given.get(name) is not None}
+    images = {name: list(each) if isinstance(each, tuple) else each for name, each in present.items()}
+    found = misfit(images, IMAGES)
+    if found is not None:
+        raise UserError(f"{where} cannot be used: {found}.")
     if not {"mean", "std", "input_size"} <= set(images):
-        return f"timm:{name}", None
-    require(min(images["std"]) > 0, f"{path}: std", images["std"], "numbers above 0")
-    return f"timm:{name}", images
+        return None
+    channels = images["input_size"][0]
+    for name, is_allowed, words in (("mean", _is_share, "from 0 to 1"), ("std", _is_deviation, "above 0, up to 1")):
+        is_fit = len(images[name]) == channels and all(map(is_allowed, images[name]))
+        require(is_fit, f"{where}: {name}", images[name], f"{channels} numbers {words}, one for each channel")
+    return images
+
+
+def _is_share(value: float) -> bool:
+    return 0 <= value <= 1
+
+
+def _is_deviation(value: float) -> bool:
+    return 0 < value <= 1
 
 
 def named_by(path: Path) -> str | None:
-    """The network that a file is named after, `resnet18-f37072fd.pth` or `tf_efficientnet_lite0.safetensors`."""
+    """The network that a file is named after: `resnet18-f37072fd.pth`, `tf_efficientnet_lite0.safetensors`, or with a
+    tag of timm, such as `resnet18.a1_in1k.safetensors`, timm's network with the images of that tag."""
+    if "." in path.stem and libraries.is_published_by_timm(path.stem):
+        return f"timm:{path.stem}"
     stem = path.name.split(".")[0]
     for name in (stem, stem.rsplit("-", 1)[0]):
         if name in OWN:
