@@ -89,7 +89,7 @@ def probe_encoders(
     features: dict[str, Features] = {}
     rows, shared, notes = [], [RAW_PIXELS], dict[str, None]()
     for place, encoder in encoders.items():
-        sides = encoder.size, encoder.card.get("source_size") or encoder.size
+        sides = encoder.size, encoder.source_size
         if sides not in sets:
             sets[sides] = _labelled(spec, source, encoder, sides, config, seed, console)
         train, test = sets[sides]
