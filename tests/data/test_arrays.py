@@ -105,6 +105,10 @@ def test_npz_with_splits(tmp_path: Path) -> None:
     np.testing.assert_array_equal(test.read(np.arange(3)), CHANNELS_FIRST[9:])
     np.savez(path, **halves)
     assert load_probe_sets(str(path), size=32) is None
+    for other in (np.uint16, np.float32):
+        np.savez(path, x_train=halves["x_train"], x_test=halves["x_test"].astype(other))
+        with pytest.raises(UserError, match=rf"x_train holds uint8, x_test {np.dtype(other)}.*Save both as one type"):
+            load_images(str(path))
 
 
 @pytest.mark.parametrize(

@@ -63,6 +63,39 @@ def test_deep_channels_have_a_range_each(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(("dtype", "asked"), [("uint16", "auto"), ("uint8", "1%,99%")])
+def test_grey_arrays_have_no_pages(tmp_path: Path, dtype: str, asked: str) -> None:
+    """As grey files of one page do where pages would be channels, they become three equal channels."""
+    grey = NOISE[:, 0].astype(dtype)
+    np.save(tmp_path / "grey.npy", grey)
+    ours = read(tmp_path / "grey.npy", Reading(range=asked, pages="channels"))
+    np.testing.assert_array_equal(ours, read(tmp_path / "grey.npy", Reading(range=asked)))
+    (tmp_path / "files").mkdir()
+    for i, plane in enumerate(grey):
+        Image.fromarray(plane).save(tmp_path / "files" / f"{i}.png")
+    np.testing.assert_array_equal(ours, read(tmp_path / "files", Reading(range=asked, pages="channels")))
+
+
+@pytest.mark.parametrize("asked", ["auto", "0%,100%"])
+def test_bands_are_those_that_the_header_counts(tmp_path: Path, asked: str) -> None:
+    """Transparency of one colour is a band, and CMYK has four."""
+    for name in ("colour", "grey", "cmyk"):
+        (tmp_path / name).mkdir()
+    for i, planes in enumerate(NOISE[:3, :4]):
+        cmyk = Image.merge("CMYK", [Image.fromarray(plane) for plane in planes])
+        cmyk.save(tmp_path / "cmyk" / f"{i}.tif")
+        colour = Image.merge("RGB", cmyk.split()[:3])
+        colour.save(tmp_path / "colour" / f"{i}.png", transparency=tuple(planes[:3, 0, 0].tolist()))
+        colour.getchannel(0).save(tmp_path / "grey" / f"{i}.png", transparency=int(planes[0, 0, 0]))
+    for name, channels in (("colour", 4), ("grey", 2), ("cmyk", 4)):
+        found = read(tmp_path / name, Reading(range=asked, channels=channels))
+        expected = NOISE[:3, :channels].copy()
+        if name != "cmyk":
+            expected[:, -1] = np.where((expected[:, :-1] == expected[:, :-1, :1, :1]).all(1), 0, 255)
+        # not every channel has both 0 and 255, so that its range may be a little smaller
+        np.testing.assert_allclose(found.astype(int), expected, atol=1)
+
+
 def test_an_empty_channel_is_refused_by_its_number(tmp_path: Path) -> None:
     deep = NOISE.astype(np.uint16)
     deep[:, 2] = 7
@@ -204,7 +237,7 @@ def test_channels_that_the_data_do_not_have_are_refused(tmp_path: Path) -> None:
     np.save(tmp_path / "grey.npy", NOISE[:, 0])
     with pytest.raises(UserError, match="grey images, and --channels is 5: give --channels 1 or leave it out"):
         read(tmp_path / "grey.npy", Reading(channels=5))
-    with pytest.raises(UserError, match="digits has images of 1 channels, and --channels is 5"):
+    with pytest.raises(UserError, match="digits has images of 1 channel, and --channels is 5"):
         load_images("digits", reading=Reading(channels=5))
     with pytest.raises(UserError, match="--pages is 'last'; allowed: first, images, channels"):
         Reading(pages="last")  # type: ignore[arg-type]

@@ -11,11 +11,12 @@ import pytest
 from PIL import Image
 
 from eigenview.config.reading import Reading
-from eigenview.data.pixels.decode import decode
+from eigenview.data.pixels.decode import decode, sample
 from eigenview.data.pixels.deep import to_8_bits
 from eigenview.data.pixels.geometry import square
 from eigenview.data.pixels.headers import short_side
 from eigenview.data.pixels.image_files import Unreadable
+from tests.data.deep_files import write_png
 
 HALVES = [0, 0, 1, 112, 255, 255]
 """255 / 204 times 9, 10, 11, 100, 214, 240 minus 10, rounded to the even of two equally near numbers."""
@@ -194,6 +195,17 @@ def test_other_formats_stay_closed(tmp_path: Path) -> None:
     (tmp_path / "a.ppm").rename(tmp_path / "a.png")
     with pytest.raises(Unreadable, match="not an image"):
         decode(str(tmp_path / "a.png"), 8, Reading())
+
+
+def test_a_range_does_not_apply_to_upper_bytes(tmp_path: Path) -> None:
+    """Of 16-bit grey with transparency Pillow gives no more: without a range they are the pixels."""
+    values = np.random.default_rng(0).integers(0, 65536, (5, 5, 2)).astype(np.uint16)
+    values[..., 1] = 65535
+    write_png(tmp_path / "a.png", values)
+    np.testing.assert_array_equal(decode(str(tmp_path / "a.png"), 5, Reading())[0], values[..., 0] >> 8)
+    for read in (sample, lambda path, reading: decode(path, 5, reading)):
+        with pytest.raises(Unreadable, match=r"upper byte alone can be read, so no range applies; save it as grey"):
+            read(str(tmp_path / "a.png"), Reading(range="0,4095"))
 
 
 def test_damaged_bytes_never_raise_anything_else(tmp_path: Path) -> None:

@@ -13,9 +13,10 @@ from eigenview.config import LoaderConfig
 from eigenview.config.reading import Reading, parse_range
 from eigenview.data.load import load_images, load_probe_sets
 from eigenview.data.packing import PackOptions, write_pack
-from eigenview.data.pixels.decode import decode, sample
+from eigenview.data.pixels.decode import decode, given_picture, sample
 from eigenview.data.pixels.headers import header
-from eigenview.data.pixels.ranges import is_same_range
+from eigenview.data.pixels.image_files import Unreadable
+from eigenview.data.pixels.ranges import is_same_range, sampled_rows
 from eigenview.errors import UserError
 from tests.data.conftest import MakeImages
 from tests.data.deep_files import write_png, write_tiff
@@ -48,6 +49,54 @@ def test_values_of_a_tiff_are_those_that_were_written(
         found.ends
         == {"u": (0, 65535), "i": (-(2.0 ** (bits - 1)), 2.0 ** (bits - 1) - 1), "f": (0, 1)}[values.dtype.kind]
     )
+
+
+@pytest.mark.parametrize("name", ["grey", "colour", "signed", "32 bits", "floats"])
+@pytest.mark.parametrize("is_compressed", [False, True])
+def test_separate_planes_are_refused(tmp_path: Path, name: str, is_compressed: bool) -> None:
+    """Pillow reads 16 bits there as 8. One plane of floats in Intel's order it reads rightly."""
+    values, path = STORED[name], tmp_path / "a.tif"
+    for order in "<>":
+        write_tiff(path, values, order, is_compressed=is_compressed, in_planes=True)
+        if (name, order) == ("floats", "<"):
+            np.testing.assert_array_equal(sample(str(path), Reading()).values, values.reshape(1, 30))
+            continue
+        for read in (header, lambda each: sample(each, Reading()), lambda each: decode(each, 5, Reading(range="full"))):
+            with pytest.raises(Unreadable, match=r"channels of (16|32) bits in separate planes.*save it interleaved"):
+                read(str(path))
+    write_tiff(path, (COLOUR[..., :3] >> 8).astype(np.uint8), in_planes=True, is_compressed=is_compressed)
+    np.testing.assert_array_equal(decode(str(path), 5, Reading())[0, :, 0], COLOUR[:5, 0, 0] >> 8)
+
+
+def test_a_page_in_separate_planes_is_refused(tmp_path: Path) -> None:
+    write_tiff(tmp_path / "a.tif", COLOUR[..., :3])
+    first = bytearray((tmp_path / "a.tif").read_bytes())
+    write_tiff(tmp_path / "b.tif", COLOUR[..., :3], in_planes=True, at=len(first))
+    end = 10 + 12 * int.from_bytes(first[8:10], "little")  # of the table of tags, where the place of the next one is
+    first[end : end + 4] = len(first).to_bytes(4, "little")
+    path = tmp_path / "ab.tif"
+    path.write_bytes(first + (tmp_path / "b.tif").read_bytes()[len(first) :])
+    assert header(str(path)).pages == 2
+    decode(str(path), 5, Reading(range="full"))
+    with pytest.raises(Unreadable, match="separate planes"):
+        decode(f"{path}\0#1", 5, Reading(range="full"))
+
+
+@pytest.mark.parametrize("name", ["grey", "floats"])
+@pytest.mark.parametrize("is_compressed", [False, True])
+def test_a_negative_is_inverted_as_one_of_8_bits_is(tmp_path: Path, name: str, is_compressed: bool) -> None:
+    values, path = STORED[name], tmp_path / "a.tif"
+    write_tiff(path, values, is_negative=True, is_compressed=is_compressed)
+    most = 65535 if name == "grey" else 1
+    np.testing.assert_array_equal(sample(str(path), Reading()).values[0], (most - values).reshape(30))
+    reading = Reading(low=(0,), high=(most,))
+    ours = decode(str(path), 5, reading)
+    np.testing.assert_array_equal(given_picture(Image.open(path).crop((0, 0, 5, 5)), 5, reading), 255 - ours)
+    with Image.open(path) as picture:
+        np.testing.assert_array_equal(given_picture(picture, 5, reading), ours)
+    if name == "grey":
+        write_tiff(path, (values >> 8).astype(np.uint8), is_negative=True, is_compressed=is_compressed)
+        np.testing.assert_allclose(ours.astype(int), decode(str(path), 5, Reading()), atol=1)  # rounded, not cut off
 
 
 @pytest.mark.parametrize("channels", [1, 3, 4])
@@ -283,6 +332,23 @@ def test_values_that_are_not_finite_are_refused(tmp_path: Path) -> None:
         load_images(str(tmp_path / "a.npy"), reading=Reading(low=(0,), high=(1,)))
 
 
+@pytest.mark.parametrize("is_looked_at", [True, False])
+def test_a_file_with_values_that_are_not_finite_is_skipped_and_named(tmp_path: Path, is_looked_at: bool) -> None:
+    """Whether it is among those that are looked at for the range or not."""
+    rng = np.random.default_rng(0)
+    looked_at = set(sampled_rows(np.arange(80)).tolist())
+    bad = next(i for i in range(80) if (i in looked_at) == is_looked_at)
+    for i in range(80):
+        values = rng.random((8, 8), dtype=np.float32)
+        values[0, 0] = np.nan if i == bad else 0
+        Image.fromarray(values).save(tmp_path / f"{i:02}.tif")
+    images = load_images(str(tmp_path), size=8)
+    assert len(images) == 79
+    assert [(Path(each.path).stem, each.reason) for each in images.skipped] == [
+        (f"{bad:02}", "holds values that are not finite")
+    ]
+
+
 def test_nearly_constant_images_are_a_warning(tmp_path: Path) -> None:
     """Three grey levels of 255, as a DICOM of 12 bits that is taken for one of 16."""
     rng = np.random.default_rng(0)
@@ -304,7 +370,7 @@ def test_pages_of_tiffs_are_counted(tmp_path: Path, make_images: MakeImages) -> 
     first, *others = [Image.open(path) for path in paths]
     first.save(tmp_path / "a" / "pages.tif", save_all=True, append_images=others)
     (note,) = (note for note in load_images(str(tmp_path / "a"), size=20).pixel_notes if "pages" in note)
-    assert note.startswith("1 TIFF files hold several pages, 5 in all; the first page of each is used (--pages ")
+    assert note.startswith("1 TIFF file holds several pages, 5 in all; the first page of each is used (--pages ")
 
 
 def test_arrays_of_other_kinds_are_refused_with_the_way_to_convert_them(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from eigenview.data.pixels.image_files import Unreadable
 from eigenview.data.sources.source import Request
 from eigenview.data.sources.streams import Origin, Sample, Stream, load_stream
 from eigenview.errors import UserError
+from eigenview.models.given_images import as_images
 
 pydicom: Any = pytest.importorskip("pydicom")
 
@@ -115,6 +116,21 @@ def test_rescaling_by_slope_and_intercept(tmp_path: Path) -> None:
     np.testing.assert_array_equal(full, stretched(RAMP * 0.5 - 10.25, -10.25, 4095 * 0.5 - 10.25))
 
 
+def test_values_of_a_modality_table(tmp_path: Path) -> None:
+    """As pydicom applies it: here the table inverts 12 bits and lifts them."""
+    from pydicom.dataset import Dataset
+    from pydicom.sequence import Sequence
+
+    table = Dataset()
+    table.LUTDescriptor, table.ModalityLUTType = [4096, 0, 16], "US"
+    table.add_new("LUTData", "US", (5000 - np.arange(4096)).tolist())
+    path = write(tmp_path / "a.dcm", RAMP, ModalityLUTSequence=Sequence([table]))
+    found = sample(str(path), Reading())
+    np.testing.assert_array_equal(found.values.ravel(), 5000 - RAMP.ravel())
+    assert found.ends == (0, 65535)
+    assert header(str(path)).bits == 16
+
+
 def test_low_values_are_bright_in_monochrome_1(tmp_path: Path) -> None:
     plain, inverted = (write(tmp_path / f"{k}.dcm", RAMP, PhotometricInterpretation=f"MONOCHROME{k}") for k in (2, 1))
     reading = Reading(range="0,4095")
@@ -130,6 +146,13 @@ def test_the_window_of_a_file(tmp_path: Path) -> None:
     np.testing.assert_array_equal(grey(path, images.reading), stretched(RAMP, 900, 1099))
     np.testing.assert_array_equal(grey(plain, images.reading), stretched(RAMP, 0, 4095))
     assert "range 0 to 4,095 (0.1 to 99.9 %) where a DICOM names no window" in images.pixel_notes[0]
+
+
+@pytest.mark.parametrize(("function", "last"), [("LINEAR", 1099), ("LINEAR_EXACT", 1100), ("SIGMOID", 1100)])
+def test_the_function_of_a_window(tmp_path: Path, function: str, last: float) -> None:
+    path = write(tmp_path / "0.dcm", RAMP, WindowCenter="1000", WindowWidth="200", VOILUTFunction=function)
+    ours = grey(path, Reading(range="window", low=(0,), high=(1,)))
+    np.testing.assert_array_equal(ours, stretched(RAMP, 900, last))
 
 
 def test_padding_does_not_count_for_the_range(tmp_path: Path) -> None:
@@ -240,8 +263,17 @@ def test_a_folder_without_the_package_is_one_line(
 ) -> None:
     write(tmp_path / "a" / "0.dcm", RAMP)
     Image.fromarray(np.zeros((20, 20), np.uint8)).save(tmp_path / "a" / "1.png")
-    find_spec = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "pydicom" else find_spec(name))
+    deep = tmp_path / "deep"
+    write(deep / "0.dcm", RAMP)
+    load_images(str(deep), size=20)
+    monkeypatch.setitem(sys.modules, "pydicom", None)
+    for what in (str(deep / "0.dcm"), [deep / "0.dcm"]):
+        with pytest.raises(UserError, match=r"0.dcm is a DICOM file, which needs the package pydicom"):
+            as_images(what, 20, Reading(low=(0,), high=(4095,)))
+    for asked in ("0,100", "1%,99%"):  # the headers are in the cache
+        with pytest.raises(UserError, match=r"0.dcm is a DICOM file, which needs the package pydicom"):
+            load_images(str(deep), size=20, reading=Reading(range=asked))
+    assert len(load_images(str(deep), size=20)) == 1  # and the pixels
     with pytest.raises(UserError, match=r"0.dcm is a DICOM file, which needs the package pydicom: uv sync --extra dic"):
         load_images(str(tmp_path / "a"))
     assert run(["pretrain", str(tmp_path / "a"), "--out", str(tmp_path / "run")]) == 2

@@ -12,9 +12,14 @@ import torch
 from PIL import Image
 
 import eigenview as ev
+from eigenview.commands.embed import embed_images
 from eigenview.config.reading import Reading
+from eigenview.data.load import load_images
 from eigenview.errors import UserError
+from eigenview.models.encoders import build_encoder
 from eigenview.models.given_images import as_images
+from eigenview.models.saved import save_encoder
+from eigenview.terminal import Console
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), dtype=np.uint8)
 
@@ -37,7 +42,7 @@ def test_all_forms_of_the_same_images_agree(tmp_path: Path) -> None:
     ("given", "message"),
     [
         (PIXELS / 255, r"float64; allowed: uint8 images"),
-        (PIXELS[0], r"\(16, 16, 3\) of uint8"),
+        (PIXELS[0], r"the array is uint8 of shape \(16, 16, 3\), which looks like a single image"),
         ([], "empty list"),
         ([3], "hold a int"),
         ("nowhere.png", "nowhere.png cannot be read"),
@@ -46,6 +51,59 @@ def test_all_forms_of_the_same_images_agree(tmp_path: Path) -> None:
 def test_anything_else_is_refused(given: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         as_images(given, 16)
+
+
+GREY = np.random.default_rng(0).integers(0, 256, (2, 16, 16), dtype=np.uint8)
+KINDS = {
+    "uint8": PIXELS,
+    "grey": GREY,
+    "uint16": GREY.astype(np.uint16) * 250,
+    "int32": GREY.astype(np.int32) * 100_000 - 900,
+    "float32": GREY.astype(np.float32) / 2,
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("reading", [Reading(low=(10,), high=(300,)), Reading(range="50,200"), Reading(range="full")])
+@pytest.mark.parametrize("is_blank", [False, True])
+def test_arrays_pictures_and_files_agree(tmp_path: Path, kind: str, reading: Reading, is_blank: bool) -> None:
+    """Whatever the range. One that leaves a blank image is no error: it was decided in training."""
+    array = KINDS[kind][:, :1, :1].repeat(16, 1).repeat(16, 2) if is_blank else KINDS[kind]
+    pictures = [Image.fromarray(each) for each in array]
+    paths = [tmp_path / f"{k}.tif" for k in range(2)]
+    for picture, path in zip(pictures, paths, strict=True):
+        picture.save(path)
+    expected = as_images(paths, 8, reading)
+    assert torch.equal(as_images(array, 8, reading), expected)
+    assert torch.equal(as_images(pictures, 8, reading), expected)
+    if not is_blank:
+        np.save(tmp_path / "a.npy", array)
+        images = load_images(str(tmp_path / "a.npy"), size=8, source_size=8, reading=reading)
+        np.testing.assert_array_equal(images.read(np.arange(2)), expected)
+
+
+def test_grey_arrays_have_the_first_range_of_pages() -> None:
+    reading = Reading(pages="channels", low=(0, 1, 2), high=(4000, 5000, 6000))
+    ours = as_images(KINDS["uint16"], 16, reading)
+    assert torch.equal(ours, as_images(KINDS["uint16"], 16, Reading(low=(0,), high=(4000,))))
+
+
+def test_python_embeds_as_the_command_does(tmp_path: Path) -> None:
+    """Files are brought to the side that the training images were stored at, then to that of the views."""
+    network, width = build_encoder("conv-tiny", size=16)
+    card = {"encoder": "conv-tiny", "stem": "auto", "size": 16, "source_size": 21, "width": width, "method": None}
+    card |= {"mean": [0.5] * 3, "std": [0.25] * 3, "run": {}, "pixels": Reading(range="50,200").as_json()}
+    save_encoder(tmp_path, network, card)
+    arrays = np.random.default_rng(1).integers(0, 256, (4, 40, 50, 3), dtype=np.uint8)
+    paths = [tmp_path / "images" / f"{k}.png" for k in range(4)]
+    paths[0].parent.mkdir()
+    for array, path in zip(arrays, paths, strict=True):
+        Image.fromarray(array).save(path)
+    embed_images(str(tmp_path), str(tmp_path / "images"), tmp_path / "h.npy", Console())
+    expected = torch.from_numpy(np.load(tmp_path / "h.npy"))
+    encoder = ev.load_encoder(tmp_path)
+    for given in (paths, [Image.fromarray(array) for array in arrays], arrays):
+        assert torch.equal(encoder.embed(given), expected)
 
 
 def test_embeddings_may_be_an_array_of_numpy() -> None:

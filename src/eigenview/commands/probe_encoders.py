@@ -156,7 +156,7 @@ def _labelled_sets(
     found: dict[Path, Sets] = {}
     first = next(iter(encoders))
     for place, encoder in encoders.items():
-        size, side = encoder.size, encoder.card.get("source_size") or encoder.size
+        size, side = encoder.size, encoder.source_size
         key = size, side, encoder.reading
         if key not in read:
             how: dict[str, Any] = {"reading": encoder.reading, "loader": LoaderConfig(), "seed": seed}

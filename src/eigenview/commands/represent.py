@@ -46,8 +46,7 @@ def encoder_and_images(
         from eigenview.models.backbone import load_encoder
 
     encoder = load_encoder(model, encoder=architecture, image_size=image_size)
-    source = encoder.card.get("source_size")
-    sides = {"size": encoder.size, "source_size": source}
+    sides = {"size": encoder.size, "source_size": encoder.source_size}
     found = find_source(data, labels)
     images = load_images(data, **sides, reading=encoder.reading, split="all", console=console, most=most, source=found)
     if labels == "none":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -12,13 +11,11 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from eigenview.config.fit import parse_fit
 from eigenview.config.reading import Reading
 from eigenview.data.pixels.decode import decode, given_picture
 from eigenview.data.pixels.image_files import Unreadable
 from eigenview.data.sources.array_shapes import channels_first
-from eigenview.data.sources.arrays import ImageArray, as_image_set
-from eigenview.data.sources.source import Request
+from eigenview.data.sources.arrays import ImageArray, array_pixels
 from eigenview.errors import UserError
 
 Given: TypeAlias = Tensor | np.ndarray | Image.Image | str | Path | Sequence[Any]
@@ -26,22 +23,18 @@ ALLOWED = "uint8 images (n, {0}, H, W) or (n, H, W, {0}) as a tensor or array, o
 
 
 def as_images(given: Given, side: int, reading: Reading = Reading()) -> Tensor:
-    """uint8 (n C S S). Pictures, files and arrays of more than 8 bits are cropped to their centred square and resized
-    to `side`, as in training.
+    """uint8 (n C S S). Files, pictures and arrays become squares of `side` pixels by `reading`, as in training: an
+    array is read as a .npy that holds it. A tensor holds pixels that were made so, of any side, and stays as it is.
 
     Raises: UserError for anything else, for a file that is no readable image, and for more than 8 bits where the
     encoder was trained on 8 and has no range for them.
     """
     channels, allowed = reading.channels, ALLOWED.format(reading.channels)
-    is_deep = isinstance(given, np.ndarray) and given.dtype != np.uint8 and given.dtype.kind in "uif"
-    if isinstance(given, np.ndarray) and is_deep and not reading.is_open:
-        stored = ImageArray(name="images", pixels=channels_first(given, "images", channels))
-        if parse_fit(reading.fit).kind == "tiles":  # one row for each, as of a picture and a file
-            reading = dataclasses.replace(reading, fit="crop")
-        pixels = as_image_set(stored, Request(size=side, source_size=side, reading=reading)).pixels
-        return torch.from_numpy(np.ascontiguousarray(pixels))
     if isinstance(given, np.ndarray):
-        given = torch.from_numpy(np.ascontiguousarray(given))
+        if given.dtype != np.uint8 and (reading.is_open or given.dtype.kind not in "uif"):
+            raise UserError(f"images have the shape {given.shape} of {given.dtype}; allowed: {allowed}.")
+        stored = ImageArray(name="images", pixels=channels_first(given, "the array", channels))
+        return torch.from_numpy(array_pixels(stored, side, reading))
     if isinstance(given, Tensor):
         if given.ndim == 4 and given.dtype == torch.uint8:
             if given.shape[1] != channels and given.shape[3] == channels:

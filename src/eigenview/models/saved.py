@@ -49,6 +49,7 @@ class LoadedEncoder(nn.Module):
         self.name: str = card["encoder"]
         self.stem: str = card["stem"]
         self.size: int = card["size"]
+        self.source_size: int = card.get("source_size") or card["size"]
         self.width: int = card["width"]
         self.reading = Reading.from_json(card.get("pixels"))
         self.mean = tuple(float(each) for each in card["mean"])
@@ -64,7 +65,8 @@ class LoadedEncoder(nn.Module):
     def embed(self, images: Given, batch_size: int = 256) -> Tensor:
         """h (n H) of uint8 images (n C S S), float32, on the device of the images, which must be the network's.
 
-        Also of a NumPy array, a PIL image, a path, or a list of those (given_images.py), on the network's device.
+        Also of a NumPy array, a PIL image, a path, or a list of the last two (given_images.py), on the network's
+        device: these are first read as `eigenview embed` reads files, by `reading` and at `source_size`.
 
         Resizes to `size` and normalises as in training, without augmentation; evaluation mode, no gradient. Images are
         processed `batch_size` at a time.
@@ -73,7 +75,7 @@ class LoadedEncoder(nn.Module):
 
         require(batch_size >= 1, "batch_size", batch_size, "1 or more")
         if not isinstance(images, Tensor):
-            images = as_images(images, self.size, self.reading).to(next(self.parameters()).device)
+            images = as_images(images, self.source_size, self.reading).to(next(self.parameters()).device)
         channels = len(self.mean)
         is_ours = images.ndim == 4 and images.shape[1] == channels and images.shape[2] == images.shape[3]
         require(is_ours, "images.shape", tuple(images.shape), f"(N, {channels}, S, S): square images")

@@ -93,9 +93,10 @@ class Entry:
             one = os.fsencode(name) + f"\0{size}\0{modified}\0".encode()
             digest.update(one)
             files.append(hashlib.blake2b(one, digest_size=8).digest())
-        where = hashlib.sha256(os.fsencode(place.resolve()) + b"\0" + os.fsencode(what))
+        # with the version, so that the rows of an earlier list are not taken over from another one
+        named = b"\0".join((str(DECODE_VERSION).encode(), os.fsencode(place.resolve()), os.fsencode(what)))
         hashes = np.frombuffer(b"".join(files), "<u8")
-        return Entry(where.hexdigest()[:12], digest.hexdigest()[:20], cache_dir or user_cache(), hashes)
+        return Entry(hashlib.sha256(named).hexdigest()[:12], digest.hexdigest()[:20], cache_dir or user_cache(), hashes)
 
     def made_by(self, key: str) -> Entry:
         """The entry of the same files whose pixels are made in the way `key`; "" is this one."""

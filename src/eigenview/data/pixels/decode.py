@@ -18,16 +18,29 @@ from PIL import Image, ImageFile, ImageOps
 
 from eigenview.config.reading import Reading
 from eigenview.data.pixels.budget import IN_FLIGHT
-from eigenview.data.pixels.byte_ranges import Piece, as_piece, original, read_piece, split_page, split_tile
-from eigenview.data.pixels.deep import bits_of, correct_order, full_range, lower_bytes, picture_of, raw_mode, values_of
-from eigenview.data.pixels.dicom import about, dicom_picture, dicom_values, is_dicom
+from eigenview.data.pixels.byte_ranges import Piece, as_piece, original, read_piece, shown, split_page, split_tile
+from eigenview.data.pixels.deep import (
+    MODES,
+    NotFinite,
+    bits_of,
+    correct_order,
+    full_range,
+    inverted,
+    is_negative,
+    keeps_upper_byte,
+    lower_bytes,
+    picture_of,
+    raw_mode,
+    values_of,
+)
+from eigenview.data.pixels.dicom import about, dicom_picture, dicom_values, is_dicom, require_pydicom
 from eigenview.data.pixels.geometry import CROP, Place, resized, square
-from eigenview.data.pixels.image_files import DAMAGE, Unreadable, bands, content, opened, pages_of, reason
+from eigenview.data.pixels.image_files import DAMAGE, Unreadable, bands, content, opened, pages_of, reason, turn_to
 from eigenview.data.pixels.ranges import sampled_values
 
 logging.getLogger("PIL").addHandler(logging.NullHandler())  # what it logs about damaged files would be printed
 
-DECODE_VERSION = 1
+DECODE_VERSION = 2
 """Part of every cache key: raise it when the same file would decode to other pixels."""
 
 _BAND_PIXELS = 1 << 20
@@ -45,40 +58,46 @@ class Sample(NamedTuple):
 
 
 def sample(path: str, reading: Reading) -> Sample:
-    """Some values of an image, without those of its transparency. Raises Unreadable."""
+    """Some values of an image, without those of its transparency. Raises as `decode`."""
     base, page = split_page(original(path))
+    if is_dicom(base):
+        require_pydicom(shown(base))
     try:
-        if is_dicom(base):
-            return _sample_of_dicom(base, page, reading)
-        with (
-            content(base) as file,
-            opened(file) as image,
-            IN_FLIGHT.held(image.width * image.height),
-        ):
-            ends = full_range(raw_mode(image))
-            if reading.pages == "channels" and pages_of(image) > 1:
-                pages = range(_page_channels(pages_of(image), reading))
-                return Sample(np.concatenate([sampled_values(_values(file, image, k)[:1]) for k in pages]), ends, True)
-            values = _values(file, image, page)
-            colours = len(values) - (reading.channels in (1, 3) and len(values) in (2, 4))
-            _check_planes(colours, reading.channels)
-            return Sample(sampled_values(values[:colours]), ends)
+        found = _sample_of_dicom(base, page, reading) if is_dicom(base) else _sample_of_file(base, page, reading)
+        if not np.isfinite(found.values).all():
+            raise NotFinite
+        return found
     except DAMAGE as error:
         raise Unreadable(reason(path, error)) from error
+
+
+def _sample_of_file(path: str, page: int, reading: Reading) -> Sample:
+    with content(path) as file, opened(file) as image, IN_FLIGHT.held(image.width * image.height):
+        ends = full_range(raw_mode(image))
+        if reading.pages == "channels" and pages_of(image) > 1:
+            pages = [_values(file, image, k, reading)[:1] for k in range(_page_channels(pages_of(image), reading))]
+            return Sample(np.concatenate([sampled_values(values) for values in pages]), ends, True)
+        values = _values(file, image, page, reading)
+        colours = len(values) - (reading.channels in (1, 3) and len(values) in (2, 4))
+        _check_planes(colours, reading.channels)
+        return Sample(sampled_values(values[:colours]), ends)
 
 
 def decode(path: str, side: int, reading: Reading) -> np.ndarray:
     """The image as uint8 (C, side, side), C = reading.channels.
 
-    Raises Unreadable when the file is damaged, truncated or no image, and where it has other channels.
+    Raises Unreadable when the file is damaged, truncated or no image, and where it has other channels; UserError for a
+    DICOM without the package pydicom.
     """
     path, tile, of = split_tile(path)
-    place = Place(reading.fit, tile, of)
+    place, piece = Place(reading.fit, tile, of), as_piece(path)
+    base, page = split_page(path)
+    is_stored = piece is not None and piece.side > 0
+    if is_dicom(base) and not is_stored:
+        require_pydicom(shown(base))
     try:
-        piece = as_piece(path)
-        if piece is not None and piece.side:
+        if piece is not None and is_stored:
             return _stored(piece, side)
-        base, page = split_page(path)
         if is_dicom(base):
             return _of_dicom(base, page, side, reading, place)
         with content(base) as file, opened(file) as image:
@@ -98,7 +117,7 @@ def decode(path: str, side: int, reading: Reading) -> np.ndarray:
 def _page_channels(pages: int, reading: Reading) -> int:
     """The pages of an image, each of which is a channel. Raises ValueError where there are more or fewer channels."""
     if pages != reading.channels:
-        raise ValueError(f"its {pages} pages are not {reading.channels} channels")
+        raise ValueError(f"its {pages} pages are not {reading.channels} channel{'s' if reading.channels > 1 else ''}")
     return reading.channels
 
 
@@ -128,36 +147,49 @@ def _picture(
     file: IO[bytes], image: ImageFile.ImageFile, page: int, reading: Reading, channel: int | None = None
 ) -> Image.Image:
     """A page as an upright picture of 8 bits. channel: where each page is a channel, which one it is."""
-    if page:
-        image.seek(page)
+    turn_to(image, page)
     bits, ends = bits_of(image), full_range(raw_mode(image))
     if not reading.applies_to(bits):
         return _upright(image)
     if reading.is_open:
         raise ValueError(f"has {bits} bits a value, and there is no range for them: the encoder was trained on 8 bits")
-    return picture_of(_values(file, image, page), ends, reading, channel)
+    return picture_of(_values(file, image, page, reading), ends, reading, channel)
 
 
-def _values(file: IO[bytes], image: ImageFile.ImageFile, page: int) -> np.ndarray:
-    """The values (c, h, w) of a page, upright, as they are stored."""
-    if page:
-        image.seek(page)
-    stored, bits = raw_mode(image), bits_of(image)
+def _values(file: IO[bytes], image: ImageFile.ImageFile, page: int, reading: Reading) -> np.ndarray:
+    """The values (c, h, w) of a page, upright, as they are stored; those of a negative inverted."""
+    turn_to(image, page)
+    stored, bits, is_inverted = raw_mode(image), bits_of(image), is_negative(image)
+    if keeps_upper_byte(image):
+        raise ValueError(
+            "has 16-bit values of which the upper byte alone can be read, so no range applies; save it as grey or RGB "
+            "without transparency"
+        )
     lower = lower_bytes(file, image, page) if bits == 16 and len(image.getbands()) > 1 else None
     correct_order(image)
     upright = _upright(image)
     if bits == 8:
-        return _bands_of(upright)
+        return _bands_of(upright, reading.channels)
     values = values_of(upright, stored, None if lower is None else _upright(lower))
+    values = inverted(values, full_range(stored)) if is_inverted else values
     return values[None] if values.ndim == 2 else np.moveaxis(values, -1, 0)
 
 
-def _bands_of(image: Image.Image) -> np.ndarray:
-    """The bands (c, h, w) of a picture of 8 bits: grey or colour, with or without transparency."""
-    if image.mode not in ("L", "LA", "RGB", "RGBA") or "transparency" in image.info:
-        image = image.convert("RGBA" if "A" in bands(image) else "RGB")
-    pixels = np.asarray(image)
+def _bands_of(image: Image.Image, channels: int) -> np.ndarray:
+    """The bands (c, h, w) of a picture of 8 bits, as `_with_bands` gives them."""
+    pixels = np.asarray(_with_bands(image, channels))
     return pixels[None] if pixels.ndim == 2 else np.moveaxis(pixels, -1, 0)
+
+
+def _with_bands(picture: Image.Image, channels: int) -> Image.Image:
+    """A picture of 8 bits whose bands are those that its header counts: grey or colour, perhaps with transparency.
+
+    CMYK becomes RGB where grey or colour is wanted, and keeps its four bands for other `channels`.
+    """
+    if picture.mode == "CMYK":
+        return picture.convert("RGB") if channels in (1, 3) else picture
+    mode = MODES[len(bands(picture))]
+    return picture if picture.mode == mode and "transparency" not in picture.info else picture.convert(mode)
 
 
 def squares(picture: Image.Image, side: int, channels: int, place: Place = CROP) -> np.ndarray:
@@ -172,9 +204,7 @@ def squares(picture: Image.Image, side: int, channels: int, place: Place = CROP)
             return square(to_rgb(picture), side, place)
         grey = square(picture if is_grey else to_rgb(picture).convert("L"), side, place)
         return np.repeat(grey, channels, axis=0)  # the same as of three equal channels, in a third of the time
-    if picture.mode in ("P", "PA"):
-        picture = picture.convert("RGBA" if "A" in bands(picture) else "RGB")
-    planes = picture.split()
+    planes = _with_bands(picture, channels).split()
     _check_planes(len(planes), channels)
     # one by one: Pillow would weight the others by the last one, as if it were transparency
     return np.concatenate([square(plane, side, place) for plane in planes])
@@ -191,13 +221,14 @@ def given_picture(image: Image.Image, side: int, reading: Reading) -> np.ndarray
 
     Raises ValueError for a picture that has other channels, or more than 8 bits without a range.
     """
-    is_deep = image.mode.startswith(("I", "F"))
+    is_deep, ends = image.mode.startswith(("I", "F")), full_range(image.mode)
     if is_deep and reading.is_open:
         raise ValueError(f"of mode {image.mode} has more than 8 bits, and there is no range for them")
     if is_deep:
-        image = picture_of(values_of(image, image.mode)[None], full_range(image.mode), reading)
+        values = values_of(image, image.mode)[None]
+        image = picture_of(inverted(values, ends) if is_negative(image) else values, ends, reading)
     elif reading.applies_to(8):
-        image = picture_of(_bands_of(image), (0.0, 255.0), reading)
+        image = picture_of(_bands_of(image, reading.channels), ends, reading)
     return squares(image, side, reading.channels, Place(reading.fit))
 
 

@@ -1,9 +1,10 @@
 """DICOM files, read by the extra pydicom: values after the rescaling that the file asks for, and how they are shown.
 
 Grey (MONOCHROME2, and MONOCHROME1, whose low values are bright) has the values slope * stored + intercept, Hounsfield
-units of a CT say; the range of the set makes 8 bits of them, and MONOCHROME1 is inverted after that. Where nothing is
-rescaled and 8 bits are stored, they are taken as they are. Colour is RGB, YBR (converted) or a palette (applied).
-Pixels that the file declares as padding do not count for the range. Each frame is a page.
+units of a CT say, or those of its modality look-up table; the range of the set makes 8 bits of them, and MONOCHROME1 is
+inverted after that. Where nothing is rescaled and 8 bits are stored, they are taken as they are. Colour is RGB, YBR
+(converted) or a palette (applied). Pixels that the file declares as padding do not count for the range. Each frame is a
+page.
 """
 
 from __future__ import annotations
@@ -93,7 +94,7 @@ def about(file: IO[bytes]) -> About:
 
 def frame(file: IO[bytes], index: int) -> Frame:
     """A frame of a DICOM file, counted from 0. Raises as `about`."""
-    from pydicom.pixels.processing import apply_color_lut
+    from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
     from pydicom.pixels.utils import pixel_array
 
     header = _header(file)
@@ -115,11 +116,15 @@ def frame(file: IO[bytes], index: int) -> Frame:
         planes = (planes >> 8).astype(np.uint8) if bits == 8 and planes.dtype == np.uint16 else planes
         ends = (0.0, 255.0) if bits == 8 else (0.0, 2.0 ** int(header.BitsStored) - 1)
         return Frame(values=planes, bits=bits, ends=ends, is_inverted=False, padding=None, window=None)
-    slope, intercept = rescaling
+    if header.get("ModalityLUTSequence"):
+        depth = int(header.ModalityLUTSequence[0].LUTDescriptor[2])
+        values, ends = apply_modality_lut(stored, header), (0.0, 2.0**depth - 1)
+    else:
+        values, ends = _rescaled(stored, *rescaling), _ends(header, *rescaling)
     return Frame(
-        values=_rescaled(stored, slope, intercept)[None],
+        values=values[None],
         bits=bits,
-        ends=_ends(header, slope, intercept),
+        ends=ends,
         is_inverted=header.PhotometricInterpretation == "MONOCHROME1",
         padding=_padding(header, stored),
         window=_window(header, index),
@@ -187,7 +192,10 @@ def _most_frames(header: Any, file: IO[bytes]) -> int:
 
 def _bits(header: Any, rescaling: tuple[float, float]) -> int:
     is_plain = header.PhotometricInterpretation == "PALETTE COLOR" or (
-        header.BitsAllocated <= 8 and rescaling == (1.0, 0.0) and not header.get("PixelRepresentation", 0)
+        header.BitsAllocated <= 8
+        and rescaling == (1.0, 0.0)
+        and not header.get("PixelRepresentation", 0)
+        and not header.get("ModalityLUTSequence")
     )
     return 8 if is_plain else 16 if header.BitsAllocated <= 16 else 32
 
@@ -209,12 +217,17 @@ def _rescaling(header: Any, index: int) -> tuple[float, float]:
 
 
 def _window(header: Any, index: int) -> tuple[float, float] | None:
-    """The ends of the first window, of centre c and width w: c - w / 2 and c + w / 2 - 1 (PS3.3 C.11.2.1.2)."""
+    """The ends of the first window, of centre c and width w: c - w / 2 and c + w / 2 - 1 (PS3.3 C.11.2.1.2).
+
+    Of the function LINEAR_EXACT c - w / 2 and c + w / 2. Of SIGMOID the line through its centre is taken, with as steep
+    a slope; tables (VOI LUT Sequence) are not used.
+    """
     part = _part(header, index, "FrameVOILUTSequence")
     centre, width = (_first(part.get(name)) for name in ("WindowCenter", "WindowWidth"))
-    if centre is None or width is None or width <= 1:
+    last = 1 if (part.get("VOILUTFunction") or "LINEAR") == "LINEAR" else 0
+    if centre is None or width is None or width <= last:
         return None
-    return centre - width / 2, centre + width / 2 - 1
+    return centre - width / 2, centre + width / 2 - last
 
 
 def _first(value: Any) -> float | None:

@@ -73,7 +73,8 @@ def header_notes(rows: np.ndarray, pages: Pages) -> tuple[str, ...]:
         several = rows[(rows[:, PAGES] > 1) & (rows[:, DICOM] == of_dicom)]
         if not len(several):
             continue
-        files = f"{len(several):,} {kind} files hold several {page}s, {int(several[:, PAGES].sum()):,} in all"
+        holding = f"{kind} files hold" if len(several) > 1 else f"{kind} file holds"
+        files = f"{len(several):,} {holding} several {page}s, {int(several[:, PAGES].sum()):,} in all"
         rule = f"each {page} is {'a channel' if pages == 'channels' else 'an image'}"
         if pages == "first" and not of_dicom:
             rule = "the first page of each is used (--pages images or --pages channels uses all of them)"

@@ -14,6 +14,7 @@ from PIL import Image, ImageFile, TiffImagePlugin
 from eigenview.data.opening import open_regular
 from eigenview.data.pixels.budget import LIMIT, limit_pixels
 from eigenview.data.pixels.byte_ranges import as_piece, read_piece, split_page
+from eigenview.data.pixels.deep import refuse_planes
 from eigenview.data.pixels.dicom import SUFFIXES as DICOM_SUFFIXES
 
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif", *DICOM_SUFFIXES})
@@ -55,9 +56,18 @@ def _has_content(path: str) -> bool:
 
 
 def opened(file: IO[bytes]) -> ImageFile.ImageFile:
-    """An image, of which no pixel is decoded yet."""
+    """An image, of which no pixel is decoded yet. Raises as `turn_to`."""
     limit_pixels()
-    return Image.open(file, formats=FORMATS)
+    image = Image.open(file, formats=FORMATS)
+    refuse_planes(image)
+    return image
+
+
+def turn_to(image: ImageFile.ImageFile, page: int) -> None:
+    """Go to a page of an image that was just opened, or to a later one. Raises ValueError as `refuse_planes`."""
+    if page:
+        image.seek(page)
+        refuse_planes(image)
 
 
 def content(path: str) -> IO[bytes]:

@@ -62,19 +62,16 @@ def measure(
     full: tuple[float, float],
     name: str,
     *,
-    has_own: bool | None = None,
+    has_own: bool,
 ) -> Measured:
     """What the values (c, m) of the sampled images say of the range that `reading` asks for.
 
-    Channels that are colours share one range, or the colours would change; any others have one each. has_own: whether
-    each channel has; None: by what `reading` asks for.
+    has_own: whether each channel has a range. Colours share one, or the colours would change.
 
     Raises UserError for values that are not finite.
     """
     asked = reading.asked
     percent = (asked.low, asked.high) if reading.is_measured else PERCENT
-    if has_own is None:
-        has_own = reading.pages == "channels" or reading.channels not in (1, 3)
     if has_own:
         groups = [np.concatenate([each[c].ravel() for each in samples]) for c in range(reading.channels)]
     else:

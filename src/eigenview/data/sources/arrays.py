@@ -17,7 +17,7 @@ from eigenview.data.npz import Header, read_npz
 from eigenview.data.opening import not_allowed
 from eigenview.data.pixels.cache import Entry
 from eigenview.data.pixels.decode import squares
-from eigenview.data.pixels.deep import channels_to_8_bits, full_range
+from eigenview.data.pixels.deep import NotFinite, channels_to_8_bits, full_range
 from eigenview.data.pixels.geometry import Place, resized
 from eigenview.data.pixels.headers import BITS, COLUMNS, SHORT
 from eigenview.data.pixels.image_size import Sizes, choose_sizes
@@ -29,6 +29,7 @@ from eigenview.data.sources.source import Request
 from eigenview.data.sources.tiles import fit_notes, refuse_tiles
 from eigenview.data.splitting import same_classes
 from eigenview.errors import UnusableLabels, UserError
+from eigenview.terminal import Console
 
 IMAGES, LABELS = ("images", "x", "arr_0"), ("labels", "y")
 # the four arrays of a file with splits; the second as MedMNIST writes it
@@ -76,14 +77,14 @@ def as_image_set(stored: ImageArray, request: Request, sizes: Sizes | None = Non
     found, height, width = stored.pixels.shape[1:]
     if found not in allowed_channels(request.reading.channels):
         raise UserError(
-            f"{stored.name} has images of {found} channels, and --channels is {request.reading.channels}. Leave it out."
+            f"{stored.name} has images of {found} channel{'s' if found > 1 else ''}, and --channels is "
+            f"{request.reading.channels}. Leave it out."
         )
     short, channels = min(height, width), request.reading.channels
     sizes = sizes or choose_sizes(short, request.size, request.source_size, request.multiple, request.most_size)
     side, needed = sizes.source_size, len(stored.pixels) * channels * sizes.source_size**2
     pixels, bits = stored.pixels, bits_of(stored.pixels.dtype)
     reading, notes = _choose_range(stored, bits, request)
-    request = dataclasses.replace(request, reading=reading)
     if height != width:
         refuse_tiles(reading.fit, f"{stored.name} is an array")
     notes += fit_notes(np.tile([short, max(height, width)], (len(pixels), 1)), reading.fit)
@@ -92,7 +93,7 @@ def as_image_set(stored: ImageArray, request: Request, sizes: Sizes | None = Non
     )
     if (height, width) != (side, side) or not is_ready:
         if needed <= _IN_MEMORY_BYTES or not stored.files:
-            pixels = np.concatenate([rows for rows, _ in _resized(stored, side, request)])
+            pixels = np.concatenate([rows for rows, _ in _resized(stored, side, reading, request.console)])
         elif needed <= request.loader.cache_gb * 1e9:
             what = f"{stored.files[0].name} {stored.part}"
             entry = Entry.of(stored.files[0].parent, stored.listing(), what, cache_dir=request.cache_dir)
@@ -100,7 +101,7 @@ def as_image_set(stored: ImageArray, request: Request, sizes: Sizes | None = Non
             kept = entry.pixels(side, channels)
             if kept is None:
                 with entry.turn(f"resizing the images of {stored.name}", request.console):
-                    parts = _resized(stored, side, request)
+                    parts = _resized(stored, side, reading, request.console)
                     kept = entry.pixels(side, channels) or entry.keep_pixels(side, parts, len(pixels), channels)
             pixels = kept[0]
         elif not is_ready:
@@ -144,7 +145,8 @@ def _choose_range(stored: ImageArray, bits: int, request: Request) -> tuple[Read
 
     def measured(rows: np.ndarray, bits: int, reading: Reading) -> Measured:
         samples = [sampled_values(stored.pixels[row]) for row in sampled_rows(rows)]
-        return measure(samples, bits, reading, full_range(stored.pixels.dtype), stored.name)
+        has_own = reading.channels not in (1, 3)
+        return measure(samples, bits, reading, full_range(stored.pixels.dtype), stored.name, has_own=has_own)
 
     return choose_range(headers, measured, request.reading, stored.name)
 
@@ -155,9 +157,13 @@ def _in_three_channels(grey: np.ndarray) -> np.ndarray:
     return np.lib.stride_tricks.as_strided(grey, shape, strides, subok=True)
 
 
-def _resized(stored: ImageArray, side: int, request: Request) -> Iterator[Rows]:
-    reading, bits = request.reading, bits_of(stored.pixels.dtype)
-    place = Place(reading.fit)
+def array_pixels(stored: ImageArray, side: int, reading: Reading) -> np.ndarray:
+    """uint8 (N, C, side, side) by `reading`, whose range was decided before; of tiles the centred one."""
+    return np.concatenate([rows for rows, _ in _resized(stored, side, reading)])
+
+
+def _resized(stored: ImageArray, side: int, reading: Reading, console: Console | None = None) -> Iterator[Rows]:
+    bits, place = bits_of(stored.pixels.dtype), Place(reading.fit)
 
     def one(row: int) -> np.ndarray:
         pixels = stored.pixels[row]
@@ -165,7 +171,7 @@ def _resized(stored: ImageArray, side: int, request: Request) -> Iterator[Rows]:
             low, high = full_range(pixels.dtype)
             try:
                 pixels = channels_to_8_bits(pixels, reading.low or (low,), reading.high or (high,))
-            except ValueError as error:
+            except NotFinite as error:
                 raise UserError(f"{stored.name}: image {row:,} {error}. Replace them by a number first.") from None
         if reading.channels == 1 and len(pixels) == 3:
             return squares(Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))), side, 1, place)
@@ -175,7 +181,7 @@ def _resized(stored: ImageArray, side: int, request: Request) -> Iterator[Rows]:
         return np.stack([one(row) for row in index]), {}
 
     rows = range(len(stored.pixels))
-    return map_chunks(work, rows, chunk=64, title="resizing images", console=request.console)
+    return map_chunks(work, rows, chunk=64, title="resizing images", console=console)
 
 
 @dataclass(frozen=True)
@@ -242,6 +248,14 @@ class ArrayFile:
                 if train.shape[1:] != test.shape[1:]:
                     raise UserError(
                         f"{self.path}: {x_train} holds {train.shape[1:]} images, {x_test} {test.shape[1:]}."
+                    )
+                if (train.dtype == np.uint8, train.dtype.kind == "f") != (
+                    test.dtype == np.uint8,
+                    test.dtype.kind == "f",
+                ):
+                    raise UserError(
+                        f"{self.path}: {x_train} holds {train.dtype}, {x_test} {test.dtype}, so that the same values "
+                        "would not have the same brightness. Save both as one type."
                     )
                 labels, *about = self._labels(arrays, (y_train, y_test), (len(train), len(test)))
                 return self._stored(train, "train", labels[0], *about), self._stored(test, "test", labels[1], *about)

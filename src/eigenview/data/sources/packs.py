@@ -184,8 +184,9 @@ class Pack:
         """Raises UserError where images are asked for that were made in another way than those of the pack."""
         if asked.channels != own.channels:
             raise UserError(
-                f"{self.root} holds images of {own.channels} channels, and --channels is {asked.channels} (default 3; "
-                f"an encoder has its own). Give --channels {own.channels}, or pack again."
+                f"{self.root} holds images of {own.channels} channel{'s' if own.channels > 1 else ''}, and --channels "
+                f"is {asked.channels} (default 3; an encoder has its own). Give --channels {own.channels}, or pack "
+                "again."
             )
         if asked.fit not in (own.fit, "crop"):
             raise UserError(

@@ -32,7 +32,8 @@ def cut(part: Part, headers: Rows, fit: Fit) -> tuple[Part, Rows, tuple[str, ...
     files = tuple(file._replace(name=f"{file.name}\0{k}") for file, k in zip(tiles.files, numbers, strict=True))
     tiles = dataclasses.replace(tiles, files=files, pieces=pieces, pages=(), what=f"{part.what} {fit.kind}:{fit.tiles}")
     readable = len(rows) - len(broken)
-    note = f"{readable:,} images are cut into {len(index) - len(broken):,} tiles, up to {fit.tiles} of one image"
+    are_cut = f"{readable:,} image{'s are' if readable > 1 else ' is'} cut"
+    note = f"{are_cut} into {len(index) - len(broken):,} tiles, up to {fit.tiles} of one image"
     notes = (note,) if len(index) > len(rows) else ()
     return tiles, (rows[index], {int(starts[i]): reason for i, reason in broken.items()}), notes
 
