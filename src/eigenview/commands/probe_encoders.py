@@ -185,11 +185,12 @@ def _starts(place: Path, encoder: LoadedEncoder, images: ImageSet) -> tuple[dict
         config: RunConfig[Any] = read_config(directory)
         weights = given_weights(config)
         config = with_architecture(config, weights)
-        config, start = (config, None) if weights is None else start_of(config, weights, encoder.size)
+        channels = encoder.reading.channels
+        config, start = (config, None) if weights is None else start_of(config, weights, encoder.size, channels)
         local = (config.local_size or encoder.size // 2) if config.local_views else None
         found = start_encoders(
             config,
-            parts_of(config, encoder.size, local, start=None if start is None else start.match.tensors),
+            parts_of(config, encoder.size, local, channels, None if start is None else start.match.tensors),
             images,
             lambda pixels: prepare(
                 pixels, encoder.size, encoder.mean, encoder.std, interpolation=encoder.interpolation

@@ -90,6 +90,9 @@ def read_timm_config(path: Path) -> tuple[str, dict[str, Any] | None]:
     images = config.get("pretrained_cfg", {})
     if not {"mean", "std", "input_size"} <= set(images):
         return f"timm:{name}", None
+    channels = images["input_size"][0]
+    for each in ("mean", "std"):
+        require(len(images[each]) == channels, f"{path}: {each}", images[each], f"{channels} numbers, one a channel")
     require(min(images["std"]) > 0, f"{path}: std", images["std"], "numbers above 0")
     return f"timm:{name}", images
 
