@@ -73,14 +73,46 @@ def test_features_are_the_librarys(name: str, wrapper: str) -> None:
     assert torch.allclose(ours(name, WRAPPED[wrapper](network), size), features(network, size), atol=1e-5)
 
 
-@pytest.mark.parametrize(("first", "other", "taken"), [("encoder_q", "encoder_k", 0), ("student", "teacher", 1)])
+@pytest.mark.parametrize(
+    ("first", "other", "taken"),
+    [
+        ("module.encoder_q", "module.encoder_k", 0),
+        ("module.student", "module.teacher", 1),
+        ("module.base_encoder", "module.momentum_encoder", 0),
+        ("online_encoder.net", "target_encoder.net", 0),
+        ("encoder", "target_encoder", 1),
+        ("backbone", "momentum_backbone", 0),
+    ],
+)
 def test_of_two_networks_the_one_its_authors_evaluate_is_taken(first: str, other: str, taken: int) -> None:
     networks = [source(RESNET), source(RESNET)]
     with torch.no_grad():
         for parameter in networks[1].parameters():
             parameter.mul_(1.1)
-    content = {"state_dict": renamed(networks[0], f"module.{first}.") | renamed(networks[1], f"module.{other}.")}
+    content = {"state_dict": renamed(networks[0], f"{first}.") | renamed(networks[1], f"{other}.")}
     assert torch.allclose(ours(RESNET, content, 64), features(networks[taken], 64), atol=1e-5)
+    found = match(tables_of(content), build_encoder(RESNET, size=64, stem="standard")[0], where="w.pth")
+    names = [f"state_dict.{name}." for name in (first, other)]
+    assert (found.prefix, found.passed_over) == (names[taken], (names[1 - taken],))
+    assert f"another network that fits was passed over: {names[1 - taken]!r}" in found.sentence()
+
+
+@pytest.mark.parametrize("plain", ["state_dict", "model"])
+def test_of_a_network_and_its_moving_average_the_average_is_taken_as_timm_does(plain: str, tmp_path: Path) -> None:
+    network, average = source(RESNET), source(RESNET)
+    with torch.no_grad():
+        average.get_parameter("conv1.0.weight").mul_(1.1)
+    torch.save({plain: network.state_dict(), f"{plain}_ema": average.state_dict()}, tmp_path / "w.pth")
+    theirs = timm.models.load_state_dict(str(tmp_path / "w.pth"))
+    found = read_weights(str(tmp_path / "w.pth")).fit(build_encoder(RESNET, size=64, stem="standard")[0])
+    assert all(torch.equal(value, theirs[name]) for name, value in found.tensors.items())
+    assert found.passed_over == (f"{plain}.",)
+
+
+def test_the_same_network_twice_is_not_passed_over() -> None:
+    state = source(RESNET).state_dict()
+    found = match([state, {f"ema.{n}": v for n, v in state.items()}], build_encoder(RESNET, size=96)[0], where="w")
+    assert (found.prefix, found.passed_over) == ("ema.", ())
 
 
 def test_a_network_cut_into_its_children_is_matched_in_order() -> None:
@@ -121,6 +153,60 @@ def test_a_vision_transformer_at_another_size_is_timms() -> None:
     assert torch.allclose(ours(VIT, network.state_dict(), 96), features(resized.eval(), 96), atol=1e-5)
     found = match([network.state_dict()], build_encoder(VIT, size=96)[0], where="w.pth")
     assert found.adapted == ("position embeddings from 101 to 37 tokens",)
+
+
+def test_one_channel_becomes_three_that_sum_to_it() -> None:
+    """A grey image in three equal channels gives what it gave in one."""
+    network = source(RESNET, in_chans=1)
+    images = torch.randn(3, 1, 64, 64)
+    encoder, _ = build_encoder(RESNET, size=64, stem="standard")
+    found = match([network.state_dict()], encoder, where="w.pth")
+    encoder.load_state_dict(found.tensors, strict=False)
+    with torch.no_grad():
+        expected = network.forward_head(network.forward_features(images), pre_logits=True)  # type: ignore[operator]
+        torch.testing.assert_close(encoder.eval()(images.expand(-1, 3, -1, -1)), expected, rtol=1e-4, atol=1e-5)
+    assert found.adapted == ("first layer from 1 to 3 channels",)
+
+
+def test_a_first_layer_that_does_not_fit_is_described() -> None:
+    five = source(RESNET, in_chans=5).state_dict()
+    encoder, _ = build_encoder(RESNET, size=64, stem="standard")
+    message = (
+        r"another first layer, conv1.0.weight: (\d+) kernels of 3 x 3 px for 5 channels; the encoder's: \1 kernels of "
+        r"3 x 3 px for 3 channels. Only weights for 1 or 3 .* Use --channels 5."
+    )
+    with pytest.raises(UserError, match=message):
+        match([five], encoder, where="w.pth")
+    small, _ = build_encoder("torchvision:resnet18", size=32)
+    large, _ = build_encoder("torchvision:resnet18", size=96)
+    with pytest.raises(UserError, match=r"64 kernels of 3 x 3 px .* of 7 x 7 px .* A kernel is never made larger\."):
+        match([small.state_dict()], large, where="w.pth")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda value: value.to("meta"), r"conv1.0.weight without values \(on the device meta\)"),
+        (lambda value: value.to_sparse(), r"conv1.0.weight as a sparse tensor \(torch.sparse_coo\)"),
+        (lambda value: value.to(torch.complex64), "conv1.0.weight as torch.complex64"),
+        (lambda value: (50 * value).to(torch.int8), "conv1.0.weight as torch.int8"),
+        (lambda value: torch.quantize_per_tensor(value, 0.01, 0, torch.qint8), "conv1.0.weight as torch.qint8"),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.*uantize", "ignore:TypedStorage", "ignore:Validating sparse")
+def test_values_that_are_no_floating_numbers_are_refused(
+    change: Callable[[Tensor], Tensor], message: str, tmp_path: Path
+) -> None:
+    state = source(RESNET).state_dict()
+    encoder, _ = build_encoder(RESNET, size=64, stem="standard")
+    torch.save({"model": state | {"conv1.0.weight": change(state["conv1.0.weight"])}}, tmp_path / "w.pth")
+    with pytest.raises(UserError, match=rf"w.pth has {message}; allowed: dense tensors of floating-point"):
+        read_weights(str(tmp_path / "w.pth")).fit(encoder)
+    torch.save(
+        {"small": {n: change(v) if v.ndim == 4 else v for n, v in state.items()}, "model": state}, tmp_path / "w"
+    )
+    both = torch.load(tmp_path / "w", weights_only=True)
+    assert match(tables_of(both), encoder, where="w").prefix == "model."
 
 
 @pytest.mark.parametrize("channels", [1, 5])

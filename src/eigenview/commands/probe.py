@@ -10,6 +10,7 @@ import tyro
 
 from eigenview import runfiles
 from eigenview.commands.options import FLAT, parse
+from eigenview.commands.represent import show_loaded
 from eigenview.config import ProbeConfig
 from eigenview.errors import UserError, require
 from eigenview.probes.protocols import ProtocolOption, protocol_names
@@ -60,6 +61,8 @@ def main(args: list[str]) -> int:
 
     named = {"encoder": options.encoder, "image_size": options.image_size}
     encoders = {place: load_encoder(place, **named) for place in options.runs}
+    for place, encoder in encoders.items():
+        show_loaded(place, encoder, progress)
     columns = protocol_names(options.protocol)
     found = probe_encoders(
         encoders, options.data, columns, options.probe, options.seed, progress, labels=options.labels

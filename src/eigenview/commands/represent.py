@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from eigenview.errors import UserError
@@ -46,6 +47,7 @@ def encoder_and_images(
         from eigenview.models.backbone import load_encoder
 
     encoder = load_encoder(model, encoder=architecture, image_size=image_size)
+    show_loaded(model, encoder, console)
     sides = {"size": encoder.size, "source_size": encoder.source_size}
     found = find_source(data, labels)
     images = load_images(data, **sides, reading=encoder.reading, split="all", console=console, most=most, source=found)
@@ -65,3 +67,11 @@ def encoder_and_images(
     if most is not None and len(images) > most:  # a pack or a stream: rows of it are read when they are embedded
         images = images.take(np.sort(np.random.default_rng(0).permutation(len(images))[:most]))
     return encoder, images
+
+
+def show_loaded(place: Path | str, encoder: LoadedEncoder, console: Console) -> None:
+    """The line on what of the weights was loaded; none for a run of ours."""
+    from eigenview.data.images import printable
+
+    if encoder.loaded:
+        console.print(f"{'weights':9} {printable(f'{place}: {encoder.loaded}')}")

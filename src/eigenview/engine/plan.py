@@ -141,10 +141,13 @@ def make_plan(config: RunConfig[Any], console: Any = None, reading: Reading | No
 
 
 def _image_statistics(train: ImageSet, seen: Preprocessing | None) -> Callable[[ViewSpec], ViewSpec] | None:
-    """What the images ask of each view: mean, deviation and resampling of the weights; of channels that are no colours
-    their own mean and deviation; None: what the preset has."""
-    if train.reading.channels == 3:
-        return None if seen is None else lambda spec: as_weights_saw(spec, seen)
+    """What the images ask of each view: mean, deviation and resampling of the weights; their own mean and deviation if
+    they have other channels than the weights, or none that are colours; None: what the preset has."""
+    channels = train.reading.channels
+    if seen is None and channels == 3:
+        return None
+    if seen is not None and seen.fits(channels):
+        return lambda spec: as_weights_saw(spec, seen)
     mean, std = channel_statistics(train)
     return lambda spec: dataclasses.replace(
         spec, mean=mean, std=std, interpolation=spec.interpolation if seen is None else seen.interpolation

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from eigenview.config import RunConfig, with_fields
@@ -13,8 +12,9 @@ from eigenview.config.augment import AugmentConfig
 from eigenview.data.images import File
 from eigenview.data.views.specs import ViewSpec
 from eigenview.errors import UserError
-from eigenview.models.encoders import build_encoder, check_patches
-from eigenview.models.matching import FirstLayerMissing, Match
+from eigenview.models import libraries
+from eigenview.models.encoders import check_patches, resolve
+from eigenview.models.matching import FirstLayerMisfit, Match
 from eigenview.models.weights import Preprocessing, Weights, read_weights
 
 AVERAGES = {
@@ -34,6 +34,8 @@ class Start:
     """How images are prepared for them."""
     files: tuple[File, ...]
     """The files they were read from."""
+    channels: int
+    """Channels of the images."""
     averages: str
     """What becomes of the running averages of batch norm; empty if the encoder has none."""
 
@@ -42,7 +44,7 @@ class Start:
         own = [
             f"--augment.{name}" for name, value in (("mean", augment.mean), ("std", augment.std)) if value is not None
         ]
-        images = f"mean and deviation {self.images.origin} are used"
+        images = self.images.sentence(self.channels)
         images += f", but for {' and '.join(own)}" if own else ""
         return "; ".join(filter(None, (self.match.sentence(), images, self.averages)))
 
@@ -74,29 +76,32 @@ def with_architecture(config: RunConfig[Any], weights: Weights | None) -> RunCon
 
 def start_of(config: RunConfig[Any], weights: Weights, size: int, channels: int = 3) -> tuple[RunConfig[Any], Start]:
     """What of the weights goes into the encoder of this run, for images of `size` px, and the configuration with the
-    stem that it has: a small one only if the weights have values for it, or if it is asked for.
+    stem that they have values for, unless it asks for one.
 
-    Raises: UserError if less than matching.SHARE_NEEDED of the encoder's values do.
+    Raises: UserError as `Weights.fit`.
     """
     check_patches(config.encoder, "--image-size", size)
     network = config.network
-    with torch.random.fork_rng(devices=[]):
-        encoder, _ = build_encoder(
-            config.encoder, size=size, stem=network.stem, norm=network.encoder_norm, channels=channels
-        )
+    library, model = resolve(config.encoder)
+    possible = libraries.stems(library, model, size, "auto") if network.stem == "auto" else (network.stem,)
+    built: dict[str, Any] = {"size": size, "norm": network.encoder_norm, "channels": channels}
     try:
-        match = weights.fit(encoder)
-    except FirstLayerMissing:
-        if network.stem != "auto":
-            raise
-        return start_of(with_fields(config, {"network": {"stem": "standard"}}), weights, size, channels)
+        encoder, _, match, stem = weights.fitted(config.encoder, possible, averages=config.keeps_statistics, **built)
+    except FirstLayerMisfit as error:
+        advice = f" --network.stem auto takes the stem of the weights, not {network.stem}."
+        raise UserError(f"{error}{'' if network.stem == 'auto' else advice}") from error
     except UserError as error:
         other = weights.encoder not in (None, config.encoder)
-        raise UserError(f"{error} They say that they belong to {weights.encoder}." if other else str(error)) from error
+        advice = f" They say that they belong to {weights.encoder}, which --encoder auto takes."
+        raise UserError(f"{error}{advice if other else ''}") from error
     has_batch_norm = any(isinstance(module, _BatchNorm) for module in encoder.modules())
-    averages = AVERAGES[config.keeps_statistics] if has_batch_norm else ""
-    images = weights.preparation(config.encoder)
-    return config, Start(match=match, images=images, files=weights.files, averages=averages)
+    return with_fields(config, {"network": {"stem": stem}}), Start(
+        match=match,
+        images=weights.preparation(config.encoder),
+        files=weights.files,
+        channels=channels,
+        averages=AVERAGES[config.keeps_statistics] if has_batch_norm else "",
+    )
 
 
 def as_weights_saw(spec: ViewSpec, images: Preprocessing) -> ViewSpec:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from torch import nn
 
+from eigenview.config.reading import Reading
 from eigenview.errors import require
 from eigenview.models import saved
-from eigenview.models.encoders import build_encoder, check_patches
+from eigenview.models.encoders import check_patches, resolve
+from eigenview.models.libraries import stems
 from eigenview.models.saved import FORMAT, LARGEST_SIZE, LoadedEncoder
 from eigenview.models.weights import is_weights, read_weights
 
@@ -22,6 +23,8 @@ def load_encoder(
     source: a run directory or its encoder.safetensors, or weights as `eigenview pretrain --weights` takes them: a file,
     a folder of timm, timm:NAME, hf:OWNER/NAME, a module. encoder: the architecture of weights that do not name theirs.
     image_size: side in pixels to which images are brought; default: that of the run, or that of the weights.
+
+    Of weights, `loaded` of the result says what of them was loaded. A ResNet has the stem that they have.
 
     Raises: UserError for anything missing, damaged or not an encoder, and for weights that do not fit the architecture.
     """
@@ -43,20 +46,16 @@ def load_encoder(
     weights = read_weights(source)
     name = weights.architecture(encoder)
     images = weights.preparation(name)
-    size = image_size or images.size or 224
+    size = (images.size or 224) if image_size is None else image_size
     require(1 <= size <= LARGEST_SIZE, "--image-size", size, f"1 to {LARGEST_SIZE}")
     check_patches(name, "--image-size", size)
-    with torch.random.fork_rng(devices=[]):
-        network, width = build_encoder(name, size=size, stem="standard")
-    network.load_state_dict(weights.fit(network).tensors, strict=False)
-    card = {
-        "format": FORMAT,
-        "encoder": name,
-        "stem": "standard",
-        "size": size,
-        "width": width,
-        "method": None,
-        "run": {},
-    }
+    library, model = resolve(name)
+    reading = Reading(channels=len(images.mean))
+    network, width, found, stem = weights.fitted(
+        name, stems(library, model, size, "standard"), size=size, channels=reading.channels
+    )
+    network.load_state_dict(found.tensors, strict=False)
+    card = {"format": FORMAT, "encoder": name, "stem": stem, "size": size, "width": width, "method": None, "run": {}}
     card |= {"mean": list(images.mean), "std": list(images.std), "interpolation": images.interpolation}
-    return LoadedEncoder(network, card | {"weights": weights.origin})
+    card |= {"pixels": reading.as_json(), "weights": weights.origin}
+    return LoadedEncoder(network, card, f"{found.sentence()}; {images.sentence(reading.channels)}")

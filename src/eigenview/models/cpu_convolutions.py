@@ -19,9 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from eigenview.models.depthwise import depthwise, is_faster
+from eigenview.models.mixed_in import MixedIn, mixed
 
 
-class OnCpu(nn.Conv2d):
+class OnCpu(MixedIn, nn.Conv2d):
     """Mixed into the class of a convolution: float32 where a gradient needs it, and a quick gradient of the weight."""
 
     def forward(self, input: Tensor) -> Tensor:
@@ -81,15 +82,10 @@ def _has_blind_taps(
     return False
 
 
-@functools.cache
-def _with_float32(kind: type[nn.Conv2d]) -> type[nn.Conv2d]:
-    return type(kind.__name__, (OnCpu, kind), {})
-
-
 def prepare_for_cpu(network: nn.Module) -> None:
     """Change the class of the convolutions of a network that may need it, in place; names, values and copies stay."""
     for module in network.modules():
         if not isinstance(module, nn.Conv2d) or isinstance(module, OnCpu):
             continue
         if is_depthwise(module) or max(module.kernel_size) > 1:
-            module.__class__ = _with_float32(type(module))
+            module.__class__ = mixed(OnCpu, type(module))

@@ -134,6 +134,8 @@ def build_encoder(
         _replace(encoder, new)
         prepare_for_cpu(encoder)
         features = features_of_zeros(encoder, size, channels)
+    except UserError:  # a ValueError too
+        raise
     except (RuntimeError, AssertionError, ValueError, TypeError, ZeroDivisionError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise UserError(

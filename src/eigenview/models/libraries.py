@@ -96,6 +96,13 @@ def has_small_stem(library: Library, model: str, size: int, stem: Stem) -> bool:
     return stem != "standard" and (stem == "small" or size <= SMALL_STEM_UP_TO) and is_resnet(library, model)
 
 
+def stems(library: Library | None, model: str, size: int, first: Stem) -> tuple[Stem, ...]:
+    """The stems that a network of this name can have: `first`, and for a ResNet then the other one."""
+    if library is None or not is_resnet(library, model):
+        return (first,)
+    return first, "standard" if has_small_stem(library, model, size, first) else "small"
+
+
 def arguments(library: Library, model: str, size: int, channels: int = 3) -> dict[str, Any]:
     """Keyword arguments of the library's factory for a network of this image size and number of channels."""
     if library == "torchvision":

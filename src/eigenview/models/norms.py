@@ -7,7 +7,6 @@ backbone whose averages follow other images can lose more than training gives ba
 
 from __future__ import annotations
 
-import functools
 import math
 from typing import Literal, Self
 
@@ -16,6 +15,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from eigenview.errors import require
+from eigenview.models.mixed_in import MixedIn, mixed
 
 Norm = Literal["batch", "group", "layer"]
 NORMS: tuple[Norm, ...] = ("batch", "group", "layer")
@@ -64,7 +64,7 @@ def row_norms(name: str, network: nn.Module, norm: Norm) -> dict[str, nn.Module]
     return {path: row_norm(m, norm) for path, m in plain.items()}
 
 
-class KeepsStatistics(_BatchNorm):
+class KeepsStatistics(MixedIn, _BatchNorm):
     """Mixed into the class of a batch norm: it normalises by its running averages, in training too, and they stay."""
 
     def train(self, mode: bool = True) -> Self:
@@ -72,16 +72,11 @@ class KeepsStatistics(_BatchNorm):
         return super().train(False)
 
 
-@functools.cache
-def _that_keeps(kind: type[_BatchNorm]) -> type[_BatchNorm]:
-    return type(kind.__name__, (KeepsStatistics, kind), {})
-
-
 def keep_statistics(network: nn.Module) -> None:
     """Change the class of every batch norm of a network in place; names, values and copies stay the same."""
     for module in network.modules():
         if isinstance(module, _BatchNorm) and not isinstance(module, KeepsStatistics):
-            module.__class__ = _that_keeps(type(module))
+            module.__class__ = mixed(KeepsStatistics, type(module))
             module.eval()
 
 

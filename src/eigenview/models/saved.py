@@ -42,10 +42,12 @@ class LoadedEncoder(nn.Module):
     `embed` takes uint8 images (n C S S) of any side S. C is 3 unless the run had other --channels.
     """
 
-    def __init__(self, network: nn.Module, card: dict[str, Any]) -> None:
+    def __init__(self, network: nn.Module, card: dict[str, Any], loaded: str = "") -> None:
+        """loaded: of weights of another program, the sentence on what of them was loaded and what was not."""
         super().__init__()
         self.network = network
         self.card = card
+        self.loaded = loaded
         self.name: str = card["encoder"]
         self.stem: str = card["stem"]
         self.size: int = card["size"]

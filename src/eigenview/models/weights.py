@@ -9,12 +9,13 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import safetensors.torch
+import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
 
@@ -25,9 +26,9 @@ from eigenview.data.views.specs import IMAGENET_MEAN, IMAGENET_STD
 from eigenview.errors import UserError
 from eigenview.hub import TIMM_CONFIG, TIMM_FILES, from_cache_or_hub
 from eigenview.models import libraries
-from eigenview.models.encoders import resolve
+from eigenview.models.encoders import build_encoder, resolve
 from eigenview.models.libraries import Stem
-from eigenview.models.matching import Match, Tensors, match, tables_of
+from eigenview.models.matching import FirstLayerMisfit, Match, Tensors, match, tables_of
 from eigenview.models.norms import Norm
 from eigenview.models.saved import load_encoder, published, state_tensors
 from eigenview.models.weights_files import SUFFIXES, images_in, named_by, read_tensors, read_timm_config
@@ -51,6 +52,14 @@ class Preprocessing:
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     origin: str = "of these weights"
     """Whose values they are, for the line that says what is used."""
+
+    def sentence(self, channels: int) -> str:
+        """Whose mean and deviation are used for images of so many channels."""
+        return f"mean and deviation {self.origin if self.fits(channels) else 'of these images'} are used"
+
+    def fits(self, channels: int) -> bool:
+        """Whether each of so many channels has a mean here."""
+        return len(self.mean) == channels
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +97,31 @@ class Weights:
         """How images are prepared for these weights in an encoder of this name."""
         return self.preprocessing or preprocessing_of(encoder)
 
-    def fit(self, network: nn.Module) -> Match:
-        """What of them goes into a network. Raises: UserError if too little does."""
-        return match(self.tables, network, where=self.origin)
+    def fit(self, network: nn.Module, *, averages: bool = True) -> Match:
+        """What of them goes into a network, which normalises by their averages unless that is False.
+
+        Raises: UserError if too little does.
+        """
+        return match(self.tables, network, where=self.origin, averages=averages)
+
+    def fitted(
+        self, encoder: str, stems: Sequence[Stem], *, averages: bool = True, **built: Any
+    ) -> tuple[nn.Module, int, Match, Stem]:
+        """A new encoder of this name, its width, what of them goes into it, and its stem: the first one of `stems`
+        whose values they have. built: other arguments of `build_encoder`.
+
+        Raises: UserError as `fit`, where all stems fail for the first of them, and as `build_encoder`.
+        """
+        misfit: FirstLayerMisfit | None = None
+        for stem in stems:
+            with torch.random.fork_rng(devices=[]):
+                network, width = build_encoder(encoder, stem=stem, **built)
+            try:
+                return network, width, self.fit(network, averages=averages), stem
+            except FirstLayerMisfit as error:
+                misfit = misfit or error
+        assert misfit is not None
+        raise misfit
 
 
 def preprocessing_of(encoder: str) -> Preprocessing:
