@@ -113,6 +113,20 @@ def test_tiles_and_pages_of_unchanged_files_are_taken_over(
     check(4, changed=1)
 
 
+def test_another_version_takes_no_rows_over(
+    tmp_path: Path, make_images: MakeImages, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where files are decoded to other pixels than before, those of an earlier list are the wrong ones."""
+    make_images(tmp_path / "set", 3)
+    load_images(str(tmp_path / "set"), size=20)
+    make_images(tmp_path / "more", 8)[7].rename(tmp_path / "set" / "new.png")
+    monkeypatch.setattr(cache_module, "DECODE_VERSION", 0)
+    monkeypatch.setattr(
+        files_module, "decode_rows", lambda paths, side, reading: (np.full((4, 3, 20, 20), 9, "u1"), {})
+    )
+    assert ids(load_images(str(tmp_path / "set"), size=20).pixels) == [9] * 4
+
+
 def test_a_repaired_file_is_noticed(tmp_path: Path, make_images: MakeImages) -> None:
     """Mended without a change of name, size or time (a permission, a mount): the skipped are tried again."""
     paths = make_images(tmp_path / "set", 3)

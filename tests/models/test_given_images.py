@@ -13,6 +13,7 @@ from PIL import Image
 
 import eigenview as ev
 from eigenview.commands.embed import embed_images
+from eigenview.commands.represent import encoder_and_images
 from eigenview.config.reading import Reading
 from eigenview.data.load import load_images
 from eigenview.errors import UserError
@@ -104,6 +105,22 @@ def test_python_embeds_as_the_command_does(tmp_path: Path) -> None:
     encoder = ev.load_encoder(tmp_path)
     for given in (paths, [Image.fromarray(array) for array in arrays], arrays):
         assert torch.equal(encoder.embed(given), expected)
+
+
+@pytest.mark.parametrize("asked", ["0,4095", "full"])
+def test_a_blank_image_is_embedded_by_the_range_of_training(tmp_path: Path, asked: str) -> None:
+    """Which is no choice of whoever embeds it."""
+    network, width = build_encoder("conv-tiny", size=16)
+    card = {"encoder": "conv-tiny", "stem": "auto", "size": 16, "width": width, "method": None, "run": {}}
+    card |= {"mean": [0.5] * 3, "std": [0.25] * 3, "pixels": Reading(range=asked).as_json()}
+    save_encoder(tmp_path, network, card)
+    blank = np.full((2, 16, 16), 5, np.uint16)
+    np.save(tmp_path / "blank.npy", blank)
+    Image.fromarray(blank[0]).save(tmp_path / "blank.png")
+    for name, count in (("blank.npy", 2), ("blank.png", 1)):
+        _, images = encoder_and_images(str(tmp_path), str(tmp_path / name), Console())
+        np.testing.assert_array_equal(images.read(np.arange(count)), as_images(blank[:count], 16, Reading(range=asked)))
+        assert any(note.endswith("as the encoder was trained with") for note in images.pixel_notes)
 
 
 def test_embeddings_may_be_an_array_of_numpy() -> None:

@@ -50,7 +50,8 @@ def encoder_and_images(
     show_loaded(model, encoder, console)
     sides = {"size": encoder.size, "source_size": encoder.source_size}
     found = find_source(data, labels)
-    images = load_images(data, **sides, reading=encoder.reading, split="all", console=console, most=most, source=found)
+    how = {"reading": encoder.reading, "is_decided": True, "console": console, "source": found}
+    images = load_images(data, **sides, **how, split="all", most=most)
     if labels == "none":
         images = images.without_labels("no labels are used (--labels none)")
     if len(images) < least:

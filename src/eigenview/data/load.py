@@ -45,6 +45,7 @@ def load_images(
     check: Callable[[int, bool], None] | None = None,
     source: Source | None = None,
     most: int | None = None,
+    is_decided: bool = False,
 ) -> ImageSet:
     """The images that `spec` names: digits, a folder, an image, a list of paths, a pattern, a .npy/.npz, .tar shards,
     a pack, a torchvision set, or (hf:) a Hugging Face data set.
@@ -57,7 +58,8 @@ def load_images(
     console: where a progress bar appears once two seconds have passed (default: standard error). check: called before
     any image is decoded, with the number of readable images and whether they have labels; what it raises is passed on.
     source: what `find_source` found for `spec`; a folder is then listed once for this and for `load_probe_sets`.
-    most: of more images a fixed random subset of this size is read.
+    most: of more images a fixed random subset of this size is read. is_decided: `reading` is that of an encoder, whose
+    range is used even if it leaves one grey level of these images.
 
     Raises UserError for whatever the user can repair: nothing there, nothing readable, more than half unreadable, an
     array of another type or shape, a damaged file, a full disk.
@@ -72,6 +74,7 @@ def load_images(
         console=console,
         check=check,
         most=most,
+        is_decided=is_decided,
     )
     source = source or find_source(spec)
     images = source.load(split, request)

@@ -148,7 +148,7 @@ def _choose_range(stored: ImageArray, bits: int, request: Request) -> tuple[Read
         has_own = reading.channels not in (1, 3)
         return measure(samples, bits, reading, full_range(stored.pixels.dtype), stored.name, has_own=has_own)
 
-    return choose_range(headers, measured, request.reading, stored.name)
+    return choose_range(headers, measured, request, stored.name)
 
 
 def _in_three_channels(grey: np.ndarray) -> np.ndarray:

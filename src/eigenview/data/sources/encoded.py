@@ -58,7 +58,7 @@ def encoded_set(
     if request.check is not None:
         request.check(count, classes([i for i in range(len(paths)) if i not in broken])[0] is not None)
     check_channels(rows, request.reading, printable(name))
-    reading, about = choose_range(rows, measured, request.reading, printable(name))
+    reading, about = choose_range(rows, measured, request, printable(name))
     if count * reading.channels * sizes.source_size**2 <= request.loader.cache_gb * 1e9:
         key = reading.key(has_deep=bool((rows[:, BITS] > 8).any()))
         pixels, broken = decode(sizes.source_size, count, reading, key)
@@ -105,18 +105,21 @@ def check_channels(rows: np.ndarray, reading: Reading, name: str) -> None:
 
 
 def choose_range(
-    rows: np.ndarray, measured: Callable[[np.ndarray, int, Reading], Measured], reading: Reading, name: str
+    rows: np.ndarray, measured: Callable[[np.ndarray, int, Reading], Measured], request: Request, name: str
 ) -> tuple[Reading, tuple[str, ...]]:
-    """`reading` with the range of the images whose headers are `rows`, and a sentence about it.
+    """The reading of `request` with the range of the images whose headers are `rows`, and a sentence about it.
 
-    A range that was decided for other images, those of the encoder, stays. Raises UserError if one grey level is left.
+    A range that was decided for other images, those of the encoder, stays. Otherwise it raises UserError if one grey
+    level is left.
     """
+    reading = request.reading
     count = int(np.count_nonzero(rows[:, SHORT]))
     used = np.flatnonzero((rows[:, SHORT] > 0) & ((rows[:, BITS] > 8) | reading.applies_to(8)))
     if not len(used):
         return reading, ()
-    if reading.low and reading.is_measured:
-        return reading, (f"{kept_range(reading)}, as the encoder was trained with",)
+    if not reading.is_open and (reading.is_measured or request.is_decided):
+        kept = kept_range(reading) if reading.low else "the full range of their type"
+        return reading, (f"{kept}, as the encoder was trained with",)
     found = measured(used, int(rows[used, BITS].max()), reading)
     reading = decided(reading, found, name)
     return reading, (range_note(reading, found, len(used), count),)

@@ -29,6 +29,8 @@ class Request:
     loader: LoaderConfig = LoaderConfig()
     reading: Reading = Reading()
     """How pixels are made from files; its range is decided by the first set that needs one."""
+    is_decided: bool = False
+    """A range that `reading` has, or the full one, was decided in training: it holds whatever these images are."""
     console: Console | None = None
     cache_dir: CacheDir | None = None
     """Where decoded images are kept; default: the user's cache."""
@@ -39,7 +41,7 @@ class Request:
 
     def like(self, images: ImageSet) -> Request:
         """The same request for images that are to be read as `images` were."""
-        return dataclasses.replace(self, reading=images.reading)
+        return dataclasses.replace(self, reading=images.reading, is_decided=True)
 
     def chosen(self, count: int) -> np.ndarray:
         """The rows of the subset of `count` images, ascending."""
