@@ -203,7 +203,7 @@ def _has_settings(run: Run, config: RunConfig[Any]) -> bool:
     """Whether a run has these settings, compared as configurations: today's form of an older file, with the defaults of
     options that are newer than it. A file with a value that is no option any more has other settings."""
     try:
-        return run.config == config
+        return run.config.decided() == config.decided()
     except UserError:
         return False
 

@@ -17,7 +17,7 @@ Settings: TypeAlias = dict[str, Any]
 
 def settings_of(config: RunConfig[Any]) -> Settings:
     """A cell's settings as results.json holds them: without the seed, and of a path its last two parts."""
-    values = to_dict(config)
+    values = to_dict(config.decided())
     del values["seed"]
     reduced = {name: "/".join(PurePosixPath(values[name]).parts[-2:]) for name in PATHS if values[name] is not None}
     return values | reduced

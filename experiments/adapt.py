@@ -80,7 +80,7 @@ def cells(scale: str, data: str) -> dict[str, RunConfig[Any]]:
         for method, train, epochs, other in ROWS:
             start: dict[str, Any] = {"weights": str(weights), "encoder": f"timm:{weights.stem}", "train": train}
             cell = f"{name} {method} {train} {epochs} epochs{''.join(NAMES[key] for key in other)}"
-            base = default(method, fields["data"], from_weights=True)
+            base = default(method, fields["data"])
             found[cell] = with_fields(with_fields(base, fields | start | {"epochs": epochs}), other)
         scratch = fields | {"epochs": SCRATCH_EPOCHS}
         found[f"{name} from scratch"] = with_fields(load_recipe("small-vicreg"), scratch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from eigenview import runfiles
 from eigenview.config import AugmentConfig, RunConfig, from_dict, method_name, with_fields
 from eigenview.config.names import upgrade
+from eigenview.config.reading import OF_RUN
 from eigenview.data.views.own import module_of
 from eigenview.errors import Interrupted, UserError, require
 from eigenview.launched import launched_rank
@@ -169,7 +170,7 @@ def pretrain(
         run = resumed_config(_asked(config or stored, data, method, fields), stored, given)
     else:
         given_data = "digits" if data is None else str(data)
-        run = config or _default(method or "vicreg", given_data, from_weights=fields.get("weights") is not None)
+        run = config or _default(method or "vicreg", given_data)
         run = with_fields(run, fields)
     with runfiles.run_dir(given, run.data, method_name(run.method)) as directory:
         try:
@@ -209,12 +210,14 @@ def resumed_config(asked: RunConfig[Any], stored: RunConfig[Any], directory: Pat
     from eigenview.data.load import find_source
     from eigenview.data.sources.label_file import WORDS
 
+    asked = asked.decided()
     same = {"data": stored.data, "probe_data": stored.probe_data, "epochs": stored.epochs}
     if asked.weights is not None and stored.weights is not None:
         same["weights"] = stored.weights
+        asked = _as_weights_decided(asked, stored)
     if not {asked.labels, stored.labels} & set(WORDS):
         same["labels"] = stored.labels
-    if dataclasses.replace(asked, **same) != stored:
+    if dataclasses.replace(asked, **same) != stored.decided():
         raise UserError(
             f"a resumed run keeps its own configuration ({directory / runfiles.CONFIG}), and these options differ from "
             "it; leave them out. Only DATA, --probe-data, --weights and a file of --labels, where they lie elsewhere, "
@@ -231,6 +234,17 @@ def resumed_config(asked: RunConfig[Any], stored: RunConfig[Any], directory: Pat
             "(and --probe-data, --labels)."
         ) from error
     return at_absolute_paths(asked)
+
+
+def _as_weights_decided(asked: RunConfig[Any], stored: RunConfig[Any]) -> RunConfig[Any]:
+    """`asked` with what the run took over from its weights, where `asked` leaves that to them."""
+    plain: RunConfig[Any] = RunConfig()
+
+    def left_open(names: Sequence[str], ours: Any, theirs: Any, default: Any) -> dict[str, Any]:
+        return {name: getattr(theirs, name) for name in names if getattr(ours, name) == getattr(default, name)}
+
+    network = left_open(("stem", "encoder_norm"), asked.network, stored.network, plain.network)
+    return with_fields(asked, left_open(("encoder", *OF_RUN), asked, stored, plain) | {"network": network})
 
 
 def at_absolute_paths(config: RunConfig[Any]) -> RunConfig[Any]:
@@ -256,13 +270,13 @@ def _asked(
     return with_fields(run, fields)
 
 
-def _default(method: str | MethodConfig, data: str, *, from_weights: bool = False) -> RunConfig[Any]:
+def _default(method: str | MethodConfig, data: str) -> RunConfig[Any]:
     """The default recipe of a method, for this data; with a config its options are those of the config."""
     from eigenview.recipes import default
 
     if isinstance(method, str):
-        return dataclasses.replace(default(method, data, from_weights=from_weights), data=data)
-    config = default(method_name(method), data, from_weights=from_weights)
+        return dataclasses.replace(default(method, data), data=data)
+    config = default(method_name(method), data)
     return dataclasses.replace(config, data=data, method=method)
 
 

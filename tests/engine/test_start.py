@@ -17,11 +17,19 @@ from torch import Tensor, nn
 
 import eigenview as ev
 from eigenview import runfiles
-from eigenview.config import RunConfig
-from eigenview.engine.plan import make_plan
+from eigenview.commands.pretrain import parsed
+from eigenview.config import RunConfig, with_fields
+from eigenview.config.reading import Reading
+from eigenview.diagnostics.baselines import RECALIBRATED
+from eigenview.engine.final_probes import start_encoders
+from eigenview.engine.plan import Plan, make_plan
 from eigenview.engine.start import with_architecture
 from eigenview.errors import UserError
+from eigenview.models.encoders import build_encoder
+from eigenview.models.saved import save_encoder
 from eigenview.models.weights import read_weights
+from eigenview.recipes import default
+from eigenview.run import resumed_config
 from eigenview.terminal import Console
 
 SMALL: dict[str, Any] = {
@@ -226,12 +234,107 @@ def test_without_a_name_the_architecture_is_asked_for(place: Path, tmp_path: Pat
     with pytest.raises(UserError, match="does not say which network it belongs to"):
         run(place, tmp_path / "run", weights=str(tmp_path / "w.pth"))
     assert not (tmp_path / "run").exists()
-    weights = read_weights(str(place / "test_vit.safetensors"))
-    assert with_architecture(RunConfig(encoder="auto"), weights).encoder == "timm:test_vit"
-    assert with_architecture(RunConfig(encoder="auto"), None).encoder == "conv-small"
-    with pytest.raises(UserError, match=r"does not fit the encoder.*They say that they belong to timm:test_vit"):
+    vit = str(place / "test_vit.safetensors")
+    assert with_architecture(RunConfig(weights=vit), read_weights(vit)).encoder == "timm:test_vit"
+    assert with_architecture(RunConfig(data="photos"), None).encoder == "conv-small"
+    assert with_architecture(RunConfig(data="digits"), None).encoder == "conv-tiny"
+    with pytest.raises(
+        UserError,
+        match=r"does not fit the encoder.*They say that they belong to timm:test_vit, which --encoder auto takes",
+    ):
         run(place, tmp_path / "run", weights=str(place / "test_vit.safetensors"), encoder="timm:test_resnet")
     assert not (tmp_path / "run").exists()
+
+
+def plan_of(place: Path, **fields: Any) -> Plan:
+    config: RunConfig[Any] = RunConfig(data=str(place / "x.npy"), batch_size=32, labels="none", image_size=32)
+    return make_plan(with_fields(config, {"weights": str(place / "test_resnet.safetensors"), **fields}))
+
+
+def test_recipe_config_and_plain_call_leave_the_same_to_the_weights(place: Path, tmp_path: Path) -> None:
+    data, weights = str(place / "x.npy"), str(place / "test_resnet.safetensors")
+    asked = [parsed([*first, data, "--weights", weights])[0] for first in ([], ["--recipe", "small-vicreg"])]
+    asked += [RunConfig(data=data, weights=weights), with_fields(default("vicreg", data), {"weights": weights})]
+    for config in asked:
+        plan = make_plan(with_fields(config, {"labels": "none", "batch_size": 32}))
+        assert (plan.config.encoder, plan.config.optim.encoder_lr_factor) == ("timm:test_resnet", 0.1)
+    for words in (["digits"], ["digits", "--weights", "None"]):
+        plain = parsed(words)[0].decided()
+        assert (plain.weights, plain.encoder, plain.optim.encoder_lr_factor) == (None, "conv-tiny", 1.0)
+    given = parsed([data, "--weights", weights, "--encoder", "conv-small", "--optim.encoder-lr-factor", "1"])[0]
+    assert (given.encoder, given.encoder_lr_factor) == ("conv-small", 1.0)
+
+
+def test_a_run_of_a_config_that_leaves_all_to_its_weights_is_continued(place: Path, tmp_path: Path) -> None:
+    data, weights = str(place / "x.npy"), str(place / "test_resnet.safetensors")
+    config: RunConfig[Any] = RunConfig(data=data, weights=weights)
+    stored = with_fields(config.decided(), {"encoder": "timm:test_resnet", "fit": "pad", "network": {"stem": "small"}})
+    assert resumed_config(config, stored, tmp_path) == stored
+    with pytest.raises(UserError, match="keeps its own configuration"):
+        resumed_config(with_fields(config, {"fit": "squash"}), stored, tmp_path)
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+def test_of_other_channels_the_line_says_whose_mean_is_used(place: Path, tmp_path: Path, channels: int) -> None:
+    pixels = np.random.default_rng(0).integers(0, 90, (80, 32, 32, channels), dtype=np.uint8)
+    np.save(tmp_path / "x.npy", pixels)
+    plan = plan_of(place, data=str(tmp_path / "x.npy"), channels=channels)
+    assert plan.start is not None
+    assert "; mean and deviation of these images are used;" in plan.start.sentence(plan.config.augment)
+    measured = plan.train.read(np.arange(len(plan.train))).mean((0, 2, 3)) / 255
+    assert plan.specs[0].mean == pytest.approx(measured, abs=1e-4), "rounded to four places"
+
+
+def a_run(place: Path, **card: Any) -> str:
+    """A finished run's encoder."""
+    reading = Reading(**card)
+    encoder, width = build_encoder("timm:test_resnet", size=32, channels=reading.channels)
+    images = {"mean": [0.3] * reading.channels, "std": [0.2] * reading.channels, "pixels": reading.as_json()}
+    save_encoder(place, encoder, {"encoder": "timm:test_resnet", "stem": "auto", "size": 32, "width": width, **images})
+    return str(place)
+
+
+def test_pixels_are_made_as_in_the_run_that_the_weights_come_from(place: Path, tmp_path: Path) -> None:
+    """A frozen encoder sees what it was trained on; options that are given are heeded."""
+    weights = a_run(tmp_path / "run", channels=1, fit="pad", low=(3,), high=(3996,))
+    np.save(tmp_path / "x.npy", np.random.default_rng(0).integers(0, 60000, (80, 32, 40), dtype=np.uint16))
+    plan = plan_of(place, data=str(tmp_path / "x.npy"), weights=weights)
+    assert plan.train.reading == Reading(channels=1, fit="pad", low=(3,), high=(3996,))
+    assert (plan.config.channels, plan.config.fit, plan.config.range) == (1, "pad", "auto")
+    assert (plan.specs[0].mean, plan.specs[0].std) == ((0.3,), (0.2,))
+    assert plan.start is not None
+    sentence = plan.start.sentence(plan.config.augment)
+    assert "mean and deviation of these weights are used; pixels are made as in that run " in sentence
+    assert "(range 3 to 3,996, channels 1, fit pad)" in sentence
+    given = plan_of(place, data=str(tmp_path / "x.npy"), weights=weights, fit="squash", range="0,60000")
+    assert given.train.reading == Reading(channels=1, fit="squash", range="0,60000")
+    assert given.start is not None
+    assert "as in that run (channels 1)" in given.start.sentence(given.config.augment)
+
+
+def test_weights_without_averages_need_those_of_the_images(place: Path, tmp_path: Path) -> None:
+    given = safetensors.torch.load_file(place / "test_resnet.safetensors")
+    path = tmp_path / "test_resnet.safetensors"
+    safetensors.torch.save_file({name: value for name, value in given.items() if "running" not in name}, path)
+    with pytest.raises(UserError, match=r"lacks averages of batch norm: .* train with --batch-norm follow"):
+        plan_of(place, weights=str(path))
+    plan = plan_of(place, weights=str(path), batch_norm="follow")
+    assert plan.start is not None
+    assert "; missing: conv1.1.running_mean" in plan.start.sentence(plan.config.augment)
+    rows = start_encoders(plan.config, plan.parts, plan.train, lambda pixels: pixels / 255)
+    assert set(rows) == {RECALIBRATED}, "by mean 0 and variance 1 the backbone would be a baseline too weak"
+
+
+def test_weights_of_a_small_stem_keep_it_at_a_larger_side(place: Path, tmp_path: Path) -> None:
+    network, _ = build_encoder("torchvision:resnet18", size=32)
+    torch.save(network.state_dict(), tmp_path / "resnet18.pth")
+    asked: dict[str, Any] = {"weights": str(tmp_path / "resnet18.pth"), "image_size": 72}
+    plan = plan_of(place, **asked)
+    assert plan.config.network.stem == "small"
+    assert plan.start is not None
+    assert plan.start.match.adapted == ()
+    with pytest.raises(UserError, match=r"A kernel is never made larger\. --network.stem auto takes the stem of the w"):
+        plan_of(place, **asked, network={"stem": "standard"})
 
 
 @pytest.mark.parametrize(

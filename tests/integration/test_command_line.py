@@ -168,7 +168,7 @@ def test_the_recipe_is_that_of_the_data_wherever_they_stand(
     seen: list[RunConfig[Any]] = []
     monkeypatch.setattr(pretrain, "_train", lambda config, directory: seen.append(config) or 0)
     assert run(["pretrain", *(arg.format(root=photos) for arg in args)]) == 0
-    assert (seen[0].encoder, seen[0].epochs) == (encoder, epochs)
+    assert (seen[0].decided().encoder, seen[0].epochs) == (encoder, epochs)
     assert Path(seen[0].data).name == Path(args[-1].format(root=photos) if "root" in args[-1] else seen[0].data).name
 
 

@@ -67,6 +67,8 @@ def test_the_norm_of_a_saved_encoder_comes_back_and_goes_to_timm(tmp_path) -> No
 def test_norms_that_cannot_be_replaced_are_refused(name: str, reason: str) -> None:
     with pytest.raises(UserError, match=rf"encoder_norm.*group.*batch.*{name}.*{reason}"):
         build_encoder(name, size=32, norm="group")
+    with pytest.raises(UserError, match=r"^network\.encoder_norm is"):
+        build_encoder(name, size=32, norm="group")
 
 
 def test_kept_averages_stay_and_gradients_flow() -> None:

@@ -43,12 +43,11 @@ def parsed(args: list[str], verb: str = "pretrain", command: Command = COMMAND) 
     from eigenview.recipes import default, load_recipe
 
     recipe, name = _value(args, "--recipe"), _value(args, "--method")
-    given: dict[str, Any] = {"from_weights": _value(args, "--weights") is not None}
-    base = load_recipe(recipe) if recipe else default(name or "vicreg", _data(args), **given)
+    base = load_recipe(recipe) if recipe else default(name or "vicreg", _data(args))
     config, options = _parse(args, base, verb, command)
     if recipe is None and config.data != base.data:
         # DATA came after an option, so the recipe was chosen for digits: choose it again, for DATA
-        config, options = _parse(args, default(name or "vicreg", config.data, **given), verb, command)
+        config, options = _parse(args, default(name or "vicreg", config.data), verb, command)
     named, ours = options.method_name, method_name(base.method)
     if named != ours and recipe is None:
         raise UserError(f"--method was given more than once, as {ours} and {named}; give one.")

@@ -19,6 +19,8 @@ PAGES: tuple[Pages, ...] = ("first", "images", "channels")
 PERCENT = (0.1, 99.9)
 """The percentiles of `auto`: one pixel in a thousand may be darker or brighter, a dead pixel or a reflection."""
 MOST_CHANNELS = 256
+OF_RUN = ("range", "channels", "pages", "fit")
+"""What a run that starts from another one takes over from it, where its own options have their defaults."""
 RANGES = "auto, full, window, LOW,HIGH (such as 0,4095) or LOW%,HIGH% (such as 0.1%,99.9%)"
 
 

@@ -7,7 +7,7 @@ names the field, the value and what is allowed.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, Literal, TypeVar, get_args
 
 from tyro.conf import Positional
@@ -31,6 +31,8 @@ Options = TypeVar("Options", bound=MethodConfig)
 BatchNorm = Literal["auto", "keep", "follow"]
 LARGEST_SIDE = 4096
 """Largest side of a view in pixels. A typing error beyond it would take all memory before an estimate can be made."""
+OF_WEIGHTS = 0.1
+"""Learning rate of an encoder that starts from weights, as a multiple of the heads' (experiment adapt)."""
 MOST_VIEWS, MOST_DEVICES = 256, 4096
 """Of an image, and of a run: the same holds for these."""
 
@@ -85,9 +87,9 @@ class RunConfig(Generic[Options]):
     """Side of the small crops in pixels; default: half of the views'."""
     local_scale: tuple[float, float] = (0.05, 0.4)
     """Smallest and largest share of the image's area that a small crop covers."""
-    encoder: str = "conv-small"
-    """conv-tiny, conv-small, conv-medium, or timm:NAME, torchvision:NAME. auto: the network of --weights, which is also
-    the default with --weights."""
+    encoder: str = "auto"
+    """conv-tiny, conv-small, conv-medium, or timm:NAME, torchvision:NAME. auto: the network of --weights; without them
+    conv-tiny for the built-in digits, else conv-small."""
     weights: str | None = None
     """Weights to start from: a file (.safetensors, or a state dict as .pth, .pt, .bin), a folder of timm, a finished
     run, timm:NAME, or hf:OWNER/NAME. Their mean, deviation and size of images are taken over."""
@@ -205,6 +207,19 @@ class RunConfig(Generic[Options]):
     def keeps_statistics(self) -> bool:
         """Whether batch norms of the encoder keep their running averages."""
         return self.batch_norm == "keep" or (self.batch_norm == "auto" and self.weights is not None)
+
+    @property
+    def encoder_lr_factor(self) -> float:
+        """Learning rate of the encoder as a multiple of the heads'."""
+        given = self.optim.encoder_lr_factor
+        return given if given is not None else 1.0 if self.weights is None else OF_WEIGHTS
+
+    def decided(self) -> RunConfig[Options]:
+        """The same run with values for options whose default depends on others; with weights `encoder` may stay auto,
+        since they name it."""
+        own = "conv-tiny" if self.data == "digits" else "conv-small"
+        encoder = own if self.encoder == "auto" and self.weights is None else self.encoder
+        return replace(self, encoder=encoder, optim=replace(self.optim, encoder_lr_factor=self.encoder_lr_factor))
 
     def reading(self) -> Reading:
         """How pixels are made from files, before a range is decided."""

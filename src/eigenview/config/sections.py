@@ -85,8 +85,9 @@ class OptimConfig:
     up with the network lowers the risk of collapse."""
     predictor_weight_decay: float | None = None
     """Decay of the predictor's weight matrices; default: as all others."""
-    encoder_lr_factor: float = 1.0
-    """Learning rate of the encoder as a multiple of the heads': below 1 keeps weights it started from closer."""
+    encoder_lr_factor: float | None = None
+    """Learning rate of the encoder as a multiple of the heads': below 1 keeps weights it started from closer. Default:
+    0.1 with --weights, else 1."""
     layer_decay: float = 1.0
     """Learning rate of each block of the encoder as a multiple of that of the block after it: 0.65 to 0.9 is usual for
     vision transformers that start from weights."""
@@ -115,9 +116,8 @@ class OptimConfig:
                 self.predictor_weight_decay,
                 "0 or more",
             )
-        require(
-            0 < self.encoder_lr_factor <= 1000, "optim.encoder_lr_factor", self.encoder_lr_factor, "above 0, up to 1000"
-        )
+        factor = self.encoder_lr_factor
+        require(factor is None or 0 < factor <= 1000, "optim.encoder_lr_factor", factor, "above 0, up to 1000")
         require(0 < self.layer_decay <= 1, "optim.layer_decay", self.layer_decay, "above 0, up to 1")
         require(self.weight_decay >= 0, "optim.weight_decay", self.weight_decay, "0 or more")
         require(0 <= self.momentum < 1, "optim.momentum", self.momentum, "0 up to below 1")

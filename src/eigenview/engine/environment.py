@@ -30,7 +30,7 @@ def describe_environment(command: list[str], plan: Plan) -> dict[str, Any]:
         "commit": source_commit(),
         "command": command,
         "pixels": plan.train.reading.as_json(),
-        "defaults": to_dict(default(method_name(plan.config.method), plan.config.data)),
+        "defaults": to_dict(default(method_name(plan.config.method), plan.config.data).decided()),
         "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
 

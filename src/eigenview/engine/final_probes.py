@@ -21,6 +21,7 @@ from eigenview.engine.plan import Plan
 from eigenview.methods.parts.building import Parts, build_method
 from eigenview.methods.parts.method import Method
 from eigenview.models.lora import without_adapters
+from eigenview.models.matching import lacks_averages
 from eigenview.probes.features import RAW_SIDE, extract_all, pooled_to
 from eigenview.probes.table import Probed, probe_table
 from eigenview.progress import counting
@@ -59,10 +60,14 @@ def encoder_function(encoder: nn.Module, plan: Plan) -> Callable[[Tensor], Tenso
 
 
 def start_encoders(config: RunConfig[Any], parts: Parts, images: ImageSet, prepared: Prepared) -> dict[str, nn.Module]:
-    """Row -> the encoder as it was before the first step of a run. Statistics are those of `images`."""
+    """Row -> the encoder as it was before the first step of a run. Statistics are those of `images`; weights that came
+    without averages have no other row."""
     encoder = main_encoder(build_method(config, parts))
     rows = given_encoders if starts_from_weights(config) else untrained_encoder
-    return rows(encoder, images, prepared)
+    found = rows(encoder, images, prepared)
+    if parts.start is not None and lacks_averages(encoder, parts.start):
+        del found[STARTED_FROM]
+    return found
 
 
 def untrained_encoder(encoder: nn.Module, images: ImageSet, prepared: Prepared) -> dict[str, nn.Module]:

@@ -22,7 +22,7 @@ from eigenview.data.views.specs import ViewSpec
 from eigenview.diagnostics.worth import NO_LABELS, UNUSED_LABELS
 from eigenview.engine.config_checks import check_combinations
 from eigenview.engine.precision import runs_in_bf16
-from eigenview.engine.start import Start, as_weights_saw, given_weights, start_of, with_architecture
+from eigenview.engine.start import Start, as_weights_saw, given_weights, reading_from, start_of, with_architecture
 from eigenview.engine.views import run_specs, try_transforms
 from eigenview.errors import UnusableLabels, UserError, listed, require
 from eigenview.launched import launched
@@ -77,10 +77,11 @@ def make_plan(config: RunConfig[Any], console: Any = None, reading: Reading | No
     reading: of a run that is continued, how its pixels were made when it began; default: as `config` asks.
     """
     weights = given_weights(config)
+    reading = reading or reading_from(config, weights)
     config = with_architecture(config, weights)
     check_combinations(config)
     views: dict[str, Any] = {
-        "reading": reading or config.reading(),
+        "reading": reading,
         "size": config.image_size,
         "multiple": patches_of(config.encoder, config.second_encoder),
     }

@@ -9,7 +9,9 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from eigenview.config import RunConfig, with_fields
 from eigenview.config.augment import AugmentConfig
+from eigenview.config.reading import OF_RUN, Reading
 from eigenview.data.images import File
+from eigenview.data.pixels.ranges import kept_range
 from eigenview.data.views.specs import ViewSpec
 from eigenview.errors import UserError
 from eigenview.models import libraries
@@ -21,8 +23,6 @@ AVERAGES = {
     True: "batch norm keeps its averages (--batch-norm follow: they become those of these images)",
     False: "the averages of batch norm follow these images",
 }
-UNTRAINED = "conv-small"
-"""The encoder of a run without weights that leaves the choice to eigenview."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +38,8 @@ class Start:
     """Channels of the images."""
     averages: str
     """What becomes of the running averages of batch norm; empty if the encoder has none."""
+    reading: str
+    """What was taken over of how the run that the weights come from made pixels; empty for nothing."""
 
     def sentence(self, augment: AugmentConfig) -> str:
         """What was loaded, and whose mean and deviation are used: those of `augment`, where it has any."""
@@ -46,7 +48,7 @@ class Start:
         ]
         images = self.images.sentence(self.channels)
         images += f", but for {' and '.join(own)}" if own else ""
-        return "; ".join(filter(None, (self.match.sentence(), images, self.averages)))
+        return "; ".join(filter(None, (self.match.sentence(), images, self.reading, self.averages)))
 
 
 def given_weights(config: RunConfig[Any]) -> Weights | None:
@@ -60,18 +62,47 @@ def given_weights(config: RunConfig[Any]) -> Weights | None:
 
 
 def with_architecture(config: RunConfig[Any], weights: Weights | None) -> RunConfig[Any]:
-    """`config` with the name of its encoder in place of auto, and the stem and norms that weights of ours have.
+    """`config` with the name of its encoder in place of auto, and the stem, the norms and the reading that weights of
+    ours have, where it has the defaults.
 
     Raises: UserError if the weights do not say which network they belong to, and --encoder does not either.
     """
+    config = config.decided()
     if weights is None:
-        return replace(config, encoder=UNTRAINED) if config.encoder == "auto" else config
+        return config
     network: dict[str, Any] = {}
     if weights.stem != "auto" and config.network.stem == "auto":
         network["stem"] = weights.stem
     if weights.norm != "batch" and config.network.encoder_norm == "batch":
         network["encoder_norm"] = weights.norm
-    return with_fields(config, {"encoder": weights.architecture(config.encoder), "network": network})
+    reading = reading_from(config, weights)
+    read = {name: getattr(reading, name) for name in OF_RUN}
+    return with_fields(config, {"encoder": weights.architecture(config.encoder), "network": network, **read})
+
+
+def reading_from(config: RunConfig[Any], weights: Weights | None) -> Reading:
+    """How pixels are made: as in the run that the weights come from where `config` has the defaults, so that the
+    encoder sees what it was trained on; else as `config` asks."""
+    asked, known = config.reading(), None if weights is None else weights.reading
+    if known is None:
+        return asked
+    taken = {name: getattr(known, name) for name in OF_RUN if getattr(asked, name) == getattr(Reading(), name)}
+    if "range" in taken and len(known.low) in (0, 1, taken.get("channels", asked.channels)):
+        taken |= {"low": known.low, "high": known.high}
+    else:
+        taken.pop("range", None)
+    return replace(asked, **taken)
+
+
+def _taken_over(config: RunConfig[Any], known: Reading | None) -> str:
+    """What of a run's reading `config` has, of what is not the default, in words."""
+    if known is None:
+        return ""
+    has_range = bool(known.low) and config.range == known.range
+    parts = [kept_range(known)] if has_range else []
+    names = [name for name in OF_RUN[1:] if getattr(known, name) != getattr(Reading(), name)]
+    parts += [f"{name} {getattr(known, name)}" for name in names if getattr(config, name) == getattr(known, name)]
+    return f"pixels are made as in that run ({', '.join(parts)})" if parts else ""
 
 
 def start_of(config: RunConfig[Any], weights: Weights, size: int, channels: int = 3) -> tuple[RunConfig[Any], Start]:
@@ -100,6 +131,7 @@ def start_of(config: RunConfig[Any], weights: Weights, size: int, channels: int 
         images=weights.preparation(config.encoder),
         files=weights.files,
         channels=channels,
+        reading=_taken_over(config, weights.reading),
         averages=AVERAGES[config.keeps_statistics] if has_batch_norm else "",
     )
 

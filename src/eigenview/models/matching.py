@@ -97,8 +97,8 @@ def match(tables: Iterable[Tensors], network: nn.Module, *, where: str, averages
     best = max(found, key=_rank)
     if best.unusable:
         raise UserError(
-            f"{where} has {_listed(best.unusable)}; allowed: dense tensors of floating-point numbers (of integers where "
-            "the encoder has those). Save the weights as such."
+            f"{where} has {_listed(best.unusable)}; allowed: dense tensors of floating-point numbers, or of integers "
+            "where the encoder has those. Save the weights as such."
         )
     if best.share < SHARE_NEEDED:
         raise UserError(
@@ -109,7 +109,7 @@ def match(tables: Iterable[Tensors], network: nn.Module, *, where: str, averages
     first = first_layer(expected)
     if first in best.missing:
         raise FirstLayerMisfit(_first_misfit(where, first, best.first, tuple(expected[first].shape)))
-    lacking = [name for name in best.missing if name.endswith(AVERAGES)]
+    lacking = lacks_averages(network, best.tensors)
     if averages and lacking:
         raise UserError(
             f"{where} lacks averages of batch norm: {_listed(lacking)}. Without them the encoder would normalise by "
@@ -121,6 +121,11 @@ def match(tables: Iterable[Tensors], network: nn.Module, *, where: str, averages
         raise UserError(f"{where} has values that are not finite (nan or inf) in {_listed(broken)}. Take another file.")
     others = [each for each in found if each.share >= SHARE_NEEDED and not each.unusable and _differ(each, best)]
     return replace(best, passed_over=tuple(each.prefix for each in others))
+
+
+def lacks_averages(network: nn.Module, tensors: Mapping[str, Tensor]) -> list[str]:
+    """Names of the network's averages of batch norm that are not among `tensors`."""
+    return [name for name in network.state_dict() if name.endswith(AVERAGES) and name not in tensors]
 
 
 def _differ(one: Match, other: Match) -> bool:

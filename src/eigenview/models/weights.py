@@ -20,6 +20,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from eigenview import runfiles
+from eigenview.config.reading import Reading
 from eigenview.data.images import File
 from eigenview.data.opening import at_home, kind_of
 from eigenview.data.views.specs import IMAGENET_MEAN, IMAGENET_STD
@@ -76,6 +77,8 @@ class Weights:
     stem: Stem = "auto"
     """Of a ResNet from a run of ours, as it was built there."""
     norm: Norm = "batch"
+    reading: Reading | None = None
+    """How a run of ours made pixels from files; None: not known."""
     files: tuple[File, ...] = ()
     """The files that were read, by which a resumed run notices other weights."""
 
@@ -234,6 +237,7 @@ def _of_run(path: Path, origin: str) -> Weights:
         ),
         stem=stem,
         norm=card.get("norm", "batch"),
+        reading=encoder.reading,
         files=_files(weights),
     )
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import importlib
 import inspect
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from eigenview.config import RunConfig
@@ -69,17 +68,7 @@ def _arguments(function: Callable[..., Any]) -> bool:
     return False
 
 
-OF_WEIGHTS = 0.1
-"""Learning rate of an encoder that starts from weights, as a multiple of the heads'."""
-
-
-def default(method: str, data: str, *, from_weights: bool = False) -> RunConfig[Any]:
-    """Where `eigenview pretrain` starts: the small recipe of the method, in its digits form for the built-in digits.
-
-    from_weights: the encoder is that of the weights that the run starts from, and moves slowly (experiment adapt).
-    """
+def default(method: str, data: str) -> RunConfig[Any]:
+    """Where `eigenview pretrain` starts: the small recipe of the method, in its digits form for the built-in digits."""
     config = small(method)
-    config = for_digits(config) if data == "digits" else config
-    if not from_weights:
-        return config
-    return replace(config, encoder="auto", optim=replace(config.optim, encoder_lr_factor=OF_WEIGHTS))
+    return for_digits(config) if data == "digits" else config

@@ -128,7 +128,7 @@ def parts_of(
         predictor_group=(config.optim.predictor_lr_factor, config.optim.predictor_weight_decay),
         training=EncoderTraining(
             train=config.train,
-            lr_factor=config.optim.encoder_lr_factor,
+            lr_factor=config.encoder_lr_factor,
             layer_decay=config.optim.layer_decay,
             frozen_epochs=config.freeze_epochs,
             keeps_statistics=config.keeps_statistics,
