@@ -169,7 +169,8 @@ def pretrain(
         run = resumed_config(_asked(config or stored, data, method, fields), stored, given)
     else:
         given_data = "digits" if data is None else str(data)
-        run = config or _default(method or "vicreg", given_data, from_weights=fields.get("weights") is not None)
+        weights = {"from_weights": fields.get("weights") is not None, "train": fields.get("train")}
+        run = config or _default(method or "vicreg", given_data, **weights)
         run = with_fields(run, fields)
     with runfiles.run_dir(given, run.data, method_name(run.method)) as directory:
         try:
@@ -256,13 +257,16 @@ def _asked(
     return with_fields(run, fields)
 
 
-def _default(method: str | MethodConfig, data: str, *, from_weights: bool = False) -> RunConfig[Any]:
-    """The default recipe of a method, for this data; with a config its options are those of the config."""
+def _default(method: str | MethodConfig, data: str, **weights: Any) -> RunConfig[Any]:
+    """The default recipe of a method, for this data; with a config its options are those of the config.
+
+    weights: `from_weights` and `train` of the recipe.
+    """
     from eigenview.recipes import default
 
     if isinstance(method, str):
-        return dataclasses.replace(default(method, data, from_weights=from_weights), data=data)
-    config = default(method_name(method), data, from_weights=from_weights)
+        return dataclasses.replace(default(method, data, **weights), data=data)
+    config = default(method_name(method), data, **weights)
     return dataclasses.replace(config, data=data, method=method)
 
 

@@ -43,7 +43,7 @@ def parsed(args: list[str], verb: str = "pretrain", command: Command = COMMAND) 
     from eigenview.recipes import default, load_recipe
 
     recipe, name = _value(args, "--recipe"), _value(args, "--method")
-    given: dict[str, Any] = {"from_weights": _value(args, "--weights") is not None}
+    given: dict[str, Any] = {"from_weights": _value(args, "--weights") is not None, "train": _value(args, "--train")}
     base = load_recipe(recipe) if recipe else default(name or "vicreg", _data(args), **given)
     config, options = _parse(args, base, verb, command)
     if recipe is None and config.data != base.data:

@@ -73,13 +73,17 @@ OF_WEIGHTS = 0.1
 """Learning rate of an encoder that starts from weights, as a multiple of the heads'."""
 
 
-def default(method: str, data: str, *, from_weights: bool = False) -> RunConfig[Any]:
+def default(method: str, data: str, *, from_weights: bool = False, train: str | None = None) -> RunConfig[Any]:
     """Where `eigenview pretrain` starts: the small recipe of the method, in its digits form for the built-in digits.
 
     from_weights: the encoder is that of the weights that the run starts from, and moves slowly (experiment adapt).
+    train: what of it is trained, if that is given. Adapters move as fast as the heads: of a step of theirs, which begin
+    at B = 0 beside a layer of n inputs, their product gets 2 sqrt(R / 3n), a tenth for R = 8 and n = 768.
     """
     config = small(method)
     config = for_digits(config) if data == "digits" else config
     if not from_weights:
         return config
+    if str(train).startswith("lora:"):
+        return replace(config, encoder="auto")
     return replace(config, encoder="auto", optim=replace(config.optim, encoder_lr_factor=OF_WEIGHTS))
