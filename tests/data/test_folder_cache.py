@@ -19,6 +19,7 @@ from eigenview.config.reading import Reading
 from eigenview.data.load import find_source, load_images
 from eigenview.data.pixels import cache as cache_module
 from eigenview.data.pixels import image_files as files_of_images
+from eigenview.data.sources import files as files_module
 from eigenview.data.sources import tar_index
 from eigenview.engine.plan import make_plan
 from eigenview.errors import UserError

@@ -59,7 +59,7 @@ def build(name: str) -> nn.Module:
 )
 def test_what_is_trained_of_a_net_of_three_convolutions(train: str, expected: set[str]) -> None:
     encoder, _ = build_encoder("conv-tiny", size=16)
-    set_trainable(encoder, train)
+    set_trainable(encoder, train, 16)
     moving = {name.rsplit(".", 1)[0] for name, p in encoder.named_parameters() if p.requires_grad}
     names = {"0": "0.0", "1": "0.1", "3": "2.0", "4": "2.1", "6": "4.0", "7": "4.1"}
     assert moving == {names[each] for each in expected}
@@ -68,7 +68,7 @@ def test_what_is_trained_of_a_net_of_three_convolutions(train: str, expected: se
 def test_norms_alone() -> None:
     for name, kinds in (("timm:test_resnet", nn.BatchNorm2d), ("timm:test_vit", nn.LayerNorm)):
         encoder, _ = build_encoder(name, size=64)
-        set_trainable(encoder, "norms")
+        set_trainable(encoder, "norms", 64)
         moving = {id(p) for p in encoder.parameters() if p.requires_grad}
         assert moving == {id(p) for m in encoder.modules() if isinstance(m, kinds) for p in m.parameters()}
         assert moving
@@ -77,9 +77,9 @@ def test_norms_alone() -> None:
 def test_more_blocks_than_there_are() -> None:
     encoder, _ = build_encoder("conv-tiny", size=16)
     with pytest.raises(UserError, match="--train is 'last:4'; allowed: last:1 to last:3"):
-        set_trainable(encoder, "last:4")
+        set_trainable(encoder, "last:4", 16)
     with pytest.raises(UserError, match="has no norms"):
-        set_trainable(nn.Sequential(nn.Conv2d(3, 4, 3)), "norms")
+        set_trainable(nn.Sequential(nn.Conv2d(3, 4, 3)), "norms", 16)
 
 
 def test_rates_fall_towards_the_image() -> None:

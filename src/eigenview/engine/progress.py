@@ -18,6 +18,7 @@ from eigenview.engine.callbacks import Monitor
 from eigenview.engine.loop import Callback
 from eigenview.engine.module import PretrainModule
 from eigenview.engine.plan import Plan
+from eigenview.models.lora import unadapted
 from eigenview.terminal import Bar, Console, Line, styled
 
 
@@ -77,11 +78,14 @@ def show_plan(
 
 def trained_part(config: RunConfig[Any], module: PretrainModule) -> str:
     """What of the encoder moves, and from when on."""
-    values = list(next(iter(module.method.encoders().values())).parameters())
+    encoder = next(iter(module.method.encoders().values()))
+    values = list(encoder.parameters())
     moving = sum(p.numel() for p in values if p.requires_grad)
     text = (
         f"--train {config.train}: {moving:,} of the encoder's {sum(p.numel() for p in values):,} values, and the heads"
     )
+    left = unadapted(encoder) if config.train.startswith("lora:") else []
+    text += f"; no adapter on {', '.join(left)}, which the network reads without calling them" if left else ""
     if not config.freeze_epochs:
         return text
     if config.freeze_epochs < config.epochs:

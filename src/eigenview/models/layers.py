@@ -83,15 +83,17 @@ def _layers(module: nn.Module) -> int:
     return sum(p.ndim >= 2 for p in module.parameters())
 
 
-def set_trainable(encoder: nn.Module, train: str) -> None:
+def set_trainable(encoder: nn.Module, train: str, size: int, channels: int = 3) -> None:
     """Turn gradients off for what `train` leaves as it is; running averages of batch norm are another matter.
 
-    Raises: UserError if the encoder has fewer blocks than asked for, or no norms.
+    size, channels: of the images, on which adapters are tried.
+
+    Raises: UserError if the encoder has fewer blocks than asked for, no norms, or no layers for adapters.
     """
     if train == "all":
         return
     if train.startswith("lora:"):
-        add_adapters(encoder, int(train.removeprefix("lora:")))
+        add_adapters(encoder, int(train.removeprefix("lora:")), size, channels)
         return
     kept: set[int] = set()
     if train == "norms":

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import copy
 import importlib
+import re
 from typing import Any
 
+import torch
 from torch import nn
 
 from eigenview.errors import UserError
@@ -18,24 +20,56 @@ SCALE = 2
 """B A is multiplied by this, whatever the rank: peft's lora_alpha is this times the rank."""
 
 
-def add_adapters(encoder: nn.Module, rank: int) -> None:
-    """Put adapters on every linear layer of an encoder, in place; they alone are trainable afterwards.
+def add_adapters(encoder: nn.Module, rank: int, size: int, channels: int = 3) -> None:
+    """Put adapters on the linear layers of an encoder, in place; they alone are trainable afterwards.
 
-    Raises: UserError if peft is not installed, or if the encoder has no linear layers.
+    Some networks read the weight of a layer without calling the layer, mostly in attention. Its adapter would never
+    receive a gradient, so two black images of this size go forward and back, and only adapters with a gradient stay.
+
+    Raises: UserError if peft is not installed, or if no linear layer can have an adapter.
     """
+    option = f"--train lora:{rank}"
     layers = [name for name, module in encoder.named_modules() if isinstance(module, nn.Linear)]
     if not layers:
-        raise UserError(
-            f"--train lora:{rank}: this encoder has no linear layers; take a vision transformer, or --train norms."
-        )
+        raise UserError(f"{option}: this encoder has no linear layers; take a vision transformer, or --train norms.")
     try:
         peft: Any = importlib.import_module("peft")
     except ImportError as error:
-        raise UserError(
-            f"--train lora:{rank} needs the package peft: pip install 'eigenview[lora]', or --train norms."
-        ) from error
+        raise UserError(f"{option} needs the package peft: pip install 'eigenview[lora]', or --train norms.") from error
     config = peft.LoraConfig(r=rank, lora_alpha=SCALE * rank, target_modules=layers)
     peft.inject_adapter_in_model(config, encoder)
+    _take_out_unreached(encoder, size, channels)
+    if not any(map(is_adapted, encoder.modules())):
+        raise UserError(
+            f"{option}: this encoder reads the weights of its linear layers without calling them, so that no adapter "
+            "would take part. Use --train norms, or last:N."
+        )
+
+
+def _take_out_unreached(encoder: nn.Module, size: int, channels: int) -> None:
+    was_training = encoder.training
+    encoder.eval()  # averages of batch norm stay, and dropout draws nothing
+    with torch.enable_grad():
+        features = encoder(torch.zeros(2, channels, size, size))
+        if features.requires_grad:  # not if no adapter is reached
+            features.sum().backward()
+    encoder.train(was_training)
+    adapted: dict[str, Any] = {name: m for name, m in encoder.named_modules() if is_adapted(m)}
+    for name, layer in adapted.items():
+        if any(p.requires_grad and p.grad is None for p in layer.parameters()):
+            encoder.set_submodule(name, layer.get_base_layer())
+    encoder.zero_grad(set_to_none=True)
+
+
+def unadapted(encoder: nn.Module) -> list[str]:
+    """Linear layers and attentions without an adapter, in an encoder that has some; numbers in their names are *."""
+    adapted = tuple(f"{name}." for name, module in encoder.named_modules() if is_adapted(module))
+    found = [
+        name
+        for name, module in encoder.named_modules()
+        if isinstance(module, nn.Linear | nn.MultiheadAttention) and not f"{name}.".startswith(adapted)
+    ]
+    return list(dict.fromkeys(re.sub(r"\d+", "*", name) for name in found))
 
 
 def without_adapters(encoder: nn.Module) -> nn.Module:

@@ -96,7 +96,7 @@ class Parts:
         for encoder in branches:
             if self.start is not None:
                 encoder.load_state_dict(self.start, strict=False)
-            set_trainable(encoder, self.training.train)
+            set_trainable(encoder, self.training.train, self.size, self.channels)
             if self.training.keeps_statistics:
                 keep_statistics(encoder)
         network.chunk = self.chunk
