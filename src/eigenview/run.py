@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shlex
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -230,8 +231,8 @@ def resumed_config(asked: RunConfig[Any], stored: RunConfig[Any], directory: Pat
             find_source(asked.probe_data)
     except UserError as error:
         raise UserError(
-            f"{error} If the images have moved, say where they are: eigenview pretrain DATA --out {directory} --resume "
-            "(and --probe-data, --labels)."
+            f"{error} If the images have moved, say where they are: eigenview pretrain DATA "
+            f"--out {shlex.quote(str(directory))} --resume (and --probe-data, --labels)."
         ) from error
     return at_absolute_paths(asked)
 

@@ -160,7 +160,7 @@ def test_a_comparison_without_the_linear_probe_has_no_word() -> None:
     ours, theirs = ({"knn": right(count)["knn"]} for count in (60, 20))
     found = judge_worth([ours], {"raw pixels": [theirs]})
     assert found.word == "unknown"
-    assert found.why == "the linear probe could not be run"
+    assert found.why == "the linear probe, which decides, was not run (--protocol all)"
     assert found.against["raw pixels"].probes["knn"].word == "better"
 
 

@@ -170,6 +170,11 @@ def test_the_sentence(label: str | None, of: Worth, text: str, tone: str) -> Non
     assert "%" not in found.head
 
 
+def test_the_command_that_is_advised_can_be_copied() -> None:
+    text = first_sentence("healthy", unknown(NO_LABELS), run="my runs/one").text
+    assert "eigenview probe 'my runs/one' --data LABELLED." in text
+
+
 def test_of_two_baselines_the_closest_is_named() -> None:
     near = Comparison(word="better", probes={"linear": interval(99.0, 96.1, 1.7, 4.1)})
     far = Comparison(word="better", probes={"linear": interval(99.0, 95.0, 2.9, 5.3)})

@@ -13,7 +13,7 @@ from PIL import Image
 from eigenview import runfiles
 from eigenview.cli import run
 from eigenview.config.reading import Reading
-from eigenview.diagnostics.worth import from_summary
+from eigenview.diagnostics.worth import NO_LABELS, from_summary, to_summary, unknown
 from eigenview.engine.final_probes import worth_of
 from eigenview.models.encoders import build_encoder
 from eigenview.models.saved import save_encoder
@@ -178,6 +178,56 @@ def test_an_encoder_file_is_judged_as_its_run(
     assert said[0].startswith("Collapsed: all images map to nearly one point")
     assert "Do not use this encoder." in said[0]
     assert said[0] == said[1] == said[2]
+
+
+@pytest.mark.parametrize("protocol", ["knn", "linear-few"])
+def test_without_the_linear_probe_it_says_which_one_decides(
+    finished: Path, photos: str, tmp_path: Path, protocol: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in (runfiles.ENCODER, runfiles.ENCODER_CARD):  # without its run: no first verdict
+        shutil.copy(finished / name, tmp_path / name)
+    options = ["--data", photos, "--protocol", protocol, "--few-label-draws", "1", "--out", str(tmp_path / "p.json")]
+    assert run(["probe", str(tmp_path), *options]) == 0
+    assert capsys.readouterr().out.startswith(
+        "Whether it is worth using is not known: the linear probe, which decides, was not run (--protocol all)."
+    )
+    worth = from_summary(runfiles.read_json(tmp_path / "p.json")["worth"]["this encoder"])
+    assert worth.word == "unknown"
+    assert list(worth.against["raw pixels"].probes) == [protocol.replace("-", "_")]
+
+
+def test_the_table_that_is_written_has_what_the_text_has(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The worth of each encoder as its summary has it, and the recommendation."""
+    again, out = tmp_path / "again", tmp_path / "p.json"
+    shutil.copytree(finished, again)
+    runfiles.write_object(again / runfiles.SUMMARY, runfiles.read_summary(again) | {"verdict": "healthy"})
+    assert run(["probe", str(again), "--few-label-draws", "2", "--out", str(out)]) == 0
+    alone = runfiles.read_json(out)
+    assert from_summary(alone["worth"]["this encoder"]) == from_summary(runfiles.read_summary(finished)["worth"])
+    assert alone["recommendation"] is None
+    capsys.readouterr()
+    assert run(["probe", str(again), str(again / runfiles.ENCODER), "--protocol", "linear", "--out", str(out)]) == 0
+    both = runfiles.read_json(out)
+    assert list(both["worth"]) == [str(again), str(again / runfiles.ENCODER)]
+    assert both["recommendation"].startswith("None of these can be recommended over the others")
+    assert both["recommendation"] in capsys.readouterr().out
+
+
+def test_commands_that_are_advised_can_be_copied(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a run whose folder has a space in its name."""
+    place = tmp_path / "my run"
+    shutil.copytree(finished, place)
+    summary = runfiles.read_summary(place) | {"verdict": "healthy", "worth": to_summary(unknown(NO_LABELS))}
+    runfiles.write_object(place / runfiles.SUMMARY, summary)
+    found = report_worth.sentence(read_run(place))
+    assert found is not None
+    assert run(["diagnose", str(place)]) == 0
+    for text in (found.text, capsys.readouterr().out):
+        assert f"eigenview probe '{place}' --data LABELLED." in text
 
 
 def test_runs_are_compared_by_the_answers_they_kept(

@@ -40,7 +40,7 @@ class Probe:
     """Seed of splits and few-label draws."""
     probe: Annotated[ProbeConfig, FLAT] = ProbeConfig()
     out: Path | None = None
-    """Also write the table as JSON to this file."""
+    """Also write the table, what each encoder is worth and the recommendation as JSON to this file."""
 
     def __post_init__(self) -> None:
         require(0 <= self.seed < 2**63, "--seed", self.seed, "0 or more, up to below 2 to the 63rd")
@@ -49,13 +49,13 @@ class Probe:
 
 
 def main(args: list[str]) -> int:
-    """Print what the encoders are worth and the table of accuracies, and write the table where --out says."""
+    """Print what the encoders are worth and the table of accuracies, and write both where --out says."""
     options: Probe = parse(Probe, args, "probe")
     if not options.runs:
         raise UserError("probe needs a run directory: eigenview probe RUN [RUN ...]")
     progress = Console(stderr=True)
     with loading(progress, "PyTorch"):
-        from eigenview.commands.probe_encoders import probe_encoders, sentences
+        from eigenview.commands.probe_encoders import probe_encoders
         from eigenview.models.backbone import load_encoder
         from eigenview.probes.table import show_probes
 
@@ -68,9 +68,9 @@ def main(args: list[str]) -> int:
         encoders, options.data, columns, options.probe, options.seed, progress, labels=options.labels
     )
     console = Console()
-    for sentence in sentences(found, options.probe):
+    for sentence in found.sentences():
         console.print(sentence)
-    show_probes(found.probed.table, console)
+    show_probes(found.table, console)
     if options.out is not None:
-        runfiles.write_json(options.out, found.probed.table)
+        runfiles.write_json(options.out, found.as_json())
     return 0

@@ -22,7 +22,7 @@ from eigenview.data.splitting import files_of, fitting_images
 from eigenview.data.views.augment import prepare
 from eigenview.diagnostics.baselines import OURS, PHRASES, RAW_PIXELS
 from eigenview.diagnostics.recommend import Candidate, recommend
-from eigenview.diagnostics.worth import Worth, judge_worth, unknown
+from eigenview.diagnostics.worth import Worth, judge_worth, to_summary, unknown
 from eigenview.diagnostics.worth_sentence import first_sentence
 from eigenview.engine.final_probes import start_encoders
 from eigenview.engine.start import given_weights, start_of, with_architecture
@@ -32,9 +32,10 @@ from eigenview.models.saved import LoadedEncoder
 from eigenview.models.weights import is_weights
 from eigenview.probes.cache import fingerprint
 from eigenview.probes.features import RAW_SIDE, extract_all, pooled_to
-from eigenview.probes.table import Features, Probed, probe_table
+from eigenview.probes.table import Features, probe_table
 from eigenview.progress import counting
 from eigenview.run import read_config
+from eigenview.runfiles import Hits
 from eigenview.terminal import Console
 
 Sets = tuple[ImageSet, ImageSet]
@@ -59,7 +60,25 @@ class Found:
     """What the probes found of several encoders."""
 
     rows: Sequence[Row]
-    probed: Probed
+    table: dict[str, Any]
+    """The probe table, as `show_probes` takes it."""
+    worth: Mapping[str, Worth]
+    """Row -> its second verdict."""
+    recommendation: str
+    """Which one to take, or why none can be recommended; empty for one encoder."""
+
+    def sentences(self) -> list[str]:
+        """Both verdicts of each encoder, and which one to take."""
+        lines = []
+        for row in self.rows:
+            text = first_sentence(row.label, self.worth[row.name], run=str(row.place)).text
+            lines.append(text if len(self.rows) == 1 else f"{row.place}: {text}")
+        return [*lines, *filter(None, [self.recommendation])]
+
+    def as_json(self) -> dict[str, Any]:
+        """The table, for each row of an encoder its `worth` (as in summary.json), and the recommendation or null."""
+        worth = {name: to_summary(each) for name, each in self.worth.items()}
+        return {**self.table, "worth": worth, "recommendation": self.recommendation or None}
 
 
 def probe_encoders(
@@ -124,7 +143,8 @@ def probe_encoders(
             test_images=identities(test),
             test_files=files_of(test),
         )
-    return Found(rows=rows, probed=probed)
+    worth = {row.name: _worth(probed.hits, row, config) for row in rows}
+    return Found(rows=rows, table=probed.table, worth=worth, recommendation=_recommendation(rows, probed.hits, worth))
 
 
 def _images(place: Path, data: str | None, labels: str | None) -> tuple[str, Source]:
@@ -245,31 +265,24 @@ def _label(place: Path) -> str | None:
     return str(runfiles.read_summary(directory)["verdict"])
 
 
-def sentences(found: Found, config: ProbeConfig) -> list[str]:
-    """Both verdicts of each encoder, and which one to take."""
-    lines, candidates = [], []
-    for row in found.rows:
-        worth = _worth(found, row, config)
-        text = first_sentence(row.label, worth, run=str(row.place)).text
-        lines.append(text if len(found.rows) == 1 else f"{row.place}: {text}")
-        hits = found.probed.hits
-        candidates.append(
-            Candidate(
-                name=str(row.place),
-                places=(str(row.place),),
-                label=row.label,
-                worth=worth.word,
-                right={} if hits is None else {0: hits.answers()[row.name]},
-                images={} if hits is None else {0: hits.images},
-            )
-        )
-    return [*lines, *filter(None, [recommend(candidates)])]
-
-
-def _worth(found: Found, row: Row, config: ProbeConfig) -> Worth:
-    hits = found.probed.hits
+def _worth(hits: Hits | None, row: Row, config: ProbeConfig) -> Worth:
     if hits is None:
         return unknown("the labels allow no probe")
     answers = hits.answers()
     baselines = {name: [answers[place]] for name, place in row.baselines.items() if name in PHRASES}
     return judge_worth([answers[row.name]], baselines, labels_per_class=config.labels_per_class)
+
+
+def _recommendation(rows: Sequence[Row], hits: Hits | None, worth: Mapping[str, Worth]) -> str:
+    candidates = [
+        Candidate(
+            name=str(row.place),
+            places=(str(row.place),),
+            label=row.label,
+            worth=worth[row.name].word,
+            right={} if hits is None else {0: hits.answers()[row.name]},
+            images={} if hits is None else {0: hits.images},
+        )
+        for row in rows
+    ]
+    return recommend(candidates)

@@ -70,6 +70,7 @@ class Worth:
 
 ORDER: Final[tuple[Word, ...]] = ("unknown", "worse", "mixed", "no different", "better")
 """Words of the comparisons, the least favourable first."""
+NO_LINEAR: Final = "the linear probe, which decides, was not run (--protocol all)"
 NO_LABELS: Final = "there are no labels"
 UNUSED_LABELS: Final = "no labels are used (--labels none)"
 
@@ -192,7 +193,7 @@ def judge_worth(
     why = ""
     if word == "unknown":
         decisive = next((each.probes[DECIDES] for each in against.values() if DECIDES in each.probes), None)
-        why = _too_few(ours, decisive.images) if decisive else "the linear probe could not be run"
+        why = _too_few(ours, decisive.images) if decisive else NO_LINEAR
     return Worth(word=word, why=why, against=against, labels_per_class=labels_per_class)
 
 

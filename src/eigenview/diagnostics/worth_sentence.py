@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
@@ -61,7 +62,7 @@ def first_sentence(label: str | None, worth: Worth, *, run: str = "RUN") -> Sent
     Args:
         label: the first verdict (verdict.py), or None for an encoder of which only accuracies are known.
         worth: the second verdict.
-        run: the encoder in the command that the sentence advises.
+        run: the encoder in the command that the sentence advises, which quotes it for the shell.
     """
     opening, tone = "" if label is None else OPENINGS.get(label, label.capitalize()), tone_of(label, worth.word)
     if worth.word == "unknown" and label not in ("healthy", None):
@@ -94,6 +95,7 @@ def tone_of(label: str | None, word: Word | None) -> Tone:
 
 def _unknown(worth: Worth, run: str) -> tuple[str, str]:
     """What is not known, and what to do about it."""
+    run = shlex.quote(run)
     if worth.why == NO_LABELS:
         advice = f"label 10 images a class, then eigenview probe {run} --data LABELLED."
         return "Whether it is worth using cannot be known without labels", f": {advice}"

@@ -212,7 +212,7 @@ def show_result(
     summary: dict[str, Any],
 ) -> None:
     """Both verdicts in a sentence, the first one with its measures, the probe table and the files."""
-    both = first_sentence(verdict.label, worth, run=shlex.quote(str(directory)))
+    both = first_sentence(verdict.label, worth, run=str(directory))
     colour = COLOURS[both.tone]
     console.print(styled("\n", (both.text, f"bold {colour}")))
     if not worth.against and verdict.label == "healthy":
