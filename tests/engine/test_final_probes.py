@@ -11,8 +11,10 @@ import torch
 from torch import nn
 
 from eigenview.data.images import ImageSet
-from eigenview.diagnostics.baselines import RECALIBRATED, STARTED_FROM, UNTRAINED
-from eigenview.engine.final_probes import calibrated, given_encoders, untrained_encoder
+from eigenview.diagnostics.baselines import MOST_FREQUENT, OURS, RAW_PIXELS, RECALIBRATED, STARTED_FROM, UNTRAINED
+from eigenview.diagnostics.worth_sentence import first_sentence
+from eigenview.engine.final_probes import calibrated, given_encoders, untrained_encoder, worth_of
+from eigenview.runfiles import Hits
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (300, 3, 8, 8), dtype=np.uint8)
 SET = ImageSet(
@@ -81,3 +83,22 @@ def test_random_weights_have_one_row_with_statistics_of_the_images() -> None:
     rows = untrained_encoder(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.BatchNorm1d(3)), SET, prepared)
     assert list(rows) == [UNTRAINED]
     assert rows[UNTRAINED](prepared(torch.from_numpy(PIXELS))).mean().item() == pytest.approx(0, abs=1e-5)
+
+
+def test_an_encoder_has_to_be_better_than_a_constant_answer() -> None:
+    """Of 400 test images 360 are of one class: 330 right answers are more than raw pixels have, and fewer."""
+    shares = {MOST_FREQUENT: 360, RAW_PIXELS: 280, UNTRAINED: 270, OURS: 330}
+    right = {name: {"linear": np.arange(400)[None] < count} for name, count in shares.items()}
+    labels, tested = (np.arange(400) >= 360).astype(int), {"linear": np.ones((1, 400), bool)}
+    found = worth_of(Hits(images="0" * 32, labels=labels, tested=tested, right=right), 10)
+    assert found.word == "worse"
+    sentence = first_sentence("healthy", found)
+    assert sentence.text.startswith(
+        "Not collapsed, but worse than always answering the most frequent class: linear 82.5 %"
+    )
+    right[OURS] = {"linear": np.arange(400)[None] < 390}
+    sentence = first_sentence("healthy", worth_of(Hits(images="0" * 32, labels=labels, tested=tested, right=right), 10))
+    assert sentence.tone == "good"
+    assert sentence.head == (
+        "Not collapsed, and better than raw pixels, the untrained encoder and always answering the most frequent class"
+    )

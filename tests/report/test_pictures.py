@@ -11,6 +11,7 @@ import pytest
 from eigenview import runfiles
 from eigenview.cli import run
 from eigenview.errors import UserError
+from eigenview.report.page import render
 from eigenview.report.pictures import channels_note, data_uri, neighbour_rows, view_rows
 from eigenview.report.read import RunRecord, read_run
 from tests.report.synthetic_run import write_run
@@ -52,6 +53,14 @@ def test_the_channels_that_are_asked_for(
     assert views.others[1].uri == data_uri(record.gallery["views"][1, 2][shown])
     assert near.first.uri == data_uri(record.gallery["queries"][1][shown])
     assert near.others[3].uri == data_uri(record.gallery["neighbours"][1, 3][shown])
+
+
+def test_a_run_that_has_no_pictures_yet_takes_the_channels_of_its_images(record: RunRecord) -> None:
+    unfinished = dataclasses.replace(record, gallery={})
+    assert view_rows(unfinished, (5, 3, 1)) == []
+    assert "Pictures show" not in render([unfinished], channels=(5, 3, 1))
+    with pytest.raises(UserError, match="allowed: one or three of 1 to 5"):
+        channels_note(unfinished, (6,))
 
 
 @pytest.mark.parametrize("asked", [(6,), (0,), (1, 2), (1, 2, 9)])

@@ -120,7 +120,8 @@ def clause_and_numbers(worth: Worth) -> tuple[str, str]:
     whom, parts = PHRASES.get(name, name), [numbers(DECIDES, probes[DECIDES])]
     if worth.word == "better" and STARTED_FROM not in worth.against and len(worth.against) > 1:
         parts[0] = f"the closest is {whom}, {parts[0]}"
-        whom = " and ".join(PHRASES.get(each, each) for each in worth.against)
+        *others, last = [PHRASES.get(each, each) for each in worth.against]
+        whom = f"{', '.join(others)} and {last}"
     for probe, each in probes.items():
         title = _title(probe, worth.labels_per_class)
         if probe == DECIDES:

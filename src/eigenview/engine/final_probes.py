@@ -15,7 +15,7 @@ from eigenview.data.images import ImageSet
 from eigenview.data.pixels.cache import cache_folder
 from eigenview.data.splitting import files_of
 from eigenview.data.views.augment import prepare
-from eigenview.diagnostics.baselines import OURS, RAW_PIXELS, RECALIBRATED, STARTED_FROM, UNTRAINED
+from eigenview.diagnostics.baselines import MOST_FREQUENT, OURS, RAW_PIXELS, RECALIBRATED, STARTED_FROM, UNTRAINED
 from eigenview.diagnostics.worth import Worth, judge_worth, unknown
 from eigenview.engine.plan import Plan
 from eigenview.methods.parts.building import Parts, build_method
@@ -31,7 +31,7 @@ from eigenview.terminal import Console
 CALIBRATION_IMAGES = 2048
 Prepared = Callable[[Tensor], Tensor]
 """uint8 (n 3 S S) -> what an encoder takes, on its device."""
-BASELINES = (RAW_PIXELS, UNTRAINED, STARTED_FROM, RECALIBRATED)
+BASELINES = (RAW_PIXELS, UNTRAINED, STARTED_FROM, RECALIBRATED, MOST_FREQUENT)
 """Rows that the second verdict compares an encoder with, where they are in the table."""
 
 

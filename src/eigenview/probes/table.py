@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from eigenview.config import ProbeConfig
-from eigenview.diagnostics.baselines import RAW_PIXELS, RECALIBRATED
+from eigenview.diagnostics.baselines import MOST_FREQUENT, RAW_PIXELS, RECALIBRATED
 from eigenview.errors import require
 from eigenview.probes.cache import cached, fingerprint
 from eigenview.probes.labels import accuracies, are_unequal, checked, class_name, count_classes
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from eigenview.probes.protocols import Arrays
     from eigenview.terminal import Console
 
-MOST_FREQUENT = "most frequent class"
-"""Name of the row of a classifier that always answers the most frequent training class."""
 Features = tuple[np.ndarray, np.ndarray]
 """Train (N, H) and test (M, H) features."""
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from eigenview.data.pixels import pictures
-from eigenview.data.pixels.pictures import as_pictures, default_channels
+from eigenview.data.pixels.pictures import MOST_KEPT, as_pictures, default_channels
 from eigenview.errors import require
 from eigenview.report.read import RunRecord
 
@@ -60,7 +60,9 @@ def shown_channels(record: RunRecord, asked: Sequence[int] = ()) -> tuple[int, .
 
     Raises: UserError for channels that its pictures do not have, and for other numbers of them than one or three.
     """
-    kept = next((record.gallery[name].shape[-3] for name in ("originals", "queries") if name in record.gallery), 3)
+    # an unfinished run has no pictures yet; its page may be asked for as that of the finished one
+    given = [record.gallery[name].shape[-3] for name in ("originals", "queries") if name in record.gallery]
+    kept = given[0] if given else min(_channels(record), MOST_KEPT)
     if not asked:
         return default_channels(kept)
     text, allowed = (
@@ -73,8 +75,11 @@ def shown_channels(record: RunRecord, asked: Sequence[int] = ()) -> tuple[int, .
 
 def channels_note(record: RunRecord, asked: Sequence[int] = ()) -> str:
     """Which channels the pictures show; empty for red, green and blue."""
-    count = (record.environment.get("pixels") or {}).get("channels", 3)
-    return pictures.channels_note(count, shown_channels(record, asked))
+    return pictures.channels_note(_channels(record), shown_channels(record, asked))
+
+
+def _channels(record: RunRecord) -> int:
+    return (record.environment.get("pixels") or {}).get("channels", 3)
 
 
 def view_rows(record: RunRecord, asked: Sequence[int] = ()) -> list[ImageRow]:
