@@ -211,7 +211,7 @@ def test_a_state_of_the_optimiser_that_does_not_fit_is_refused(tmp_path: Path, c
     ],
 )
 def test_only_what_has_moved_needs_a_state(
-    tmp_path: Path, options: dict[str, float], step: int, *, is_whole: bool
+    tmp_path: Path, options: dict[str, Any], step: int, *, is_whole: bool
 ) -> None:
     module: Any = Module(step, **options)
     assert bool(module.optimizer.state) is not is_whole
