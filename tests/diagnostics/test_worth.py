@@ -20,6 +20,7 @@ from eigenview.diagnostics.worth import (
     paired_interval,
     to_summary,
 )
+from eigenview.runfiles import Hits
 
 
 def answers(better: int, worse: int, both: int, neither: int) -> tuple[np.ndarray, np.ndarray]:
@@ -217,3 +218,25 @@ def test_more_images_narrow_the_interval() -> None:
         found = paired_interval(*([each] for each in answers(30 * times, 20 * times, 25 * times, 25 * times)))
         widths.append(found.high - found.low)
     assert all(wide / narrow == pytest.approx(2, rel=0.15) for wide, narrow in pairwise(widths))
+
+
+@pytest.mark.parametrize(
+    ("files", "why"),
+    [
+        (None, "there are only 12 test images"),
+        (np.repeat(np.arange(6), 2), "the test images come from only 6 files"),
+        (np.zeros(12, int), "the test images come from only 1 file"),
+    ],
+)
+def test_what_is_counted_is_named(files: np.ndarray | None, why: str) -> None:
+    """Twelve test images, or tiles of six files or of one: the table says 12 in each case."""
+    row = {"linear": np.ones((1, 12), bool)}
+    right = {"this encoder": row, "raw pixels": row}
+    hits = Hits(images="0" * 32, labels=np.zeros(12, int), tested=row, right=right, files=files)
+    answers = hits.answers()
+    assert judge_worth([answers["this encoder"]], {"raw pixels": [answers["raw pixels"]]}).why == why
+
+
+def test_a_single_test_image_is_one_image() -> None:
+    row = {"linear": np.ones((1, 1), bool)}
+    assert judge_worth([row], {"raw pixels": [row]}).why == "there is only 1 test image"

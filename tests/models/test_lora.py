@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from eigenview.commands.pretrain import parsed
 from eigenview.config import RunConfig
 from eigenview.engine.progress import trained_part
 from eigenview.errors import UserError
@@ -112,9 +111,3 @@ def test_without_linear_layers_or_the_package(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(__import__("sys").modules, "peft", None)
     with pytest.raises(UserError, match="needs the package peft: pip install"):
         set_trainable(nn.Sequential(nn.Linear(3, 4)), "lora:4", 8)
-
-
-@pytest.mark.parametrize(("train", "factor"), [("norms", 0.1), ("lora:4", 1.0)])
-def test_adapters_beside_given_weights_move_as_fast_as_the_heads(train: str, factor: float) -> None:
-    config, _ = parsed(["photos", "--weights", "w.pth", "--train", train])
-    assert (config.encoder, config.encoder_lr_factor) == ("auto", factor)

@@ -210,14 +210,9 @@ class RunConfig(Generic[Options]):
 
     @property
     def encoder_lr_factor(self) -> float:
-        """Learning rate of the encoder as a multiple of the heads'.
-
-        Adapters move as fast as the heads: of a step of theirs, which begin at B = 0 beside a layer of n inputs, their
-        product gets 2 sqrt(R / 3n), a tenth for R = 8 and n = 768.
-        """
+        """Learning rate of the encoder as a multiple of the heads'."""
         given = self.optim.encoder_lr_factor
-        is_slow = self.weights is not None and not self.train.startswith("lora:")
-        return given if given is not None else OF_WEIGHTS if is_slow else 1.0
+        return given if given is not None else 1.0 if self.weights is None else OF_WEIGHTS
 
     def decided(self) -> RunConfig[Options]:
         """The same run with values for options whose default depends on others; with weights `encoder` may stay auto,

@@ -87,7 +87,7 @@ class OptimConfig:
     """Decay of the predictor's weight matrices; default: as all others."""
     encoder_lr_factor: float | None = None
     """Learning rate of the encoder as a multiple of the heads': below 1 keeps weights it started from closer. Default:
-    0.1 with --weights, but 1 with --train lora:R, else 1."""
+    0.1 with --weights, else 1."""
     layer_decay: float = 1.0
     """Learning rate of each block of the encoder as a multiple of that of the block after it: 0.65 to 0.9 is usual for
     vision transformers that start from weights."""
