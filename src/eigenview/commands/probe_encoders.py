@@ -20,7 +20,7 @@ from eigenview.data.pixels.cache import cache_folder
 from eigenview.data.sources.source import Source
 from eigenview.data.splitting import files_of, fitting_images
 from eigenview.data.views.augment import prepare
-from eigenview.diagnostics.baselines import OURS, PHRASES, RAW_PIXELS
+from eigenview.diagnostics.baselines import MOST_FREQUENT, OURS, PHRASES, RAW_PIXELS
 from eigenview.diagnostics.recommend import Candidate, recommend
 from eigenview.diagnostics.worth import Worth, judge_worth, to_summary, unknown
 from eigenview.diagnostics.worth_sentence import first_sentence
@@ -270,6 +270,8 @@ def _worth(hits: Hits | None, row: Row, config: ProbeConfig) -> Worth:
         return unknown("the labels allow no probe")
     answers = hits.answers()
     baselines = {name: [answers[place]] for name, place in row.baselines.items() if name in PHRASES}
+    if MOST_FREQUENT in answers:
+        baselines[MOST_FREQUENT] = [answers[MOST_FREQUENT]]
     return judge_worth([answers[row.name]], baselines, labels_per_class=config.labels_per_class)
 
 

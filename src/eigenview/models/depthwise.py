@@ -65,7 +65,8 @@ class _Depthwise(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        (gradient,) = grad_outputs
         input, weight = ctx.saved_tensors
         channels, (stride, padding, dilation) = len(weight), ctx.shape
         of_input, of_weight, of_bias = ctx.needs_input_grad[:3]
