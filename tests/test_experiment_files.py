@@ -92,7 +92,8 @@ def test_settings_are_valid_and_published_rows_are_cells(module: ModuleType) -> 
             if hasattr(module, "prepare"):  # it has data and encoders of other kinds
                 continue
             assert (config.data, config.probe_data) == ("cifar/train", "cifar")
-            assert config.encoder == "torchvision:resnet18" if scale == "gpu" else config.encoder.startswith("conv-")
+            encoder = config.decided().encoder
+            assert encoder == "torchvision:resnet18" if scale == "gpu" else encoder.startswith("conv-")
     assert set(module.published) <= set(grids["tiny"])
 
 

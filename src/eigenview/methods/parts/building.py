@@ -117,6 +117,7 @@ def parts_of(
 
     start: values that the encoder starts from.
     """
+    config = config.decided()
     return Parts(
         encoder=config.encoder,
         second_encoder=config.second_encoder,
