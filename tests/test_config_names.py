@@ -72,7 +72,7 @@ def old(method: str = "directpred", objective: dict[str, Any] | None = None, **f
 
 
 def test_a_whole_config_of_an_earlier_version_is_todays_recipe() -> None:
-    assert from_dict(OLD, config_class("directpred")) == default("directpred", "digits").decided()
+    assert from_dict(OLD, config_class("directpred")).decided() == default("directpred", "digits").decided()
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -270,4 +270,4 @@ def test_a_file_that_names_no_method_is_refused(method: Any, tmp_path: Path) -> 
 
 def test_a_run_directory_of_an_earlier_version_is_read(tmp_path: Path) -> None:
     (tmp_path / runfiles.CONFIG).write_text(json.dumps(OLD))
-    assert read_config(tmp_path) == default("directpred", "digits").decided()
+    assert read_config(tmp_path).decided() == default("directpred", "digits").decided()
