@@ -21,7 +21,7 @@ class MixedIn(nn.Module):
 
 
 @functools.cache
-def mixed(mixin: type[MixedIn], kind: type[nn.Module]) -> type[nn.Module]:
+def mixed(mixin: type[MixedIn], kind: type[Any]) -> type[Any]:
     """The class `kind` with the methods of `mixin` before its own, under the same name."""
     return type(kind.__name__, (mixin, kind), {})
 
@@ -29,4 +29,4 @@ def mixed(mixin: type[MixedIn], kind: type[nn.Module]) -> type[nn.Module]:
 def _empty(mixin: type[MixedIn], kind: type[nn.Module]) -> nn.Module:
     """A module of their class, without values: pickle sets those."""
     made = mixed(mixin, kind)
-    return made.__new__(made)
+    return object.__new__(made)
