@@ -99,19 +99,19 @@ def test_the_line_names_the_parts_and_their_sum() -> None:
 
 
 def test_mapped_images_are_named_apart_and_libraries_count(tmp_path: Path) -> None:
-    np.save(tmp_path / "a.npy", np.zeros((30_000, 3, 32, 32), np.uint8))
+    np.save(tmp_path / "a.npy", np.zeros((100_000, 3, 32, 32), np.uint8))
     config = with_fields(default("vicreg", "a.npy"), {"data": str(tmp_path / "a.npy"), "batch_size": 32, **FEW})
     plan = make_plan(config)
     assert plan.held_out.pixels is plan.train.pixels  # nothing was copied
     module = build_module(plan)
     found = make_estimate(plan, module, 1)
-    assert found.mapped == 30_000 * 3 * 32 * 32
+    assert found.mapped == 100_000 * 3 * 32 * 32
     resident = process_bytes()
     assert resident is not None
     assert 0.8 < (found.process + found.present) / resident < 1.25
     assert found.nbytes == sum(found.parts.values()) + found.process + found.later
     printed = shown(plan, module)
-    assert printed.endswith("          beside 92 MB of images in a mapped file, kept in memory while there is room\n")
+    assert printed.endswith("          beside 307 MB of images in a mapped file, kept in memory while there is room\n")
 
 
 def test_too_little_memory_is_reported_with_an_option_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -84,7 +84,10 @@ def test_a_folder_of_timm_says_how_many_channels_its_images_have(tmp_path: Path)
     config = tmp_path / "hub" / "config.json"
     for mean in ("[]", "[\n      0.5,\n      0.5\n    ]"):
         config.write_text(config.read_text().replace('"mean": [\n      0.5\n    ]', f'"mean": {mean}'))
-        with pytest.raises(UserError, match=r"config.json: mean is \[.*\]; allowed: 1 numbers, one a channel"):
+        with pytest.raises(
+            UserError,
+            match=r"config.json: mean is \[.*\]; allowed: a number from 0 to 1 for each of its channels, 1 in all",
+        ):
             ev.load_encoder(tmp_path / "hub")
 
 

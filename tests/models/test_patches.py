@@ -112,7 +112,7 @@ def test_local_crops_pass_a_vision_transformer() -> None:
     plain = build_encoder("timm:test_vit", size=64)[0].eval()
     plain.load_state_dict(encoder.state_dict())
     with torch.no_grad():
-        torch.testing.assert_close(encoder.eval()(x), plain(x), rtol=0, atol=1e-6)
+        torch.testing.assert_close(encoder.eval()(x), plain(x), rtol=0, atol=1e-5)
     assert share_seen(encoder, 32) == 1
     with pytest.raises(UserError, match=r"--local-size is 24; allowed: 16 or 32 with timm:test_vit"):
         build_module(make_plan(config(**local | {"local_size": 24})))

@@ -106,7 +106,9 @@ def images_in(given: Mapping[str, Any], where: str) -> dict[str, Any] | None:
     channels = images["input_size"][0]
     for name, is_allowed, words in (("mean", _is_share, "from 0 to 1"), ("std", _is_deviation, "above 0, up to 1")):
         is_fit = len(images[name]) == channels and all(map(is_allowed, images[name]))
-        require(is_fit, f"{where}: {name}", images[name], f"{channels} numbers {words}, one for each channel")
+        require(
+            is_fit, f"{where}: {name}", images[name], f"a number {words} for each of its channels, {channels} in all"
+        )
     return images
 
 
