@@ -55,6 +55,14 @@ def test_the_caption_tells_start_and_end(record: RunRecord) -> None:
     assert loss_figures([replace(record, metrics=rows)])[0].caption == "From 10 at the start to 6 at the end."
 
 
+def test_a_single_step_is_a_point_that_can_be_seen(record: RunRecord) -> None:
+    """A line through one point is nothing."""
+    short_run = replace(record, metrics=record.metrics[:1])
+    for figure in loss_figures([short_run]):
+        assert "at the only step that was written" in figure.caption
+        assert "markers" in figure.spec["data"][0]["mode"]
+
+
 def test_spread_and_rank_have_the_untrained_value_as_reference(record: RunRecord) -> None:
     figures = by_key(collapse_figures([record]))
     assert list(figures) == ["spread-h-z", "rank-h-z"]

@@ -35,7 +35,7 @@ def loss_figures(records: Sequence[RunRecord]) -> list[Figure]:
             values = [row.get("loss") if name == "loss" else (row.get("terms") or {}).get(name) for row in rows]
             x, y = thin(*finite_points(epochs(rows), values))
             if any(v is not None for v in y):
-                figure.add_scatter(x=x, y=y, **line(r.name, k))
+                figure.add_scatter(x=x, y=y, **line(r.name, k, marked=len(x) == 1))  # one point makes no line
                 caption = _first_and_last(y)
         if not figure.data:
             continue
@@ -96,6 +96,8 @@ def _collapse_figure(
 
 def _first_and_last(y: Points) -> str:
     values = [v for v in y if v is not None]
+    if len(values) == 1:
+        return f"{short(values[0])} at the only step that was written."
     # the mean of the last tenth: single batches are noisy
     last = sum(values[-max(1, len(values) // 10) :]) / max(1, len(values) // 10)
     return f"From {short(values[0])} at the start to {short(last)} at the end."
