@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from eigenview.config import ProbeConfig
-from eigenview.probes.protocols import PROTOCOLS, TITLES, protocol_names
+from eigenview.probes.protocols import PROTOCOLS, TITLES, Arrays, protocol_names
 
 IMAGES = "frozen features of the last checkpoint, 6,000 training and 1,000 test images."
 
@@ -43,7 +43,7 @@ def test_each_record_writes_its_own_keys() -> None:
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(40, 3)).astype(np.float32), np.arange(40) % 2
     for protocol in PROTOCOLS:
-        found = protocol.run((x, y, x, y), ProbeConfig(few_label_draws=3), 2, 0, torch.device("cpu"))
+        found = protocol.run(Arrays(x, y, x, y), ProbeConfig(few_label_draws=3), 2, 0, torch.device("cpu"))
         assert len(found) == (3 if protocol.draws_labels else 1)
         keys = set(protocol.numbers(np.stack(found) == y, y))
         assert protocol.name in keys

@@ -141,7 +141,7 @@ def probe_encoders(
             memory=cache_folder() / "probes",
             notes=tuple(notes),
             test_images=identities(test),
-            test_files=files_of(test),
+            files=(files_of(train), files_of(test)),
         )
     worth = {row.name: _worth(probed.hits, row, config) for row in rows}
     return Found(rows=rows, table=probed.table, worth=worth, recommendation=_recommendation(rows, probed.hits, worth))

@@ -143,7 +143,7 @@ def run_probes(plan: Plan, encode: Callable[[Tensor], Tensor], console: Console)
             notes=plan.label_notes,
             device=plan.device,
             test_images=identities(test),
-            test_files=files_of(test),
+            files=(files_of(train), files_of(test)),
         )
 
 

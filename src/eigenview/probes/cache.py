@@ -12,7 +12,7 @@ import base64
 import contextlib
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from functools import cache
 from importlib.metadata import version
@@ -41,10 +41,12 @@ def program() -> str:
     return digest.hexdigest()
 
 
-def fingerprint(arrays: tuple[np.ndarray, ...]) -> str:
-    """A hash of features and labels: shapes, types and every byte."""
+def fingerprint(arrays: Iterable[np.ndarray | None]) -> str:
+    """A hash of features, labels and files: shapes, types and every byte."""
     digest = hashlib.blake2b(digest_size=16)
     for array in arrays:
+        if array is None:
+            continue
         digest.update(f"{array.shape} {array.dtype.str} ".encode())
         digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -47,8 +47,30 @@ def class_name(label: int, class_names: Sequence[str]) -> str:
     return f"{class_names[label]!r}" if label < len(class_names) else f"{label}"
 
 
+class Files:
+    """Rows as parts of files: tiles or pages of one file show the same, so they are drawn and held out together."""
+
+    def __init__(self, y: np.ndarray, files: np.ndarray | None) -> None:
+        """`y` (N,): the labels of the rows. `files` int (N,): which file each is of; None: each is one."""
+        self.y = y
+        """The label of each file (F,): that of its first row."""
+        self.sizes = np.ones(len(y), np.int64)
+        """Rows of each file (F,)."""
+        self._rows: np.ndarray | None = None
+        if files is not None:
+            _, first, file, self.sizes = np.unique(files, return_index=True, return_inverse=True, return_counts=True)
+            self.y, self._rows = y[first], np.argsort(file, kind="stable")
+
+    def rows(self, chosen: np.ndarray) -> np.ndarray:
+        """The rows of the files with these numbers (K,), file after file."""
+        if self._rows is None:
+            return chosen
+        parts = np.split(self._rows, np.cumsum(self.sizes)[:-1])
+        return np.concatenate([self._rows[:0], *(parts[file] for file in chosen)])
+
+
 def rich_classes(train_y: np.ndarray, labels_per_class: int) -> np.ndarray:
-    """The labels that at least `labels_per_class` rows have, ascending."""
+    """The labels that at least `labels_per_class` of these have, ascending."""
     labels, counts = np.unique(train_y, return_counts=True)
     return labels[counts >= labels_per_class]
 
@@ -67,7 +89,7 @@ def are_unequal(test_y: np.ndarray) -> bool:
 
 
 def label_shortage(train_y: np.ndarray, labels_per_class: int, class_names: Sequence[str] = ()) -> str | None:
-    """A sentence with the smallest class and what to do; None if every class has at least `labels_per_class` rows."""
+    """A sentence with the smallest class and what to do; None if every class has at least `labels_per_class`."""
     labels, counts = np.unique(train_y, return_counts=True)
     least = int(counts.argmin())
     if counts[least] >= labels_per_class:

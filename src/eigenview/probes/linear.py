@@ -11,7 +11,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 
 from eigenview.errors import UserError, require
-from eigenview.probes.labels import accuracies, checked, label_shortage
+from eigenview.probes.labels import Files, accuracies, checked, label_shortage
 
 STRENGTHS = (1.0, 1e-1, 1e-2, 1e-3, 1e-4)
 """Grid of L2 strengths s: the loss is mean cross-entropy + s/2 |W|^2; the bias is free."""
@@ -34,13 +34,21 @@ def linear_accuracy(
 
 
 def linear_predictions(
-    train_x: np.ndarray, train_y: np.ndarray, test_x: np.ndarray, test_y: np.ndarray, *, seed: int = 0
+    train_x: np.ndarray,
+    train_y: np.ndarray,
+    test_x: np.ndarray,
+    test_y: np.ndarray,
+    *,
+    seed: int = 0,
+    train_files: np.ndarray | None = None,
 ) -> np.ndarray:
     """The class of each test row by a multinomial logistic regression on all train rows.
 
     Features are standardised by the train rows. The L2 strength is the one of `STRENGTHS` with the best accuracy on a
     held-out third of the train rows (of each class; at most 15,000 rows are used), the stronger one if two are equal;
     then all train rows are fitted with it. Test rows are used for the predictions only. L-BFGS, at most 200 iterations.
+    `train_files` int (N,) says which file each train row is a tile or a page of (None: each is a file): a third of the
+    files is held out then, so that no file is fitted and held out.
 
     Raises: UserError if labels are missing, negative or not one per row, or the train rows are of one class only.
     """
@@ -48,7 +56,7 @@ def linear_predictions(
     _require_two_classes(train_y)
     scaling = _scaling(train_x)
     train = _standardised(train_x, scaling)
-    strength = _choose_strength(train, train_y, np.random.default_rng(seed))
+    strength = _choose_strength(train, train_y, Files(train_y, train_files), np.random.default_rng(seed))
     return _predictions([_fit(train, train_y, strength)], test_x, scaling)[0]
 
 
@@ -87,32 +95,32 @@ def few_label_predictions(
     draws: int,
     seed: int = 0,
     class_names: Sequence[str] = (),
+    train_files: np.ndarray | None = None,
 ) -> list[np.ndarray]:
     """The class of each test row with `labels_per_class` labels of each class, in each of `draws` draws of the labels.
 
     Features are standardised by all train rows, which needs no labels; the L2 strength is `FEW_STRENGTH`. Draw number i
-    of a seed takes the same rows for all features, so that encoders are compared on the same labels.
+    of a seed takes the same rows for all features, so that encoders are compared on the same labels. With `train_files`
+    (see `linear_predictions`) files are drawn, each with all of its rows.
 
-    Raises: UserError as `linear_accuracy`, and if a class has fewer train rows than `labels_per_class`.
+    Raises: UserError as `linear_accuracy`, and if a class has fewer train files than `labels_per_class`.
     """
     require(labels_per_class >= 1, "labels_per_class", labels_per_class, "1 or more")
     require(draws >= 1, "draws", draws, "1 or more")
     train_y, test_y = checked(train_x, train_y, "train"), checked(test_x, test_y, "test")
     _require_two_classes(train_y)
-    shortage = label_shortage(train_y, labels_per_class, class_names)
+    files = Files(train_y, train_files)
+    shortage = label_shortage(files.y, labels_per_class, class_names)
     if shortage:
         raise UserError(shortage)
     scaling = _scaling(train_x)
     models = []
     for draw in range(draws):
         rng = np.random.default_rng([seed, draw])
-        rows = np.concatenate([rng.permutation(_rows_of(train_y, c))[:labels_per_class] for c in np.unique(train_y)])
+        drawn = [rng.permutation(np.flatnonzero(files.y == c))[:labels_per_class] for c in np.unique(files.y)]
+        rows = files.rows(np.concatenate(drawn))
         models.append(_fit(_standardised(train_x[rows], scaling), train_y[rows], FEW_STRENGTH))
     return _predictions(models, test_x, scaling)
-
-
-def _rows_of(y: np.ndarray, label: int) -> np.ndarray:
-    return np.flatnonzero(y == label)
 
 
 def _require_two_classes(train_y: np.ndarray) -> None:
@@ -158,15 +166,16 @@ def _predictions(models: Sequence[LogisticRegression], test_x: np.ndarray, scali
     return [np.concatenate(of_model) for of_model in zip(*parts, strict=True)]
 
 
-def _choose_strength(x: np.ndarray, y: np.ndarray, rng: np.random.Generator) -> float:
-    order = rng.permutation(len(y))[: SEARCH_ROWS * 3 // 2]
-    # every third row of each class is held out; the first two are not, so that every class is also fitted
+def _choose_strength(x: np.ndarray, y: np.ndarray, files: Files, rng: np.random.Generator) -> float:
+    order = rng.permutation(len(files.y))
+    order = order[np.cumsum(files.sizes[order]) <= SEARCH_ROWS * 3 // 2]
+    # every third file of each class is held out; the first two are not, so that every class is also fitted
     rank_in_class = np.empty(len(order), np.int64)
-    for label in np.unique(y[order]):
-        rows = _rows_of(y[order], label)
-        rank_in_class[rows] = np.arange(len(rows))
+    for label in np.unique(files.y[order]):
+        of_class = np.flatnonzero(files.y[order] == label)
+        rank_in_class[of_class] = np.arange(len(of_class))
     held_out = rank_in_class % 3 == 2
-    fit, validate = order[~held_out], order[held_out]
+    fit, validate = files.rows(order[~held_out]), files.rows(order[held_out])
     if len(validate) == 0 or len(np.unique(y[fit])) < 2:
         return FEW_STRENGTH
     scores = [_fit(x[fit], y[fit], strength).score(x[validate], y[validate]) for strength in STRENGTHS]

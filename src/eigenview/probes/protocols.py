@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, NamedTuple, TypeAlias
 
 from eigenview.config import ProbeConfig
 
@@ -16,7 +16,29 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-    Arrays: TypeAlias = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
+    from eigenview.probes.labels import Files
+
+
+class Arrays(NamedTuple):
+    """What a probe is given: features and labels."""
+
+    train_x: np.ndarray
+    """(N, H)."""
+    train_y: np.ndarray
+    """int (N,)."""
+    test_x: np.ndarray
+    """(M, H)."""
+    test_y: np.ndarray
+    """int (M,)."""
+    train_files: np.ndarray | None = None
+    """int (N,), which file each train row is a tile or a page of; None: each is a file."""
+
+    @property
+    def files(self) -> Files:
+        """The train rows as parts of files."""
+        from eigenview.probes.labels import Files
+
+        return Files(self.train_y, self.train_files)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,14 +50,14 @@ class Protocol:
     title: str
     """Heading in tables."""
     run: Callable[[Arrays, ProbeConfig, int, int, torch.device], Sequence[np.ndarray]]
-    """((train x, train y, test x, test y), config, number of classes, seed, device) -> for each draw of the labels (one
-    for a probe that uses all) the class it gives each test row."""
+    """(arrays, config, number of classes, seed, device) -> for each draw of the labels (one for a probe that uses all)
+    the class it gives each test row."""
     describe: Callable[[int, int, ProbeConfig], str]
     """(number of training images, number of test images, config) -> the sentence printed below the table."""
-    reason_to_skip: Callable[[np.ndarray, ProbeConfig, Sequence[str]], str | None]
-    """(train labels, config, class names) -> why these labels do not allow this probe; None if it can run."""
-    note: Callable[[np.ndarray, ProbeConfig, Sequence[str]], str | None] = lambda train_y, config, class_names: None
-    """(train labels, config, class names) -> a remark on a probe that runs differently than configured, or None."""
+    reason_to_skip: Callable[[Arrays, ProbeConfig, Sequence[str]], str | None]
+    """(arrays, config, class names) -> why these labels do not allow this probe; None if it can run."""
+    note: Callable[[Arrays, ProbeConfig, Sequence[str]], str | None] = lambda arrays, config, class_names: None
+    """(arrays, config, class names) -> a remark on a probe that runs differently than configured, or None."""
     tested: Callable[[Arrays, ProbeConfig], Arrays] = lambda arrays, config: arrays
     """(arrays, config) -> the rows that this probe uses: those of classes it can be fitted on."""
     draws_labels: bool = False
@@ -69,12 +91,13 @@ def _images(num_train: int, num_test: int) -> str:
     return f"frozen features of the last checkpoint, {num_train:,} training and {num_test:,} test images"
 
 
-def _one_class(train_y: np.ndarray, config: ProbeConfig, class_names: Sequence[str]) -> str | None:
+def _one_class(arrays: Arrays, config: ProbeConfig, class_names: Sequence[str]) -> str | None:
     from eigenview.probes.labels import class_name
 
-    if (train_y != train_y[0]).any():
+    first = int(arrays.train_y[0])
+    if (arrays.train_y != first).any():
         return None
-    return f"All probe training images are of class {class_name(int(train_y[0]), class_names)}: nothing to classify."
+    return f"All probe training images are of class {class_name(first, class_names)}: nothing to classify."
 
 
 def _run_knn(
@@ -83,7 +106,7 @@ def _run_knn(
     from eigenview.probes.knn import knn_predictions
 
     options = {"k": config.knn_k, "temperature": config.knn_temperature}
-    return [knn_predictions(*arrays, **options, num_classes=num_classes, device=device)]  # type: ignore[arg-type]
+    return [knn_predictions(*arrays[:4], **options, num_classes=num_classes, device=device)]  # type: ignore[arg-type]
 
 
 def _describe_knn(num_train: int, num_test: int, config: ProbeConfig) -> str:
@@ -92,8 +115,8 @@ def _describe_knn(num_train: int, num_test: int, config: ProbeConfig) -> str:
     return f"k = {k}, cosine, {votes}; {_images(num_train, num_test)}."
 
 
-def _note_knn(train_y: np.ndarray, config: ProbeConfig, class_names: Sequence[str]) -> str | None:
-    num_train = len(train_y)
+def _note_knn(arrays: Arrays, config: ProbeConfig, class_names: Sequence[str]) -> str | None:
+    num_train = len(arrays.train_y)
     if config.knn_k <= num_train:
         return None
     return f"k-NN used all {num_train} training images, fewer than k = {config.knn_k}."
@@ -104,7 +127,7 @@ def _run_linear(
 ) -> Sequence[np.ndarray]:
     from eigenview.probes.linear import linear_predictions
 
-    return [linear_predictions(*arrays, seed=seed)]
+    return [linear_predictions(*arrays[:4], seed=seed, train_files=arrays.train_files)]
 
 
 def _describe_linear(num_train: int, num_test: int, config: ProbeConfig) -> str:
@@ -122,8 +145,8 @@ def _run_few_labels(
 ) -> Sequence[np.ndarray]:
     from eigenview.probes.linear import few_label_predictions
 
-    labels, draws = config.labels_per_class, config.few_label_draws
-    return few_label_predictions(*arrays, labels_per_class=labels, draws=draws, seed=seed)
+    options = {"labels_per_class": config.labels_per_class, "draws": config.few_label_draws, "seed": seed}
+    return few_label_predictions(*arrays[:4], **options, train_files=arrays.train_files)  # type: ignore[arg-type]
 
 
 def _rows_of_rich_classes(arrays: Arrays, config: ProbeConfig) -> Arrays:
@@ -131,12 +154,13 @@ def _rows_of_rich_classes(arrays: Arrays, config: ProbeConfig) -> Arrays:
 
     from eigenview.probes.labels import rich_classes
 
-    train_x, train_y, test_x, test_y = arrays
-    rich = rich_classes(train_y, config.labels_per_class)
+    train_x, train_y, test_x, test_y, files = arrays
+    rich = rich_classes(arrays.files.y, config.labels_per_class)
     fitted, tested = np.isin(train_y, rich), np.isin(test_y, rich)
     if fitted.all() and tested.all():
         return arrays
-    return train_x[fitted], train_y[fitted], test_x[tested], test_y[tested]
+    kept = None if files is None else files[fitted]
+    return Arrays(train_x[fitted], train_y[fitted], test_x[tested], test_y[tested], kept)
 
 
 def _describe_few_labels(num_train: int, num_test: int, config: ProbeConfig) -> str:
@@ -148,32 +172,39 @@ def _describe_few_labels(num_train: int, num_test: int, config: ProbeConfig) -> 
     )
 
 
-def _too_few_labels(train_y: np.ndarray, config: ProbeConfig, class_names: Sequence[str]) -> str | None:
+def _too_few_labels(arrays: Arrays, config: ProbeConfig, class_names: Sequence[str]) -> str | None:
     from eigenview.probes.labels import label_shortage, rich_classes
 
-    if one_class := _one_class(train_y, config, class_names):
+    if one_class := _one_class(arrays, config, class_names):
         return one_class
-    if len(rich_classes(train_y, config.labels_per_class)) >= 2:
+    y = arrays.files.y
+    if len(rich_classes(y, config.labels_per_class)) >= 2:
         return None  # classes with fewer images are left out
-    return f"{LINEAR_FEW.title} left out: {label_shortage(train_y, config.labels_per_class, class_names)}"
+    return f"{LINEAR_FEW.title} left out: {label_shortage(y, config.labels_per_class, class_names)}"
 
 
-def _classes_left_out(train_y: np.ndarray, config: ProbeConfig, class_names: Sequence[str]) -> str | None:
+def _of_few_labels(arrays: Arrays, config: ProbeConfig, class_names: Sequence[str]) -> str | None:
     import numpy as np
 
     from eigenview.errors import listed
     from eigenview.probes.labels import class_name, rich_classes
 
-    rich = rich_classes(train_y, config.labels_per_class)
-    labels, counts = np.unique(train_y, return_counts=True)
+    y = arrays.files.y
+    rich = rich_classes(y, config.labels_per_class)
+    labels, counts = np.unique(y, return_counts=True)
     poor = [(label, count) for label, count in zip(labels, counts, strict=True) if label not in rich]
-    if not poor or len(rich) < 2:
+    if len(rich) < 2:
         return None
-    shown = [f"{class_name(int(label), class_names)} with {count}" for label, count in poor]
-    return (
-        f"{LINEAR_FEW.title}: without the classes of fewer than {config.labels_per_class} training images, neither "
-        f"fitted nor tested: {listed(shown)}."
-    )
+    notes = []
+    if arrays.train_files is not None:
+        notes.append(f"{LINEAR_FEW.title}: {config.labels_per_class} files of each class, each with all its parts.")
+    if poor:
+        shown = [f"{class_name(int(label), class_names)} with {count}" for label, count in poor]
+        notes.append(
+            f"{LINEAR_FEW.title}: without the classes of fewer than {config.labels_per_class} training images, neither "
+            f"fitted nor tested: {listed(shown)}."
+        )
+    return " ".join(notes) or None
 
 
 KNN = Protocol(
@@ -197,7 +228,7 @@ LINEAR_FEW = Protocol(
     run=_run_few_labels,
     describe=_describe_few_labels,
     reason_to_skip=_too_few_labels,
-    note=_classes_left_out,
+    note=_of_few_labels,
     tested=_rows_of_rich_classes,
     draws_labels=True,
 )

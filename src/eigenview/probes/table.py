@@ -15,11 +15,10 @@ from eigenview.diagnostics.baselines import MOST_FREQUENT, RAW_PIXELS, RECALIBRA
 from eigenview.errors import require
 from eigenview.probes.cache import cached, fingerprint
 from eigenview.probes.labels import accuracies, are_unequal, checked, class_name, count_classes
-from eigenview.probes.protocols import PROTOCOLS, TITLES, Protocol
+from eigenview.probes.protocols import PROTOCOLS, TITLES, Arrays, Protocol
 from eigenview.runfiles import Hits, images_hash
 
 if TYPE_CHECKING:
-    from eigenview.probes.protocols import Arrays
     from eigenview.terminal import Console
 
 Features = tuple[np.ndarray, np.ndarray]
@@ -50,7 +49,7 @@ def probe_table(
     notes: Sequence[str] = (),
     device: torch.device | None = None,
     test_images: Sequence[str] = (),
-    test_files: np.ndarray | None = None,
+    files: tuple[np.ndarray | None, np.ndarray | None] = (None, None),
 ) -> Probed:
     """Percent of test images classified correctly, a row for each of `rows`, and which images they are.
 
@@ -62,7 +61,7 @@ def probe_table(
     have the same features in other runs: their numbers are read from the folder `memory` if they are there (cache.py).
     `device` is where the products of k-NN are computed, default the CPU. By `test_images` (data/identity.py) other runs
     know whether they were tested on the same ones; without them raw pixels do, if they are a row.
-    `test_files` int (M,) says which file each is a tile or a page of (None: each is a file).
+    `files` int (N,), int (M,) say which file each train and test image is a tile or a page of (None: each is a file).
 
     Raises: UserError for labels that are missing or do not fit the features, and for an unknown column.
     """
@@ -72,12 +71,13 @@ def probe_table(
     first = next(iter(rows.values()))
     train_y, test_y = checked(first[0], train_labels, "train"), checked(first[1], test_labels, "test")
     num_classes = count_classes(train_y, test_y, class_names)
-    skipped = {p.name: why for p in PROTOCOLS if (why := p.reason_to_skip(train_y, config, class_names))}
+    given = Arrays(first[0], train_y, first[1], test_y, files[0])
+    skipped = {p.name: why for p in PROTOCOLS if (why := p.reason_to_skip(given, config, class_names))}
     place = torch.device("cpu") if device is None else device
     table, right = [], {name: dict[str, np.ndarray]() for name in rows}
     for name, (train_x, test_x) in rows.items():
         numbers: dict[str, Any] = {"features": name}
-        arrays = (train_x, train_y, test_x, test_y)
+        arrays = given._replace(train_x=train_x, test_x=test_x)
         folder = memory if name in shared else None
         data = f"{fingerprint(arrays)} {num_classes}" if folder is not None else ""
         for protocol in chosen:
@@ -89,22 +89,22 @@ def probe_table(
             own = protocol.tested(arrays, config)
             compute = partial(_right, protocol, own, config, num_classes, seed, place)
             answers = cached(compute, folder, data, protocol.name, config, seed)
-            numbers |= protocol.numbers(answers, own[3])
+            numbers |= protocol.numbers(answers, own.test_y)
             right[name][protocol.name] = answers
         table.append(numbers)
     found = [*notes, *(reason for name, reason in skipped.items() if name in columns)]
-    found += _notes(train_y, test_y, config, class_names, chosen)
-    given, unequal = (first[0], train_y, first[1], test_y), are_unequal(test_y)
+    found += _notes(given, config, class_names, chosen)
+    unequal = are_unequal(test_y)
     used = {p.name: given if p.name in skipped else p.tested(given, config) for p in chosen}
     if unequal:
         largest, share, row = _most_frequent(given, used, skipped)
         table.insert(0, row)
         some = next(iter(right.values()))
-        right[MOST_FREQUENT] = {p: np.broadcast_to(used[p][3] == largest, each.shape) for p, each in some.items()}
+        right[MOST_FREQUENT] = {p: np.broadcast_to(used[p].test_y == largest, each.shape) for p, each in some.items()}
         name = class_name(largest, class_names)
         found.append(f"{name} is the class of {share:.1f} % of the test images: compare the means of classes as well.")
     content = {
-        "protocols": {p.name: p.describe(len(used[p.name][1]), len(used[p.name][3]), config) for p in chosen},
+        "protocols": {p.name: p.describe(len(used[p.name].train_y), len(used[p.name].test_y), config) for p in chosen},
         "columns": list(columns),
         "rows": table,
         "per_class": unequal,
@@ -112,7 +112,7 @@ def probe_table(
         "class_names": list(class_names),
     }
     pixels = rows[RAW_PIXELS][1] if RAW_PIXELS in rows else None
-    found_hits = _hits(right, test_y, images_hash(test_images, test_y, pixels), used, test_files)
+    found_hits = _hits(right, test_y, images_hash(test_images, test_y, pixels), used, files[1])
     return Probed(content, found_hits)
 
 
@@ -120,7 +120,7 @@ def _right(
     protocol: Protocol, used: Arrays, config: ProbeConfig, num_classes: int, seed: int, device: torch.device
 ) -> np.ndarray:
     """bool (R, m): which test rows the probe classifies correctly, in each draw of the labels."""
-    return np.stack([each == used[3] for each in protocol.run(used, config, num_classes, seed, device)])
+    return np.stack([each == used.test_y for each in protocol.run(used, config, num_classes, seed, device)])
 
 
 def _hits(
@@ -132,7 +132,7 @@ def _hits(
 ) -> Hits | None:
     probes = next(iter(right.values()))
     # a probe leaves out whole classes
-    tested = {name: np.isin(test_y, used[name][3])[None] for name in probes}
+    tested = {name: np.isin(test_y, used[name].test_y)[None] for name in probes}
     return Hits(images=images, labels=test_y, tested=tested, right=right, files=files) if probes else None
 
 
@@ -176,29 +176,23 @@ def _most_frequent(
 ) -> tuple[int, float, dict[str, Any]]:
     """The most frequent training class, its percentage of the test rows, and the row of always answering it."""
     row: dict[str, Any] = {"features": MOST_FREQUENT}
-    largest = int(np.bincount(given[1]).argmax())
-    for name, (_, _, _, test_y) in used.items():
-        always = (None, None) if name in skipped else accuracies(test_y == largest, test_y)
+    largest = int(np.bincount(given.train_y).argmax())
+    for name, arrays in used.items():
+        always = (None, None) if name in skipped else accuracies(arrays.test_y == largest, arrays.test_y)
         row[name], row[f"{name}_per_class"] = always
-    return largest, 100 * float((given[3] == largest).mean()), row
+    return largest, 100 * float((given.test_y == largest).mean()), row
 
 
 def _sentence(text: str) -> str:
     return text[:1].upper() + text[1:].rstrip(".") + "."
 
 
-def _notes(
-    train_y: np.ndarray,
-    test_y: np.ndarray,
-    config: ProbeConfig,
-    class_names: Sequence[str],
-    chosen: Sequence[Protocol],
-) -> list[str]:
+def _notes(given: Arrays, config: ProbeConfig, class_names: Sequence[str], chosen: Sequence[Protocol]) -> list[str]:
     notes = []
-    unseen = [class_name(int(label), class_names) for label in np.setdiff1d(test_y, train_y)]
+    unseen = [class_name(int(label), class_names) for label in np.setdiff1d(given.test_y, given.train_y)]
     if unseen:
         more = f" and {len(unseen) - 5} more" if len(unseen) > 5 else ""
         notes.append(
             f"Test images of {', '.join(unseen[:5])}{more} count as wrong: no training image shows that class."
         )
-    return notes + [note for p in chosen if (note := p.note(train_y, config, class_names))]
+    return notes + [note for p in chosen if (note := p.note(given, config, class_names))]
