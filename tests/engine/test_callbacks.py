@@ -27,6 +27,7 @@ class Module:
     """What the log looks at."""
 
     steps_per_epoch = 11
+    steps = 44
     method = SimpleNamespace(log_values=lambda clock: {"target_momentum": 0.5})
 
     def __init__(self) -> None:
@@ -63,9 +64,9 @@ def test_the_rate_counts_the_steps_and_seconds_since_the_last_row(
             now[0] += 100.0
             log.proceed()
     rows = runfiles.read_rows(tmp_path / runfiles.METRICS)
-    assert [row["step"] for row in rows] == [1, 10, 20, 30, 40]
-    assert [row["images_per_second"] for row in rows] == [32.0] * 5
-    assert rows[-1]["seconds"] == 40.0
+    assert [row["step"] for row in rows] == [1, 10, 20, 30, 40, 44]
+    assert [row["images_per_second"] for row in rows] == [32.0] * 6
+    assert rows[-1]["seconds"] == 44.0
     assert rows[-1]["terms"] == {"attraction": 1.5, "repulsion": -0.5}
     assert rows[-1]["loss"] == 1.0
     assert (rows[-1]["target_momentum"], rows[-1]["entropy"]) == (0.5, 2.0)

@@ -41,7 +41,8 @@ STOP_SIGNALS = tuple(
 
 
 class MetricsWriter(Callback):
-    """metrics.jsonl: one row each `every` steps, from rank 0; also the clock of the run across resumes."""
+    """metrics.jsonl: a row each `every` steps, of the first and of the last, from rank 0; also the clock of the run
+    across resumes."""
 
     def __init__(self, directory: Path, every: int, images_per_step: int) -> None:
         self.path = directory / runfiles.METRICS
@@ -75,7 +76,7 @@ class MetricsWriter(Callback):
 
     def after_step(self, module: PretrainModule) -> None:
         step = module.step
-        if step % self.every and step != 1:
+        if step % self.every and step not in (1, module.steps):
             return
         elapsed = self.pause() - self._logged
         if step > self._mark_step and elapsed > 0:
