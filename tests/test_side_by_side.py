@@ -44,7 +44,7 @@ def tiny(notes: list[str] | None = None) -> Settings:
     return Settings(scale="tiny", device=torch.device("cpu"), threads=(1,), say=lines.append)
 
 
-SLOW = {"start", "growth"}  # start programs, with empty caches of bytecode or of pixels
+SLOW = {"start", "growth", "growth-sources", "growth-processes", "growth-runs"}  # long, or they start programs
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,5 @@
 """The sections of the side-by-side table, a file each: what is compared, checked and timed. `loops.py` and `parts.py`
-belong to `step.py`, the files `growth_*.py` to `growth.py`."""
+belong to `step.py`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,9 @@ NAMES = (
     "grad-cache",
     "start",
     "growth",
+    "growth-sources",
+    "growth-processes",
+    "growth-runs",
     "memory",
 )
 """In the order of the table."""
@@ -29,6 +32,9 @@ def sections() -> dict[str, Section]:
     from benchmarks.sections.augmentation import AUGMENTATION
     from benchmarks.sections.grad_cache import GRAD_CACHE
     from benchmarks.sections.growth import GROWTH
+    from benchmarks.sections.growth_processes import GROWTH_PROCESSES
+    from benchmarks.sections.growth_runs import GROWTH_RUNS
+    from benchmarks.sections.growth_sources import GROWTH_SOURCES
     from benchmarks.sections.loader import LOADER
     from benchmarks.sections.memory import MEMORY
     from benchmarks.sections.objective import OBJECTIVE
@@ -50,6 +56,9 @@ def sections() -> dict[str, Section]:
         GRAD_CACHE,
         START,
         GROWTH,
+        GROWTH_SOURCES,
+        GROWTH_PROCESSES,
+        GROWTH_RUNS,
         MEMORY,
     )
     return dict(zip(NAMES, found, strict=True))

@@ -1,9 +1,7 @@
 """Growth: no cost above its formula's order. Three sizes an axis, the measured exponent beside the stated one.
 
-Objectives: time of value and gradient in V, N and D, and memory in V, beside the "Cost" of each docstring.
-Sources (growth_sources.py): a first and a second start on a folder and on tar shards.
-Processes (growth_processes.py): memory for pixels, and bytes in the cache, of a run by its number of processes.
-Run (growth_runs.py): checkpoints and diagnoses in a run, probes and embeddings after it.
+Here objectives: time of value and gradient in V, N and D, and memory in V, beside the "Cost" of each docstring. The
+sections growth-sources, growth-processes and growth-runs have the rest.
 """
 
 from __future__ import annotations
@@ -17,7 +15,6 @@ import torch
 
 from benchmarks.contest import Row, Section, Settings, peak_bytes, seconds
 from benchmarks.growth import growth_row
-from benchmarks.sections import growth_processes, growth_runs, growth_sources
 from eigenview.methods import config_class
 from eigenview.methods.parts.building import Parts, Widths
 from eigenview.methods.parts.method import Objective
@@ -183,21 +180,18 @@ def measure_axis(axis: Axis, settings: Settings) -> Iterator[Row]:
 
 
 def check(settings: Settings) -> list[str]:
-    """Every objective has a finite value and a gradient at every size; each part does what is timed."""
+    """Every objective has a finite value and a gradient at every size."""
     lines = []
     for axis in axes(settings):
         for work in works_of(axis):
             work()
         lines.append(f"{axis.title}: value and gradient")
-    return [*lines, *growth_sources.check(settings), *growth_processes.check(settings), *growth_runs.check(settings)]
+    return lines
 
 
 def measure(settings: Settings) -> list[Row]:
-    """All parts."""
-    rows = [row for axis in axes(settings) for row in measure_axis(axis, settings)]
-    for part in (growth_sources, growth_processes, growth_runs):
-        rows += part.measure(settings)
-    return rows
+    """Every axis."""
+    return [row for axis in axes(settings) for row in measure_axis(axis, settings)]
 
 
 GROWTH = Section(check, measure)

@@ -1,4 +1,4 @@
-"""A part of `growth.py`: memory for pixels, and bytes in the cache, of a run by its number of processes.
+"""Growth: memory for pixels, and bytes in the cache, of a run by its number of processes.
 
 A run on a folder is started with one, two and four processes and looked at after its first step: the pages of the
 cache's pixel files that are in memory, each divided by the number of processes that share it (Pss in /proc/PID/smaps).
@@ -15,11 +15,11 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.contest import Row, Settings
+from benchmarks.contest import Row, Section, Settings
 from benchmarks.growth import growth_row
 from benchmarks.sections.growth_sources import write_folder
 
-SECTION = "growth"
+SECTION = "growth-processes"
 PROCESSES = (1, 2, 4)
 
 
@@ -86,3 +86,6 @@ def measure(settings: Settings) -> Iterator[Row]:
     for name, values in zip(("pixels in memory", "cache on disk"), zip(*found, strict=True), strict=True):
         megabytes = [value / 1e6 for value in values]
         yield growth_row(SECTION, case, name, PROCESSES, megabytes, lambda n: 1.0, settings, unit="MB")
+
+
+GROWTH_PROCESSES = Section(check, lambda settings: list(measure(settings)))

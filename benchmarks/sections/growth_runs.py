@@ -1,4 +1,4 @@
-"""A part of `growth.py`: what a run does beside its steps, and at its end.
+"""Growth: what a run does beside its steps, and at its end.
 
 Checkpoints and diagnoses: the share of a run's clock that they take, from a process that times both; the first and last
 of each, which no run goes without, are in it. Then the time of one checkpoint and one diagnosis by the projector's
@@ -21,13 +21,13 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.contest import Disagreement, Goal, Row, Settings, seconds
+from benchmarks.contest import Disagreement, Goal, Row, Section, Settings, seconds
 from benchmarks.growth import growth_row
 from eigenview.diagnostics.diagnose import diagnose
 from eigenview.engine.callbacks import save_checkpoint
 from eigenview.probes.knn import knn_predictions
 
-SECTION, CLASSES = "growth", 10
+SECTION, CLASSES = "growth-runs", 10
 SHARE = Goal(0.02, at_most=True)
 """Of a run's clock, for checkpoints and for diagnoses."""
 RUN = """
@@ -173,3 +173,6 @@ def measure(settings: Settings) -> Iterator[Row]:
         turns = [[seconds(work, settings.device) for work in works] for _ in range(rounds)]
         times = [min(each) for each in zip(*turns, strict=True)]
         yield growth_row(SECTION, case.title, "time", case.sizes, times, case.stated, settings, threads=threads)
+
+
+GROWTH_RUNS = Section(check, lambda settings: list(measure(settings)))

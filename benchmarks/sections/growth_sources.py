@@ -1,4 +1,4 @@
-"""A part of `growth.py`: how long it takes until a folder of images, or tar shards, can be trained on.
+"""Growth: how long it takes until a folder of images, or tar shards, can be trained on.
 
 A first start walks or indexes, reads headers and decodes into an empty cache; a second start finds the cache. Each is a
 process that has imported everything before its clock starts; its operating system has the files in memory.
@@ -18,10 +18,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from benchmarks.contest import Disagreement, Goal, Row, Settings
+from benchmarks.contest import Disagreement, Goal, Row, Section, Settings
 from benchmarks.growth import growth_row
 
-SECTION, SIDE, CLASSES, PICTURES = "growth", 32, 10, 50
+SECTION, SIDE, CLASSES, PICTURES = "growth-sources", 32, 10, 50
 SECOND = Goal(0.1, at_most=True)
 """Of a second start, in times of the first."""
 LOAD = f"""
@@ -117,3 +117,6 @@ def measure(settings: Settings) -> Iterator[Row]:
             figure=second[-1] / first[-1],
             goal=SECOND if settings.scale == "full" else None,
         )
+
+
+GROWTH_SOURCES = Section(check, lambda settings: list(measure(settings)))
