@@ -39,7 +39,7 @@ def test_resume_of_a_directory_that_does_not_exist_starts_the_run(
     assert (read_config(out).seed, read_config(out).method.card.name) == (3, "simsiam")
     rows = runfiles.read_rows(out / runfiles.METRICS)
     weights = (out / runfiles.ENCODER).read_bytes()
-    assert [row["step"] for row in rows] == [1, 10]
+    assert [row["step"] for row in rows] == [1, 10, 11]
     # the same command again continues the run, which has ended: nothing is trained
     assert run(command) == 0
     assert runfiles.read_rows(out / runfiles.METRICS) == rows
