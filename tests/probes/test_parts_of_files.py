@@ -58,7 +58,7 @@ def test_labels_per_class_are_files_in_the_table(few: int) -> None:
     config = ProbeConfig(labels_per_class=few, few_label_draws=2)
     table = probe_table(rows, y, TEST_Y, config, ("a", "b", "c"), 0, files=(file, None)).table
     if few == 5:
-        assert "5 files of each class, each with all its parts" in table["note"]
+        assert "5 files of each class, each with all of its tiles or pages" in table["note"]
         assert table["rows"][0]["linear_few"] is not None
     else:  # 20 files a class, though 80 rows
         assert "class 'a' has 20 training images, fewer than the 21 labels asked for" in table["note"]

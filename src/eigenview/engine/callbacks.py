@@ -41,8 +41,8 @@ STOP_SIGNALS = tuple(
 
 
 class MetricsWriter(Callback):
-    """metrics.jsonl: a row each `every` steps, of the first and of the last, from rank 0; also the clock of the run
-    across resumes."""
+    """metrics.jsonl: a row for the first step, for each `every` steps and for the last, from rank 0; also the clock of
+    the run across resumes."""
 
     def __init__(self, directory: Path, every: int, images_per_step: int) -> None:
         self.path = directory / runfiles.METRICS

@@ -197,7 +197,9 @@ def _of_few_labels(arrays: Arrays, config: ProbeConfig, class_names: Sequence[st
         return None
     notes = []
     if arrays.train_files is not None:
-        notes.append(f"{LINEAR_FEW.title}: {config.labels_per_class} files of each class, each with all its parts.")
+        notes.append(
+            f"{LINEAR_FEW.title}: {config.labels_per_class} files of each class, each with all of its tiles or pages."
+        )
     if poor:
         shown = [f"{class_name(int(label), class_names)} with {count}" for label, count in poor]
         notes.append(

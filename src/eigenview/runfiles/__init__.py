@@ -7,8 +7,8 @@ environment.json    {"eigenview", "python", "torch", "platform", "device", "thre
                      "estimated_memory_gb", "measured_memory_gb", "estimated_seconds": or null}
                      of the run as it began; "resumed": a list of {"step", "started", "commit", "torch", "device",
                      "eigenview"} where it was continued; "command" is empty for a call in Python
-metrics.jsonl       a row each monitor.log_every_steps steps, of the first and of the last: {"step", "epoch" (float),
-                     "seconds", "lr", "loss", "terms": {name: weighted value}, "images_per_second",
+metrics.jsonl       a row for the first step, for each monitor.log_every_steps and for the last: {"step",
+                     "epoch" (float), "seconds", "lr", "loss", "terms": {name: weighted value}, "images_per_second",
                      "target_momentum" (or null)}
 diagnostics.jsonl   a row each diagnosis: {"step", "epoch", "h": {measure: value}, "z": {measure: value},
                      "verdict": label so far}; measures of diagnostics/measures.py, non-finite ones as null. With a
