@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -35,6 +36,10 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # Without bytecode each process that a test starts compiles torch's sources again, which takes many seconds.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 sys.dont_write_bytecode = False
+
+# A shell without job control starts what it puts in the background with SIGINT ignored, and so would every run here.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Every function of these modules checks the shapes in its annotations while tests run. An int may stand for a float.
 # Left out: the package files (that of methods names a type that it imports for the type checker only), and

@@ -220,6 +220,18 @@ def test_peak_memory_counts_what_is_held_at_the_same_time() -> None:
     assert peak_bytes(work, torch.device("cpu")) == pytest.approx(4 * 2500, abs=4 * 64)  # rounded up by the allocator
 
 
+def test_peak_memory_does_not_count_the_release_of_what_was_there_before() -> None:
+    """Nor if the profiler saw that being allocated, so that it knows its size."""
+    kept: list[torch.Tensor] = []
+    peak_bytes(lambda: kept.append(torch.zeros(50_000)), torch.device("cpu"))
+
+    def work() -> None:
+        kept.clear()
+        kept.append(torch.zeros(1000))
+
+    assert peak_bytes(work, torch.device("cpu")) == pytest.approx(4 * 1000, abs=4 * 64)
+
+
 def test_operations_of_a_linear_layer() -> None:
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * 4 * 4, 10, bias=False))
     # forward, and the gradient of the weights (nothing asks for that of the images): 2 n in out each
