@@ -243,9 +243,9 @@ def keep_memory() -> None:
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is not None:
-        largest, trim, map_from = 2**31 - 1, -1, -3  # M_TRIM_THRESHOLD and M_MMAP_THRESHOLD of malloc.h
-        mallopt(map_from, largest)
-        mallopt(trim, largest)
+        trim_from, most_mapped = -1, -4  # M_TRIM_THRESHOLD and M_MMAP_MAX of malloc.h
+        mallopt(trim_from, -1)  # never
+        mallopt(most_mapped, 0)
 
 
 def compare_times(

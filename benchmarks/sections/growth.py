@@ -160,7 +160,7 @@ def works_of(axis: Axis) -> list[Callable[[], None]]:
 
 def measure_axis(axis: Axis, settings: Settings) -> Iterator[Row]:
     """The smallest time of some rounds, in which the sizes take turns; then the memory, where it is stated."""
-    works, rounds = works_of(axis), settings.pick(1, 2, 4)
+    works, rounds = works_of(axis), settings.pick(1, 2, 8)
     threads = settings.threads[-1]
     torch.set_num_threads(threads)
     turns = [[seconds(work, settings.device) for work in works] for _ in range(rounds)]
