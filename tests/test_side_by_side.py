@@ -289,9 +289,18 @@ def test_exponents_are_compared_with_the_stated_formula() -> None:
     sizes, quadratic = (10, 20, 40), [3.0 * n**2 for n in (10, 20, 40)]
     assert exponent(sizes, quadratic) == pytest.approx(2)
     full = Settings(scale="full", device=torch.device("cpu"), threads=(1,))
-    as_stated = growth_row("growth", "images", "time", sizes, quadratic, lambda n: n**2, full)
+    as_stated = growth_row("growth", "images", "time", sizes, [quadratic], lambda n: n**2, full)
     assert (as_stated.figure, as_stated.verdict) == (pytest.approx(0), "yes")
-    too_fast = growth_row("growth", "images", "time", sizes, quadratic, lambda n: n, full)
+    too_fast = growth_row("growth", "images", "time", sizes, [quadratic], lambda n: n, full)
     assert (too_fast.figure, too_fast.verdict) == (pytest.approx(1), "no")
     assert measured(too_fast) == "+1.00"
     assert "10: 300, 20: 1.2e+03" in too_fast.contestant
+
+
+def test_a_lucky_moment_of_the_smallest_size_is_no_growth() -> None:
+    """The smallest time of each size would give 1.25 here: each turn is compared within itself."""
+    full = Settings(scale="full", device=torch.device("cpu"), threads=(1,))
+    turns = [[1.0, 2.0, 4.0], [0.7, 2.0, 4.0], [2.0, 4.0, 8.0]]  # the third by a machine half as fast
+    row = growth_row("growth", "images", "time", (10, 20, 40), turns, lambda n: n, full)
+    assert row.figure == pytest.approx(0)
+    assert exponent((10, 20, 40), [min(each) for each in zip(*turns, strict=True)]) > 1.2

@@ -160,16 +160,15 @@ def works_of(axis: Axis) -> list[Callable[[], None]]:
 
 
 def measure_axis(axis: Axis, settings: Settings) -> Iterator[Row]:
-    """The smallest time of some rounds, in which the sizes take turns; then the memory, where it is stated."""
+    """The time of some rounds, in which the sizes take turns; then the memory, where it is stated."""
     works, rounds = works_of(axis), settings.pick(1, 2, 8)
     threads = settings.threads[-1]
     torch.set_num_threads(threads)
     turns = [[seconds(work, settings.device) for work in works] for _ in range(rounds)]
-    times = [min(each) for each in zip(*turns, strict=True)]
     stated = {"time": axis.time, "memory": axis.memory}
-    found = {"time": (times, "s")}
+    found = {"time": (turns, "s")}
     if axis.memory is not None:
-        found["memory"] = ([peak_bytes(work, settings.device) / 1e6 for work in works], "MB")
+        found["memory"] = ([[peak_bytes(work, settings.device) / 1e6 for work in works]], "MB")
     for kind, (values, unit) in found.items():
         cost = stated[kind]
         assert cost is not None

@@ -85,7 +85,7 @@ def measure(settings: Settings) -> Iterator[Row]:
     case = f"processes of a run on {images:,} images"
     for name, values in zip(("pixels in memory", "cache on disk"), zip(*found, strict=True), strict=True):
         megabytes = [value / 1e6 for value in values]
-        yield growth_row(SECTION, case, name, PROCESSES, megabytes, lambda n: 1.0, settings, unit="MB")
+        yield growth_row(SECTION, case, name, PROCESSES, [megabytes], lambda n: 1.0, settings, unit="MB")
 
 
 GROWTH_PROCESSES = Section(check, lambda settings: list(measure(settings)))

@@ -171,8 +171,7 @@ def measure(settings: Settings) -> Iterator[Row]:
         for work in works:
             work()
         turns = [[seconds(work, settings.device) for work in works] for _ in range(rounds)]
-        times = [min(each) for each in zip(*turns, strict=True)]
-        yield growth_row(SECTION, case.title, "time", case.sizes, times, case.stated, settings, threads=threads)
+        yield growth_row(SECTION, case.title, "time", case.sizes, turns, case.stated, settings, threads=threads)
 
 
 GROWTH_RUNS = Section(check, lambda settings: list(measure(settings)))

@@ -105,7 +105,7 @@ def measure(settings: Settings) -> Iterator[Row]:
             times = [both_starts(kind, count, Path(scratch)) for count in sizes]
         first, second = zip(*times, strict=True)
         for name, values in (("first start", first), ("second start", second)):
-            yield growth_row(SECTION, f"{kind}, images", name, sizes, values, lambda n: n, settings)
+            yield growth_row(SECTION, f"{kind}, images", name, sizes, [values], lambda n: n, settings)
         yield Row(
             section=SECTION,
             case=f"{kind}, {sizes[-1]:,} images",
